@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from cerebelum_nb._core.events import StepProgressed, StepStarted, WorkflowStarted
-from cerebelum_nb._core.state import evolve, fold
+from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from cerebelum_nb import archive
 from cerebelum_nb._core.events import Event, StepCompleted, StepStarted, WorkflowCompleted, WorkflowStarted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit

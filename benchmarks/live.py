@@ -11,7 +11,7 @@ from typing import Any
 from jupyter_client.manager import KernelManager
 
 from cerebelum_nb import ProgressReporter
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.graph import Graph

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cerebelum_nb import foreach, sleep, step, workflow
 from cerebelum_nb._core.events import SleepStarted, StepStarted, WorkflowHibernated, WorkflowStarted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
-    from ._engine.execution import Execution
+    from ._engine.ports import Shown
     from ._engine.values import SharedValueWarning as SharedValueWarning
     from ._notebook.here import here as here
     from ._notebook.nesting import enable_nesting as enable_nesting
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from ._views.watch import watch as watch
     from ._web.notebook import Dashboard as Dashboard
     from ._web.notebook import dashboard as dashboard
+    from ._workflow.decorator import workflow as workflow
     from ._workflow.result import Result as Result
     from ._workflow.resume_plan import Outlook as Outlook
     from ._workflow.run import Run as Run
     from ._workflow.schedule import Schedule as Schedule
     from ._workflow.stepper import Stepper as Stepper
     from ._workflow.workflow import Workflow as Workflow
-    from ._workflow.workflow import workflow as workflow
     from .errors import ApprovalDecidedError as ApprovalDecidedError
     from .errors import ApprovalError as ApprovalError
     from .errors import ApprovalRefusedError as ApprovalRefusedError
@@ -167,6 +167,7 @@ _HOMES = {
     "._views.watch": ("watch",),
     "._notebook.here": ("here",),
     "._notebook.nesting": ("enable_nesting",),
+    "._workflow.decorator": ("workflow",),
     "._workflow.resume_plan": ("Outlook",),
     "._workflow.result": ("Result",),
     "._workflow.run": ("Run",),
@@ -179,10 +180,7 @@ _HOMES = {
         "Dashboard",
         "dashboard",
     ),
-    "._workflow.workflow": (
-        "Workflow",
-        "workflow",
-    ),
+    "._workflow.workflow": ("Workflow",),
 }
 """Which module each public name comes from."""
 
@@ -291,7 +289,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _live_view(execution: Execution) -> AbstractContextManager[None] | None:
+def _live_view(execution: Shown) -> AbstractContextManager[None] | None:
     """Show a run, if a front end is watching."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None

@@ -13,6 +13,7 @@
     ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── ExecutionTimeoutError      an execution took longer than its workflow allows (also a TimeoutError)
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
+    ├── StepProcessError           the process of a step ended by itself (.exitcode)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
     ├── ApprovalTimeoutError       it was not answered in time (also a TimeoutError)
@@ -65,6 +66,7 @@ __all__ = [
     "SignalError",
     "SignalTimeoutError",
     "StepDefinitionError",
+    "StepProcessError",
     "StepTimeoutError",
     "StoreError",
     "UntrustedValueError",
@@ -316,6 +318,32 @@ class OperationError(CerebelumError):
         poll(...) was used before it was awaited: write await poll(...). A helper that calls it must be async def too
         >>> operation.close()
     """
+
+
+class StepProcessError(CerebelumError):
+    """The process of a step with ``process=True`` ended by itself, or what the step raised cannot be restored here.
+
+    Attributes:
+        exitcode: with what it ended; ``-N`` if signal N killed it, None if it raised.
+
+    Example:
+        >>> @step(process=True)
+        ... def crash():
+        ...     import os
+        ...     os._exit(3)
+        >>> @workflow
+        ... def fragile(wf):
+        ...     wf.timeline(crash)
+        >>> try:
+        ...     fragile.run(store=MemoryStore())
+        ... except WorkflowError as error:
+        ...     print(error.__cause__)
+        the process of step 'crash' ended with exit code 3 before the step returned
+    """
+
+    def __init__(self, message: str, *, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.exitcode = exitcode
 
 
 class StepTimeoutError(CerebelumError, TimeoutError):

@@ -31,7 +31,7 @@ from cerebelum_nb._core.events import (
     WorkflowHibernated,
     WorkflowStarted,
 )
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._store.base import Commit

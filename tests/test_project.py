@@ -86,6 +86,15 @@ def test_ci_checks_and_then_tests_with_the_command_of_the_readme() -> None:
     assert ci.index(".ci/check") < ci.index(f'{TEST_COMMAND} "$@"')
 
 
+def test_the_map_for_contributors_names_every_package_and_only_files_that_exist() -> None:
+    named = set(re.findall(r"`([\w/.]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    package = ROOT / "cerebelum_nb"
+    packages = {init.parent.name for init in package.glob("*/__init__.py")}
+    paths = {name for name in named if re.fullmatch(r"_\w+/\w+\.py", name)}
+    assert packages - named == set()
+    assert {path for path in paths if not (package / path).is_file()} == set()
+
+
 def test_constraints_hold_pins_and_nothing_else() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pin = re.compile(r'[a-z0-9-]+==[\w.!]+( ; python_version (<|>=) "3\.\d+")?')

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from .._core.events import Event, StepPrinted, WorkflowStarted
-from .._core.state import fold
+from .._core.fold import fold
 from .._core.value import Value
 from .._store import rows
 from .._text.json_text import parse

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .._core.events import WorkflowPaused
-from .._core.state import fold
+from .._core.fold import fold
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._engine.leaving import leave_off

@@ -149,7 +149,7 @@ def prune(
 def _choose(
     log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
 ) -> list[_Run]:
-    """Choose what to delete; a child stays while its caller may be resumed, which would start it anew."""
+    """Choose what to delete; a child stays while its caller may be resumed, which would start it again."""
     marks, values = _marks(states)
     sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
         WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)

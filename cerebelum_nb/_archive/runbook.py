@@ -12,9 +12,10 @@ from datetime import datetime
 
 from .._core import events as e
 from .._core.describe import detail, headline
+from .._core.fold import evolve
+from .._core.fold import fold as fold_events
 from .._core.graph import step_of
-from .._core.state import State, evolve
-from .._core.state import fold as fold_events
+from .._core.state import State
 from .._core.value import Value
 from .._engine.hints import Reader, advise
 from .._engine.staleness import Parts

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from .._core.events import Event, WorkflowStarted
+from .._core.fold import fold
 from .._core.labels import Labels
-from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
 from .._store import chain, row_sql, rows

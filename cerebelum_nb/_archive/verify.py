@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
+from .._core.fold import evolve
 from .._core.schedule import ScheduleState, evolve_schedule
-from .._core.state import State, evolve
+from .._core.state import State
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
 from .._store import chain, labels, results, row_sql, rows, schedules

@@ -54,7 +54,7 @@ class Lines(Protocol):
         """Record a statement that begins, with its variables if it can be entered with them.
 
         Returns:
-            For an async function an awaitable; a plain one goes on when it is recorded.
+            For an async function an awaitable; a plain one continues when it is recorded.
         """
         ...
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from .._dsl import source
+from .._text.syntax import parse_python
 from .liveness import Liveness
 from .nodes import at, bound_by, given_back, is_among, is_kept, is_not_entering, member, name_of, of_cursor, stored
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
@@ -391,7 +392,7 @@ class Twin:
         if hasattr(old, "type_params"):
             fields["type_params"] = old.type_params
         inner = ast.copy_location(type(old)(body=body or [at(ast.Pass(), old)], **fields), old)
-        outer = ast.parse(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
+        outer = parse_python(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
         assert isinstance(outer, ast.FunctionDef)
         outer.body = [inner]
         module = ast.fix_missing_locations(ast.Module([outer], []))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core import events as e
-from .._core.state import fold
+from .._core.fold import fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._store.base import Commit, Store

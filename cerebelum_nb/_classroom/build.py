@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _FOLDER = Path(__file__).with_name("lessons")
+_LESSON = re.compile(r"0?(?P<key>[1-9A-Z])_\w+")
 _HEAD = re.compile(r"^# %% (?P<markdown>\[markdown\] )?(?P<name>[\w-]+)$", re.MULTILINE)
 _BLOCK = re.compile(
     r"^(?P<indent> *)### BEGIN SOLUTION\n(?P<right>.*?)\n(?: *### INSTEAD\n(?P<instead>.*?)\n)? *### END SOLUTION$",
@@ -52,21 +53,22 @@ class Cell:
     is_code: bool
 
 
-def masters() -> dict[int, Path]:
-    """Return the masters by the lesson's number."""
-    return {int(path.name[:2]): path for path in sorted(_FOLDER.glob("[0-9][0-9]_*.py"))}
+def masters() -> dict[str, Path]:
+    """Return the masters by the lesson's number, or its letter if it is an elective."""
+    found = ((_LESSON.fullmatch(path.stem), path) for path in sorted(_FOLDER.glob("*.py")))
+    return {named["key"]: path for named, path in found if named is not None}
 
 
-def master(number: int) -> Path:
+def master(number: str | int) -> Path:
     """Return the master of a lesson.
 
     Raises:
         ValueError: there is no such lesson.
     """
     found = masters()
-    if number not in found:
-        raise ValueError(f"there is no lesson {number}; there are {', '.join(map(str, found))}")
-    return found[number]
+    if str(number) not in found:
+        raise ValueError(f"there is no lesson {number}; there are {', '.join(found)}")
+    return found[str(number)]
 
 
 def cells_of(text: str) -> list[Cell]:
@@ -109,17 +111,17 @@ def solution(source: str) -> str:
     return re.sub(r"  ### SOLUTION.*$", "", source, flags=re.MULTILINE)
 
 
-def languages(number: int) -> tuple[str, ...]:
+def languages(number: str | int) -> tuple[str, ...]:
     """Return the languages of a lesson, English first."""
     found = sorted(path.parent.name for path in _FOLDER.glob(f"*/lesson-{number}.toml"))
     return ("en", *found)
 
 
-def notebook(number: int, copy: Callable[[str], str] = student, language: str = "en") -> dict[str, Any]:
+def notebook(number: str | int, copy: Callable[[str], str] = student, language: str = "en") -> dict[str, Any]:
     """Build a notebook, in nbformat 4.5.
 
     Args:
-        number: which lesson.
+        number: which lesson, or the letter of an elective.
         copy: makes each code cell: `student` or `solution`.
         language: what its texts are in; code stays as it is.
 
@@ -141,19 +143,19 @@ def notebook(number: int, copy: Callable[[str], str] = student, language: str = 
     }
 
 
-def file_name(number: int, language: str = "en") -> str:
+def file_name(number: str | int, language: str = "en") -> str:
     """Return how a lesson's notebook is called."""
     suffix = "" if language == "en" else f"_{language}"
     return f"lesson_{master(number).stem}{suffix}.ipynb"
 
 
-def write(number: int, path: Path, copy: Callable[[str], str] = student, language: str = "en") -> None:
+def write(number: str | int, path: Path, copy: Callable[[str], str] = student, language: str = "en") -> None:
     """Write a lesson's notebook."""
     made = notebook(number, copy, language)
     path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _translated(number: int, cells: list[Cell], language: str) -> list[Cell]:
+def _translated(number: str | int, cells: list[Cell], language: str) -> list[Cell]:
     """Put the translated texts in place of the English ones; each has to be there, and no other."""
     found = texts(language, f"lesson-{number}")
     if not found:

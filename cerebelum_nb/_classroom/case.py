@@ -17,7 +17,7 @@ from .._dsl.step import step
 from .._engine.sync import run_sync
 from .._store.sqlite import SqliteStore
 from .._testing.clock import FakeClock
-from .._workflow.workflow import workflow
+from .._workflow.decorator import workflow
 from ..errors import WorkflowError
 
 __all__ = ["FIRST", "FORGED", "LIMIT", "WEEKS", "forged_copy", "recorded_year", "subscribers"]

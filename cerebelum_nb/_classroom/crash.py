@@ -17,7 +17,7 @@ from .._store.sqlite import SqliteStore
 from .._text.html import Html, small_table
 from .._text.text import counted, did_you_mean
 from .._text.times import at as moment_of
-from .._workflow.start import new_id
+from .._workflow.execution_id import new_id
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .evidence import Evidence, RecordedRun

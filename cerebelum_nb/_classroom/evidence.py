@@ -15,7 +15,8 @@ from typing import Any
 
 from .._core import events as e
 from .._core.arguments import ExecutionLike
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.value import Value
 from .._store.base import Store
 from .._store.log_file import path_of

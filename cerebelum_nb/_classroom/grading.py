@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._archive.verify import verify
 from .._core.state_name import ExecutionState
+from .._store.log_file import path_of
 from .._text.text import counted, cut
 from ..errors import CerebelumError, StoreError
 from .evidence import ANSWERS, Evidence
@@ -19,7 +21,7 @@ from .verdict import Score, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["grade", "lessons_in", "roster", "score_of"]
+__all__ = ["Register", "Standing", "grade", "lessons_in", "roster", "score_of"]
 
 _MOST_FINDINGS = 5
 
@@ -103,32 +105,89 @@ def roster(logs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> p
     """
     import pandas as pd
 
-    if isinstance(logs, (str, os.PathLike)):
-        pattern = os.fspath(logs)
-        paths = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    else:
-        pattern, paths = "", [os.fspath(path) for path in logs]
-    if not paths:
+    register = Register(logs)
+    cells = register.look()
+    if not cells:
         raise ValueError(f"there is no log at {logs!r}: give a pattern such as 'submissions/*/lesson-1/history.db'")
-    cells: dict[str, dict[str, str]] = {}
-    for student, path in zip(_students(pattern, paths), paths, strict=True):
-        cells.setdefault(student, {}).update(_stands(path))
-    columns = [lesson for lesson in LESSONS if any(lesson in row for row in cells.values())]
-    columns += ["log"] if any("log" in row for row in cells.values()) else []
-    return pd.DataFrame([[row.get(name, "-") for name in columns] for row in cells.values()], [*cells], columns)
+    columns = register.columns(cells)
+    rows = [[str(row[name]) if name in row else "-" for name in columns] for row in cells.values()]
+    return pd.DataFrame(rows, [*cells], columns)
 
 
-def _stands(path: str) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a student is in a lesson.
+
+    Attributes:
+        told: how many exercises are done, or why the log cannot be read.
+        is_done: whether all of them are.
+        trouble: what is wrong with the newest run, or what it waits for; empty if it is completed.
+    """
+
+    told: str
+    is_done: bool = False
+    trouble: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (self.told, self.trouble)))
+
+
+class Register:
+    """Where a class stands, to be looked at again and again: a log is read again only when it has changed.
+
+    Args:
+        logs: as :func:`roster` takes them; a folder stands for all logs of lessons below it.
+    """
+
+    def __init__(self, logs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
+        self._logs = [logs] if isinstance(logs, (str, os.PathLike)) else [*logs]
+        self._known: dict[str, tuple[tuple[int, ...], dict[str, Standing]]] = {}
+
+    def look(self) -> dict[str, dict[str, Standing]]:
+        """Return how each student stands in each lesson; ``"log"`` is in place of one whose log cannot be read."""
+        pattern, paths = self._found()
+        cells: dict[str, dict[str, Standing]] = {}
+        for student, path in zip(_students(pattern, paths), paths, strict=True):
+            cells.setdefault(student, {}).update(self._stands(path))
+        return cells
+
+    @staticmethod
+    def columns(cells: Mapping[str, Mapping[str, Standing]]) -> list[str]:
+        """Return the lessons that anybody has begun, in their order."""
+        return [name for name in (*LESSONS, "log") if any(name in row for row in cells.values())]
+
+    def _found(self) -> tuple[str, list[str]]:
+        """Return the pattern by which students are named, and the logs that are there now."""
+        given = os.fspath(self._logs[0]) if len(self._logs) == 1 else ""
+        if given and Path(given).is_dir():
+            return os.path.join(given, "*"), sorted(map(str, Path(given).rglob("history.db")))  # noqa: PTH118 - a pattern
+        if any(mark in given for mark in "*?["):
+            return given, sorted(glob(given, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return "", [os.fspath(path) for path in self._logs]
+
+    def _stands(self, path: str) -> dict[str, Standing]:
+        changed = _changed_at(path)
+        if path not in self._known or self._known[path][0] != changed:
+            self._known[path] = changed, _stands(path)
+        return self._known[path][1]
+
+
+def _changed_at(path: str) -> tuple[int, ...]:
+    """Return what differs once somebody has written to a log: of the file, and of the one with its newest commits."""
+    file = Path(path_of(path))
+    found = [each.stat() for each in (file, Path(f"{file}-wal")) if each.exists()]
+    return tuple(number for stat in found for number in (stat.st_mtime_ns, stat.st_size))
+
+
+def _stands(path: str) -> dict[str, Standing]:
     """Say of each lesson in a log how far it is done; of one that cannot be read, why."""
     try:
         with Evidence.of(path) as evidence:
             trouble = _trouble(evidence)
-            return {
-                lesson: ", ".join(filter(None, (str(score_of(evidence, lesson)), trouble)))
-                for lesson in lessons_in(evidence)
-            }
+            scores = {lesson: score_of(evidence, lesson) for lesson in lessons_in(evidence)}
+            return {lesson: Standing(str(score), bool(score), trouble) for lesson, score in scores.items()}
     except (CerebelumError, StoreError, ValueError) as error:
-        return {"log": cut(str(error).replace(str(Path(path).absolute()), Path(path).name), 60)}
+        return {"log": Standing(cut(str(error).replace(str(Path(path).absolute()), Path(path).name), 60))}
 
 
 def _trouble(evidence: Evidence) -> str:

@@ -126,7 +126,7 @@ class Job:
 
 
 Lives = Sequence[Sequence[Job]]
-"""Jobs that follow each other, each in a new process; of these several go on at a time."""
+"""Jobs that follow each other, each in a new process; several of these run at a time."""
 
 
 def dumps(lives: Lives) -> bytes:

@@ -9,7 +9,8 @@ from functools import partial
 import click
 
 from .._client.reading import entry
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.base import Store
 from .app import again

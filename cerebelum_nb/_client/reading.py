@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from .._core.events import WorkflowFailed, WorkflowHibernated, WorkflowTagged
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.state_name import ACTIVE as RUN_OR_WAIT
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation

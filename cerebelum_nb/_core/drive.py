@@ -71,6 +71,7 @@ from .decide import (
 )
 from .decide import Command as Decision
 from .events import Event, OperationEvent
+from .fold import evolve
 from .graph import Action, Plan, StepSpec, owner_of
 from .limits import Limit, permits, standing_before
 from .messages import (
@@ -101,7 +102,7 @@ from .messages import (
     Woken,
 )
 from .rollback import rollback_started
-from .state import State, evolve
+from .state import State
 from .state_name import ExecutionState
 from .step_state import Phase, StepState
 from .value import ErrorInfo

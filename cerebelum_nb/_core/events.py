@@ -100,6 +100,7 @@ class WorkflowStarted(WorkflowEvent):
     """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
 
     ``slot`` names what only one execution at a time may have: the workflow and the value of its concurrency key.
+    ``scheduled_at`` is the time for which a schedule started it, µs since the epoch, in the zone ``timezone``.
     """
 
     workflow: str
@@ -117,6 +118,8 @@ class WorkflowStarted(WorkflowEvent):
     name: str = ""
     tags: tuple[str, ...] = ()
     refresh: tuple[str, ...] = ()
+    scheduled_at: int | None = None
+    timezone: str = ""
 
 
 @record

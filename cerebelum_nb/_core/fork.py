@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import paths_of, steps_from
 from .events import Event, RollbackStarted, StepEvent, WorkflowResumed
+from .fold import fold
 from .graph import Plan, owner_of
 from .limits import frontier
 from .resume import ResumeDecision, named, resumption, route_is_lost, unknown_outcomes
-from .state import State, fold
+from .state import State
 from .state_name import ExecutionState
 
 __all__ = ["ForkPoint", "fork_point", "lineage", "plan_fork"]

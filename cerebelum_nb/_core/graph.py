@@ -40,7 +40,7 @@ class Policy:
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
     of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
     (``"waits"``), at its last statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds
-    old is taken instead of running.
+    old is taken instead of running. ``process`` says that it runs in a process of its own.
     """
 
     retries: int = 0
@@ -54,6 +54,7 @@ class Policy:
     max_delay: float | None = None
     jitter: float = 0.0
     cache: float | None = None
+    process: bool = False
 
     def delay(self, failures: int, chance: float) -> float:
         """Return the seconds to wait after a failure.

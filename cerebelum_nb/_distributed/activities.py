@@ -19,8 +19,9 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from .._core.events import Event, ItemsListed, StepEvent, StepFailed, WorkflowStarted
+from .._core.fold import evolve, fold
 from .._core.graph import Plan, owner_of
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.step_state import Phase
 from .._engine.foreach import join_items, list_items
 from .._engine.values import ExecutionValues, home_of

@@ -29,8 +29,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from .._core.blueprint import dump
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import fold
 from ..errors import ExecutionBusyError
 from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found

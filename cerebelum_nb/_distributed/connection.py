@@ -19,8 +19,6 @@ from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 __all__ = ["connect", "explain", "is_not_found", "runtime", "settings"]
 
 _SECONDS = 5.0
-_STARTING_SECONDS = 30.0
-"""How long a server that has just been started is waited for: it listens before it answers."""
 
 
 @cache

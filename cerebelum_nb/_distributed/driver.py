@@ -26,6 +26,7 @@ from .._core import events as e
 from .._core.blueprint import load
 from .._core.drive import Driver
 from .._core.events import Event
+from .._core.fold import evolve
 from .._core.graph import step_of
 from .._core.limits import Before
 from .._core.messages import (
@@ -47,7 +48,7 @@ from .._core.messages import (
     Stop,
     Woken,
 )
-from .._core.state import State, evolve
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value

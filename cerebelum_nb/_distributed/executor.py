@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.drive import Driver
 from .._core.events import Event
-from .._core.graph import Plan, step_of
+from .._core.fold import fold
+from .._core.graph import Plan
 from .._core.labels import Labels
-from .._core.limits import Limit
 from .._core.messages import Begin
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine import observers, views
+from .._engine import views
 from .._engine.clock import current_clock
-from .._engine.execution import Execution
-from .._engine.hints import called, is_cell
+from .._engine.hints import called
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.origin import origin
 from .._engine.staleness import blueprint_of, keep_parts
-from .._engine.values import ExecutionValues
-from .._operations.context import Context
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
+from .._workflow.execution_id import check_id, new_id, own
 from .._workflow.fork import forked, prepare
+from .._workflow.outcome import is_rollback, outcome_of, warn_of_stale
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
-from .._workflow.run import Run
-from .._workflow.start import Resuming, Told, check_id, new_id, own, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, Told, refuse_in_step, resumed, started
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -48,6 +44,7 @@ from ..errors import (
     WorkflowDefinitionError,
 )
 from .cluster import Cluster
+from .followed import Followed, watch_there
 from .mirror import Mirror
 from .settings import Terms, core_url_of
 from .wire import with_value
@@ -55,10 +52,6 @@ from .wire import with_value
 __all__ = ["DistributedExecutor"]
 
 log = logging.getLogger("cerebelum_nb")
-
-_UNTAKEN_SECONDS = 4.0
-"""How long an execution may go unclaimed before we say that it waits for a worker."""
-_LOOK_SECONDS = 1.0
 
 
 class DistributedExecutor:
@@ -370,12 +363,14 @@ class DistributedExecutor:
         """Show it while it runs, then return or raise as a local run would."""
         __tracebackhide__ = True
         followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
+        followed.variable = workflow.variable
         followed.name_call(called(followed.state, workflow.variable))
-        run = Run(cast(Execution, followed), workflow.variable, *events, stale=stale)
+        warn_of_stale(followed, stale)
+        undoes = is_rollback(followed.state, events)
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
-        watch = asyncio.ensure_future(_watch(cluster, workflow, followed, self._terms))
+        watch = asyncio.ensure_future(watch_there(followed, workflow, self._terms))
         try:
-            with contextlib.nullcontext() if self._quiet else views.shown(cast(Execution, followed)):
+            with contextlib.nullcontext() if self._quiet else views.shown(followed):
                 try:
                     ended = await mirror.follow()
                 except BaseException as error:
@@ -395,7 +390,7 @@ class DistributedExecutor:
             raise
         finally:
             watch.cancel()
-        return run.outcome()
+        return outcome_of(followed, undoes=undoes)
 
 
 _RESUMABLE = (
@@ -408,70 +403,6 @@ _RESUMABLE = (
 )
 
 
-class Followed(ExecutionValues):
-    """An execution on a cluster, as views and results see one of this process."""
-
-    def __init__(self, cluster: Cluster, execution_id: str, plan: Plan, state: State, store: Store) -> None:
-        super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
-        self.cluster = cluster
-        self.loop, self.clock = asyncio.get_running_loop(), current_clock.get()
-        self.context = contextvars.copy_context()
-        self.variable = ""
-        self.handle: Callable[[str | None], str] | None = None
-        self.traceback_shown = False
-        self.attempts: dict[str, Any] = {}
-        self.limit: Limit | None = None
-        self.limited = self.over = self.superseded = False
-        self.stop_requested: str | None = None
-        self.watchers: set[Callable[[], None]] = set()
-        self.cause: BaseException | None = None
-        self.unrecorded: list[str] = []
-        self.done: asyncio.Future[None] = self.loop.create_future()
-
-    def now(self) -> int:
-        """Return the time, µs since the epoch; never before the last event."""
-        return max(self.clock.now(), self.state.updated_at)
-
-    def name_call(self, variable: str) -> None:
-        """Make hints that say how to resume it give the call that does so on the cluster."""
-
-        def call(rerun: str | None) -> str:
-            again = "" if rerun is None else f", rerun=[{rerun!r}]"
-            known = self.cluster.url == core_url_of(None)
-            there = "distributed=True" if known else f'core_url="{self.cluster.url}"'
-            return f'await {variable}.resume("{self.id}", {there}{again})'
-
-        self.handle = call
-
-    def hear(self, after: int, events: Sequence[Event]) -> None:
-        """Tell observers of what was copied."""
-        observers.tell(cast(Any, self), after + 1, events)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Take note that no more events will come."""
-        self.over = True
-        if not self.done.done():
-            if error is None:
-                self.done.set_result(None)
-            else:
-                self.done.set_exception(error)
-                self.done.exception()  # it is raised where it happened, too
-
-
-class _Told:
-    """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
-
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.percent, self._printed = told["percent"], told["printed"]
-        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
-        self.scope = self
-        self.printed = self if self._printed else None
-
-    def peek(self, mask: Callable[[str], str]) -> str:
-        """Return what it printed last; the worker has masked it."""
-        return str(self._printed)
-
-
 def _refuse_slots(workflow: Definition) -> None:
     """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
     if workflow.concurrency is not None:
@@ -479,46 +410,6 @@ def _refuse_slots(workflow: Definition) -> None:
             f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
             f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
         )
-
-
-async def _watch(cluster: Cluster, workflow: Definition, followed: Followed, terms: Terms) -> None:
-    """Feed what steps report to the views; warn when no worker picks up the execution or a step of it."""
-    said = set[str]()
-
-    def say(key: str, what: str, group: str) -> None:
-        if key not in said and not followed.over:
-            said.add(key)
-            option = f" --queue {group}" if group else ""
-            log.warning(
-                "%s waits: no worker of %s takes it up. If none runs, start one:\n\n"
-                "    cerebelum worker %s --core %s%s\n",
-                *(what, cluster.url, _code_of(workflow), cluster.url, option),
-            )
-
-    while not followed.over:
-        await asyncio.sleep(_LOOK_SECONDS)
-        if current_clock.get().now() - followed.state.updated_at < _LOOK_SECONDS * 1e6:
-            continue  # it continues: there is nothing to say, and asking costs the server
-        try:
-            found = await cluster.at_work(followed.id)
-        except Exception:  # noqa: BLE001 - the server is away: the follower says so
-            continue
-        followed.attempts = {step: _Told(told) for step, told in found.told.items() if told}
-        if found.untaken > _UNTAKEN_SECONDS:
-            say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
-        for step, seconds in found.steps.items():
-            group = (terms.queues or {}).get(step_of(step), "")
-            if seconds > _UNTAKEN_SECONDS and group:
-                say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
-
-
-def _code_of(workflow: Definition) -> str:
-    """Name what a worker loads."""
-    fn = workflow.fn
-    if fn.__module__ != "__main__":
-        return fn.__module__
-    source = fn.__code__.co_filename
-    return origin() or "NOTEBOOK.ipynb" if is_cell(source) else source
 
 
 def _plan_of(workflow: Definition) -> Plan:

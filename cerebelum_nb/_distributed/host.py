@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,9 +16,10 @@ from typing import Any, cast
 
 from .._core import events as e
 from .._core.events import Event
+from .._core.fold import evolve
 from .._core.graph import Plan, key_of, owner_of, undone_by
-from .._core.settle import Returned, settle, tries_again
-from .._core.state import State, evolve
+from .._core.settle import Returned, settle
+from .._core.state import State
 from .._core.step_state import Items, Phase, StepState
 from .._core.value import Value
 from .._core.waits import AttemptWaits, long_from
@@ -28,6 +28,7 @@ from .._engine.attempt import Attempt
 from .._engine.call_step import at_failure
 from .._engine.clock import Clock, Deadline, SystemClock, Timer
 from .._engine.ports import Outcome, Waiter
+from .._engine.retries import next_attempt
 from .._engine.routing import take_route
 from .._engine.scope import Scope, Suspension
 from .._engine.settling import verdict_of
@@ -204,10 +205,8 @@ class RemoteHost(ExecutionValues):
         scope, now = self.scope, self.now()
         step, verdict = self.known, verdict_of(self, self.spec, outcome)
         header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
-        due_at = None
-        if tries_again(self.spec.policy, step.failures, verdict):
-            delay = self.spec.policy.delay(step.failures, random.random())
-            due_at = Deadline.after(self.clock, delay).at
+        again = next_attempt(self.clock, self.spec.policy, step.failures, verdict)
+        due_at = None if again is None else again.at
         event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
         rows = [*riding, *self._last_rows(now)]
         if isinstance(event, e.StepFailed) and outcome.error is not None:
@@ -356,7 +355,7 @@ class RemoteHost(ExecutionValues):
                     waiter.set_result(None)
 
     async def _settle_signals(self, sent: list[Event]) -> None:
-        """Before a step goes on that waits for a signal or takes one, learn which signals there are for it."""
+        """Learn which signals there are for a step that waits for one or takes one, before it continues."""
         if not any(isinstance(event, (e.SignalAwaited, e.SignalTaken)) for event in sent):
             return
         taken = [event for event in sent if isinstance(event, e.SignalTaken)]

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from temporalio.service import RPCError
 
 from .._core.events import Event
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._core.value import Value

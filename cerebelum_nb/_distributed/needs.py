@@ -20,7 +20,7 @@ def needs(plan: Plan, state: State, name: str) -> list[str]:
     Example:
         >>> from cerebelum_nb._core.events import StepCompleted
         >>> from cerebelum_nb._core.graph import StepSpec
-        >>> from cerebelum_nb._core.state import evolve
+        >>> from cerebelum_nb._core.fold import evolve
         >>> from cerebelum_nb._core.value import Value
         >>> steps = {"b": StepSpec(name="b", fn=print, is_async=False, requires=("a",), optional=("c",))}
         >>> done = evolve(State(), StepCompleted(at=1, step="a", output=Value("json", "1")))

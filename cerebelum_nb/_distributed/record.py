@@ -6,8 +6,9 @@ from typing import Any
 
 from .._core import events as e
 from .._core.events import Event
+from .._core.fold import evolve
 from .._core.graph import owner_of
-from .._core.state import State, evolve
+from .._core.state import State
 from .wire import Carried, Rows, from_rows, to_row
 
 __all__ = ["Record"]

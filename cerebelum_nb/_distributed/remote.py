@@ -22,9 +22,10 @@ from temporalio.service import RPCError
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.labels import name_fits
 from .._core.schedule import ScheduleEvent, ScheduleState
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary, summarise
 from .._store import refusals

@@ -249,6 +249,7 @@ def step(
     effect: str | None = None,
     checkpoint: str | None = "waits",
     cache: Duration | bool = False,
+    process: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -266,6 +267,7 @@ def step(
     effect: str | None = None,
     checkpoint: str | None = "waits",
     cache: Duration | bool = False,
+    process: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step of workflows.
 
@@ -284,7 +286,7 @@ def step(
             tried again together.
         retry_on: the exception classes that are retried.
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
-            cannot be ended: the next attempt starts when it has returned.
+            cannot be ended: the next attempt starts when it has returned, unless it has ``process=True``.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
             resume runs the step again when another step needs it.
         effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
@@ -296,6 +298,9 @@ def step(
             a completed result in this log of the same step, with the same code (helpers and constants included) and
             the same arguments. Nothing is taken where one of them holds a secret, or where nobody can tell whether
             what the step reads has changed. Every item of a ``foreach`` is looked for by itself.
+        process: True runs a plain ``def`` in a process of its own, which a stop or a timeout kills, and whose crash is
+            only a failed attempt. It gets copies of its arguments and of the globals it uses; what it prints, its
+            progress and its operations work as elsewhere. An attempt that was left starts at its top.
 
     Raises:
         StepDefinitionError: the function or an argument is not what a step can be made from.
@@ -315,7 +320,7 @@ def step(
         policy = _policy(
             chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint, cache
         )
-        return Step(function, chosen, policy)
+        return Step(function, chosen, _in_process(function, chosen, policy, process))
 
     if fn is None:
         return make
@@ -466,6 +471,29 @@ def _policy(
         jitter=float(jitter),
         cache=kept_for,
     )
+
+
+def _in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:
+    """Return the policy of a step that is to run in a process of its own, if it is.
+
+    Raises:
+        StepDefinitionError: it cannot.
+    """
+    where = f"@step of '{name}'"
+    if not isinstance(process, bool):
+        raise StepDefinitionError(f"{where}: process is True or False, not {process!r}")
+    if not process:
+        return policy
+    if is_async(function):
+        raise StepDefinitionError(
+            f"{where}: process=True is for a plain def. A stop or a timeout ends an async def step as it is; make it a "
+            f"plain def, or leave out process=True"
+        )
+    if policy.checkpoint == "lines":
+        raise StepDefinitionError(
+            f"{where}: the lines of a step in a process of its own are not recorded: leave out checkpoint= or process="
+        )
+    return replace(policy, process=True, checkpoint=None)
 
 
 def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:

@@ -22,7 +22,8 @@ from .._core.events import (
     OperationFailed,
     StepCompleted,
 )
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
 from .._core.summary import summarise
 from .._core.value import Value
 from .._store.base import Commit, Store

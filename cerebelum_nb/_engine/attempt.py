@@ -6,9 +6,9 @@ cannot be killed, so ``alive`` tells whether it is still at work.
 
 From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
 (loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which settling.py and _core/settle.py decide
-what it means and make the event, with the delay of a retry (`Policy.delay` in _core/graph.py); the driver
-(_core/drive.py) folds it; the engine (loop.py) commits it with whatever else has arrived; _store/rows.py lays it out as
-a row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
+what it means and make the event, and retries.py says when another attempt starts; the driver (_core/drive.py) folds
+the event; the engine commits it with whatever else has arrived (commits.py); _store/rows.py lays it out as a row, and
+``SqliteStore.commit`` (_store/sqlite.py) inserts it.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Attempt:
         """Whether its function is still running."""
         scope = self.scope
         if scope.task is not None and scope.loop.is_closed():
+            return False
+        if scope.process is not None and scope.process.killed:
             return False
         return not self._returned and (scope.thread is not None or scope.task is not None)
 
@@ -223,10 +225,13 @@ class Attempt:
     def _timeout_error(self) -> StepTimeoutError:
         limit = format_seconds(self.spec.policy.timeout or 0)
         message = f"step '{self.spec.name}' took longer than its timeout of {limit}"
-        if self.scope.thread is not None:
+        if self.spec.policy.process:
+            message += ". Its process was killed"
+        elif self.scope.thread is not None:
             message += (
                 ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
-                "attempt only then. Make it async def, or give what it calls its own timeout"
+                "attempt only then. Make it async def, declare it with @step(process=True), or give what it calls its "
+                "own timeout"
             )
         return StepTimeoutError(message)
 

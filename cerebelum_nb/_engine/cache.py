@@ -22,6 +22,7 @@ from typing import Any
 
 from .._core.events import StepCompleted
 from .._core.graph import UNDO, Plan, StepSpec, key_of, of_item, owner_of, step_of
+from .._core.messages import Start
 from .._core.value import Value
 from .._dsl.step import code_of, parts_of
 from .._text.json_text import parse
@@ -30,7 +31,46 @@ from .._values.foreign import ForeignBytes
 from ..errors import StoreError
 from .values import ExecutionValues
 
-__all__ = ["check_refresh", "find", "key_of_result", "still_same"]
+__all__ = ["CachedResults", "check_refresh"]
+
+
+class CachedResults:
+    """The cached results of one execution: those it takes, and those it computes for others."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: dict[str, str] = {}  # of what attempts that run are computing, by step
+
+    def take(self, values: ExecutionValues, spec: StepSpec, start: Start, now: int) -> StepCompleted | None:
+        """Return the event that takes a recorded result instead of running an attempt; None to run it.
+
+        Args:
+            values: the execution.
+            spec: the step.
+            start: the attempt.
+            now: the time, µs since the epoch.
+        """
+        key = _key_of(values, spec, start.step)
+        if key is None:
+            return None
+        event = _find(values, spec, start, key, now)
+        if event is None:
+            self._keys[start.step] = key
+        return event
+
+    def with_key(self, values: ExecutionValues, spec: StepSpec, event: StepCompleted) -> StepCompleted:
+        """Add the key by which other executions find a result, if that still says what it is: nobody edited the code.
+
+        Args:
+            values: the execution.
+            spec: the step.
+            event: its result.
+        """
+        key = self._keys.pop(event.step, None)
+        if key is None or not event.output.restorable or _key_of(values, spec, event.step) != key:
+            return event
+        return replace(event, key=key)
 
 
 def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
@@ -57,7 +97,7 @@ def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def key_of_result(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None:
+def _key_of(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None:
     """Return the key of what an attempt of ``name`` would compute; None when no other result may stand for it."""
     from .._dsl.fingerprint import unseen
 
@@ -73,26 +113,13 @@ def key_of_result(execution: ExecutionValues, spec: StepSpec, name: str) -> str 
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
-def still_same(spec: StepSpec, key: str, execution: ExecutionValues, name: str) -> bool:
-    """Whether a result that was just computed is still what the key says: nobody edited the code meanwhile."""
-    return key_of_result(execution, spec, name) == key
-
-
-def find(execution: ExecutionValues, spec: StepSpec, name: str, visit: int, key: str, now: int) -> StepCompleted | None:
-    """Find a result with this key that may be taken, as the event that takes it; None to run the step.
-
-    Args:
-        execution: whose step it is.
-        spec: the step.
-        name: what the attempt is of: the step, or the step for an item.
-        visit: which visit of it; from the second on it runs.
-        key: what :func:`key_of_result` returned.
-        now: the time, µs since the epoch.
-    """
+def _find(values: ExecutionValues, spec: StepSpec, start: Start, key: str, now: int) -> StepCompleted | None:
+    """Find a result with this key that may be taken; a second visit runs, and so does a step in ``refresh``."""
     age = spec.policy.cache
-    if age is None or visit > 1 or spec.name in execution.state.refresh or step_of(name) in execution.state.refresh:
+    refresh = values.state.refresh
+    if age is None or start.visit > 1 or spec.name in refresh or step_of(start.step) in refresh:
         return None
-    store = execution.store
+    store = values.store
     try:
         found = store.result(key, 0 if age == float("inf") else now - round(age * 1e6))
         if found is None:
@@ -109,10 +136,14 @@ def find(execution: ExecutionValues, spec: StepSpec, name: str, visit: int, key:
             output = replace(output, payload=payload)
     except StoreError:
         return None
-    known = execution.state.step(name)
-    attempt = 1 if known is None else known.attempt
     return StepCompleted(
-        at=now, step=name, visit=visit, attempt=attempt, output=output, key=key, source=f"{execution_id}@{version}"
+        at=now,
+        step=start.step,
+        visit=start.visit,
+        attempt=start.attempt,
+        output=output,
+        key=key,
+        source=f"{execution_id}@{version}",
     )
 
 

@@ -25,6 +25,10 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     Returns:
         What the function returns: of an async one an awaitable.
     """
+    if spec.policy.process:
+        from .process import run_in_process  # most runs have no such step
+
+        return run_in_process(spec, scope, arguments)
     host, recorded = scope.execution, scope.known.checkpoints
     if (not recorded and not may_wait(spec)) or not isinstance(host, KeepsVariables):
         return spec.fn(**arguments)

@@ -139,13 +139,14 @@ def give_up(scope: Scope) -> None:
 
 
 def offer(
-    what: str, start: Callable[[Scope | None], Coroutine[Any, Any, T]], scope: Scope | None = None
+    what: str, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, scope: Scope | None = None
 ) -> PendingOperation[T]:
     """Return an operation to be awaited; where a step's code runs without a loop, run it and return its result.
 
     Args:
         what: the call, as it is named in an error, such as ``"poll(...)"``.
-        start: makes the work, under a scope.
+        work: called with the scope of the step, or None outside of steps, and the arguments.
+        arguments: of the work.
         scope: the step it belongs to, if the caller knows it.
 
     Raises:
@@ -154,12 +155,13 @@ def offer(
     if scope is None or not scope.is_here():
         scope = scope_here(what)
     if scope is None or is_loop_running():
-        return PendingOperation(what, start(scope), scope)
+        made = work(None, *arguments) if scope is None else scope.perform(work, arguments)
+        return PendingOperation(what, made, scope)
     if current_scope.get() is scope:
-        return cast(PendingOperation[T], asyncio.run(start(scope)))  # its T; see the class
+        return cast(PendingOperation[T], asyncio.run(scope.perform(work, arguments)))  # its T; see the class
     context = contextvars.copy_context()
     context.run(current_scope.set, scope)
-    return cast(PendingOperation[T], context.run(asyncio.run, start(scope)))
+    return cast(PendingOperation[T], context.run(asyncio.run, scope.perform(work, arguments)))
 
 
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:

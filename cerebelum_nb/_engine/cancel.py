@@ -6,7 +6,9 @@ import logging
 
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store
 from ..errors import CerebelumError, ExecutionBusyError, ResumeError
@@ -17,7 +19,7 @@ from .leases import leases_of
 from .leaving import leave_off
 from .patience import patiently, short_try
 
-__all__ = ["cancel_children", "cancel_execution", "cancel_now"]
+__all__ = ["cancel_children", "cancel_execution", "cancel_now", "tell_of_end"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -89,8 +91,27 @@ def cancel_children(store: Store, execution_id: str, state: State) -> None:
             pass  # it has ended by itself
         except CerebelumError as error:
             log.warning(
-                "child %s of execution %s, which was cancelled, goes on for now: %s", child, execution_id, error
+                "child %s of execution %s, which was cancelled, is still running: %s", child, execution_id, error
             )
+
+
+def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool) -> None:
+    """Tell those whom the end of an execution concerns: its children, if it was cancelled, and its caller.
+
+    Args:
+        store: its log.
+        execution_id: its id.
+        state: its last state.
+        is_heard: whether its caller waits for it in this process, and so needs no message.
+    """
+    if state.lifecycle is ExecutionState.CANCELLED:
+        cancel_children(store, execution_id, state)
+    if state.caller and not is_heard:
+        try:
+            with short_try():
+                tell_caller(store, execution_id, state.caller, state.caller_step)
+        except CerebelumError as error:  # the scheduler finds it
+            log.warning("execution %s could not be told that its child %s ended: %s", state.caller, execution_id, error)
 
 
 def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._core.events import ChildEnded
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, StepState
 from .._core.summary import summarise

@@ -19,9 +19,12 @@ from .._host.caller import user_traceback
 from .._values import Redactor
 from ..errors import CerebelumError
 
-__all__ = ["at_return", "describe", "without_secrets"]
+__all__ = ["DESCRIBED", "at_return", "describe", "without_secrets"]
 
 _LONGEST = 20_000
+
+DESCRIBED = "__cerebelum_described__"
+"""Where an exception from another process says what it was there: its own traceback did not come along."""
 
 
 def describe(error: BaseException) -> ErrorInfo:
@@ -31,6 +34,9 @@ def describe(error: BaseException) -> ErrorInfo:
         >>> describe(ValueError("no room")).message
         'no room'
     """
+    if (known := vars(error).get(DESCRIBED) if hasattr(error, "__dict__") else None) is not None:
+        described: ErrorInfo = known
+        return described
     return ErrorInfo(
         type=type(error).__name__,
         message=_shorten(_message(error)),

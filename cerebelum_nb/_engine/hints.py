@@ -28,7 +28,7 @@ from .._store.connect import default_path
 from .children import open_children
 
 if TYPE_CHECKING:
-    from .execution import Execution
+    from .ports import Shown
 
 __all__ = [
     "Advice",
@@ -129,7 +129,7 @@ Command = Callable[[str], str]
 """Writes a command of the command line, so that it means the log in question."""
 
 
-def advise_on(execution: Execution, what: str = "") -> Advice | None:
+def advise_on(execution: Shown, what: str = "") -> Advice | None:
     """Say how to resume a run of this process; ``what`` as for :func:`advise`."""
     return advise(
         execution.state,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._core.events import Event, StepInterrupted, WorkflowPaused
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.summary import summarise
 from .._store.base import Commit, Store
 from ..errors import ExecutionBusyError

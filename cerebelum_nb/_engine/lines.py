@@ -62,4 +62,4 @@ class LineCheckpoints(Checkpoints):
 
 
 async def _nothing() -> None:
-    """Let it go on at once."""
+    """Let it continue at once."""

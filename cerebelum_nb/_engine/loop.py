@@ -6,7 +6,7 @@ only then starts what was decided. So outcomes that arrive together are committe
 the start of the next share one commit.
 
 Whatever is raised on behalf of an execution ends that execution with the error, and no other: every call into it goes
-through ``on_behalf_of``, and a commit that fails is retried for each execution alone.
+through ``on_behalf_of``, and a commit that fails is tried for each execution alone (commits.py).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import State, fold
-from .._core.state_copy import copied
-from .._store.base import Rejection, Store, patience
+from .._core.state import State
+from .._store.base import Store, patience
 from .._values import Redactor
-from ..errors import CerebelumError, ResumeError, StoreError
-from . import crash, observers
+from ..errors import CerebelumError, ResumeError
 from .clock import Clock, current_clock
-from .execution import Execution
+from .commits import Commits, rebase
+from .execution import Execution, only_decide
 from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
@@ -54,9 +54,6 @@ _PUMP_SECONDS = 0.005
 
 _FLUSH_SECONDS = 1.0
 """The longest that a progress event waits for another commit to go with."""
-
-_STOP_SECONDS = 5.0
-"""How long a stopped run keeps waiting for a locked log: whoever stopped it wants the cell back."""
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -96,10 +93,9 @@ class Engine:
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self.turn_at: int | None = None  # monotonic: everything handled in one turn happened at one time
-        self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
-        self._retry: asyncio.TimerHandle | None = None
-        self._context = contextvars.copy_context()
-        self._context.run(patience.set, TRY_SECONDS)
+        self._commits = Commits()
+        self.context = contextvars.copy_context()
+        self.context.run(patience.set, TRY_SECONDS)
         self._watch = BlockWatch(loop, self._async_steps)
         self._listening: dict[str, Callable[[], None]] = {}
 
@@ -176,10 +172,10 @@ class Engine:
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
         """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
-        if len(self._executions) == 1 and len(execution.attempts) == 1 and self._pump_handle is None:
+        if len(self._executions) == 1 and len(execution.attempts.running) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
             if not self._pumping:
-                self._context.run(self._pump)
+                self.context.run(self._pump)
         else:
             self.post(execution, execution.settle, outcome)
 
@@ -188,7 +184,7 @@ class Engine:
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
-            self._context.run(self._pump, whole=True)
+            self.context.run(self._pump, whole=True)
 
     def launch_soon(self, execution: Execution) -> None:
         """Launch what is ready of an execution, once the commits of this turn are done."""
@@ -197,7 +193,7 @@ class Engine:
             self._pump_soon()
 
     def _pump_soon(self) -> None:
-        self._pump_handle = self.loop.call_soon(self._pump, context=self._context)
+        self._pump_handle = self.loop.call_soon(self._pump, context=self.context)
 
     def flush_later(self, execution: Execution) -> None:
         """Commit waiting progress by itself if no other commit comes first."""
@@ -209,7 +205,7 @@ class Engine:
         """Remove an execution that no longer runs here."""
         self._executions.pop(execution.id, None)
         self._stirring.pop(execution, None)
-        self._held.pop(execution, None)
+        self._commits.forget(execution)
         if not self._executions:
             self._watch.stop()
         if (end := self._listening.pop(execution.id, None)) is not None:
@@ -232,7 +228,7 @@ class Engine:
             return  # it never had one
         if until is not None and leases_of(self.store).running(execution.id) is not None:
             return  # it has been resumed here since: the lease belongs to that run now
-        here = contextvars.copy_context() if self.loop.is_closed() else self._context.copy()
+        here = contextvars.copy_context() if self.loop.is_closed() else self.context.copy()
         try:
             here.run(self.store.release, execution.id, execution.holder)
         except Exception as error:  # noqa: BLE001 - the run ended with another error, to be reported
@@ -259,7 +255,7 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
-        if not self.clock.jumps or self._inbox or self._launching or self._held or not self._executions:
+        if not self.clock.jumps or self._inbox or self._launching or self._commits.wait or not self._executions:
             return
         while self._stirring:  # those that wait are checked once, and again only after a message for them
             execution = next(iter(self._stirring))
@@ -284,9 +280,10 @@ class Engine:
         try:
             action(*arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, but must never hang it
-            self._failed(execution, error)
+            self.failed(execution, error)
 
-    def _failed(self, execution: Execution, error: BaseException) -> None:
+    def failed(self, execution: Execution, error: BaseException) -> None:
+        """End an execution with what was raised on behalf of it."""
         execution.abort(error)
         if not isinstance(error, Exception):
             raise error
@@ -299,8 +296,8 @@ class Engine:
         if row.holder is None or row.holder.key != execution.holder:
             execution.abort(superseded(execution.id))
         elif row.version > execution.written:
-            self._rebase(execution)
-            self.post(execution, _nothing, None)
+            rebase(execution)
+            self.post(execution, only_decide, None)
         if execution.queued:
             self.post(execution, execution.look_at_queue, None)
 
@@ -318,7 +315,9 @@ class Engine:
             self._stirring[execution] = None
 
     def _async_steps(self) -> list[str]:
-        attempts = [attempt for execution in self._executions.values() for attempt in execution.attempts.values()]
+        attempts = [
+            attempt for execution in self._executions.values() for attempt in execution.attempts.running.values()
+        ]
         at_work = [attempt for attempt in attempts if attempt.scope.task is not None and not attempt.scope.waits]
         return [attempt.spec.name for attempt in at_work if attempt.spec.is_async or can_start_threads()]
 
@@ -332,7 +331,7 @@ class Engine:
     def _flush_progress(self, execution: Execution) -> None:
         self._flushing.discard(execution)
         if not execution.over and execution.driver.rides:  # most often it rode with another commit meanwhile
-            self.post(execution, lambda _: execution.take_progress(), None)
+            self.post(execution, lambda _: execution.driver.take_riders(), None)
 
     def _pump(self, *, whole: bool = False) -> None:
         self._pump_handle = None
@@ -368,12 +367,23 @@ class Engine:
             try:  # as `on_behalf_of`
                 is_all = execution.launch(until, at_once=at_once)
             except BaseException as error:  # noqa: BLE001
-                self._failed(execution, error)
+                self.failed(execution, error)
             else:
                 if not is_all:
                     self._launching.append(execution)
             if time.monotonic() > until:
                 break
+
+    def commit_again(self) -> None:
+        """Try again to commit what waits for the log's write lock, then handle what has arrived meanwhile."""
+        self._pumping = True
+        try:
+            self._commits.try_again(self)
+        finally:
+            self._pumping = False
+        if self._pump_handle is not None:
+            self._pump_handle.cancel()
+        self._pump()
 
     def _turn(self) -> None:
         inbox = self._inbox[:_TURN_MOST]
@@ -392,7 +402,7 @@ class Engine:
                     try:  # as `on_behalf_of`, without its call: most messages are outcomes, one a step
                         handler(argument)
                     except BaseException as error:  # noqa: BLE001
-                        self._failed(execution, error)
+                        self.failed(execution, error)
             if self.clock.jumps:
                 self._stirring.update(touched)
             for execution in touched:
@@ -400,158 +410,13 @@ class Engine:
                     try:
                         execution.advance()
                     except BaseException as error:  # noqa: BLE001
-                        self._failed(execution, error)
+                        self.failed(execution, error)
         finally:  # after Ctrl-C too: what is left is handled in the next turn
             self._inbox[:0] = reversed(inbox)
             ready = [execution for execution in touched if execution.driver.batch and not execution.over]
-            if self._retry is not None:
-                self._hold(ready)
-            elif ready:
-                self._commit(ready)
+            if ready:
+                self._commits.commit(self, ready)
             self.turn_at = None
-
-    # -- commits --------------------------------------------------------------------------------------------
-
-    def _commit(self, executions: list[Execution]) -> None:
-        """Write the batches of executions, and start what follows from them."""
-        again = self._write(executions)
-        while again:
-            again = self._write(again)
-
-    def _write(self, executions: Sequence[Execution]) -> list[Execution]:
-        """Commit once; return the executions to commit again, because others have appended something before it."""
-        began = time.perf_counter()
-        try:
-            commits = [execution.commit() for execution in executions]
-            if crash.armed and (crashed := crash.strike(commits, before=True)) is not None:
-                self.abandon(crashed)
-                return []
-            rejected = self.store.commit(commits)
-        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: what it raises ends a run, or is retried
-            self._not_written(executions, error)
-            return []
-        if crash.armed and (crashed := crash.strike(commits, before=False)) is not None:
-            self.abandon(crashed)
-            return []
-        observers.tell_commit(time.perf_counter() - began)
-        again: list[Execution] = []
-        for execution in executions:
-            if self._held:
-                self._held.pop(execution, None)
-            reason = rejected.get(execution.id) if rejected else None
-            if reason is None:
-                try:
-                    execution.committed()
-                except BaseException as error:  # noqa: BLE001
-                    self._failed(execution, error)
-            elif reason == Rejection.QUEUED:
-                self.on_behalf_of(execution, execution.lost_turn)
-                if execution.batch and not execution.over:
-                    again.append(execution)
-            elif reason != Rejection.STALE:
-                execution.abort(superseded(execution.id))
-            else:
-                self.on_behalf_of(execution, self._rebase, execution)
-                if execution.batch and not execution.over:
-                    again.append(execution)
-                elif (
-                    not execution.over
-                ):  # it was written after all, or it must not hibernate because something happened
-                    self.on_behalf_of(execution, execution.committed)
-                    self.post(execution, _nothing, None)
-        return again
-
-    def _not_written(self, executions: Sequence[Execution], error: BaseException) -> None:
-        if isinstance(error, StoreError) and error.transient:
-            self._hold(executions)
-        elif isinstance(error, Exception) and len(executions) > 1:  # which one caused it?
-            for execution in executions:
-                self._commit([execution])
-        else:
-            for execution in executions:
-                execution.abort(error)
-            if not isinstance(error, Exception):
-                raise error
-
-    def _hold(self, executions: Sequence[Execution]) -> None:
-        """Keep the batches of executions until the log's write lock is free.
-
-        A timer of the loop retries, not a thread: an attempt that finds the lock taken costs the loop little, and only
-        the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are still handled, and the commit
-        that succeeds in the end holds all of them.
-        """
-        if not self._held and executions:
-            self.loop.call_later(1.0, self._report_lock)
-        for execution in executions:
-            self._held.setdefault(execution, self.loop.time())
-        if self._held and self._retry is None:
-            self._retry = self.loop.call_later(RETRY_SECONDS, self._try_again, context=self._context)
-
-    def _try_again(self) -> None:
-        self._retry = None
-        self._pumping = True
-        try:
-            self._commit([execution for execution in list(self._held) if not execution.over])
-            now = self.loop.time()
-            for execution, since in list(self._held.items()):
-                stopped = execution.stopped_at
-                if now - since > LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
-                    execution.abort(_locked(self.store.location, now - since))
-        finally:
-            self._pumping = False
-        if self._pump_handle is not None:
-            self._pump_handle.cancel()
-        self._pump()
-
-    def _report_lock(self) -> None:
-        if self._held:
-            _warn(
-                "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
-                "lost; they can be stopped",
-                self.store.location,
-                "one run is" if len(self._held) == 1 else f"{len(self._held)} runs are",
-            )
-
-    def _rebase(self, execution: Execution) -> None:
-        """Read the signals that others have appended, or end the run here if its lease is lost.
-
-        The lease is checked after the events are read: if it was lost before, they may be the work of another process,
-        from which this one must not continue.
-        """
-        written, batch = execution.written, execution.batch
-        state = execution.log_state if batch else execution.state
-        known = state.version
-        events = self.store.events(execution.id, after=known)
-        if not self.store.holds(execution.id, execution.holder):
-            execution.abort(superseded(execution.id))
-            return
-        new = events[written - known :]
-        if not new:
-            raise StoreError(
-                f"the log {self.store.location} refuses to append to execution {execution.id} after its version "
-                f"{written}. Check it with `cerebelum verify`"
-            )
-        fold(events, state)
-        if batch:
-            state = copied(state)
-        if batch and new[: len(batch)] == batch:
-            written, new = written + len(batch), new[len(batch) :]
-            execution.was_written(state)
-        else:
-            execution.rebase(state)
-        observers.tell(execution, written + 1, new)
-
-
-def _nothing(_: Any) -> None:
-    """Handle a message that only asks for a decision."""
-
-
-def _locked(location: str, seconds: float) -> StoreError:
-    return StoreError(
-        f"The log {location} stayed locked by another program for {seconds:.0f} s. See who has it open (a database "
-        f"browser with unsaved changes, a long transaction), and close that",
-        transient=True,
-    )
 
 
 def _warn(text: str, *arguments: object) -> None:

@@ -1,14 +1,15 @@
 """The protocols between the parts of the engine, so that none has to import what imports it.
 
-Scopes, attempts, operations and observers see a `Host`; leases see a `Held`; an execution sees its `RunLoop`. An
-execution of this process is both host and held; a worker's and a trial's host run the same attempts without an engine.
+Scopes, attempts, operations and observers see a `Host`; leases see a `Held`; views, results and hints see what is
+`Shown`; an execution sees its `RunLoop`. An execution of this process is host, held and shown; a worker's and a trial's
+host run the same attempts without an engine; one that is followed on a cluster is only shown.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from .._store.base import Store
 from .._values.secret import Redactor
 from .clock import Clock
 
-__all__ = ["Checkpointing", "Held", "Host", "Outcome", "RunLoop", "Waiter"]
+__all__ = ["AtWork", "Checkpointing", "Held", "Host", "Killable", "Outcome", "Peeked", "RunLoop", "Shown", "Waiter"]
 
 E = TypeVar("E", contravariant=True)
 
@@ -138,6 +139,68 @@ class Host(Protocol):
         ...
 
 
+class AtWork(Protocol):
+    """What a step at work tells of itself, for a view."""
+
+    percent: float | None
+    message: str
+
+    @property
+    def printed(self) -> Peeked | None:
+        """What it prints."""
+        ...
+
+
+class Peeked(Protocol):
+    """A text that is still being written."""
+
+    def peek(self, mask: Callable[[str], str]) -> str:
+        """Return what has been written lately, as it looks now and without secrets."""
+        ...
+
+
+class Shown(Protocol):
+    """What views, results and hints ask of an execution: one of this process, or one on a cluster that is followed."""
+
+    id: str
+    plan: Plan
+    state: State
+    store: Store
+    redactor: Redactor
+    variable: str
+    """The name of its workflow in the caller's code."""
+    handle: Callable[[str | None], str] | None
+    """Writes the call that continues it, given a step to run again; None: by the variable."""
+    traceback_shown: bool
+    """Whether its view has shown the traceback of its failure, so that the exception below must not."""
+    over: bool
+    cause: BaseException | None
+    """What a step raised in this process, if that failed it."""
+    done: asyncio.Future[None]
+
+    @property
+    def stops_before(self) -> bool:
+        """Whether it has paused where the variants of a sweep part."""
+        ...
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """The steps that finished, but whose results are not in the log."""
+        ...
+
+    def now(self) -> int:
+        """Return the time, µs since the epoch; never before the last event."""
+        ...
+
+    def at_work(self) -> Mapping[str, AtWork]:
+        """Return what the steps at work tell of themselves, by step."""
+        ...
+
+    def result_of(self, step: str) -> Any:
+        """Return a new copy of a completed step's value."""
+        ...
+
+
 class Checkpointing(Protocol):
     """What a scope asks of the checkpoints of its attempt."""
 
@@ -160,6 +223,17 @@ class Checkpointing(Protocol):
 
     def end(self) -> None:
         """Hear that the function has returned."""
+        ...
+
+
+class Killable(Protocol):
+    """The process in which a step runs, as a scope sees it."""
+
+    killed: bool
+    """Whether it was ended by `kill`, or will not begin."""
+
+    def kill(self) -> None:
+        """End it now, if it is still at work; from any thread."""
         ...
 
 

@@ -12,15 +12,17 @@ it up. Then whoever is next pauses it, as if its process had stopped it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .._core import events as e
 from .._core.events import Event
+from .._core.graph import Concurrency
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.base import ExecutionRow, Store
-from ..errors import ExecutionBusyError
+from ..errors import ExecutionBusyError, StoreError
 from . import leases as held
+from .clock import Clock
 from .leaving import pause_left
 
 __all__ = ["Turn", "ahead_of", "busy", "is_left", "slot_after"]
@@ -29,11 +31,36 @@ _PAGE = 20
 
 
 class Turn:
-    """The place of one execution in the queue for its slot, as the process that waits for it sees it."""
+    """The place of one execution in the queue for its slot, as the process that waits for it sees it.
 
-    def __init__(self, store: Store, execution_id: str, on_conflict: str) -> None:
-        self._store, self._id, self._on_conflict = store, execution_id, on_conflict
+    Attributes:
+        beginning: the events that start or resume it, until they are committed: another may get the slot first.
+        when_queued: called once it is recorded as queued.
+        will_look: whether it has been asked to look whether the slot is free.
+    """
+
+    __slots__ = ("_id", "_left", "_on_conflict", "_store", "beginning", "when_queued", "will_look")
+
+    def __init__(self, store: Store, execution_id: str, rule: Concurrency | None) -> None:
+        self._store, self._id = store, execution_id
+        self._on_conflict = "queue" if rule is None else rule.on_conflict
         self._left: tuple[str, int] | None = None  # which execution was found without a process, and since when
+        self.beginning: Sequence[Event] = ()
+        self.when_queued: Callable[[], None] | None = None
+        self.will_look = False
+
+    def begin(self, events: Sequence[Event], state: State, now: int) -> Sequence[Event]:
+        """Return the events with which it begins: those that start or resume it, and queue it if its slot is taken."""
+        if not (state.slot or slot_after(events, state)):
+            return events
+        self.beginning = events
+        return self.enter(events, state, now)
+
+    def begun(self, state: State) -> None:
+        """Note that the events with which it begins are committed."""
+        self.beginning = ()
+        if state.lifecycle is ExecutionState.QUEUED and self.when_queued is not None:
+            self.when_queued()
 
     def enter(self, events: Sequence[Event], state: State, now: int) -> list[Event]:
         """Return the events with which it begins: with its slot, or queued.
@@ -62,14 +89,22 @@ class Turn:
         at = max([now, *((row.summary.queued_at or 0) + 1 for row in last if not was_queued)])
         return [*others, e.WorkflowQueued(at=at, behind=ahead.execution_id)]
 
-    def has_come(self, state: State, monotonic: int, now: int) -> bool:
-        """Say whether a queued execution may try to get its slot; pause one that has it and was left by its process.
+    def has_come(self, state: State, clock: Clock) -> bool:
+        """Say whether a queued execution may try to get its slot; not while the log is locked: it is asked again soon.
 
         Args:
             state: what is recorded of it.
-            monotonic: the time of a clock that nobody sets, µs.
-            now: the time, µs since the epoch.
+            clock: its clock.
         """
+        try:
+            return self._is_first(state, clock.monotonic(), clock.now())
+        except StoreError as error:
+            if not error.transient:
+                raise
+            return False
+
+    def _is_first(self, state: State, monotonic: int, now: int) -> bool:
+        """Whether nobody is ahead; an execution that has the slot and was left by its process is paused."""
         ahead = ahead_of(self._store, state.slot, self._id, state.queued_at)
         first = next(ahead, None)
         if first is None:

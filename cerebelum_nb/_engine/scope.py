@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -30,7 +30,7 @@ from .._core.waits import Wait
 from .._store import at_fork
 from .._values.secret import Redactor, reveal_to
 from ..errors import ExecutionBusyError, OperationError
-from .ports import Checkpointing, Host, Waiter
+from .ports import Checkpointing, Host, Killable, Waiter
 from .stdout import Printed
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Scope:
         "notes",
         "percent",
         "printed",
+        "process",
         "step",
         "task",
         "thread",
@@ -90,12 +91,16 @@ class Scope:
         "waits",
     )
 
+    is_far = False
+    """Whether it is in a process of the step's own, from where it asks the attempt's for everything."""
+
     def __init__(self, execution: Host, step: str, visit: int, attempt: int) -> None:
         self.execution = execution
         self.step, self.visit, self.attempt = step, visit, attempt
         self.loop = execution.loop
         self.task: asyncio.Task[None] | None = None  # of an async step
         self.thread: threading.Thread | None = None  # of a plain step
+        self.process: Killable | None = None  # of a step with process=True
         self.closed = False
         self.waits: list[Wait] = []
         self.percent: float | None = None
@@ -173,6 +178,10 @@ class Scope:
     def mismatch(self, op: str) -> str | None:
         """Find a finished operation of the same kind and name that was recorded with other arguments."""
         return next(iter(self._earlier.get(_same_name(op), ())), None)
+
+    def perform(self, work: Callable[..., Coroutine[Any, Any, T]], arguments: Sequence[Any]) -> Coroutine[Any, Any, T]:
+        """Return an operation's work under this scope, to be awaited."""
+        return work(self, *arguments)
 
     async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Append an event of this attempt and wait until it is committed."""
@@ -355,6 +364,8 @@ class Scope:
         """End it: whatever this attempt still tries to record is refused, and its waits are cancelled."""
         self.closed = True
         _open.pop(id(self), None)
+        if self.process is not None:
+            self.process.kill()
         if self._torn:
             for write, rest in self._torn.items():
                 with suppress(Exception):  # the stream may be closed

@@ -6,7 +6,7 @@ it is appended after decides whether the execution still takes signals.
 - If a process runs the execution, it reads the event: at once in this process (``look_soon``), within half a second in
   another, whose heartbeat thread sees that the log has changed (leases.py). The waiting step is told by its scope and
   records ``SignalTaken`` (_operations/signal.py).
-- If the execution hibernates, folding the event makes it due (``wake_at`` in _core/state.py). A scheduler or a resume
+- If the execution hibernates, folding the event makes it due (``wake_at`` in _core/fold.py). A scheduler or a resume
   then wakes it, and the step, called again, finds the signal in the state.
 """
 
@@ -19,7 +19,8 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import SignalReceived
-from .._core.state import State, evolve, fold
+from .._core.fold import evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._store.base import Commit, Store

@@ -6,8 +6,8 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import WorkflowTagged
+from .._core.fold import evolve, fold
 from .._core.labels import MOST_TAGS, changed_tags, check_tags
-from .._core.state import evolve, fold
 from .._core.summary import summarise
 from .._store.base import Commit, Store
 from .._store.holder import CLUSTER

@@ -10,6 +10,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from .._core.state import State
 from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
+from .._text.times import at_in
 from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
 from .._values.codec import json_of
@@ -232,9 +234,15 @@ class ExecutionValues:
                 attempt=known.attempt,
                 visit=known.visit,
                 item=key_of(item) if own else None,
+                scheduled_at=self._scheduled_at(),
                 _scope=current_scope.get(),
             )
         return arguments
+
+    def _scheduled_at(self) -> datetime | None:
+        """Return the time for which a schedule started the execution, in the zone of that schedule."""
+        due = self.state.scheduled_at
+        return None if due is None else at_in(due, self.state.timezone)
 
     def _standing(self, name: str) -> StepState | None:
         """What is known of a step; what undoes one may also ask for what is undone already."""
@@ -243,7 +251,7 @@ class ExecutionValues:
         return undone or self.state.step(name)
 
     def _with_results(self) -> list[str]:
-        """The steps that have a result. A plain step gathers in its thread, while the loop goes on."""
+        """The steps that have a result. A plain step gathers in its thread, while the loop runs."""
         rollback = self.state.rollback
         undone = [] if rollback is None or rollback.is_over else [n for n in list(rollback.undone) if "[" not in n]
         return list(dict.fromkeys((*list(self.state.finished), *undone)))

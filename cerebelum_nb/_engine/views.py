@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from .._core.events import Event
     from .._core.graph import Plan
-    from .execution import Execution
+    from .ports import Shown
 
 __all__ = [
     "Drawing",
@@ -28,7 +28,7 @@ __all__ = [
     "watch",
 ]
 
-View = Callable[["Execution"], AbstractContextManager[None] | None]
+View = Callable[["Shown"], AbstractContextManager[None] | None]
 
 factories: list[View] = []
 """Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
@@ -59,7 +59,7 @@ def shielded(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def shown(execution: Execution) -> Iterator[None]:
+def shown(execution: Shown) -> Iterator[None]:
     """Show an execution while the block runs."""
     what = f"execution {execution.id}"
     with ExitStack() as stack:
@@ -81,7 +81,7 @@ def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[No
             view.__exit__(None, None, None)
 
 
-def watch(execution: Execution) -> None:
+def watch(execution: Shown) -> None:
     """Show an execution that runs behind the cell, until it is over; returns at once."""
     stack = ExitStack()
     stack.enter_context(shown(execution))

@@ -32,7 +32,7 @@ def database(*, store: Source | None = None) -> Database:
         >>> from cerebelum_nb.testing import MemoryStore
         >>> with history.database(store=MemoryStore()) as db:
         ...     print(db.view_names(), list(db["executions"].rows))
-        ['executions', 'steps', 'events'] []
+        ['executions', 'steps', 'events', 'schedules'] []
     """
     from sqlite_utils import Database
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._store.base import Store

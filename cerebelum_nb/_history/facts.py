@@ -49,7 +49,7 @@ def facts(state: State) -> dict[str, str]:
 
     Example:
         >>> from cerebelum_nb._core.events import StepStarted
-        >>> from cerebelum_nb._core.state import fold
+        >>> from cerebelum_nb._core.fold import fold
         >>> facts(fold([StepStarted(at=0, step="build")]))["in_flight"]
         'build'
     """

@@ -6,8 +6,9 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.describe import shown_state
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.staleness import blueprint_kept

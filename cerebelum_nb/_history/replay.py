@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from .._core import events as e
 from .._core.arguments import ExecutionLike
+from .._core.fold import evolve, fold
 from .._core.graph import owner_of
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.state_copy import copied
 from .._engine import views
 from .._engine.staleness import blueprint_kept

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .._core.arguments import ExecutionLike
 from .._core.describe import items_told, undo_rows
 from .._core.events import Event, StepCompleted, StepFailed
+from .._core.fold import fold
 from .._core.graph import key_of, step_of
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, Phase, StepState
 from .._core.value import Value

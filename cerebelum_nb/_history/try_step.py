@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import count, workflow_name
 from .._core.events import Event, StepCompleted, StepFailed, StepStarted
+from .._core.fold import fold
 from .._core.graph import StepSpec
-from .._core.state import fold
 from .._core.step_state import StepState
 from .._core.value import Value
 from .._dsl.step import Step

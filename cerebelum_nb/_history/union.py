@@ -90,7 +90,8 @@ def _copy(db: sqlite3.Connection, logs: Mapping[str | None, Store], wanted: Coll
                 db.execute(f"INSERT INTO {view} SELECT ?, * FROM one.{view}", (str(name),))
         db.execute("DETACH one")
     for view in wanted:
-        db.execute(f"CREATE INDEX {view}_by_id ON {view} (execution_id)")
+        name = "schedule_id" if view == "schedules" else "execution_id"
+        db.execute(f"CREATE INDEX {view}_by_id ON {view} ({name})")
 
 
 def _attach(db: sqlite3.Connection, schema: str, log: Store) -> None:

@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import Any
 
 __all__ = [
+    "as_shown",
     "in_cells",
     "is_library_frame",
     "own_frames",
     "shell",
     "show_errors_briefly",
+    "shown_as",
     "user_traceback",
 ]
 
@@ -71,7 +73,7 @@ def _format_frames(error: BaseException) -> str:
     """Format an exception that cannot be formatted whole: the user's frames and the name of its class."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library_frame(f.filename)]
     for frame in frames:
-        frame.filename = _as_shown(frame.filename)
+        frame.filename = as_shown(frame.filename)
     head = ["Traceback (most recent call last):\n"] if frames else []
     return "".join([*head, *traceback.StackSummary.from_list(frames).format(), f"{type(error).__name__}\n"])
 
@@ -87,7 +89,7 @@ def _format_user_traceback(error: BaseException) -> str:
         seen.add(id(part))
         part.stack = traceback.StackSummary.from_list([f for f in part.stack if not is_library_frame(f.filename)])
         for frame in part.stack:
-            frame.filename = _as_shown(frame.filename)
+            frame.filename = as_shown(frame.filename)
         todo.extend(p for p in (part.__cause__, part.__context__) if p is not None)
         todo.extend(getattr(part, "exceptions", None) or ())
     return "".join(summary.format())
@@ -98,7 +100,7 @@ def own_frames(error: BaseException) -> list[str]:
     found = traceback.extract_tb(_without_machinery(error.__traceback__))
     own = traceback.StackSummary.from_list([frame for frame in found if _REWRITTEN not in (frame.line or "")])
     for frame in own:
-        frame.filename = _as_shown(frame.filename)
+        frame.filename = as_shown(frame.filename)
     lines = "".join(own.format()).splitlines()
     return ["Traceback (most recent call last):", *lines] if lines else []
 
@@ -119,11 +121,15 @@ def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
     return copy
 
 
-def _as_shown(filename: str) -> str:
+shown_as: dict[str, str] = {}
+"""What the cells of another process are called, in one that runs a step of them."""
+
+
+def as_shown(filename: str) -> str:
     """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
     found = shell()
     if found is None:
-        return filename
+        return shown_as.get(filename, filename)
     name = getattr(found.compile, "format_code_name", lambda _: None)(filename)
     if name is not None:
         return " ".join(name)

@@ -13,7 +13,8 @@ from .._engine.sync import run_sync
 from .._store.connect import resolve_store
 from .._text.duration import format_seconds
 from .._text.json_text import parse
-from .._workflow.workflow import Workflow, registered
+from .._workflow.decorator import registered
+from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .notes import Note
 

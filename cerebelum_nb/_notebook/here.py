@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from .._core.fold import fold
 from .._core.graph import StepSpec
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._dsl.step import Step
 from .._engine import entry
@@ -17,7 +18,8 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, Secret, decode
 from .._values.redaction import gather
-from .._workflow.workflow import Workflow, registered
+from .._workflow.decorator import registered
+from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, WorkflowError
 
 __all__ = ["Here", "here"]

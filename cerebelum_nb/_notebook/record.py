@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._core.events import WorkflowResumed, WorkflowStarted
+from .._core.fold import fold
 from .._core.graph import Plan, StepSpec
 from .._core.limits import OneStage
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value
@@ -28,8 +29,8 @@ from .._engine.staleness import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Redactor, decode, encode, fingerprint_args
+from .._workflow.execution_id import new_id
 from .._workflow.run import Run
-from .._workflow.start import new_id
 from ..errors import SerializationError, WorkflowError
 from .cells import Cell
 from .notes import Note

@@ -17,7 +17,7 @@ from .._core.events import (
     WorkflowFailed,
     WorkflowRolledBack,
 )
-from .._core.state import fold
+from .._core.fold import fold
 from .._engine.hints import Reader, advise, command_for
 from .._store.base import ExecutionRow, Store
 from .._text.duration import format_seconds

@@ -16,9 +16,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from .._core.graph import Policy
 from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.entry import waits_in_plain_steps
+from .._engine.functions import code_of
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds
-from .durable import code_of, durable_poll, durable_retry, durable_run, durable_sleep, invoke
+from .durable import durable_poll, durable_retry, durable_run, durable_sleep, invoke
 
 __all__ = ["Decorator", "poll", "retry", "run", "run_under", "sleep"]
 
@@ -88,7 +89,7 @@ class _Sleep:
         if duration is None or given:
             raise TypeError("sleep takes one duration: await sleep('5s') in a step, or @sleep(seconds=5) under @step")
         length = _seconds(duration, "sleep")
-        return offer("sleep(...)", lambda scope: durable_sleep(scope, length, data))
+        return offer("sleep(...)", durable_sleep, length, data)
 
 
 class _Poll:
@@ -205,10 +206,8 @@ class _Poll:
         pause = _seconds(5000 if interval is None else interval, "poll: interval")
         most = _attempts(max_attempts, "poll", default=None if timeout is not None else 30)
         limit = None if timeout is None else _seconds(timeout, "poll: timeout")
-        return offer(
-            "poll(...)",
-            lambda scope: durable_poll(scope, check_fn, pause, most, limit, success_condition or bool, on_attempt),
-        )
+        succeeded = success_condition or bool
+        return offer("poll(...)", durable_poll, check_fn, pause, most, limit, succeeded, on_attempt)
 
 
 sleep = _Sleep()
@@ -296,10 +295,7 @@ def retry(
     for error in errors if isinstance(errors, tuple) else (errors,):
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
             raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
-    return offer(
-        "retry(...)",
-        lambda scope: durable_retry(scope, fn, args, kwargs, attempts, policy, errors, on_attempt),
-    )
+    return offer("retry(...)", durable_retry, fn, args, kwargs, attempts, policy, errors, on_attempt)
 
 
 @overload
@@ -341,7 +337,7 @@ def run_under(
     if not isinstance(name, str) or not name or ":" in name:
         raise ValueError(f"context.run: the name is text without ':', not {name!r}: context.run('send-mail', send, to)")
     what = f"context.run({name!r}, ...)"
-    return offer(what, lambda known: durable_run(known, name, fn, args, kwargs), scope)
+    return offer(what, durable_run, name, fn, args, kwargs, scope=scope)
 
 
 def _decorator_of_sleep(given: dict[str, float], data: Any) -> Decorator:
@@ -352,7 +348,7 @@ def _decorator_of_sleep(given: dict[str, float], data: Any) -> Decorator:
 
     def wait_before(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
-            await durable_sleep(None, ms / 1000, data, mark="@")
+            await offer("@sleep", durable_sleep, ms / 1000, data, "@")
             return await invoke(functools.partial(body, *args, **kwargs))
 
         return wrap(body, around, ("sleep", ms))
@@ -376,7 +372,7 @@ def _decorator_of_poll(
     def poll_body(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             check = functools.wraps(body)(functools.partial(body, *args, **kwargs))
-            return await durable_poll(None, check, pause, most, limit, condition, on_attempt)
+            return await offer("@poll", durable_poll, check, pause, most, limit, condition, on_attempt)
 
         return wrap(body, around, ("poll", pause, most, limit, code_of(condition)))
 

@@ -69,9 +69,7 @@ def wait_for_approval(
     """
     _check(approval_type, validate, "wait_for_approval")
     limit = None if timeout_ms is None else seconds(timeout_ms, unit="ms", what="wait_for_approval: timeout_ms")
-    return offer(
-        f"wait_for_approval({approval_type!r})", lambda scope: _ask(scope, approval_type, data, limit, validate)
-    )
+    return offer(f"wait_for_approval({approval_type!r})", _ask, approval_type, data, limit, validate)
 
 
 def approval(
@@ -109,7 +107,7 @@ def approval(
     def ask_before(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
             shown = data(*args, **kwargs) if callable(data) else data
-            await _ask(None, type, shown, limit, validate, mark="@")
+            await offer("@approval", _ask, type, shown, limit, validate, "@")
             return await invoke(functools.partial(body, *args, **kwargs))
 
         return wrap(body, around, ("approval", type, limit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
 
 from .._engine.calling import PendingOperation
@@ -29,6 +30,8 @@ class Context:
         attempt: which attempt of this visit, from 1.
         visit: which visit of the step, from 1; a ``flow.back_to`` opens a new one.
         item: the key of the item of a ``foreach`` that it runs for; None in other steps.
+        scheduled_at: the time for which a schedule started the execution, in the zone of that schedule: the same in
+            every attempt, after every resume and in forks. None for executions that no schedule started.
 
     Example:
         >>> Context(inputs={"size": 2}, execution_id="e1", step_name="build").idempotency_key
@@ -42,6 +45,7 @@ class Context:
     attempt: int = 1
     visit: int = 1
     item: str | None = None
+    scheduled_at: datetime | None = None
     _scope: Scope | None = field(default=None, repr=False, compare=False)
     """The attempt it was made for: a pool's thread knows its step by nothing else."""
 

@@ -25,12 +25,13 @@ from .._core.graph import Policy
 from .._core.value import ErrorInfo, Value
 from .._engine.clock import Clock, Deadline, SystemClock
 from .._engine.fence import describe
+from .._engine.functions import code_of, name_of
 from .._engine.scope import Scope, scope_here
 from .._text.duration import format_seconds
 from .._values import fingerprint_args, preview
 from ..errors import PollTimeoutError, SerializationError
 
-__all__ = ["code_of", "durable_poll", "durable_retry", "durable_run", "durable_sleep", "invoke"]
+__all__ = ["durable_poll", "durable_retry", "durable_run", "durable_sleep", "invoke"]
 
 
 async def durable_sleep(scope: Scope | None, length: float, data: Any, mark: str = "") -> None:
@@ -92,8 +93,9 @@ async def durable_poll(
         if (max_attempts is not None and number >= max_attempts) or (limit is not None and limit.rest() <= 0):
             spent = (record.now() - began) / 1e6
             failure = PollTimeoutError(
-                f"poll of {_name(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last result "
-                f"was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not succeed",
+                f"poll of {name_of(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last "
+                f"result was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not "
+                f"succeed",
                 attempts=number,
                 elapsed=spent,
                 last_result=result,
@@ -203,7 +205,7 @@ class _Record:
         if scope is None:
             return cls(None, "")
         parts = f"{code_of(fn)}:{arguments}"
-        return cls(scope, scope.identify(kind, _name(fn), fingerprint_args((parts,), {})))
+        return cls(scope, scope.identify(kind, name_of(fn), fingerprint_args((parts,), {})))
 
     def finished(self) -> tuple[bool, Any]:
         """Return (True, result) when an earlier attempt finished it and the log holds its result."""
@@ -257,26 +259,10 @@ class _Record:
             await self.scope.record(OperationFailed, self.op, error=self.describe(error), number=number)
 
 
-def code_of(fn: Callable[..., Any]) -> str:
-    """Digest what a function does, without the values it holds: those may change between two attempts."""
-    from .._dsl.fingerprint import fingerprint  # here, as it loads `ast` and `inspect`, which most steps do without
-
-    found = fingerprint(fn)
-    if found is None:
-        return _name(fn)
-    return fingerprint_args(tuple(part.digest for part in found.parts if part.kind in ("code", "helper", "class")), {})
-
-
 async def invoke(fn: Callable[[], Any]) -> Any:
     """Call a function, sync or async."""
     result = fn()
     return await result if inspect.isawaitable(result) else result
-
-
-def _name(fn: Any) -> str:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def wait_for_signal(
     if match is not None and not callable(match):
         raise TypeError(f"wait_for_signal: match is a function of the data, not {match!r}")
     limit = None if timeout is None else seconds(timeout, unit="ms", what="wait_for_signal: timeout")
-    return offer(f"wait_for_signal({name!r})", lambda scope: _wait(scope, name, limit, match))
+    return offer(f"wait_for_signal({name!r})", _wait, name, limit, match)
 
 
 async def _wait(scope: Scope | None, name: str, limit: float | None, match: Callable[[Any], object] | None) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from .._core.state import fold
+from .._core.fold import fold
 from .._core.state_name import ExecutionState
 from .._engine.children import tell_caller
 from .._engine.clock import current_clock

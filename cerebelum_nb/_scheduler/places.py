@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._core.state import fold
+from .._core.fold import fold
 from .._engine.cancel import cancel_now
 from .._engine.leases import leases_of
 from .._engine.patience import short_try

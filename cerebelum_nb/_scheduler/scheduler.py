@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from .._engine.loading import stop_when_loading
 from .._store.base import Store
 from .._store.connect import resolve_store
+from .._workflow.decorator import registered
 from .._workflow.find import WorkflowFinder
-from .._workflow.workflow import registered
 from ..errors import CerebelumError
 from .loop import SchedulerLoop
 

@@ -271,6 +271,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     17: (_add_slots, *_SLOTS),
     18: _LABELS,
     19: _RESULTS,
+    20: (),  # the views: `schedules` is new
 }
 """By the version that each makes, what it takes to come there from the version before."""
 

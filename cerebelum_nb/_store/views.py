@@ -1,4 +1,4 @@
-"""The views of a log, which people query: ``executions``, ``steps`` and ``events``.
+"""The views of a log, which people query: ``executions``, ``steps``, ``events`` and ``schedules``.
 
 Each is written so that SQLite can take a filter, an order or a limit on it down to the tables and their indexes: no
 view sorts or groups more than the events of one execution (tests hold the query plans). Names and order of the columns
@@ -90,7 +90,25 @@ _EVENTS = f"""
     FROM execution x JOIN event e ON e.execution = x.key
 """
 
-VIEWS = {"executions": _EXECUTIONS, "steps": _STEPS, "events": _EVENTS}
+_SCHEDULES = f"""
+    SELECT s.schedule_id, s.workflow, s.state,
+        json_extract(s.definition, '$.cron') AS cron,
+        json_extract(s.definition, '$.every') / 1000000.0 AS every,
+        coalesce(json_extract(s.definition, '$.timezone'), 'UTC') AS timezone,
+        {iso("s.next_at")} AS next_at,
+        {iso("s.last_at")} AS last_at,
+        s.last_execution,
+        coalesce(json_extract(s.definition, '$.overlap'), 'skip') AS overlap,
+        coalesce(json_extract(s.definition, '$.catch_up'), 0) / 1000000.0 AS catch_up,
+        json_extract(s.definition, '$.inputs') AS inputs,
+        s.note,
+        {iso("s.updated_at")} AS updated_at,
+        s.version
+    FROM schedule s
+    WHERE s.state <> 'DELETED'
+"""
+
+VIEWS = {"executions": _EXECUTIONS, "steps": _STEPS, "events": _EVENTS, "schedules": _SCHEDULES}
 """What each view selects."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -86,7 +85,7 @@ class _Doubled(Workflow):
         if spec.name not in self.doubles:
             return spec
         fn, waits = _function(self.doubles[spec.name], spec, self.fate)
-        return replace(spec, fn=fn, is_async=waits, policy=replace(spec.policy, checkpoint=None))
+        return replace(spec, fn=fn, is_async=waits, policy=replace(spec.policy, checkpoint=None, process=False))
 
 
 def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate | None = None) -> Workflow:
@@ -104,10 +103,8 @@ def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate |
     if not isinstance(doubles, Mapping):
         raise TypeError(f"doubles are what runs instead, by step: {{charge: 'paid'}}, not {doubles!r}")
     named = {getattr(step, "name", step): double for step, double in doubles.items()}
-    made = copy.copy(flow)
-    made.__class__ = _Doubled
-    assert isinstance(made, _Doubled)
-    made.doubles, made.fate = named, fate
+    made = _Doubled.__new__(_Doubled)  # copy.copy returns a workflow that its module names as it is
+    vars(made).update(vars(flow), doubles=named, fate=fate)
     return made
 
 

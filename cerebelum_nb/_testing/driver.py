@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from .._core.state import State, fold
+from .._core.fold import fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine.clock import SystemClock, current_clock
 from .._engine.crash import Crashed, armed

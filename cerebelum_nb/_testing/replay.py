@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from .._archive.for_tests import History, read_history
 from .._core.events import WorkflowCompleted
+from .._core.fold import fold
 from .._core.graph import Plan, StepSpec
 from .._core.resume_plan import Fate
-from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._engine.sync import run_sync

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from .duration import Duration, format_seconds, seconds
 from .text import did_you_mean
 
-__all__ = ["Cron", "Every", "Recurrence", "described", "in_zone", "zone_of"]
+__all__ = ["Cron", "Every", "Recurrence", "described", "in_words", "in_zone", "zone_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
@@ -123,6 +123,24 @@ def described(cron: str, every: int) -> str:
         'every 2h'
     """
     return cron or f"every {format_seconds(every / 1e6)}"
+
+
+def in_words(cron: str, every: int) -> str:
+    """Write when a schedule starts something in words; as :func:`described` where a cron expression cannot be put so.
+
+    Example:
+        >>> in_words("0 6 * * 1-5", 0)
+        'at 06:00 on Monday through Friday'
+    """
+    if not cron:
+        return described(cron, every)
+    try:
+        from cronsim import CronSim
+
+        told = CronSim(_NAMED.get(cron.lower(), cron), _EPOCH).explain()
+    except (ImportError, ValueError):  # CronSimError is a ValueError
+        return cron
+    return f"{told[:1].lower()}{told[1:]}"
 
 
 def zone_of(name: str) -> ZoneInfo:

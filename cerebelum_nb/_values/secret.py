@@ -199,6 +199,11 @@ class Redactor:
     def __repr__(self) -> str:
         return f"Redactor(names={sorted(self.names)}, forms={len(self._forms)})"
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The texts it looks for."""
+        return frozenset(self._known)
+
     def add(self, secret: object) -> None:
         """Look for this secret from now on; a bare value counts as one, a missing secret adds nothing."""
         texts = {text for text in _texts(secret, 0) if len(text) >= SHORTEST and text not in MASK}

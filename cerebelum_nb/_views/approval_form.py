@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from typing import Any
 
-from .._core.state import fold
+from .._core.fold import fold
 from .._engine.approvals import OpenApproval, decide, open_approvals, verdict
 from .._engine.hints import called, resume_call
 from .._host.caller import shell

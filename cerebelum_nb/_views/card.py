@@ -9,13 +9,11 @@ from itertools import islice
 from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows
 from .._core.graph import key_of
 from .._core.labels import told
-from .._core.limits import Before
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
-from .._engine.execution import Execution
 from .._engine.hints import Advice, advise_on
-from .._engine.scope import Scope
+from .._engine.ports import AtWork, Shown
 from .._text.duration import format_seconds
 from .._text.html import Html, escape, quoted
 from .._text.style import MARKS
@@ -74,12 +72,10 @@ class Card:
     labels: str = ""
 
     @classmethod
-    def of(cls, execution: Execution, graph: Graph | None = None) -> Card:
+    def of(cls, execution: Shown, graph: Graph | None = None) -> Card:
         """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
-        scopes = {name: attempt.scope for name, attempt in execution.attempts.items()}
-        graph = graph or Graph(execution.plan)
-        stops_before = execution.limited and isinstance(execution.limit, Before)
-        advice = None if stops_before else advise_on(execution)
+        scopes, graph = execution.at_work(), graph or Graph(execution.plan)
+        advice = None if execution.stops_before else advise_on(execution)
         return cls.at(
             execution.id, execution.state, execution.now(), graph, scopes, mask=execution.redactor.mask, advice=advice
         )
@@ -91,7 +87,7 @@ class Card:
         state: State,
         now: int,
         graph: Graph,
-        scopes: Mapping[str, Scope] | None = None,
+        scopes: Mapping[str, AtWork] | None = None,
         mask: object = str,
         advice: Advice | None = None,
         known: Mapping[str, Row] | None = None,
@@ -219,7 +215,7 @@ def _row(
     now: int,
     parallel: bool,
     over: bool,
-    scopes: Mapping[str, Scope],
+    scopes: Mapping[str, AtWork],
     mask: object,
 ) -> Row:
     if step is None:

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.approvals import open_approvals
-from .._engine.execution import Execution
+from .._engine.ports import Shown
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
 from .._host.frontend import Audience, audience, close_widgets, is_terminal
@@ -48,7 +48,7 @@ _MOST_ENDED = 4
 _ended: deque[tuple[Any, ...]] = deque()
 
 
-def live_view(execution: Execution) -> AbstractContextManager[None] | None:
+def live_view(execution: Shown) -> AbstractContextManager[None] | None:
     """Return a view for the front end that is watching, None when there is none."""
     graph = Graph(execution.plan)
 
@@ -67,7 +67,7 @@ def live_view(execution: Execution) -> AbstractContextManager[None] | None:
 
 
 @contextmanager
-def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
+def _once(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
     """Show the outcome once: the executed notebook keeps only that."""
     from IPython.display import display
 
@@ -79,7 +79,7 @@ def _once(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
 
 
 @contextmanager
-def _in_notebook(execution: Execution, look: Callable[[], Card]) -> Iterator[None]:
+def _in_notebook(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
     """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
     from IPython.display import display
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from .._core.describe import detail, title
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
-from .._core.state import State, fold
+from .._core.state import State
 from .._engine.hints import advise
 from .._history.facts import changes, operation_of
 from .._history.replay import Transition, transitions

@@ -9,8 +9,9 @@ from typing import Any
 
 from .._client.reading import entry
 from .._core.events import ItemsListed, StepCompleted, StepFailed, StepInterrupted, StepStarted
+from .._core.fold import evolve
 from .._core.graph import Plan, owner_of
-from .._core.state import State, evolve
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.clock import current_clock
@@ -20,7 +21,7 @@ from .._engine.staleness import blueprint_kept
 from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.connect import resolve_store
-from .._workflow.workflow import registered
+from .._workflow.decorator import registered
 from ..errors import WorkflowDefinitionError
 from .card import Card
 from .graph import Graph

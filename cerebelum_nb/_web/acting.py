@@ -23,7 +23,7 @@ from .._text.json_text import parse
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Fields", "Runs", "approve", "cancel", "fields_of", "fork_of", "options_of", "reject", "signal"]
+__all__ = ["Fields", "Runs", "approve", "by_of", "cancel", "fields_of", "fork_of", "options_of", "reject", "signal"]
 
 Fields = Mapping[str, Any]
 """What a form or a JSON object says: values under ``response``, ``data`` and ``inputs``, texts under other names."""
@@ -49,7 +49,7 @@ def approve(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
             response=fields.get("response"),
             reason=fields.get("reason") or None,
             step=fields.get("step") or None,
-            by=_by(fields, who),
+            by=by_of(fields, who),
         )
 
 
@@ -66,7 +66,7 @@ def reject(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
             approve=False,
             reason=fields.get("reason") or None,
             step=fields.get("step") or None,
-            by=_by(fields, who),
+            by=by_of(fields, who),
         )
 
 
@@ -84,7 +84,7 @@ def signal(log: ShownLog, execution_id: str, fields: Fields, who: str) -> bool:
             fields.get("name", ""),
             fields.get("data"),
             fields.get("signal_id") or None,
-            _by(fields, who),
+            by_of(fields, who),
         )
 
 
@@ -95,7 +95,7 @@ async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> 
         ResumeError: it has ended already.
     """
     with SqliteStore(log.path) as store:
-        await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=_by(fields, who))
+        await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=by_of(fields, who))
 
 
 def options_of(what: str, fields: Fields) -> list[str]:
@@ -149,7 +149,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _by(fields: Fields, who: str) -> str:
+def by_of(fields: Fields, who: str) -> str:
+    """Say who acts, for the log."""
     name = (who or fields.get("by", "")).strip()[:100]
     return f"{name} {_VIA}" if name else _VIA.removeprefix("via ")
 

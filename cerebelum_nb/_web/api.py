@@ -13,6 +13,7 @@ from .._client.reading import status_of
 from .._engine.clock import current_clock
 from .._text.json_text import parse
 from .._text.times import timestamp
+from .._workflow.schedule import told_of_schedule
 from .listing import Wanted, listed
 from .names import from_path
 
@@ -54,6 +55,11 @@ class Api:
             for entry in found.entries
         ]
         return _json({"executions": rows, "before": found.before or None})
+
+    def schedules(self, request: Request) -> Response:
+        """List the schedules, as ``cerebelum schedule list --json`` does."""
+        log = self._logs.named(request.path_params["log"])
+        return _json({"schedules": [_bounded(told_of_schedule(state)) for state in log.store.schedules()]})
 
     def execution(self, request: Request) -> Response:
         """Return an execution, as ``cerebelum status --json`` does; nothing is unpickled."""

@@ -20,13 +20,14 @@ from ..errors import (
     ExecutionBusyError,
     ExecutionNotFoundError,
     ResumeError,
+    ScheduleNotFoundError,
     SignalError,
     StoreError,
 )
-from . import acting
+from . import acting, scheduled
 from .api import Api
 from .metrics import Metrics
-from .names import to_path
+from .names import from_path, to_path
 from .pages import Pages
 from .rendering import STATIC, Settings
 
@@ -41,6 +42,7 @@ _ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork", "rollback
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ExecutionNotFoundError, 404),
+    (ScheduleNotFoundError, 404),
     (ApprovalError, 409),
     (ResumeError, 409),
     (SignalError, 409),
@@ -56,11 +58,14 @@ def application(logs: Logs, settings: Settings) -> Starlette:
     runs = acting.Runs()
     pages, api, metrics = Pages(logs, settings, runs), Api(logs), Metrics(logs)
 
+    def who_asks(request: Request) -> str:
+        return settings.who or (request.headers.get(settings.user_header, "") if settings.user_header else "")
+
     async def act(request: Request) -> dict[str, object]:
         """Do what is asked of an execution, and say what was done."""
         log, look = await run_in_threadpool(pages.look, request)
         what = request.path_params["what"]
-        who = settings.who or (request.headers.get(settings.user_header, "") if settings.user_header else "")
+        who = who_asks(request)
         if what not in _ACTIONS:
             raise HTTPException(404)
         fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
@@ -83,6 +88,24 @@ def application(logs: Logs, settings: Settings) -> Starlette:
                     done["fork"] = await run_in_threadpool(acting.fork_of, log, look.id, began)
         log.feed.poke()
         return done
+
+    async def act_on_schedule(request: Request) -> dict[str, object]:
+        """Pause or resume a schedule, and say so."""
+        log, what = pages.log(request), request.path_params["what"]
+        if what not in scheduled.ACTIONS:
+            raise HTTPException(404)
+        fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
+        name = from_path(request.path_params["id"])
+        by = acting.by_of(fields, who_asks(request))
+        await run_in_threadpool(scheduled.change_schedule, log, name, what, fields, by)
+        return {"schedule_id": name, "action": what}
+
+    async def schedule_by_form(request: Request) -> Response:
+        await act_on_schedule(request)
+        return RedirectResponse("../../schedules", 303)
+
+    async def schedule_by_program(request: Request) -> Response:
+        return JSONResponse(await act_on_schedule(request))
 
     async def by_form(request: Request) -> Response:
         done = await act(request)
@@ -125,6 +148,10 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         Route(f"{one}/export.{{ending}}", pages.export),
         Route("/{log}/diff", pages.diff),
         Route("/{log}/w/{name}", pages.workflow),
+        Route("/{log}/schedules", pages.schedules),
+        Route("/{log}/s/{id}/{what}", schedule_by_form, methods=["POST"]),
+        Route("/{log}/api/schedules", api.schedules),
+        Route("/{log}/api/schedules/{id}/{what}", schedule_by_program, methods=["POST"]),
         Route("/{log}/api/executions", api.executions),
         Route("/{log}/api/executions/{id}", api.execution),
         Route("/{log}/api/executions/{id}/events", api.events),

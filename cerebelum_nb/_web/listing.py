@@ -35,6 +35,7 @@ _RETRYING_AMONG = 500
 SHORTCUTS = {
     "active": "Active",
     "waiting": "Waiting for me",
+    "queued": "Queued",
     "retrying": "Retrying",
     "interrupted": "Interrupted",
     "failed-today": "Failed today",
@@ -152,7 +153,7 @@ def counts(log: ShownLog) -> dict[str, int]:
     now = current_clock.get().now()
     found = {}
     with log.query() as db:
-        for name in ("active", "waiting", "failed-today"):
+        for name in ("active", "waiting", "queued", "failed-today"):
             terms, values = _terms(Wanted(show=name), now)
             sql = f"SELECT count(*) FROM (SELECT 1 FROM execution WHERE {' AND '.join(terms)} LIMIT {_COUNTED + 1})"
             (found[name],) = db.execute(sql, values).fetchone()
@@ -188,6 +189,8 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
             add(f"state IN ({', '.join('?' * len(ACTIVE))})", *(state.value for state in ACTIVE))
         case "waiting":
             add("state = ?", ExecutionState.WAITING_FOR_APPROVAL.value)
+        case "queued":
+            add("state = ?", ExecutionState.QUEUED.value)
         case "retrying":
             add(_RETRYING)
         case "failed-today":

@@ -11,8 +11,9 @@ from typing import Protocol
 from .._client.reading import entry
 from .._core import events as e
 from .._core.describe import detail
+from .._core.fold import evolve
 from .._core.graph import Plan
-from .._core.state import State, evolve
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine.approvals import OpenApproval, open_approvals
 from .._engine.clock import current_clock

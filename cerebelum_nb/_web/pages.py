@@ -21,6 +21,7 @@ from .looking import EVENTS
 from .names import from_path, to_path
 from .parts import Document
 from .rendering import Settings, execution_document, list_document, render
+from .scheduled import lines_of_schedules
 
 if TYPE_CHECKING:
     from .acting import Runs
@@ -41,7 +42,7 @@ class Pages:
     # -- pages ----------------------------------------------------------------------------------------------
 
     def index(self, request: Request) -> Response:
-        """Go to the only log, or list them with what goes on in each."""
+        """Go to the only log, or list them with what happens in each."""
         self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
@@ -72,6 +73,7 @@ class Pages:
             document=document,
             older=wanted.but() + f"&before={found.before}" if found.before else "",
             workflows=names,
+            schedules=len(log.store.schedules()),
             live=not wanted.before,
         )
 
@@ -215,6 +217,11 @@ class Pages:
         others = [entry.row for entry in listed(log, Wanted(workflow=workflow, limit=20)).entries]
         sides = [one and one[0] for one in found]
         return self.page("diff.html", request, log=log.name, sides=sides, rows=rows, others=others)
+
+    def schedules(self, request: Request) -> Response:
+        """Show the schedules of a log."""
+        log = self.log(request)
+        return self.page("schedules.html", request, log=log.name, lines=lines_of_schedules(log))
 
     def workflow(self, request: Request) -> Response:
         """Show how the last runs of a workflow went."""

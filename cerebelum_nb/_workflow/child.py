@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from .._core.events import ChildStarted, OperationCompleted
+from .._core.fold import fold
 from .._core.graph import undone_by
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value
+from .._engine.calling import PendingOperation, offer
 from .._engine.children import MOST_DEPTH
 from .._engine.clock import Deadline
 from .._engine.execution import Execution
@@ -29,17 +33,48 @@ from .._engine.scope import Scope, current_scope
 from .._values import fingerprint_args
 from ..errors import CerebelumError, ExecutionBusyError, StoreError, WorkflowError
 from .definition import Definition
+from .execution_id import new_id
 from .result import Result
 from .rollback import roll_back
 from .run import Run
-from .start import Caller, ended, launch, new_id, take_up
+from .start import Caller, ended, launch, take_up
 
-__all__ = ["run_child", "undo_children"]
+__all__ = ["offer_child", "run_child", "undo_children"]
 
 _LOOK_SECONDS = 1.0
 """How often the log is asked for a child that another process runs; its end is also told at once."""
 
 _UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
+
+
+def offer_child(
+    scope: Scope, workflow: Definition, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
+) -> PendingOperation[Result]:
+    """Offer a step to run a workflow as a child: the call is awaited, or finished where it stands in a plain step.
+
+    Args:
+        scope: the step that calls.
+        workflow: what it calls.
+        verb: the method that it called.
+        inputs: the inputs it gave.
+        options: the other arguments it gave, by name.
+
+    Raises:
+        CerebelumError: an option was given; a child takes none.
+    """
+    what = f"{workflow.variable}.{verb}(...)"
+    if given := [name for name, value in options.items() if value not in (None, False, ())]:
+        raise CerebelumError(
+            f"step '{scope.step}' calls {what} with {' and '.join(f'{name}=' for name in given)}: a child is an "
+            f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
+            f"Give it inputs only"
+        )
+    if scope.is_far:
+        raise CerebelumError(
+            f"step '{scope.step}' calls {what}, and runs in a process of its own, which has no children: leave out "
+            f"process=True, or give '{workflow.name}' its own place in the timeline"
+        )
+    return offer(what, run_child, workflow, inputs, scope=scope)
 
 
 async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool = True) -> Result:
@@ -98,8 +133,8 @@ class _Child(ABC):
     def may_run(self, state: State, *, is_first: bool) -> bool:
         """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
         if not state.hibernated:
-            return not (self.host.draining and state.version)
-        return not self.host.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
+            return not (self.host.driver.draining and state.version)
+        return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
 
     async def finished(self) -> Run:
         """Run it, or wait for whoever runs it."""
@@ -135,7 +170,7 @@ class _Child(ABC):
                 raise error
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step goes on with it: it does what a resume of the caller asks for, and no more.
+        """Whether the step continues it: it does what a resume of the caller asks for, and no more.
 
         One that is paused may have been stopped with the caller, just before that was resumed.
         """
@@ -160,7 +195,7 @@ class _Child(ABC):
             execution = run.attended(self.host)
         finally:
             current_scope.reset(token)
-        if self.host.draining:
+        if self.host.driver.draining:
             execution.drain()
         return run
 
@@ -180,7 +215,7 @@ class _Child(ABC):
 
     async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
         """Wait until something happened to one that does not run for this step now, or until it is due."""
-        wake_at = state.wake_at if state.hibernated and not self.host.draining else None
+        wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(self, state.version)
         await self.scope.on_loop(watch.look)

@@ -12,11 +12,12 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, WorkflowForked
+from .._core.fold import evolve, fold
 from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
 from .._core.graph import Plan
 from .._core.resume import ResumeDecision, step_named
 from .._core.resume_plan import planned_steps
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.step_state import StepState
 from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs
@@ -32,9 +33,10 @@ from .._store.connect import resolve_store
 from .._values import Redactor
 from .concurrency import slot_of
 from .definition import Definition
+from .execution_id import check_id, new_id, own
 from .resume_plan import Outlook
 from .run import Run
-from .start import check_id, new_id, own, refuse_in_step
+from .start import refuse_in_step
 
 __all__ = ["Fork", "fork", "forked", "prepare", "preview"]
 

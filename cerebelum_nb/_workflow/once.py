@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
+from .._core.fold import fold
 from .._core.labels import NO_LABELS, Labels
-from .._core.state import fold
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import execute_call
@@ -29,8 +29,9 @@ from ..errors import (
     UntrustedValueError,
 )
 from .definition import Definition
+from .execution_id import check_id, own
 from .run import Run
-from .start import check_id, ended, launch, own, refuse_in_step, take_up
+from .start import ended, launch, refuse_in_step, take_up
 
 __all__ = ["Resume", "launch_once", "watch_holder"]
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from .._core.events import WorkflowResumed
+from .._core.fold import evolve, fold
 from .._core.graph import Plan
+from .._core.messages import Start
 from .._core.resume import ResumeDecision, plan_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
-from .._core.state import State, evolve, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import entry
 from .._engine.clock import current_clock
@@ -179,12 +181,11 @@ def _with_source(planned: PlannedStep, values: ExecutionValues) -> PlannedStep:
     spec = values.plan.steps[planned.step]
     if planned.fate is not Fate.RUN or spec.policy.cache is None or planned.step in values.plan.each:
         return planned
-    from .._engine import cache
+    from .._engine.cache import CachedResults
 
     known = values.state.steps.get(planned.step)
-    key = cache.key_of_result(values, spec, planned.step)
-    visit, now = 1 if known is None else known.visit, current_clock.get().now()
-    event = None if key is None else cache.find(values, spec, planned.step, visit, key, now)
+    start = Start(planned.step, 1 if known is None else known.visit, 1)
+    event = CachedResults().take(values, spec, start, current_clock.get().now())
     if event is None:
         return planned
     return replace(planned, reasons=(*planned.reasons, f"its result is taken from {event.source.rpartition('@')[0]}"))

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
+from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
 from .._core.resume_plan import Fate, PlannedStep
 from .._core.rollback import plan_rollback, standings
-from .._core.state import fold
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
@@ -24,9 +24,10 @@ from .._store.connect import resolve_store
 from .._text.text import counted
 from .._values import Redactor
 from .definition import Definition
+from .execution_id import own
 from .resume_plan import Outlook
 from .run import Run
-from .start import own, refuse_in_step, replaced_inputs
+from .start import refuse_in_step, replaced_inputs
 
 __all__ = ["Undoing", "preview", "roll_back", "rollback_events"]
 

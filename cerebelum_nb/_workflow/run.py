@@ -11,32 +11,19 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import Any
 
-from .._core.describe import rollback_told
-from .._core.events import CancelRequested, Event, RollbackStarted
+from .._core.events import CancelRequested, Event
 from .._core.fork import lineage
-from .._core.graph import undone_by
 from .._core.limits import Limit
 from .._core.messages import Drain
 from .._core.state_name import ExecutionState
 from .._engine import views
 from .._engine.crash import Crashed
 from .._engine.execution import Execution
-from .._engine.fence import describe, without_secrets
-from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .._engine.interrupt import on_sigint
 from .._engine.signals import send
 from .._engine.sync import STOPPED
-from .._host.caller import is_library_frame
-from .._values import Redactor
-from ..errors import (
-    CerebelumError,
-    ExecutionBusyError,
-    ExecutionCancelledError,
-    ExecutionStoppedError,
-    StoreError,
-    WorkflowError,
-)
 from .concurrency import supersede
+from .outcome import cause_of, is_rollback, outcome_of, result_of, warn_of_stale
 from .result import Result
 
 __all__ = ["Run"]
@@ -81,18 +68,13 @@ class Run:
         *events: Event,
         stale: tuple[str, ...] = (),
     ) -> None:
-        self._execution, self._variable, self._events = execution, variable, events
+        self._execution, self._events = execution, events
         self.stale = stale
         execution.variable = variable
-        execution.when_queued = partial(supersede, execution)
-        self._undoes = execution.state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
+        execution.turn.when_queued = partial(supersede, execution)
+        self._undoes = is_rollback(execution.state, events)
         self._is_heard = False  # whether it is awaited, or shown
-        if stale:
-            log.warning(
-                "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
-                ", ".join(stale),
-                rerun_stale(resume_call(variable, execution.id), execution.store, execution.id),
-            )
+        warn_of_stale(execution, stale)
 
     @property
     def execution_id(self) -> str:
@@ -148,13 +130,13 @@ class Run:
         """
         __tracebackhide__ = True
         execution = self._execution
-        execution.limit = limit
+        execution.driver.limit = limit
         with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
                 shown.enter_context(views.shown(execution))
             self._start(*events)
             await self._settled()
-        if not execution.limited:
+        if not execution.driver.limited:
             self.outcome()
 
     def background(self) -> Run:
@@ -176,7 +158,7 @@ class Run:
     @property
     def cause(self) -> BaseException | None:
         """What a step raised in this process, if that failed it."""
-        return _own_traceback(self._execution.cause, self._execution.redactor)
+        return cause_of(self._execution)
 
     def _tell_later(self, done: asyncio.Future[None]) -> None:
         """Report a failure that is not awaited: behind a cell it would pass unseen."""
@@ -290,7 +272,7 @@ class Run:
         over = asyncio.Event()
         done = self._execution.done
         crashed = done.done() and isinstance(done.exception(), Crashed)
-        at_work = [a for a in self._execution.attempts.values() if a.scope.thread is not None]
+        at_work = [a for a in self._execution.attempts.running.values() if a.scope.thread is not None]
         alive = [a for a in at_work if (a.waited or crashed) and a.alive]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
@@ -301,108 +283,15 @@ class Run:
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [
-            task for a in self._execution.attempts.values() if (task := a.scope.task) is not None and not task.done()
+            task
+            for a in self._execution.attempts.running.values()
+            if (task := a.scope.task) is not None and not task.done()
         ]
 
     def _result(self) -> Result:
-        execution = self._execution
-        return Result.of(
-            self.execution_id,
-            execution.state,
-            execution.result_of,
-            lambda: execution.store.events(execution.id),
-            resume_hint=execution.handle(None) if execution.handle else resume_call(self._variable, execution.id),
-            advice=advise_on(execution),
-        )
+        return result_of(self._execution)
 
     def outcome(self) -> Result:
         """Return the result of one that is done, or raise what it failed with."""
         __tracebackhide__ = True
-        execution, state = self._execution, self._execution.state
-        error = execution.done.exception() if execution.done.done() else None
-        where = f"execution {execution.id} of workflow '{state.workflow}'"
-        steps = "step is" if state.total_steps == 1 else "steps are"
-        unrecorded = execution.unrecorded
-        kept = f"{len(state.finished) - len(unrecorded)} of {state.total_steps} {steps} finished and kept"
-        if error is not None:
-            raise self._ended_by(error, where, kept, unrecorded)
-        match state.lifecycle:
-            case ExecutionState.FAILED:
-                raise self._failure(where, rollback_told(state) or kept) from self.cause
-            case ExecutionState.ROLLED_BACK if not self._undoes:
-                raise self._failure(where, f"It is rolled back: {rollback_told(state)}") from self.cause
-            case ExecutionState.PAUSED:
-                advice = advise_on(execution)
-                assert advice is not None  # of a paused one there is always one
-                raise ExecutionStoppedError(
-                    f"{where} is paused: {state.reason}. {kept}. {advice}",
-                    execution_id=execution.id,
-                    resume_hint=advice.call,
-                )
-            case ExecutionState.CANCELLED:
-                because = f": {state.reason}" if state.reason else ""
-                raise ExecutionCancelledError(
-                    f"{where} was cancelled{because}. {kept}; start a new one with {execute_call(self._variable)}",
-                    execution_id=execution.id,
-                )
-            case _:
-                return self._result()
-
-    def _ended_by(self, error: BaseException, where: str, kept: str, unrecorded: list[str]) -> BaseException:
-        """Say what ended a run that could not record its end, and how to resume it."""
-        if not isinstance(error, Exception) or isinstance(error, (ExecutionBusyError, Crashed)):
-            return error
-        lost = ""
-        if unrecorded:
-            names = ", ".join(f"'{name}'" for name in unrecorded)
-            lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
-        advice = advise_on(self._execution, what="To resume it:")
-        assert advice is not None  # a resume is always one
-        told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
-        ended: CerebelumError
-        if isinstance(error, StoreError):
-            ended = StoreError(told, transient=error.transient)
-        else:
-            ended = WorkflowError(told, execution_id=self.execution_id, resume_hint=advice.call)
-        ended.__cause__ = error
-        return ended
-
-    def _failure(self, where: str, kept: str) -> WorkflowError:
-        state = self._execution.state
-        assert state.error is not None
-        step = state.failed_step
-        advice = advise_on(self._execution)
-        assert advice is not None  # of a failed one there is always one
-        what = f"step '{step}' of {where} failed" if step else f"{where} failed"
-        if step and undone_by(step):
-            what = f"undoing step '{undone_by(step)}' of {where} failed"
-        message = (
-            state.error.message
-            if state.error.type in ("flow.fail", "flow.retry", "JumpLimit")
-            else (f"{state.error.type}: {state.error.message}")
-        )
-        failure = WorkflowError(
-            f"{what}: {message}\n{kept}. {advice}",
-            execution_id=self.execution_id,
-            failed_step=step,
-            resume_hint=advice.call,
-        )
-        failure.details = "" if self._execution.traceback_shown else state.error.traceback
-        return failure
-
-
-def _sentence(error: BaseException) -> str:
-    """The error's class, except of one of our own, and its text; a text that cannot be made must not hide the end."""
-    told = describe(error)
-    return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
-
-
-def _own_traceback(error: BaseException | None, redactor: Redactor) -> BaseException | None:
-    """Leave out the library's frames above the user's own, and the secrets."""
-    if error is None:
-        return None
-    error = without_secrets(error, redactor)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return BaseException.with_traceback(error, trace)  # a user's class may define its own, which raises
+        return outcome_of(self._execution, undoes=self._undoes)

@@ -15,8 +15,8 @@ from typing import Any
 from .._core import schedule as core
 from .._core.arguments import count as checked_count
 from .._core.events import Event, WorkflowHibernated, WorkflowQueued
+from .._core.fold import fold
 from .._core.schedule import ScheduleEvent, ScheduleSet, ScheduleSkipped, ScheduleStarted, ScheduleState
-from .._core.state import fold
 from .._core.summary import summarise
 from .._core.value import Value
 from .._engine.clock import current_clock
@@ -27,17 +27,28 @@ from .._engine.staleness import blueprint_of, keep_parts
 from .._store.base import Commit, Store
 from .._store.connect import resolve_store
 from .._text.duration import Duration, seconds
+from .._text.json_text import parse
 from .._text.recurrence import Cron, Every, Recurrence, described, in_zone, zone_of
 from .._text.text import did_you_mean
-from .._text.times import at
+from .._text.times import at, timestamp
 from .._values import Redactor, decode, encode
 from ..errors import CerebelumError, ScheduleNotFoundError
 from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
+from .execution_id import check_id
 from .find import Origin
-from .start import check_id, refuse_in_step, started
+from .start import refuse_in_step, started
 
-__all__ = ["Schedule", "begin", "make_schedule", "named", "origin_of_schedule", "recurrence_of", "schedules"]
+__all__ = [
+    "Schedule",
+    "begin",
+    "make_schedule",
+    "named",
+    "origin_of_schedule",
+    "recurrence_of",
+    "schedules",
+    "told_of_schedule",
+]
 
 _LEAST_CATCH_UP = 10.0
 _MOST_ID = 180  # the ids of its executions add the time
@@ -268,6 +279,26 @@ def coming(state: ScheduleState, count: int) -> list[int]:
     return times
 
 
+def told_of_schedule(state: ScheduleState) -> dict[str, Any]:
+    """Return a schedule as JSON holds it."""
+    definition = state.definition
+    return {
+        "schedule_id": state.schedule_id,
+        "workflow": definition.workflow,
+        "state": state.state,
+        "cron": definition.cron or None,
+        "every_seconds": definition.every / 1e6 or None,
+        "timezone": definition.timezone,
+        "overlap": definition.overlap,
+        "catch_up_seconds": definition.catch_up / 1e6,
+        "next_at": None if state.next_at is None else timestamp(state.next_at),
+        "last_at": None if state.last_at is None else timestamp(state.last_at),
+        "last_execution": state.last_execution,
+        "note": state.note,
+        "inputs": parse(definition.inputs),
+    }
+
+
 def recurrence_of(definition: ScheduleSet) -> Recurrence:
     """Return the rule of a schedule."""
     if definition.every:
@@ -318,7 +349,12 @@ def begin(
     begun: Event = WorkflowHibernated(at=at, wake_at=at)
     if has_it is not None:
         begun = WorkflowQueued(at=at, behind=has_it.execution_id)
-    events: list[Event] = [started(workflow, plan, value, at, blueprint.digest, slot=slot), begun]
+    start = replace(
+        started(workflow, plan, value, at, blueprint.digest, slot=slot),
+        scheduled_at=event.due_at,
+        timezone=definition.timezone,
+    )
+    events: list[Event] = [start, begun]
     return event, Commit(
         execution_id=event.execution_id,
         after=0,

@@ -6,19 +6,17 @@ not begun; whatever is wrong is raised before anything is written.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._core.arguments import ExecutionLike, id_of
+from .._core.arguments import ExecutionLike
 from .._core.events import (
     CancelRequested,
     Event,
@@ -26,18 +24,16 @@ from .._core.events import (
     WorkflowAwakened,
     WorkflowResumed,
     WorkflowStarted,
-    WorkflowTagged,
 )
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
-from .._core.limits import is_shared_prefix
 from .._core.resume import plan_resume
-from .._core.state import State, fold
-from .._core.state_name import ACTIVE, ExecutionState
+from .._core.state import State
+from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.cache import check_refresh
 from .._engine.execution import Execution
-from .._engine.hints import advise, execute_call, in_terminal, is_script, resume_call
+from .._engine.hints import in_terminal
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
 from .._engine.loading import stop_when_loading
@@ -48,27 +44,22 @@ from .._engine.queue import slot_after
 from .._engine.scope import Scope, current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
 from .._engine.values import ExecutionValues
-from .._host.caller import in_cells
 from .._operations.context import Context
-from .._store.base import ExecutionRow, Store
+from .._store.base import Store
 from .._store.connect import resolve_store
-from .._text.text import cut
 from .._values import Redactor, encode
-from ..errors import CerebelumError, ExecutionNotFoundError, ResumeError
+from ..errors import CerebelumError, ExecutionNotFoundError
 from .concurrency import SCHEDULE_SLOT, refuse_if_busy, refuse_if_caller_has, slot_of
 from .definition import Definition
+from .execution_id import check_id, find, new_id, tell_of_unfinished
 from .run import Run
 
 __all__ = [
     "Caller",
     "Resuming",
     "calling_step",
-    "check_id",
     "ended",
-    "find",
     "launch",
-    "new_id",
-    "own",
     "refuse_in_step",
     "replaced_inputs",
     "resumed",
@@ -79,13 +70,6 @@ __all__ = [
 ]
 
 messages = logging.getLogger("cerebelum_nb")
-
-_PAGE = 20
-_MOST_LOOKED_AT = 1000
-"""Among how many unfinished executions of other notebooks this one's own is looked for."""
-
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
 
 
 class Caller(NamedTuple):
@@ -149,7 +133,7 @@ def launch(
         told = Told(labels, redactor, refreshed)
         event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot, told)
         if caller is None:
-            _tell_of_unfinished(workflow, log, value)
+            tell_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
@@ -378,126 +362,6 @@ def _is_cancelled(store: Store, execution_id: str) -> bool:
     return False
 
 
-def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
-    """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
-
-    Raises:
-        ResumeError: it belongs to another workflow, or there is nothing to resume.
-        ExecutionNotFoundError: there is no such execution.
-    """
-    if execution_id is None:
-        return _newest(workflow, log)
-    return own(workflow, execution_id, log, "resume")
-
-
-def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
-    """Return the whole id of an execution of this workflow; ``verb`` is what will be done with it.
-
-    Raises:
-        ResumeError: it belongs to another workflow.
-        ExecutionNotFoundError: there is no such execution.
-    """
-    row = log.execution(check_id(id_of(execution_id)))
-    if row.summary.workflow != workflow.name:
-        raise ResumeError(
-            f"execution {row.execution_id} belongs to workflow '{row.summary.workflow}', not to '{workflow.name}': "
-            f"{verb} it there"
-        )
-    return row.execution_id
-
-
-def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can be resumed by itself; the prefix of a sweep stays where its variants begin."""
-    here, newest = origin(), None
-    for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
-        whose = _origin_of(row, log)
-        if not here or not whose or whose == here:
-            return row.execution_id
-        newest = newest or (row.execution_id, whose)
-    if newest is not None:
-        return _of_another(workflow, *newest)
-    done, total = log.executions(workflow=workflow.name, limit=1)
-    last = ""
-    if done:
-        is_now = "the shared prefix of a sweep" if _is_prefix(done[0], log) else done[0].summary.state
-        last = f": the last of its {total} executions, {done[0].execution_id}, is {is_now}"
-    raise ResumeError(
-        f"workflow '{workflow.name}' has nothing to resume{last}. "
-        f"Start a new one with {execute_call(workflow.variable)}"
-    )
-
-
-def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
-    leases = leases_of(log)
-    seen, total = 0, 1
-    while seen < total:
-        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen, exact=False)
-        for row in rows:
-            if leases.running(row.execution_id) is None and not _is_prefix(row, log):
-                yield row
-        seen += _PAGE
-
-
-def _origin_of(row: ExecutionRow, log: Store) -> str:
-    """Read which notebook or script started an execution; "" when the log does not say."""
-    for event in log.events(row.execution_id, upto=2):  # a fork's first event is its own
-        if isinstance(event, WorkflowStarted):
-            is_own = event.module == "__main__" and is_script(event.source)
-            return event.origin or (str(Path(event.source).resolve()) if is_own else "")
-    return ""
-
-
-def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
-    """Take the execution that another notebook or script started, if both mean the same workflow by its name.
-
-    Two scripts may each have a workflow called 'report': with the code of one, a run of the other would complete as
-    something it never was.
-    """
-    if workflow.fn.__module__ == "__main__" and Path(whose).exists():
-        raise ResumeError(
-            f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
-            f"execution {execution_id}, was started from {whose}, which has its own workflow of that name. To "
-            f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
-        )
-    messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
-    return execution_id
-
-
-_asked: set[tuple[str, str]] = set()
-"""The workflows whose unfinished executions were looked for, by log and name: once in a process, as it may be a lot."""
-
-
-def _tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
-    """Say, when a notebook is run from the top again, that an earlier run of the same can be resumed."""
-    if not in_cells() or (log.location, workflow.name) in _asked:
-        return
-    _asked.add((log.location, workflow.name))
-    here = origin()
-    for row in islice(_resumable(workflow, log), _PAGE):
-        is_alive = row.holder is not None and log.lease_left(row.holder)
-        if is_alive or (here and _origin_of(row, log) not in ("", here)):
-            continue
-        state = fold(log.events(row.execution_id))
-        advice = advise(state, row.execution_id, variable=workflow.variable, interrupted=not state.lifecycle.is_final)
-        if state.inputs == inputs and advice is not None:
-            how = f"failed at '{state.failed_step}'" if state.failed_step else "is unfinished"
-            messages.warning(
-                "this starts a new execution of '%s'; %s had the same inputs and %s. To resume that one: %s",
-                *(workflow.name, row.execution_id, how, advice.call),
-            )
-            return
-
-
-def _is_prefix(row: ExecutionRow, log: Store) -> bool:
-    if row.summary.state is not ExecutionState.PAUSED:
-        return False
-    last: list[Event] = []
-    version = row.version
-    while version and (not last or isinstance(last[0], WorkflowTagged)):
-        last, version = log.events(row.execution_id, after=version - 1, upto=version), version - 1
-    return any(map(is_shared_prefix, last))
-
-
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
     """Put new inputs over the recorded ones; return them when that changes something."""
     return merged_inputs(execution, inputs)[1]
@@ -509,38 +373,6 @@ def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[di
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
     return merged, value if inputs is not None and value != recorded else None
-
-
-def check_id(execution_id: Any) -> str:
-    """Return an id.
-
-    Raises:
-        TypeError: it is no text.
-        ValueError: a command would take it for an option, a terminal would act on it, or it is longer than 200
-            characters.
-    """
-    if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
-        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
-    if execution_id.startswith("-"):
-        raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
-    if not execution_id.isprintable() or len(execution_id) > 200:
-        raise ValueError(
-            f"an execution id has at most 200 characters, all of them printable, as it is shown in lists, file names "
-            f"and commands: {cut(repr(execution_id), 80)}"
-        )
-    return execution_id
-
-
-def new_id(seed: str | None = None) -> str:
-    """Make an id that is short, easy to read aloud, and starts with a letter; of one seed always the same.
-
-    Example:
-        >>> new_id("of this seed")
-        'khj92fbkth'
-    """
-    first, *rest = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
-    letters = _ALPHABET[10:]
-    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
 
 
 def calling_step() -> Scope | None:

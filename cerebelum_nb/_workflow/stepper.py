@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.events import StepCompleted
+from .._core.fold import fold
 from .._core.limits import Limit, NoStage, OneStage, UpTo, frontier
 from .._core.resume import following, refuse_mark, step_named
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase
 from .._engine import views
@@ -277,7 +278,7 @@ class Stepper:
     ) -> StepReport:
         __tracebackhide__ = True
         here = running_here(self._store, self._id)
-        if here is not None and isinstance(here.limit, NoStage):  # begun while the log was locked
+        if here is not None and isinstance(here.driver.limit, NoStage):  # begun while the log was locked
             await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
         await leases_of(self._store).wait_until_seen(self._id)

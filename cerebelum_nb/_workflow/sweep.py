@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import StepEvent
+from .._core.fold import fold
 from .._core.limits import Before, frontier
 from .._core.resume import step_named
-from .._core.state import State, fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine.hints import sweep_call
 from .._engine.inputs import Inputs, check_inputs
@@ -32,9 +33,10 @@ from .._store.connect import resolve_store
 from .._values import decode, fingerprint_args
 from ..errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .definition import Definition
+from .execution_id import new_id, own
 from .fork import fork
 from .run import Run
-from .start import launch, new_id, own, take_up
+from .start import launch, take_up
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +186,7 @@ async def _prefix(
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
     await run.go_as_far_as(Before(step))
-    if not run.execution.limited:
+    if not run.execution.driver.limited:
         raise _missed(run.execution_id, run.status, step, run.results)
     return run.execution_id
 

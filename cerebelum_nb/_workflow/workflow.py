@@ -1,35 +1,32 @@
-"""``@workflow`` and the ways to run one: at once, behind the cell, cell by cell, resumed, forked, swept."""
+"""``Workflow``: what can be done with one. Each method is a signature, what it means, and a call of what does it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from .._core.arguments import ExecutionLike
-from .._core.labels import Labels, check_tags
+from .._core.labels import Labels
 from .._core.limits import NoStage
-from .._dsl.builder import WorkflowBuilder
-from .._engine.calling import PendingOperation, offer
 from .._engine.cancel import cancel_execution
 from .._engine.elsewhere import extension
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import briefly, patiently
-from .._engine.scope import Scope
 from .._engine.sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
-from .._text.duration import Duration, seconds
-from ..errors import CerebelumError, WorkflowDefinitionError
-from .child import run_child, undo_children
-from .concurrency import concurrency_of
-from .definition import Definition, check
+from .._text.duration import Duration
+from ..errors import CerebelumError
+from .child import offer_child, run_child, undo_children
+from .definition import Definition
+from .execution_id import find
 from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
-from .start import calling_step, find, refuse_in_step, take_up, wait_until_seen, wake
+from .start import calling_step, refuse_in_step, take_up, wait_until_seen, wake
 from .stepper import Stepper
 
 if TYPE_CHECKING:
@@ -39,112 +36,10 @@ if TYPE_CHECKING:
     from .resume_plan import Outlook
     from .schedule import Schedule
 
-__all__ = ["Workflow", "registered", "workflow"]
+__all__ = ["Workflow"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_registry: dict[tuple[str, str], Workflow] = {}
-
-
-def registered() -> dict[tuple[str, str], Workflow]:
-    """Return the workflows defined in this process by module and name, for tools that run one by name."""
-    return dict(_registry)
-
-
-@overload
-def workflow(fn: Callable[[WorkflowBuilder], object], /) -> Workflow: ...
-@overload
-def workflow(
-    *,
-    name: str | None = None,
-    max_jumps: int = 1000,
-    on_failure: str | None = None,
-    inputs: Any = None,
-    timeout: Duration | None = None,
-    concurrency_key: str | Callable[[Any], object] | None = None,
-    on_conflict: str | None = None,
-    tags: Collection[str] = (),
-) -> Callable[[Callable[[WorkflowBuilder], object]], Workflow]: ...
-def workflow(
-    fn: Callable[[WorkflowBuilder], object] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    max_jumps: int = 1000,
-    on_failure: str | None = None,
-    inputs: Any = None,
-    timeout: Duration | None = None,
-    concurrency_key: str | Callable[[Any], object] | None = None,
-    on_conflict: str | None = None,
-    tags: Collection[str] = (),
-) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
-    """Make a function that describes a timeline a workflow.
-
-    Args:
-        fn: takes one argument, on which it calls ``timeline``, ``branch`` and ``diverge``.
-        name: the workflow's name in the log; by default the function's.
-        max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
-        on_failure: ``"rollback"`` to undo at once what an execution that fails has done, as :meth:`Workflow.rollback`
-            does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
-        inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
-            runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
-        timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
-            Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
-            it the whole time.
-        concurrency_key: the name of an input, or a function of the inputs: of the executions with the same value only
-            one runs at a time, in whichever process. None from the function means no limit.
-        on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
-            served; ``"cancel"`` cancels the others and takes their place; ``"refuse"`` raises ``ExecutionBusyError``,
-            and nothing is recorded.
-        tags: what every execution of it is tagged with: ``["prod"]``.
-
-    Raises:
-        WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
-
-    Example:
-        >>> from cerebelum_nb import step
-        >>> @step
-        ... def build():
-        ...     return "image"
-        >>> @workflow
-        ... def release(wf):
-        ...     wf.timeline(build)
-        >>> release
-        <workflow release: build>
-    """
-
-    def make(function: Callable[[WorkflowBuilder], object]) -> Workflow:
-        check(function)
-        if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
-            raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
-        if on_failure not in (None, "rollback"):
-            raise WorkflowDefinitionError(f"@workflow: on_failure is 'rollback' or left out, not {on_failure!r}")
-        chosen = function.__name__ if name is None else name
-        if not isinstance(chosen, str) or not chosen.strip():
-            raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
-        try:
-            tagged = check_tags(tags)
-        except (TypeError, ValueError) as error:
-            raise WorkflowDefinitionError(f"@workflow: {error}") from None
-        concurrency = concurrency_of(concurrency_key, on_conflict)
-        made = Workflow(function, chosen, max_jumps, on_failure, inputs, _limit_of(timeout), concurrency, tagged)
-        _registry[function.__module__, chosen] = made
-        return made
-
-    return make if fn is None else make(fn)
-
-
-def _limit_of(timeout: Duration | None) -> float | None:
-    if timeout is None:
-        return None
-    try:
-        limit = seconds(timeout, unit="s", what="timeout")
-    except (TypeError, ValueError) as error:
-        raise WorkflowDefinitionError(f"@workflow: {error}") from error
-    if limit == 0:
-        raise WorkflowDefinitionError("@workflow: timeout must be more than zero; leave it out for no limit")
-    return limit
 
 
 def _for_sync_code(
@@ -255,19 +150,7 @@ class Workflow(Definition):
             return self._execute(inputs, store, execution_id, resume, wait, distributed, core_url, name, tags, refresh)
         options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
         options |= {"distributed": distributed, "core_url": core_url, "name": name, "tags": tags, "refresh": refresh}
-        return self._as_child(scope, "execute", inputs, options)
-
-    def _as_child(
-        self, scope: Scope, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
-    ) -> PendingOperation[Result]:
-        what = f"{self.variable}.{verb}(...)"
-        if given := [name for name, value in options.items() if value not in (None, False, ())]:
-            raise CerebelumError(
-                f"step '{scope.step}' calls {what} with {' and '.join(f'{name}=' for name in given)}: a child is an "
-                f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
-                f"Give it inputs only"
-            )
-        return offer(what, partial(run_child, workflow=self, inputs=inputs), scope)
+        return offer_child(scope, self, "execute", inputs, options)
 
     async def _execute(
         self,
@@ -336,7 +219,7 @@ class Workflow(Definition):
                 refuse_in_step(self.variable, "run")
             options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
             options |= {"name": name, "tags": tags, "refresh": refresh}
-            child: Result = self._as_child(scope, "run", inputs, options)
+            child: Result = offer_child(scope, self, "run", inputs, options)
             return child
         run = partial(
             self.execute,
@@ -511,7 +394,7 @@ class Workflow(Definition):
         self._need_a_loop("cell by cell", "begin")
         log = resolve_store(store)
         run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
-        run.execution.limit = NoStage()
+        run.execution.driver.limit = NoStage()
         run.background()
         error = run.execution.done.exception() if run.execution.done.done() else None
         if error is not None:

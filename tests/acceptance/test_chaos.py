@@ -20,8 +20,8 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 from cerebelum_nb._core.events import OperationCompleted, StepCompleted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 
 CHAOS = Path(__file__).with_name("chaos.py")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._core.events import OperationCompleted, SleepCompleted, StepCompleted, StepStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..programs import run

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._core.events import WorkflowAdmitted, WorkflowQueued
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.archive import verify
 

@@ -20,8 +20,8 @@ from cerebelum_nb._core.events import (
     WorkflowAwakened,
     WorkflowPaused,
 )
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
 

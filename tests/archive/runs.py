@@ -20,7 +20,7 @@ from cerebelum_nb._core.events import (
     WorkflowPaused,
     WorkflowStarted,
 )
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Commit

@@ -10,8 +10,8 @@ from contextlib import closing
 import pytest
 
 from cerebelum_nb import archive, history
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import ExecutionNotFoundError, StoreError, UntrustedValueError

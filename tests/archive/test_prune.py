@@ -15,7 +15,7 @@ import pytest
 
 from cerebelum_nb import archive
 from cerebelum_nb._core.events import WorkflowCancelled, WorkflowResumed
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore

@@ -12,10 +12,11 @@ from cerebelum_nb._classroom import build
 FOLDER = Path(classroom.__file__).parent
 
 
-def messages() -> set[str]:
-    """Return every message in English."""
-    found = {text for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts for text in _said(path)}
-    return found | {text for path in build.masters().values() for text in _asked(path)}
+def messages(without: set[str], lessons: list[str]) -> set[str]:
+    """Return every message in English, but those of some modules; of questions, those of some lessons."""
+    paths = [path for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts and path.stem not in without]
+    found = {text for path in paths for text in _said(path)}
+    return found | {text for lesson in lessons for text in _asked(build.master(lesson))}
 
 
 def _said(path: Path) -> Iterator[str]:

@@ -91,6 +91,7 @@ def endless(wf):
     wf.timeline(hang)
 
 
+@pytest.mark.soak  # it waits for its time limit
 def test_a_process_that_neither_dies_nor_ends_is_killed_and_the_next_one_lives(log, world, monkeypatch):
     monkeypatch.setenv("GREETING", "hello")
     with pytest.raises(CerebelumError, match="neither died nor ended"):

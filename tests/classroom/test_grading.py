@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from cerebelum_nb import WorkflowError, history, step, workflow
+from cerebelum_nb._classroom import grading
+from cerebelum_nb._cli.roster import _lines
 from cerebelum_nb.archive import verify
 from cerebelum_nb.classroom import Evidence, Lesson, grade, roster
 
@@ -120,6 +122,33 @@ def test_a_class_of_twenty_five_is_shown_at_once(begin: Callable[..., Lesson], t
     assert list(shown.index) == [f"s{number:02}" for number in range(25)]
     assert list(shown["lesson-1"]) == [*["2 of 4"] * 24, "-"]
     assert "history.db" in shown["log"].iloc[24] and list(shown["log"])[:24] == ["-"] * 24
+
+
+def test_a_class_is_looked_at_again_and_only_what_changed_is_read(
+    begin: Callable[..., Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana, ben = (begin("lesson-1", tmp_path / "class" / name / "lesson-1") for name in ("ana", "ben"))
+    for lesson in (ana, ben):
+        lesson.check(1, 1)
+    register = grading.Register(tmp_path / "class")
+    assert {name: str(row["lesson-1"]) for name, row in register.look().items()} == {"ana": "0 of 4", "ben": "0 of 4"}
+    read: list[str] = []
+    made = grading._stands
+    monkeypatch.setattr(grading, "_stands", lambda path: read.append(path) or made(path))
+    do_two(ben)  # its log is still open, as in a student's kernel
+    eva = begin("lesson-1", tmp_path / "class" / "eva" / "lesson-1")
+    eva.check(1, 1)
+    told = {name: str(row["lesson-1"]) for name, row in register.look().items()}
+    assert told == {"ana": "0 of 4", "ben": "2 of 4", "eva": "0 of 4"}
+    assert {Path(path).parts[-3] for path in read} == {"ben", "eva"}
+
+
+def test_a_class_that_is_longer_than_the_screen_is_shown_in_two_halves() -> None:
+    stands = {f"s{n:02}": {"lesson-1": grading.Standing("4 of 4", is_done=n < 9)} for n in range(25)}
+    assert len(_lines(stands, 100, None)) == 28
+    lines = _lines(stands, 100, 20)
+    assert len(lines) == 16 and lines[0] == "lesson-1: 9 done, 16 at it"
+    assert "s00" in lines[3] and "s13" in lines[3]
 
 
 def test_a_pattern_that_finds_nothing_is_an_error(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 
 import pytest
 
 from cerebelum_nb._classroom import build
 from cerebelum_nb.classroom import Lesson
+
+from ..programs import Popen
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +29,12 @@ def no_lab(monkeypatch):
 def test_the_lessons_are_listed(call):
     lines = call("tutorial", "list").out.splitlines()
     assert [line.split()[0] for line in lines] == [str(number) for number in build.masters()]
-    assert lines[0] == "1  A program that remembers"
+    assert lines[0] == "1  A program that remembers" and lines[-1] == "D  Read the engine"
+
+
+def test_an_elective_is_opened_by_its_letter(call, no_lab, tmp_path):
+    call("tutorial", "a", "--dir", str(tmp_path))
+    assert "Your own store of events" in (tmp_path / "lesson_A_your_own_store.ipynb").read_text()
 
 
 def test_without_jupyterlab_the_notebook_is_there_and_it_says_what_to_install(call, no_lab, tmp_path, monkeypatch):
@@ -59,7 +68,9 @@ def test_a_lesson_is_there_in_spanish(call, no_lab, tmp_path):
     assert "but in: en" in call("tutorial", "2", "--dir", str(tmp_path), "--lang", "fr").err
 
 
-@pytest.mark.parametrize("words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db")])
+@pytest.mark.parametrize(
+    "words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db"), ("tutorial", "roster")]
+)
 def test_what_there_is_not_is_refused(call, words):
     assert call(*words).code == 2
 
@@ -76,3 +87,42 @@ def test_a_log_is_checked_again(call, tmp_path, monkeypatch):
     done = call("tutorial", "check")
     assert done.code == 1
     assert "✓ 1 predict: done" in done.out and "2 diary: not yet" in done.out and "lesson-1: 1 of 4" in done.out
+
+
+def test_a_teacher_sees_where_the_class_is(call, tmp_path):
+    assert "there is no" in call("tutorial", "roster", str(tmp_path / "nowhere")).err
+    room = tmp_path / "class"
+    room.mkdir()
+    assert "there is no log in" in call("tutorial", "roster", str(room)).err
+    for name, answer in (("ana", 2), ("ben", 1)):
+        lesson = Lesson("lesson-1", room / name / "lesson-1")
+        lesson.world.path.write_text("charge 40 EUR\n" * 2)
+        lesson.check(1, answer)
+        lesson.close()
+    lines = call("tutorial", "roster", str(room)).out.splitlines()
+    assert lines == ["lesson-1: 0 done, 2 at it", "", "student  lesson-1", "ana      1 of 4", "ben      0 of 4"]
+
+
+def test_a_class_is_watched(tmp_path):
+    lesson = Lesson("lesson-1", tmp_path / "ana" / "lesson-1")
+    lesson.check(1, 1)
+    command = [
+        sys.executable,
+        "-m",
+        "cerebelum_nb",
+        "tutorial",
+        "roster",
+        str(tmp_path),
+        "--watch",
+        "--interval",
+        "0.1",
+    ]
+    with Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout.readline() == "ana  lesson-1  0 of 4\n"
+        lesson.world.path.write_text("charge 40 EUR\n" * 2)
+        lesson.check(1, 2)
+        assert watching.stdout.readline() == "ana  lesson-1  1 of 4\n"
+        watching.send_signal(signal.SIGINT)
+        assert "lesson-1: 0 done, 1 at it" in watching.stdout.read()
+        assert watching.wait(timeout=60) == 130
+    lesson.close()

@@ -8,10 +8,10 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import Jump, Position, StartStep, decide
+from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Each, Plan, StepSpec, owner_of
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.items import closed
-from cerebelum_nb._core.state import evolve, fold
 from cerebelum_nb._core.value import ErrorInfo, Value
 
 

@@ -12,8 +12,8 @@ from hypothesis import note
 
 from cerebelum_nb import WorkflowError
 from cerebelum_nb._core.events import OperationCompleted, SleepCompleted, StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore

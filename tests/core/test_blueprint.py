@@ -9,7 +9,8 @@ from hypothesis import given
 
 from cerebelum_nb._core.blueprint import dump, load
 from cerebelum_nb._core.decide import Position, decide
-from cerebelum_nb._core.state import State, evolve
+from cerebelum_nb._core.fold import evolve
+from cerebelum_nb._core.state import State
 from cerebelum_nb._views.graph import Graph
 
 from . import lives

@@ -8,9 +8,10 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.blueprint import dump, load
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.rollback import plan_rollback
-from cerebelum_nb._core.state import State, fold
+from cerebelum_nb._core.state import State
 from cerebelum_nb._core.state_copy import copied
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Operation

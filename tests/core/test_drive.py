@@ -6,6 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.drive import MOST_LOST, Driver
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.limits import OneStage
@@ -29,7 +30,7 @@ from cerebelum_nb._core.messages import (
     Woken,
 )
 from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
-from cerebelum_nb._core.state import State, fold
+from cerebelum_nb._core.state import State
 from cerebelum_nb._core.value import ErrorInfo, Value
 
 NULL = Value("json", "null")

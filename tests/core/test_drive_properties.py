@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.drive import Driver
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Plan, Policy, StepSpec
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.messages import (
@@ -32,7 +33,6 @@ from cerebelum_nb._core.messages import (
     Stop,
 )
 from cerebelum_nb._core.settle import Raised, Returned, settle, tries_again
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.fork import fork_point, lineage, plan_fork
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 
 

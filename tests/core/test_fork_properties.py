@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import WorkflowError
 from cerebelum_nb._core.events import StepCompleted, WorkflowForked
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
 from .lives import ID, check_history, die_after, run_to_the_end, world

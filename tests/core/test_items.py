@@ -8,10 +8,10 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, StartStep
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.items import joined, keys_of
 from cerebelum_nb._core.resume import plan_resume, unknown_outcomes
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.value import Value
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError

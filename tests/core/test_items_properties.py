@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from cerebelum_nb import flow, foreach, sleep, step, workflow
 from cerebelum_nb._core.decide import Position, StartStep, decide
 from cerebelum_nb._core.events import ItemsListed, StepStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import owner_of
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.items import keys_of
-from cerebelum_nb._core.state import fold
 from cerebelum_nb.testing import MemoryStore
 
 from .lives import ID, die_after, dies_and_resumes, world
@@ -161,7 +161,7 @@ def dies(shape: Shape, deaths: Any) -> None:
     dies_and_resumes(made, deaths, shape.hibernates, judge)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(shapes(), st.lists(st.integers(1, 120), min_size=1, max_size=3))
 def test_any_prefix_of_a_history_with_items_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
     dies(shape, lambda length: deaths)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
+from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.resume import plan_resume
 from cerebelum_nb._core.resume_plan import changed_inputs, planned_steps
-from cerebelum_nb._core.state import evolve, fold
 from cerebelum_nb._core.value import ErrorInfo, Value
 
 NO = ErrorInfo(type="Bad", message="no")

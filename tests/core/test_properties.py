@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb import flow, poll, retry, sleep, step, wait_for_approval, workflow
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Action
-from cerebelum_nb._core.state import fold
 from cerebelum_nb.errors import ApprovalTimeoutError
 
 from .lives import dies_and_resumes, outcome, world

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from cerebelum_nb import WorkflowError, foreach, sleep, step, workflow
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import EndRollback, Fail, Position, StartStep
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.resume import plan_resume, unknown_outcomes
 from cerebelum_nb._core.rollback import plan_rollback, rollback_started, standings
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.summary import summarise

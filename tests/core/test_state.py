@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cerebelum_nb._core import events as e
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.value import ErrorInfo, Value

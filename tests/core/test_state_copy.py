@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._core.state import evolve, fold
+from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.state_copy import copied
 
 from . import lives

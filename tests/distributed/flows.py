@@ -32,6 +32,13 @@ def with_operations(context):
     return poll(lambda: number, interval=10)
 
 
+@step(process=True)
+def elsewhere(context):
+    print("hello from", os.getpid() != context.run("pid", os.getppid))
+    sleep("20ms")
+    return poll(lambda: context.run("once", len, "abcd"), interval=10)
+
+
 @step
 def returns_error(inputs):
     return {"error": "limit"}
@@ -152,7 +159,7 @@ def made(name, describe):
     return workflow(describe)
 
 
-operations = made("c_operations", lambda wf: wf.timeline(retried >> with_operations))
+operations = made("c_operations", lambda wf: wf.timeline(retried >> with_operations >> elsewhere))
 routed = made(
     "c_routed",
     lambda wf: (

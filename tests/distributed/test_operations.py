@@ -26,7 +26,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import SignalTaken
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker

@@ -8,8 +8,8 @@ import flows
 import pytest
 
 from cerebelum_nb import WorkflowError
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.settings import Terms

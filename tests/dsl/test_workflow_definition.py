@@ -9,7 +9,7 @@ import pytest
 
 from cerebelum_nb import StepDefinitionError, WorkflowDefinitionError, WorkflowError, flow, step, workflow
 from cerebelum_nb._core.graph import Policy
-from cerebelum_nb._workflow.workflow import registered
+from cerebelum_nb._workflow.decorator import registered
 from cerebelum_nb.testing import MemoryStore
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import Secret, StepDefinitionError, flow, foreach, history, step, workflow
 from cerebelum_nb._core.events import StepCompleted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.graph import Graph

@@ -23,8 +23,8 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import ChildEnded, ChildStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.cancel import cancel_execution
 from cerebelum_nb._engine.children import tell_caller
@@ -590,7 +590,7 @@ def test_the_end_of_a_child_wakes_a_caller_that_left_its_process(go, leaves, clo
 
 def test_a_caller_whose_child_ended_unheard_is_found_again(go, leaves, clock, monkeypatch):
     go(asks.execute(store=leaves, execution_id="k1"))
-    monkeypatch.setattr("cerebelum_nb._engine.execution.tell_caller", lambda *told: False)  # as if it had died
+    monkeypatch.setattr("cerebelum_nb._engine.cancel.tell_caller", lambda *told: False)  # as if it had died
 
     async def answered():
         decide_approval(leaves, child_of(leaves), approve=True, response="yes")

@@ -13,8 +13,8 @@ import pytest
 
 from cerebelum_nb import ExecutionState, foreach, sleep, step, workflow
 from cerebelum_nb._core.events import StepCompleted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cerebelum_nb import ExecutionClient, WorkflowError, archive, foreach, history, step, workflow
 from cerebelum_nb._cli import main
 from cerebelum_nb._cli.picture import Picture
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import ExecutionRow
 from cerebelum_nb._store.sqlite import SqliteStore

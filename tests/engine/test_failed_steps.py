@@ -9,7 +9,7 @@ import pytest
 
 from cerebelum_nb import WorkflowError, here, step, workflow
 from cerebelum_nb._core.events import StepCheckpointed
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._history.facts import facts
 
 _numbers = itertools.count()

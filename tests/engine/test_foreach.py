@@ -21,8 +21,8 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import ItemsListed, StepCompleted, StepStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._engine.approvals import decide_approval

@@ -22,7 +22,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepStarted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
 

@@ -24,8 +24,8 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepCompleted, StepInterrupted, WorkflowHibernated
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.cancel import cancel_execution

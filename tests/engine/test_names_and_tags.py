@@ -11,9 +11,9 @@ import pytest
 
 from cerebelum_nb import ExecutionClient, ExecutionNotFoundError, WorkflowDefinitionError, history, step, workflow
 from cerebelum_nb._core.events import WorkflowStarted, WorkflowTagged
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.labels import MOST_TAGS, Labels, name_fits
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine.tagging import tag
 from cerebelum_nb._store.sqlite import SqliteStore

@@ -9,8 +9,8 @@ import pytest
 
 from cerebelum_nb import Context, ExecutionClient, Secret, foreach, history, step, workflow
 from cerebelum_nb._core.events import StepNoted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._operations.note import LARGEST_NOTE, MOST_NOTES
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.graph import Graph

@@ -10,7 +10,7 @@ import pytest
 
 from cerebelum_nb import PollTimeoutError, SerializationError, WorkflowError, poll, retry, sleep, step, workflow
 from cerebelum_nb._core.events import StepStarted, WorkflowStarted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore

@@ -14,7 +14,7 @@ import pytest
 
 from cerebelum_nb import ExecutionBusyError, ExecutionClient, history, poll, sleep, step, workflow
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine import leases as lease

@@ -12,7 +12,7 @@ import pytest
 
 from cerebelum_nb import ProgressReporter, Secret, WorkflowError, sleep, step, wait_for_approval, workflow
 from cerebelum_nb._core.events import StepCompleted, StepFailed, StepPrinted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._engine.scope import current_scope
 from cerebelum_nb._engine.stdout import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, listen
 from cerebelum_nb._values import MASK

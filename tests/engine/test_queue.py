@@ -27,8 +27,9 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import CancelRequested, WorkflowAdmitted, WorkflowPaused, WorkflowQueued
+from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import State, evolve, fold
+from cerebelum_nb._core.state import State
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._engine import leases
 from cerebelum_nb._store.base import Commit

@@ -26,7 +26,7 @@ from cerebelum_nb import (
     wait_for_approval,
     workflow,
 )
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore

@@ -21,8 +21,8 @@ from cerebelum_nb import (
 )
 from cerebelum_nb._cli import main
 from cerebelum_nb._core.events import SignalReceived, SignalTaken
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._engine import signals as sending
 from cerebelum_nb._engine.signals import MOST_UNTAKEN, deliver
 from cerebelum_nb._store.sqlite import SqliteStore

@@ -20,8 +20,8 @@ from cerebelum_nb import (
     step,
     workflow,
 )
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._engine import views
 from cerebelum_nb._views.card import Card
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cerebelum_nb import ExecutionState, ResumeError, WorkflowError, flow, history, sleep, step, workflow
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 
 pytestmark = pytest.mark.usefixtures("clock")
 

@@ -19,8 +19,8 @@ from cerebelum_nb import (
 )
 from cerebelum_nb._core.blueprint import dump, load
 from cerebelum_nb._core.events import StepInterrupted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 
 waits = ["150m"]
 ran: list[str] = []

@@ -295,7 +295,7 @@ def test_a_run_that_is_stopped_while_the_log_is_locked_is_paused_when_it_is_free
 
 
 def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb._engine.loop._STOP_SECONDS", 0.2)
+    monkeypatch.setattr("cerebelum_nb._engine.commits._STOP_SECONDS", 0.2)
 
     async def meanwhile():
         flow_, gate = held_by_gate()
@@ -316,7 +316,7 @@ def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, 
 
 
 def test_a_log_that_stays_locked_ends_the_run_in_the_end(log, go, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb._engine.loop.LOCKED_SECONDS", 0.2)
+    monkeypatch.setattr("cerebelum_nb._engine.commits.LOCKED_SECONDS", 0.2)
 
     async def meanwhile():
         flow_, gate = held_by_gate()

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cerebelum_nb import ExecutionNotFoundError, Secret, WorkflowError, flow, sleep, step, watch, workflow
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._engine.hints import advise
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.failure import Failure

@@ -9,8 +9,8 @@ import pytest
 
 from cerebelum_nb import WorkflowError, foreach, history, step, workflow
 from cerebelum_nb._archive.runbook import _MOST_ITEMS
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Plan
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.graph import Graph

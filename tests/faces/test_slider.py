@@ -11,7 +11,7 @@ import pytest
 
 from cerebelum_nb import WorkflowError, history, step, workflow
 from cerebelum_nb._core.events import OperationCompleted, StepStarted, WorkflowStarted
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._history.facts import facts
 from cerebelum_nb._views.slider import Slider

@@ -24,11 +24,11 @@ from cerebelum_nb._store.sqlite import SqliteStore
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "howto" / "history.md").read_text(encoding="utf-8")
 COMMANDS = "".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)).splitlines()
-VIEWS = dict(re.findall(r"^\| `(executions|steps|events)` \| (.+) \|$", PAGE, re.MULTILINE))
+VIEWS = dict(re.findall(r"^\| `(executions|steps|events|schedules)` \| (.+) \|$", PAGE, re.MULTILINE))
 FAILED = "select workflow, step, count(*) as failures from steps where state = 'FAILED' group by 1, 2 order by 3 desc"
 
 
-@pytest.mark.parametrize("view", ["executions", "steps", "events"])
+@pytest.mark.parametrize("view", ["executions", "steps", "events", "schedules"])
 def test_the_columns_of_a_view_are_those_of_the_docs(runs, view):
     with contextlib.closing(sqlite3.connect(runs.store.path)) as db:
         columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({view})")]

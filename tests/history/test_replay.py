@@ -10,7 +10,8 @@ from hypothesis import given
 from cerebelum_nb import ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.describe import detail, title
-from cerebelum_nb._core.state import State, evolve, fold
+from cerebelum_nb._core.fold import evolve, fold
+from cerebelum_nb._core.state import State
 from cerebelum_nb._core.step_state import StepState
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._history.facts import changes, facts

@@ -223,3 +223,29 @@ def test_a_run_behind_the_cell_is_watched_from_any_cell(kernel: LiveKernel) -> N
     assert seen.ok and "goes on" in seen.printed
     (card,) = seen.shown
     assert "deploy: completed" in card["text/plain"]
+
+
+def test_a_step_in_a_process_of_its_own_is_defined_in_a_cell_and_ended_by_the_stop_button(kernel: LiveKernel) -> None:
+    kernel.run(
+        "import os\nFACTOR = 2\ndef twice(n):\n    return FACTOR * n\nclass Odd(Exception): pass\n"
+        "@step(process=True)\ndef work(inputs):\n    print('at work in', os.getpid(), flush=True)\n"
+        "    if inputs['n'] == 1:\n        time.sleep(60)\n"
+        "    if inputs['n'] == 3:\n        raise Odd('three')\n"
+        "    return twice(inputs['n'])\n"
+        "@workflow\ndef deploy(wf):\n    wf.timeline(work)"
+    )
+    ran = kernel.run("result = await deploy.execute({'n': 2}); print(result.output)")
+    assert ran.printed.strip().endswith("4"), ran
+    failed = kernel.run("await deploy.execute({'n': 3})")
+    shown = str(failed.shown)
+    assert "Cell In[" in shown
+    assert "raise Odd(" in shown
+    assert "ipykernel" not in shown
+    stopped = kernel.run("await deploy.execute({'n': 1})", interrupt_when="at work in")
+    assert "ExecutionStoppedError" in stopped.error
+    pid = stopped.printed.split("at work in ")[1].split()[0]
+    ended = kernel.run(
+        f"while os.path.exists('/proc/{pid}'): await asyncio.sleep(0.01)\n"
+        f"result = await deploy.resume(inputs={{'n': 5}}); print(result.output)"
+    )
+    assert ended.printed.strip().endswith("10"), ended

@@ -23,6 +23,7 @@ from cerebelum_nb import (
     Secret,
     StoreError,
     WorkflowDefinitionError,
+    WorkflowError,
     history,
     scheduler,
     step,
@@ -33,9 +34,9 @@ from cerebelum_nb._scheduler.schedules import Schedules
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._text.recurrence import Cron, Every
 from cerebelum_nb._text.times import to_micros
+from cerebelum_nb._workflow.decorator import registered
 from cerebelum_nb._workflow.find import WorkflowFinder
 from cerebelum_nb._workflow.schedule import begin
-from cerebelum_nb._workflow.workflow import registered
 from cerebelum_nb.archive import verify
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
@@ -170,6 +171,31 @@ def test_the_scheduler_runs_what_a_schedule_starts(log):
     asyncio.run(live())
     assert kinds(log)[:3] == ["Set", "Started", "Started"]
     assert history.executions(expand="inputs", store=log)["inputs.size"].eq(1).all()
+
+
+def test_its_steps_know_the_time_for_which_they_run_also_after_a_resume(log):
+    seen = []
+
+    @step(checkpoint=None)
+    def build(context):
+        seen.append(context.scheduled_at)
+        if len(seen) == 1:
+            raise ValueError("broken")
+
+    flow = workflow(name="of_monday")(lambda wf: wf.timeline(build))
+    at_six = local(MADRID, 2026, 3, 30, 6)
+    with FakeClock(datetime(2026, 3, 29, 22, tzinfo=UTC)) as clock:
+        flow.schedule(cron="0 6 * * 1-5", timezone=MADRID, store=log)
+        clock.advance("6h 5m")
+        at_work(log).start_due(clock.now())
+        (row,), _ = log.executions()
+        with pytest.raises(WorkflowError):
+            flow.resume_sync(row.execution_id, store=log)
+        flow.resume_sync(row.execution_id, store=log)
+        flow.fork_sync(row.execution_id, "build", store=log)
+        flow.run(store=log)
+    assert [None if time is None else time.isoformat() for time in seen] == [*["2026-03-30T06:00:00+02:00"] * 3, None]
+    assert to_micros(seen[0]) == at_six
 
 
 def test_times_that_passed_without_a_scheduler_are_started_as_far_as_catch_up_goes(clock, log):

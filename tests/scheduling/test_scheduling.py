@@ -19,8 +19,8 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.events import StepStarted, WorkflowForked, WorkflowHibernated, WorkflowStarted
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import Value
@@ -30,8 +30,8 @@ from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.holder import ProcessIdentity
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.approval_form import approval_form
+from cerebelum_nb._workflow.decorator import registered
 from cerebelum_nb._workflow.find import WorkflowFinder
-from cerebelum_nb._workflow.workflow import registered
 
 
 @step

@@ -16,7 +16,7 @@ import pytest
 
 from cerebelum_nb import connect, history
 from cerebelum_nb._core.events import EVENT_TYPES
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.archive import pack, unpack, verify

@@ -53,6 +53,13 @@ def campaign(wf):
     wf.timeline(ask >> rest)
 
 
+def test_a_double_is_forgotten_when_its_run_is_over(workflows):
+    own = order.plan().steps["charge"].fn
+    assert workflows.run(order, doubles={charge: "paid", ship: "lost"}).output == "lost"
+    assert order.plan().steps["charge"].fn is own and type(order).__name__ == "Workflow"
+    assert workflows.run(order, doubles={charge: "paid", ship: "shipped"}).output == "shipped"
+
+
 def test_a_double_is_a_value_that_the_step_is_to_return(workflows):
     run = workflows.run(order, {"n": 1}, doubles={charge: "paid"})
 

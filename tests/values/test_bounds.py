@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cerebelum_nb import SerializationError, archive, history, step, workflow
 from cerebelum_nb._cli import main
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.state import fold
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Commit
@@ -20,7 +20,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._text.json_text import indented, parse
 from cerebelum_nb._values import arrow, decode
 from cerebelum_nb._values.bounds import inflate
-from cerebelum_nb._workflow.start import check_id
+from cerebelum_nb._workflow.execution_id import check_id
 
 
 @step

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.blueprint import dump
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Plan
-from cerebelum_nb._core.state import fold
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Commit

@@ -17,8 +17,8 @@ from ..language import say
 
 __all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints", "names_in", "said"]
 
-LESSONS = tuple(f"lesson-{number}" for number in range(1, 7))
-"""The lessons there are."""
+LESSONS = tuple(f"lesson-{key}" for key in "123456ABCD")
+"""The lessons there are; A to D are electives."""
 
 Check = Callable[[Evidence, Answer], Iterator[str]]
 
@@ -68,7 +68,7 @@ def exercises_of(lesson: str) -> Exercises:
     if lesson not in LESSONS:
         known = ", ".join(LESSONS)
         raise ValueError(f"There is no lesson {lesson!r}. {did_you_mean(lesson, LESSONS, f'There are: {known}.')}")
-    module = import_module(f".{lesson.replace('-', '_')}", __name__)
+    module = import_module(f".{lesson.replace('-', '_').lower()}", __name__)
     found = module.EXERCISES
     assert isinstance(found, Exercises)
     return found

@@ -133,4 +133,4 @@ def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None,
     store = open_log(ctx, create=True)
     if not execution_ids and not once:
         tell(f"following {core or 'the cluster'} into {store.location}")
-    asyncio.run(extension("following").follow(core, store, execution_ids, tell, once=once))
+    asyncio.run(extension("follow").follow(core, store, execution_ids, tell, once=once))

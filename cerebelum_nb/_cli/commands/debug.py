@@ -15,7 +15,8 @@ import click
 
 from ..._core.describe import detail, title
 from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
-from ..._core.state import State, fold
+from ..._core.fold import fold
+from ..._core.state import State
 from ..._core.step_state import StepState
 from ..._core.value import Value
 from ..._history.facts import changes, facts

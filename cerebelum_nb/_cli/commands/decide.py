@@ -107,7 +107,7 @@ def _decide(
     step: str | None,
     json_: bool,
 ) -> None:
-    from ..._core.state import fold
+    from ..._core.fold import fold
     from ..._engine.approvals import decide_approval, verdict
     from ..._engine.hints import Reader, advise
 

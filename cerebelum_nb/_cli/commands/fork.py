@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from ..._text.terminal import fit
-from ..._workflow.start import new_id
+from ..._workflow.execution_id import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import core_of, core_option, log_options, open_log
 from ..code import workflow_of

@@ -197,7 +197,7 @@ def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
         if any(row.execution_id.startswith(execution_id) for row in store.executions()[0]):
             return
         raise
-    asyncio.run(extension("following").follow(core, store, [whole], lambda line: None, once=True))
+    asyncio.run(extension("follow").follow(core, store, [whole], lambda line: None, once=True))
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:

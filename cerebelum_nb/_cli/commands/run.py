@@ -17,8 +17,8 @@ from ..._client.reading import status_of
 from ..._engine.cache import check_refresh
 from ..._store.base import Store
 from ..._text.json_text import parse
+from ..._workflow.execution_id import check_id, new_id
 from ..._workflow.once import launch_once
-from ..._workflow.start import check_id, new_id
 from ..._workflow.workflow import Workflow
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from ..._core.schedule import ScheduleState
-from ..._text.json_text import parse
 from ..._text.recurrence import described, in_zone
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import timestamp
-from ..._workflow.schedule import Schedule, coming, make_schedule, named
+from ..._workflow.schedule import Schedule, coming, make_schedule, named, told_of_schedule
 from ...errors import InputsError
 from ..app import Exit, Failure, again, as_json, log_options, open_log
 from ..code import workflow_named
@@ -99,7 +98,7 @@ def add(
     except (TypeError, ValueError) as error:
         raise Failure(str(error), Exit.USAGE) from error
     if json_:
-        as_json(_shown(made.known))
+        as_json(told_of_schedule(made.known))
         return
     _say(made.known)
     click.echo("A scheduler of this log starts it:")
@@ -114,7 +113,7 @@ def list_(ctx: click.Context, json_: bool) -> None:
     """List the schedules of a log."""
     found = open_log(ctx).schedules()
     if json_:
-        as_json({"schedules": [_shown(state) for state in found]})
+        as_json({"schedules": [told_of_schedule(state) for state in found]})
         return
     if not found:
         click.secho("no schedule yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
@@ -210,22 +209,3 @@ def _say(state: ScheduleState) -> None:
     following = "" if state.next_at is None else f"; next {in_zone(state.next_at, state.definition.timezone)}"
     told = f"schedule {state.schedule_id} of workflow '{state.definition.workflow}' is {state.state.lower()}"
     paint(f"{told}: {_when(state)}{following}" if state.state != "DELETED" else told)
-
-
-def _shown(state: ScheduleState) -> dict[str, Any]:
-    definition = state.definition
-    return {
-        "schedule_id": state.schedule_id,
-        "workflow": definition.workflow,
-        "state": state.state,
-        "cron": definition.cron or None,
-        "every_seconds": definition.every / 1e6 or None,
-        "timezone": definition.timezone,
-        "overlap": definition.overlap,
-        "catch_up_seconds": definition.catch_up / 1e6,
-        "next_at": None if state.next_at is None else timestamp(state.next_at),
-        "last_at": None if state.last_at is None else timestamp(state.last_at),
-        "last_execution": state.last_execution,
-        "note": state.note,
-        "inputs": parse(definition.inputs),
-    }

@@ -13,6 +13,7 @@ import click
 from ..._text.terminal import styled
 from ..app import Exit, Failure, debug_option
 from ..echo import emit, paint
+from ..roster import show_roster
 
 __all__ = ["tutorial"]
 
@@ -20,7 +21,7 @@ _FOLDER = Path("cerebelum-tutorial")
 
 
 @click.command()
-@click.argument("what", metavar="[N|list|check]", default="1")
+@click.argument("what", metavar="[N|list|check|roster]", default="1")
 @click.argument("logs", metavar="[LOG]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--dir",
@@ -39,16 +40,35 @@ _FOLDER = Path("cerebelum-tutorial")
     help="The language of its texts and checks: en or es; by default $CEREBELUM_LANG, else en.",
 )
 @click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
+@click.option("--watch", is_flag=True, help="With `roster`: look again and again.")
+@click.option(
+    "--interval",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=2.0,
+    help="With `roster --watch`: how often to look (2).",
+)
 @debug_option
 @click.pass_context
 def tutorial(
-    ctx: click.Context, what: str, logs: tuple[Path, ...], directory: Path, language: str, no_browser: bool
+    ctx: click.Context,
+    what: str,
+    logs: tuple[Path, ...],
+    directory: Path,
+    language: str,
+    no_browser: bool,
+    watch: bool,
+    interval: float,
 ) -> None:
     """Learn it by doing: lessons of ten minutes.
 
     `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
-    opened as it is. `tutorial list` lists the lessons. `tutorial check LOG` makes the checks of a lesson again from its
-    log, and exits with 1 if something is missing; without LOG it takes the lessons in the folder.
+    opened as it is. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check
+    LOG` makes the checks of a lesson again from its log, and exits with 1 if something is missing; without LOG it takes
+    the lessons in the folder.
+
+    `tutorial roster submissions` is for teachers: it shows how far each student is in each lesson, from the logs
+    below a folder that has a folder for each student. With --watch it does so live.
     """
     os.environ["CEREBELUM_LANG"] = language  # for the checks, here and in the kernels
     if what == "list":
@@ -56,8 +76,14 @@ def tutorial(
     elif what == "check":
         if not _check(logs, directory):
             ctx.exit(Exit.FAILED)
+    elif what == "roster":
+        if not logs:
+            raise click.UsageError(
+                "name the folder that the students' logs are in: cerebelum tutorial roster submissions"
+            )
+        show_roster(ctx, logs, interval if watch else None)
     elif logs:
-        raise click.UsageError("a LOG is for `tutorial check LOG`")
+        raise click.UsageError("a LOG is for `tutorial check LOG` and `tutorial roster LOG`")
     else:
         _open(what, directory, language, no_browser)
 
@@ -70,22 +96,25 @@ def _list() -> None:
     for number in masters():
         lesson = exercises_of(f"lesson-{number}")
         emit(f"{styled(str(number), 'bold')}  {say(lesson.title)}")
-    paint("Open one with `cerebelum tutorial N`.", err=True)
+    paint("Open one with `cerebelum tutorial N`. Those with a letter are electives.", err=True)
 
 
 def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
     from ..._classroom.build import file_name, languages, masters, write
 
-    numbers = [str(number) for number in masters()]
+    numbers = list(masters())
+    what = what.upper()
     if what not in numbers:
-        raise click.UsageError(f"there is no lesson {what!r}: name one of {', '.join(numbers)}, or `list`, or `check`")
-    if language not in (known := languages(int(what))):
+        raise click.UsageError(
+            f"there is no lesson {what!r}: name one of {', '.join(numbers)}, or `list`, `check` or `roster`"
+        )
+    if language not in (known := languages(what)):
         raise click.UsageError(f"lesson {what} is not there in {language!r}, but in: {', '.join(known)}")
-    path = directory / file_name(int(what), language)
+    path = directory / file_name(what, language)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write(int(what), path, language=language)
+            write(what, path, language=language)
     except OSError as error:
         raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
     paint(f"The notebook is {path}")

@@ -7,31 +7,21 @@ picture is left behind. Elsewhere each change is a line.
 from __future__ import annotations
 
 import math
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import click
 
 from ..._core.state_name import ACTIVE, ExecutionState
-from ..._text.terminal import styled, width
+from ..._text.terminal import width
 from ..app import Exit, core_option, log_options, open_either
 from ..echo import emit
 from ..picture import Picture
 from ..reader import ExecutionReader
+from ..screen import draw, is_screen, nap, screen, size
 from .completion import execution_argument
 
 __all__ = ["watch"]
-
-_ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-"""Windows has no SIGHUP."""
-
-_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
-"""The alternate screen, without a cursor and without line wrap; and back."""
 
 _TAKEN_UP_SECONDS = 5.0
 """How long an execution that no process is running is still watched: a scheduler would resume it in a second."""
@@ -64,7 +54,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
     if moves.on(picture):
         try:
             picture = (
-                _live(reader, moves, picture, interval) if _is_screen() else _lines(reader, moves, picture, interval)
+                _live(reader, moves, picture, interval) if is_screen() else _lines(reader, moves, picture, interval)
             )
         except KeyboardInterrupt:
             _leave_behind(reader.take())
@@ -95,62 +85,19 @@ class _Moves:
         return time.monotonic() - self._idle_since < _TAKEN_UP_SECONDS
 
 
-def _is_screen() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
 def _leave_behind(picture: Picture) -> None:
     for line in picture.lines(width()):
         emit(line)
 
 
 def _live(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:
-    colourless = bool(os.environ.get("NO_COLOR"))
-    with _screen():
+    with screen():
         while moves.on(picture):
-            size = os.get_terminal_size(sys.stdout.fileno())
-            _draw(picture, size.columns, size.lines, colourless)
-            _nap(interval, size)
+            now = size()
+            draw(picture.lines(now.columns, most_steps=max(1, now.lines - 12)), now.lines)  # of more steps, the latest
+            nap(interval, now)
             picture = reader.take()
     return picture
-
-
-def _draw(picture: Picture, columns: int, lines: int, colourless: bool) -> None:
-    """Draw over what was there; of more steps than fit, the latest."""
-    written = picture.lines(columns, most_steps=max(1, lines - 12))[: lines - 2]
-    written += [""] * (lines - 1 - len(written))
-    written.append(styled("Ctrl-C stops watching", "dim"))
-    # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
-    text = "\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in written)
-    sys.stdout.write(f"\x1b[H{text}\x1b[J")
-    sys.stdout.flush()
-
-
-def _nap(interval: float, size: os.terminal_size) -> None:
-    """Wait for the next look; a terminal that was resized is drawn at once."""
-    end = time.monotonic() + interval
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.1))
-        if os.get_terminal_size(sys.stdout.fileno()) != size:
-            return
-
-
-@contextmanager
-def _screen() -> Iterator[None]:
-    """Have the alternate screen, and give it back however this ends."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in _ENDING}
-    sys.stdout.write(_ENTER)
-    try:
-        yield
-    finally:
-        sys.stdout.write(_LEAVE)
-        sys.stdout.flush()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _lines(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:

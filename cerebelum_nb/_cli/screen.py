@@ -1,0 +1,72 @@
+"""The alternate screen of a terminal: what is looked at again and again is drawn over, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from .._text.terminal import styled
+
+__all__ = ["draw", "is_screen", "nap", "screen", "size"]
+
+_ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""Windows has no SIGHUP."""
+
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+"""The alternate screen, without a cursor and without line wrap; and back."""
+
+
+def is_screen() -> bool:
+    """Whether the output is a terminal that can be drawn over."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def size() -> os.terminal_size:
+    """Return how large the terminal is now."""
+    return os.get_terminal_size(sys.stdout.fileno())
+
+
+@contextmanager
+def screen() -> Iterator[None]:
+    """Have the alternate screen, and give it back however this ends."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in _ENDING}
+    sys.stdout.write(_ENTER)
+    try:
+        yield
+    finally:
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def draw(written: Sequence[str], lines: int) -> None:
+    """Draw over what was there."""
+    colourless = bool(os.environ.get("NO_COLOR"))
+    shown = [*written[: lines - 2]]
+    shown += [""] * (lines - 1 - len(shown))
+    shown.append(styled("Ctrl-C stops watching", "dim"))
+    # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
+    text = "\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in shown)
+    sys.stdout.write(f"\x1b[H{text}\x1b[J")
+    sys.stdout.flush()
+
+
+def nap(interval: float, before: os.terminal_size) -> None:
+    """Wait for the next look, seconds; a terminal that was resized is drawn at once."""
+    end = time.monotonic() + interval
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
+        if size() != before:
+            return

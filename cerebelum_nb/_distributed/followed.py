@@ -1,0 +1,138 @@
+"""An execution on a cluster, as it is seen here while it runs there: by views, and by who waits for its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from .._core.events import Event
+from .._core.graph import Plan, step_of
+from .._core.state import State
+from .._engine import observers
+from .._engine.clock import current_clock
+from .._engine.hints import is_cell
+from .._engine.origin import origin
+from .._engine.values import ExecutionValues
+from .._operations.context import Context
+from .._store.base import Store
+from .._values import Redactor
+from .._workflow.definition import Definition
+from .cluster import Cluster
+from .settings import Terms, core_url_of
+
+__all__ = ["Followed", "watch_there"]
+
+log = logging.getLogger("cerebelum_nb")
+
+_UNTAKEN_SECONDS = 4.0
+"""How long an execution may go unclaimed before we say that it waits for a worker."""
+_LOOK_SECONDS = 1.0
+
+
+class Followed(ExecutionValues):
+    """An execution on a cluster, as views and results see one of this process."""
+
+    def __init__(self, cluster: Cluster, execution_id: str, plan: Plan, state: State, store: Store) -> None:
+        super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
+        self.cluster = cluster
+        self.loop, self.clock = asyncio.get_running_loop(), current_clock.get()
+        self.context = contextvars.copy_context()
+        self.variable = ""
+        self.handle: Callable[[str | None], str] | None = None
+        self.traceback_shown = False
+        self.told: dict[str, _Told] = {}
+        self.over = self.superseded = self.stops_before = False
+        self.stop_requested: str | None = None
+        self.watchers: set[Callable[[], None]] = set()
+        self.cause: BaseException | None = None
+        self.unrecorded: list[str] = []
+        self.done: asyncio.Future[None] = self.loop.create_future()
+
+    def now(self) -> int:
+        """Return the time, µs since the epoch; never before the last event."""
+        return max(self.clock.now(), self.state.updated_at)
+
+    def at_work(self) -> dict[str, _Told]:
+        """Return what the steps at work told with their last heartbeats, by step."""
+        return self.told
+
+    def name_call(self, variable: str) -> None:
+        """Make hints that say how to resume it give the call that does so on the cluster."""
+
+        def call(rerun: str | None) -> str:
+            again = "" if rerun is None else f", rerun=[{rerun!r}]"
+            known = self.cluster.url == core_url_of(None)
+            there = "distributed=True" if known else f'core_url="{self.cluster.url}"'
+            return f'await {variable}.resume("{self.id}", {there}{again})'
+
+        self.handle = call
+
+    def hear(self, after: int, events: Sequence[Event]) -> None:
+        """Tell observers of what was copied."""
+        observers.tell(cast(Any, self), after + 1, events)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Take note that no more events will come."""
+        self.over = True
+        if not self.done.done():
+            if error is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(error)
+                self.done.exception()  # it is raised where it happened, too
+
+
+class _Told:
+    """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self.percent, self._printed = told["percent"], told["printed"]
+        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
+        self.printed = self if self._printed else None
+
+    def peek(self, mask: Callable[[str], str]) -> str:
+        """Return what it printed last; the worker has masked it."""
+        return str(self._printed)
+
+
+async def watch_there(followed: Followed, workflow: Definition, terms: Terms) -> None:
+    """Feed what steps report to the views; warn when no worker picks up the execution or a step of it."""
+    cluster, said = followed.cluster, set[str]()
+
+    def say(key: str, what: str, group: str) -> None:
+        if key not in said and not followed.over:
+            said.add(key)
+            option = f" --queue {group}" if group else ""
+            log.warning(
+                "%s waits: no worker of %s takes it up. If none runs, start one:\n\n"
+                "    cerebelum worker %s --core %s%s\n",
+                *(what, cluster.url, _code_of(workflow), cluster.url, option),
+            )
+
+    while not followed.over:
+        await asyncio.sleep(_LOOK_SECONDS)
+        if current_clock.get().now() - followed.state.updated_at < _LOOK_SECONDS * 1e6:
+            continue  # it continues: there is nothing to say, and asking costs the server
+        try:
+            found = await cluster.at_work(followed.id)
+        except Exception:  # noqa: BLE001 - the server is away: the follower says so
+            continue
+        followed.told = {step: _Told(told) for step, told in found.told.items() if told}
+        if found.untaken > _UNTAKEN_SECONDS:
+            say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
+        for step, seconds in found.steps.items():
+            group = (terms.queues or {}).get(step_of(step), "")
+            if seconds > _UNTAKEN_SECONDS and group:
+                say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
+
+
+def _code_of(workflow: Definition) -> str:
+    """Name what a worker loads."""
+    fn = workflow.fn
+    if fn.__module__ != "__main__":
+        return fn.__module__
+    source = fn.__code__.co_filename
+    return origin() or "NOTEBOOK.ipynb" if is_cell(source) else source

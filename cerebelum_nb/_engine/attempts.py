@@ -1,0 +1,109 @@
+"""The attempts of one execution in this process, from the decision to start one until its thread has ended.
+
+An attempt is *decided* by the driver, *ready* once its start is in the log, and *running* from then until it has its
+outcome. It is *left* if it has ended for the log, but its thread or task may still be at work.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .._core.graph import Plan
+from .._core.messages import Start
+from .._core.state import State
+from .._core.waits import AttemptWaits
+from .attempt import Attempt
+
+__all__ = ["Attempts"]
+
+
+class Attempts:
+    """The attempts of one execution.
+
+    Attributes:
+        decided: starts that are not committed yet.
+        ready: starts that are committed, but not launched yet.
+        running: those without an outcome, by step.
+    """
+
+    __slots__ = ("_awake", "_left", "decided", "ready", "running")
+
+    def __init__(self) -> None:
+        self.decided: list[Start] = []
+        self.ready: deque[Start] = deque()
+        self.running: dict[str, Attempt] = {}
+        self._awake: dict[str, Attempt] = {}  # those that run and may be at work; one found waiting is removed
+        self._left: dict[str, Attempt] = {}
+
+    @property
+    def starting(self) -> bool:
+        """Whether the start of one was decided, and it does not run yet."""
+        return bool(self.decided or self.ready)
+
+    def starts_recorded(self, plan: Plan) -> None:
+        """Make ready what was decided: it is in the log."""
+        if len(self.decided) > 1:  # threads first: an async step that blocks the loop must not hold them back
+            self.decided.sort(key=lambda start: (spec := plan.spec(start.step)) is None or spec.is_async)
+        self.ready += self.decided
+        self.decided.clear()
+
+    def drop_starts(self) -> None:
+        """Forget what was to start."""
+        self.decided.clear()
+        self.ready.clear()
+
+    def begin(self, attempt: Attempt) -> None:
+        """Add one that starts."""
+        step = attempt.scope.step
+        self.running[step] = self._awake[step] = attempt
+
+    def end(self, step: str, visit: int, attempt: int) -> Attempt | None:
+        """Remove one that has its outcome; return None if it is not running."""
+        found = self.running.get(step)
+        if found is None or (found.scope.visit, found.scope.attempt) != (visit, attempt):
+            return None
+        del self.running[step]
+        self._awake.pop(step, None)
+        return found
+
+    def leave(self, attempt: Attempt) -> None:
+        """Keep one that has its outcome, but whose thread is still at work."""
+        self._left[attempt.scope.step] = attempt
+
+    def release(self, step: str) -> None:
+        """Drop one whose thread has ended."""
+        self._left.pop(step, None)
+
+    def leave_all(self) -> None:
+        """Leave all that run: they were abandoned."""
+        self._left |= self.running
+        self.running.clear()
+        self._awake.clear()
+
+    def wait_ended(self, step: str) -> None:
+        """Note that a step no longer waits."""
+        if step in self.running:
+            self._awake[step] = self.running[step]
+
+    def all_wait(self) -> bool:
+        """Whether each that runs waits for the clock; one that begins to wait is checked once, not at every call."""
+        while self._awake:
+            step, attempt = next(iter(self._awake.items()))
+            if not attempt.scope.waits:
+                return False
+            del self._awake[step]
+        return True
+
+    def waits(self, state: State) -> list[AttemptWaits]:
+        """Return what each that runs waits for, as the rule of hibernation needs it (_core/waits.py)."""
+        made = []
+        for name, attempt in self.running.items():
+            step = state.step(name)
+            assert step is not None, f"step {name} has begun"
+            external = attempt.spec.policy.effect == "external"
+            made.append(AttemptWaits(attempt.scope.waits, step.operations, external))
+        return made
+
+    def alive(self) -> list[Attempt]:
+        """Return those whose function is still running, with or without effect."""
+        return [attempt for attempt in (*self.running.values(), *self._left.values()) if attempt.alive]

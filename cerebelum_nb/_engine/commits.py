@@ -1,0 +1,213 @@
+"""Commits: the batches of executions on their way into the log, and what follows when one is refused or fails.
+
+Those that are ready at the same time share a transaction. A commit can be refused for one execution, because another
+process has appended something first: then its batch is put after that (*rebased*) and committed again. It can fail for
+all: while another program holds the log's write lock the batches wait for it; otherwise each is tried alone, and the
+error ends only the execution that it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from .._core.fold import fold
+from .._core.state_copy import copied
+from .._store.base import Rejection, Store
+from ..errors import StoreError
+from . import crash, observers
+from .execution import Execution, only_decide
+from .leases import superseded
+from .patience import LOCKED_SECONDS, RETRY_SECONDS
+
+__all__ = ["Commits", "rebase"]
+
+_STOP_SECONDS = 5.0
+"""How long a stopped run keeps waiting for a locked log: whoever stopped it wants the cell back."""
+
+log = logging.getLogger("cerebelum_nb")
+
+
+class Committing(Protocol):
+    """What commits ask of the engine whose they are. It is passed in and not kept, which would be a ring."""
+
+    loop: asyncio.AbstractEventLoop
+    store: Store
+    context: contextvars.Context
+
+    def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
+        """Put a message into the inbox."""
+        ...
+
+    def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
+        """Do something for an execution; whatever it raises ends that execution with the error."""
+        ...
+
+    def failed(self, execution: Execution, error: BaseException) -> None:
+        """End an execution with what was raised on behalf of it."""
+        ...
+
+    def abandon(self, error: BaseException) -> None:
+        """Drop everything that runs here, as if the process had died."""
+        ...
+
+    def commit_again(self) -> None:
+        """Try again to commit what waits for the lock."""
+        ...
+
+
+class Commits:
+    """The commits of one engine."""
+
+    __slots__ = ("_held", "_retry")
+
+    def __init__(self) -> None:
+        self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
+        self._retry: asyncio.TimerHandle | None = None
+
+    @property
+    def wait(self) -> bool:
+        """Whether some wait for the log's write lock."""
+        return bool(self._held)
+
+    def forget(self, execution: Execution) -> None:
+        """Forget an execution that no longer runs here."""
+        self._held.pop(execution, None)
+
+    def commit(self, engine: Committing, executions: Sequence[Execution]) -> None:
+        """Write the batches of executions, and start what follows from them."""
+        if self._retry is not None:
+            self._hold(engine, executions)
+            return
+        while executions:
+            executions = self._write(engine, executions)
+
+    def try_again(self, engine: Committing) -> None:
+        """Commit what waits for the log's write lock; end those that have waited for too long."""
+        self._retry = None
+        self.commit(engine, [execution for execution in list(self._held) if not execution.over])
+        now = engine.loop.time()
+        for execution, since in list(self._held.items()):
+            stopped = execution.stopped_at
+            if now - since > LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
+                execution.abort(_locked(engine.store.location, now - since))
+
+    def _write(self, engine: Committing, executions: Sequence[Execution]) -> list[Execution]:
+        """Commit once; return the executions to commit again, because others have appended something before it."""
+        began = time.perf_counter()
+        try:
+            commits = [execution.commit() for execution in executions]
+            if crash.armed and (crashed := crash.strike(commits, before=True)) is not None:
+                engine.abandon(crashed)
+                return []
+            rejected = engine.store.commit(commits)
+        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: what it raises ends a run, or is retried
+            self._not_written(engine, executions, error)
+            return []
+        if crash.armed and (crashed := crash.strike(commits, before=False)) is not None:
+            engine.abandon(crashed)
+            return []
+        observers.tell_commit(time.perf_counter() - began)
+        again: list[Execution] = []
+        for execution in executions:
+            if self._held:
+                self._held.pop(execution, None)
+            reason = rejected.get(execution.id) if rejected else None
+            if reason is None:
+                try:
+                    execution.committed()
+                except BaseException as error:  # noqa: BLE001
+                    engine.failed(execution, error)
+            elif reason == Rejection.QUEUED:
+                engine.on_behalf_of(execution, execution.lost_turn)
+                if execution.driver.batch and not execution.over:
+                    again.append(execution)
+            elif reason != Rejection.STALE:
+                execution.abort(superseded(execution.id))
+            else:
+                engine.on_behalf_of(execution, rebase, execution)
+                if execution.driver.batch and not execution.over:
+                    again.append(execution)
+                elif not execution.over:  # it was written after all, or must not hibernate because something happened
+                    engine.on_behalf_of(execution, execution.committed)
+                    engine.post(execution, only_decide, None)
+        return again
+
+    def _not_written(self, engine: Committing, executions: Sequence[Execution], error: BaseException) -> None:
+        if isinstance(error, StoreError) and error.transient:
+            self._hold(engine, executions)
+        elif isinstance(error, Exception) and len(executions) > 1:  # which one caused it?
+            for execution in executions:
+                self.commit(engine, [execution])
+        else:
+            for execution in executions:
+                execution.abort(error)
+            if not isinstance(error, Exception):
+                raise error
+
+    def _hold(self, engine: Committing, executions: Sequence[Execution]) -> None:
+        """Keep the batches of executions until the log's write lock is free.
+
+        A timer of the loop retries, not a thread: an attempt that finds the lock taken costs the loop little, and only
+        the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are still handled, and the commit
+        that succeeds in the end holds all of them.
+        """
+        if not self._held and executions:
+            engine.loop.call_later(1.0, self._report_lock, engine.store.location)
+        for execution in executions:
+            self._held.setdefault(execution, engine.loop.time())
+        if self._held and self._retry is None:
+            self._retry = engine.loop.call_later(RETRY_SECONDS, engine.commit_again, context=engine.context)
+
+    def _report_lock(self, location: str) -> None:
+        if self._held:
+            with suppress(Exception):  # the user's logging handler or filter may raise
+                log.warning(
+                    "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
+                    "lost; they can be stopped",
+                    location,
+                    "one run is" if len(self._held) == 1 else f"{len(self._held)} runs are",
+                )
+
+
+def rebase(execution: Execution) -> None:
+    """Read what others have appended, such as signals, or end the run here if its lease is lost.
+
+    The lease is checked after the events are read: if it was lost before, they may be the work of another process,
+    from which this one must not continue.
+    """
+    store, written, batch = execution.store, execution.written, execution.driver.batch
+    state = execution.log_state if batch else execution.state
+    known = state.version
+    events = store.events(execution.id, after=known)
+    if not store.holds(execution.id, execution.holder):
+        execution.abort(superseded(execution.id))
+        return
+    new = events[written - known :]
+    if not new:
+        raise StoreError(
+            f"the log {store.location} refuses to append to execution {execution.id} after its version "
+            f"{written}. Check it with `cerebelum verify`"
+        )
+    fold(events, state)
+    if batch:
+        state = copied(state)
+    if batch and new[: len(batch)] == batch:
+        written, new = written + len(batch), new[len(batch) :]
+        execution.was_written(state)
+    else:
+        execution.rebase(state)
+    observers.tell(execution, written + 1, new)
+
+
+def _locked(location: str, seconds: float) -> StoreError:
+    return StoreError(
+        f"The log {location} stayed locked by another program for {seconds:.0f} s. See who has it open (a database "
+        f"browser with unsaved changes, a long transaction), and close that",
+        transient=True,
+    )

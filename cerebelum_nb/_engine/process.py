@@ -1,0 +1,447 @@
+"""A step with ``process=True``: its attempt, in a thread as that of any plain step, and the process it looks after.
+
+The process is a fresh interpreter, not a fork: a kernel has threads, and a fork of a process with threads may hang. It
+runs the function (process_child.py) and asks for everything else: an operation is carried out here, under the attempt's
+scope, and only the functions it is given (the check of a ``poll``) are called over there.
+
+The thread that looks after the process starts it, shows what it prints, reaps it, and kills its process group once the
+attempt is over. The other way round, the process ends when this one dies: it reads the end of its connection, and on
+Linux the kernel kills it, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import linecache
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from .._core.graph import StepSpec
+from .._core.value import ErrorInfo, Value
+from .._host.caller import as_shown
+from .._host.frontend import Audience, audience
+from .._text.json_text import parse
+from .._values.preview import type_name
+from .._values.walk import find
+from ..errors import OperationError, SerializationError, StepProcessError
+from .fence import DESCRIBED
+from .functions import CODE
+from .process_wire import Handle, Wire, pack, unpack
+from .scope import Scope, Suspension, current_scope
+
+__all__ = ["run_in_process"]
+
+_LOOK_SECONDS = 1.0
+"""How often it is checked that the process lives, besides the end of its connection: a fork of it may hold that."""
+
+_END_SECONDS = 5.0
+"""How long the process may take to end after its step has returned."""
+
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main(*map(int, sys.argv[2:]))"
+
+_LONGEST_DUMP = 10_000
+
+
+def run_in_process(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
+    """Call a step's function in a process of its own, and return what it returns.
+
+    Args:
+        spec: the step.
+        scope: the attempt; its thread calls.
+        arguments: what the function is called with.
+
+    Raises:
+        OperationError: no process can be started here.
+        SerializationError: the function, an argument or the result cannot be sent.
+        StepProcessError: the process ended by itself.
+        Suspension: the attempt is over.
+        Otherwise what the function raises.
+    """
+    if (why := _why_not()) is not None or scope.thread is None:
+        raise OperationError(
+            f"step '{spec.name}' is declared with process=True, and no process can be started here"
+            f"{f' ({why})' if why else ''}: leave out process=True"
+        )
+    return _Process(spec, scope).run(arguments)
+
+
+def _why_not() -> str | None:
+    """Say why no process can be started here; None if one can."""
+    if sys.platform in ("emscripten", "wasi", "android", "ios"):
+        return "Python in a browser or on a phone has one process"
+    if os.name == "nt":
+        return "Windows is not supported"
+    return None if sys.executable else "it is not known which program Python is"
+
+
+class _Process:
+    """The process of one attempt. ``run`` is called by the attempt's thread, ``kill`` by any."""
+
+    def __init__(self, spec: StepSpec, scope: Scope) -> None:
+        self.spec, self.scope = spec, scope
+        self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()  # for the attempt's thread
+        self._busy = False  # whether that thread carries out an operation
+        self._lock = threading.Lock()
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._done = False
+        self.killed = False
+        self._calls: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        self._last_call = 0
+        self._wire: Wire
+
+    def run(self, arguments: dict[str, Any]) -> Any:
+        """Run the function there, and carry out what it asks for."""
+        package = self._package(arguments)
+        self.scope.process = self
+        self.scope.check()
+        context = contextvars.copy_context()
+        name = f"process of step {self.spec.name}"
+        threading.Thread(target=context.run, args=(self._look_after, package), name=name, daemon=True).start()
+        while True:
+            what, *fields = self._inbox.get()
+            if what == "ask":
+                try:
+                    self._operate(*fields)
+                except Suspension:
+                    self.kill()
+                    raise
+                finally:
+                    self._busy = False
+            elif what == "done":
+                return self._restore(fields[0])
+            else:
+                raise fields[0]
+
+    def kill(self) -> None:
+        """End it, with all that it has started in its process group, unless it has returned."""
+        with self._lock:
+            if self._done:
+                return
+            self.killed = True
+            if self._popen is not None and self._popen.poll() is None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._popen.pid, signal.SIGKILL)
+
+    # -- what is sent ---------------------------------------------------------------------------------------
+
+    def _package(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        where = f"step '{self.spec.name}' runs in a process of its own"
+        try:
+            work = pack((_by_name(self.spec.fn) or self.spec.fn, arguments))
+        except Exception as error:  # pickling runs whatever the classes define
+            raise self._unsendable(where, arguments, error) from error
+        scope, redactor = self.scope, self.scope.execution.redactor
+        return {
+            "work": work,
+            "step": (scope.step, scope.visit, scope.attempt),
+            "execution": (scope.execution.id, scope.execution.plan.workflow),
+            "secrets": (tuple(redactor.names), tuple(redactor.known)),
+            "cells": [(file, as_shown(file), linecache.getlines(file)) for file in _cells(self.spec.fn)],
+            "watched": audience() is not Audience.NOBODY,
+        }
+
+    def _unsendable(self, where: str, arguments: dict[str, Any], error: Exception) -> SerializationError:
+        redactor = self.scope.execution.redactor
+        for name, value in arguments.items():
+            if _fails(value):
+                path, culprit = find(value, name, lambda _, item: _fails(item), redactor=redactor, deepest=True) or (
+                    name,
+                    value,
+                )
+                told = f"{where}, and {path}, a {type_name(culprit)}, cannot be sent to it"
+                break
+        else:
+            found = find(self.spec.fn, "its function", lambda _, item: _fails(item), redactor=redactor, deepest=True)
+            path, culprit = found or ("its function", self.spec.fn)
+            told = f"{where}, and {path}, a {type_name(culprit)}, which it uses, cannot be sent to it"
+        reason = redactor.mask(f"{type(error).__name__}: {error}")
+        return SerializationError(
+            f"{told} ({reason}). Make it inside the step, give it plain data, or leave out process=True", path=path
+        )
+
+    def _restore(self, data: bytes) -> Any:
+        try:
+            return unpack(data)
+        except Exception as error:
+            raise SerializationError(
+                f"the result of step '{self.spec.name}' came from its process and cannot be restored here: "
+                f"{type(error).__name__}: {error}. Return plain data, or a class of a module that can be imported here"
+            ) from error
+
+    # -- the thread that looks after it ---------------------------------------------------------------------
+
+    def _look_after(self, package: dict[str, Any]) -> None:
+        ours, theirs = socket.socketpair()
+        with tempfile.TemporaryFile() as dump, theirs:
+            self._wire = Wire(Connection(ours.detach()))
+            try:
+                with self._lock:
+                    if self.killed:
+                        self._inbox.put(("failed", self.scope.over()))
+                        return
+                    self._popen = self._start(theirs.fileno(), dump.fileno())
+                theirs.close()
+                with suppress(OSError):  # it ended before it read that; how, is found out below
+                    self._wire.send("run", package)
+                self._listen()
+                self._end(dump)
+            except BaseException as error:  # noqa: BLE001 - the attempt's thread waits for an answer
+                self.kill()
+                self._inbox.put(("failed", error))
+            finally:
+                self._wire.close()
+                self._give_up_calls()
+        self._reap()
+
+    def _start(self, connection: int, dump: int) -> subprocess.Popen[bytes]:
+        start = _START.format(__name__.replace(".process", ".process_child"))
+        path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+        return subprocess.Popen(
+            [sys.executable, *flags, "-c", start, path, str(connection), str(dump), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(connection, dump),
+            start_new_session=True,  # Ctrl-C in a terminal is for this process, which decides what it means
+        )
+
+    def _listen(self) -> None:
+        """Take what it says until it ends."""
+        assert self._popen is not None
+        while not self._done:
+            try:
+                if not self._wire.comes(_LOOK_SECONDS):
+                    if self._popen.poll() is not None:
+                        return
+                    continue
+                what, *fields = self._wire.receive()
+            except (EOFError, OSError):
+                return
+            self._take(what, *fields)
+
+    def _take(self, what: str, *fields: Any) -> None:
+        scope = self.scope
+        match what:
+            case "print":
+                self._print(*fields)
+            case "progress":
+                scope.progress(*fields)
+            case "note":
+                name, text = fields
+                value: Value = scope.execution.encode(parse(text), path=f"the note {name!r}")
+                scope.note(scope.execution.redactor.mask(name), value)
+            case "secret":
+                scope.execution.redactor.add(fields[0])
+            case "ask":
+                self._take_operation(*fields)
+            case "called":
+                self._answer(*fields)
+            case "done" | "raised":
+                with self._lock:
+                    self._done = True
+                self._inbox.put((what, fields[0]) if what == "done" else (what, self._restore_error(fields[0])))
+            case _:
+                raise AssertionError(what)
+
+    def _print(self, stream: str, text: str, by_step: bool) -> None:
+        written = getattr(sys, stream, None)
+        if written is not None:
+            token = current_scope.set(self.scope if by_step else None)
+            try:
+                written.write(text)
+            finally:
+                current_scope.reset(token)
+
+    def _restore_error(self, data: bytes) -> BaseException:
+        error: BaseException = unpack(data)
+        return error
+
+    def _end(self, dump: Any) -> None:
+        """Say how it ended, if it did so by itself."""
+        if self._done:
+            return
+        assert self._popen is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(_END_SECONDS)
+        was_killed = self.killed
+        self.kill()
+        code = self._popen.wait()
+        with suppress(ProcessLookupError, PermissionError):  # what it had started
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        if was_killed or self.scope.closed:
+            self._inbox.put(("failed", self.scope.over()))
+            return
+        dump.seek(0)
+        self._inbox.put(("failed", self._died(code, dump.read().decode("utf-8", "replace"))))
+
+    def _died(self, code: int, dump: str) -> StepProcessError:
+        message = f"the process of step '{self.spec.name}' {_how(code)} before the step returned"
+        error = StepProcessError(message, exitcode=code)
+        dump = dump.strip()[:_LONGEST_DUMP]
+        mro = tuple(f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__ if cls is not object)
+        traceback = f"{dump}\n\n{type(error).__name__}: {message}\n" if dump else f"{type(error).__name__}: {message}\n"
+        vars(error)[DESCRIBED] = ErrorInfo(type=type(error).__name__, message=message, traceback=traceback, mro=mro)
+        return error
+
+    def _reap(self) -> None:
+        """Wait until it has ended; it may still clean up after its step."""
+        if self._popen is None:
+            return
+        until, pause = time.monotonic() + _END_SECONDS, 0.005
+        while time.monotonic() < until:
+            with self._lock:
+                if self._popen.poll() is not None:
+                    return
+            time.sleep(pause)
+            pause = min(0.1, pause * 2)
+        self._done = False
+        self.kill()
+        self._popen.wait()
+
+    # -- operations -----------------------------------------------------------------------------------------
+
+    def _take_operation(self, number: int, by_step: bool, data: bytes) -> None:
+        """Have an operation carried out: what the step's own thread asks for by the attempt's, if it is free."""
+        if by_step and not self._busy:
+            self._busy = True
+            self._inbox.put(("ask", number, data))
+            return
+        context = contextvars.copy_context()
+        work = partial(context.run, self._operate_aside, number, data)
+        threading.Thread(target=work, name=f"operation of step {self.spec.name}", daemon=True).start()
+
+    def _operate_aside(self, number: int, data: bytes) -> None:
+        with suppress(Suspension):
+            self._operate(number, data)
+
+    def _operate(self, number: int, data: bytes) -> None:
+        """Carry out an operation, and answer."""
+        try:
+            work, arguments = unpack(data)
+            given = [_Function(self, number, one) if type(one) is Handle else one for one in arguments]
+            answer = ("answered", number, True, pack(asyncio.run(work(self.scope, *given))))
+        except Suspension:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it belongs to the step that asked
+            answer = ("answered", number, False, pack(error))
+        with suppress(OSError):  # it has ended; how, is found out elsewhere
+            self._wire.send(*answer)
+
+    async def call(self, number: int, function: int, arguments: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function that stayed in the process, for an operation of it."""
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[Any] = loop.create_future()
+        with self._lock:
+            self._last_call += 1
+            call = self._last_call
+            self._calls[call] = (loop, made)
+        try:
+            self._wire.send("call", number, call, function, pack((arguments, kwargs)))
+        except OSError:
+            made.cancel()
+            raise self.scope.over() from None
+        return await made
+
+    def _answer(self, call: int, well: bool, data: bytes) -> None:
+        loop, made = self._calls.pop(call)
+        try:
+            value = unpack(data)
+        except Exception as error:  # noqa: BLE001 - its classes may do anything
+            value, well = error, False
+        with suppress(RuntimeError):  # that loop is over
+            loop.call_soon_threadsafe(_settle, made, well, value)
+
+    def _give_up_calls(self) -> None:
+        for loop, made in list(self._calls.values()):
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, made, False, self.scope.over())
+
+
+class _Function:
+    """A function that stayed in the process of the step; calling it there takes a turn."""
+
+    def __init__(self, process: _Process, number: int, handle: Handle) -> None:
+        self._call = partial(process.call, number, handle.index)
+        self.__name__ = handle.name
+        setattr(self, CODE, handle.code)
+
+    async def __call__(self, *arguments: Any, **kwargs: Any) -> Any:
+        return await self._call(arguments, kwargs)
+
+
+def _settle(made: asyncio.Future[Any], well: bool, value: Any) -> None:
+    if made.done():
+        return
+    if well:
+        made.set_result(value)
+    else:
+        made.set_exception(value)
+
+
+def _by_name(fn: Callable[..., Any]) -> tuple[str, str] | None:
+    """Return the module and name under which the process finds the step of a function; None: it is taken along.
+
+    A module of the user is imported there: its globals are made again, as they may be what cannot be sent.
+    """
+    module, name = getattr(fn, "__module__", None) or "__main__", getattr(fn, "__qualname__", "")
+    found: Any = sys.modules.get(module)
+    if module == "__main__" or getattr(found, "__spec__", None) is None:
+        return None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return (module, name) if found is fn or getattr(found, "fn", None) is fn else None
+
+
+def _cells(fn: Callable[..., Any]) -> list[str]:
+    """Return the names under which the cells of a function, and of those it calls, are compiled."""
+    todo, seen, found = [fn], set[int](), dict[str, None]()
+    while todo:
+        one = inspect.unwrap(todo.pop())
+        one = getattr(one, "fn", one)
+        if id(one) in seen or not isinstance(one, types.FunctionType):
+            continue
+        seen.add(id(one))
+        file = one.__code__.co_filename
+        if not Path(file).exists() and linecache.getlines(file):
+            found[file] = None
+            todo += [one.__globals__[name] for name in one.__code__.co_names if callable(one.__globals__.get(name))]
+    return list(found)
+
+
+def _fails(value: object) -> bool:
+    try:
+        pack(value)
+    except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
+        return True
+    return False
+
+
+def _how(code: int) -> str:
+    """Say how a process ended."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hints = {
+        signal.SIGKILL: ", which was not this library: often the system does so when memory runs out,",
+        signal.SIGSEGV: " (a segmentation fault, in code that is not Python)",
+    }
+    return f"was killed by {name}{hints.get(-code, '')}"  # type: ignore[call-overload]  # an int finds its signal

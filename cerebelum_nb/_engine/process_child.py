@@ -1,0 +1,346 @@
+"""What runs in the process of a step with ``process=True``: its function, and what it asks the attempt for.
+
+See process.py for the other side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import importlib
+import inspect
+import itertools
+import linecache
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+from typing import Any, cast
+
+from .._core.graph import Plan
+from .._core.step_state import StepState
+from .._core.value import Value
+from .._host.caller import shown_as
+from .._host.frontend import Audience, assume_audience
+from .._values import Redactor, encode
+from ..errors import OperationError, SerializationError
+from .calling import unawaited
+from .functions import code_of, name_of
+from .ports import Host
+from .process_wire import CALL, Handle, Wire, pack, unpack
+from .scope import Scope, current_scope
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(connection: int, dump: int, parent: int) -> None:
+    """Run the step that comes over a connection.
+
+    Args:
+        connection: the descriptor of its socket.
+        dump: the descriptor of the file in which a crash of the interpreter is described.
+        parent: the process that started this one.
+    """
+    for descriptor in (connection, dump):
+        os.set_inheritable(descriptor, False)
+    faulthandler.enable(dump)
+    _die_with(parent)
+    wire = Wire(Connection(connection))
+    package = wire.receive()[1]
+    scope = _FarScope(wire, package)
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Stream(wire, "stdout", out), _Stream(wire, "stderr", err)
+    for file, shown, lines in package["cells"]:  # tracebacks show their lines, and call them as the notebook does
+        linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
+        shown_as[file] = shown
+    assume_audience(Audience.HEADLESS if package["watched"] else Audience.NOBODY)
+    threading.Thread(target=scope.listen, name="cerebelum-wire", daemon=True).start()
+    try:
+        answer = ("done", pack(_run(scope, package["work"])))
+    except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
+        answer = ("raised", pack(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    scope.over_there = True  # from now on the end of the connection is expected
+    wire.send(*answer)
+    sys.stdout, sys.stderr = out, err
+
+
+def _run(scope: _FarScope, work: bytes) -> Any:
+    fn, arguments = unpack(work)
+    if isinstance(fn, tuple):
+        fn = _find(scope.step, *fn)
+    if (context := arguments.get("context")) is not None:
+        object.__setattr__(context, "_scope", scope)
+    current_scope.set(scope)
+    result = fn(**arguments)
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise OperationError(
+            f"step '{scope.step}' returned something to await, and process=True is for a plain def: leave it out"
+        )
+    if (problem := unawaited(scope)) is not None:
+        raise problem
+    try:
+        pack(result)
+    except Exception:
+        encode(result)  # says which part of it cannot be stored
+        raise
+    return result
+
+
+def _find(step: str, module: str, name: str) -> Callable[..., Any]:
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise OperationError(
+            f"step '{step}' runs in a process of its own, which imports it, and that failed: {error}. It has to be in "
+            f"a module that can be imported by another process: {module}"
+        ) from error
+    return cast(Callable[..., Any], getattr(found, "fn", found))
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel of the system end this process with the thread that started it, where it can."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class _Host(SimpleNamespace):
+    """What a scope needs of an execution, as far as it is known here."""
+
+    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
+        """Encode a value as the log would."""
+        return encode(value, keep=keep, redactor=self.redactor, path=path)
+
+
+class _Redactor(Redactor):
+    """Tells the attempt which secrets the step reveals."""
+
+    def __init__(self, names: Sequence[str], known: Sequence[str], wire: Wire) -> None:
+        Redactor.__init__(self, names)
+        for text in known:
+            super().add(text)
+        self._wire = wire
+
+    def add(self, secret: object) -> None:
+        """Look for it, over there too."""
+        before = self.known
+        super().add(secret)
+        for text in self.known - before:
+            self._wire.send("secret", text)
+
+
+class _FarScope(Scope):
+    """The scope of an attempt in another process, which does everything."""
+
+    __slots__ = ("_asked", "_known", "_numbers", "_wire", "over_there")
+
+    is_far = True
+
+    def __init__(self, wire: Wire, package: dict[str, Any]) -> None:
+        (step, visit, attempt), (execution_id, workflow) = package["step"], package["execution"]
+        names, known = package["secrets"]
+        host = _Host(
+            id=execution_id,
+            redactor=_Redactor(names, known, wire),
+            loop=None,
+            plan=Plan(workflow=workflow, timeline=(), steps={}),
+            stop_requested=None,
+            superseded=False,
+        )
+        super().__init__(cast(Host, host), step, visit, attempt)
+        self.thread = threading.main_thread()
+        self.over_there = False
+        self._wire, self._numbers = wire, itertools.count(1)
+        self._asked: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[tuple[Any, ...]]]] = {}
+        self._known = StepState(step)
+
+    @property
+    def known(self) -> StepState:
+        """What is recorded of its step: nothing that matters here."""
+        return self._known
+
+    def listen(self) -> None:
+        """Hand on what comes; when the other process is gone, end this one and what it has started."""
+        while True:
+            try:
+                what, number, *fields = self._wire.receive()
+            except (EOFError, OSError):
+                if self.over_there:
+                    return
+                os.killpg(0, signal.SIGKILL)
+                raise
+            with suppress(KeyError, RuntimeError):  # nobody waits for that any more
+                loop, inbox = self._asked[number]
+                loop.call_soon_threadsafe(inbox.put_nowait, (what, *fields))
+
+    def perform(
+        self, work: Callable[..., Coroutine[Any, Any, Any]], arguments: Sequence[Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Have an operation carried out; the functions it is given are called here."""
+        return self._perform(work, arguments)
+
+    async def _perform(self, work: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        functions: list[Callable[..., Any]] = []
+        errors: list[BaseException] = []
+        number, inbox = next(self._numbers), asyncio.Queue[tuple[Any, ...]]()
+        self._asked[number] = asyncio.get_running_loop(), inbox
+        try:
+            sent = [_handle(one, functions) if _stays(one) else one for one in arguments]
+            self._send_operation(number, work, sent)
+            while True:
+                what, *fields = await inbox.get()
+                if what == "call":
+                    call, function, data = fields
+                    self._wire.send("called", call, *await _called(functions[function], data, number, errors))
+                    continue
+                well, data = fields
+                value = unpack(data)
+                if well:
+                    return value
+                mine = vars(value).get(CALL)
+                raise errors[mine[1]] if mine is not None and mine[0] == number else value
+        finally:
+            del self._asked[number]
+
+    def _send_operation(self, number: int, work: Callable[..., Any], arguments: list[Any]) -> None:
+        try:
+            data = pack((work, arguments))
+        except Exception as error:
+            raise SerializationError(
+                f"step '{self.step}' runs in a process of its own, and what it gives to an operation cannot leave it "
+                f"({type(error).__name__}: {error}). Give plain data, or leave out process=True"
+            ) from error
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._wire.send("ask", number, self.is_callers(), data)
+
+    def is_callers(self) -> bool:
+        """Whether the caller is the thread of the step."""
+        return threading.current_thread() is threading.main_thread()
+
+    def check(self) -> None:
+        """Nothing: this process is killed when the attempt is over."""
+
+    def progress(self, percent: float, message: str) -> None:
+        """Say how far the step is."""
+        self._wire.send("progress", percent, message)
+
+    def note(self, name: str, value: Value) -> None:
+        """Publish a fact."""
+        self.notes = {**(self.notes or {}), name: value}
+        self._wire.send("note", name, value.json)
+
+    def print(self, text: str) -> None:
+        """Nothing: the streams send what is printed."""
+
+    def shown(self, text: str, write: Callable[[str], Any]) -> str:
+        """Return a text as it is: it is masked where it is shown."""
+        return text
+
+
+def _stays(argument: object) -> bool:
+    """Whether what is given to an operation is a function of the step, which is called here."""
+    if not callable(argument) or argument is bool:
+        return False
+    return not (isinstance(argument, type) and issubclass(argument, BaseException))
+
+
+def _handle(function: Callable[..., Any], functions: list[Callable[..., Any]]) -> Handle:
+    functions.append(function)
+    return Handle(len(functions) - 1, name_of(function), code_of(function))
+
+
+async def _called(
+    function: Callable[..., Any], data: bytes, number: int, errors: list[BaseException]
+) -> tuple[bool, bytes]:
+    """Call a function for an operation, and return whether it went well, and what is sent back."""
+    try:
+        arguments, kwargs = unpack(data)
+        result = function(*arguments, **kwargs)
+        return True, pack(await result if inspect.isawaitable(result) else result)
+    except BaseException as error:  # noqa: BLE001 - the operation decides what that means
+        errors.append(error)
+        with suppress(AttributeError, TypeError):
+            vars(error)[CALL] = (number, len(errors) - 1)
+        return False, pack(error)
+
+
+class _Stream:
+    """Standard output or error of the step, which is shown where the run is shown: a line at a time."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    closed = False
+
+    def __init__(self, wire: Wire, name: str, real: Any) -> None:
+        self._wire, self.name, self._real = wire, name, real
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._held, self._by_step = "", True
+
+    def write(self, text: str) -> int:
+        """Write a text; what comes before the end of its last line is sent."""
+        if type(text) is not str:
+            raise TypeError(f"write() takes text, not {type(text).__name__}")
+        if os.getpid() != self._pid:  # a fork of this process: the connection is not its own
+            return int(self._real.write(text))
+        by_step = current_scope.get() is not None  # else by what shows progress, or a pool's thread
+        with self._lock:
+            if by_step is not self._by_step:
+                self.flush()
+                self._by_step = by_step
+            self._held += text
+            if "\n" in text or "\r" in text or len(self._held) > _LONGEST_HELD:
+                self.flush()
+        return len(text)
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        """Write texts."""
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Send what was written."""
+        if os.getpid() != self._pid:
+            self._real.flush()
+            return
+        with self._lock:
+            if self._held:
+                self._wire.send("print", self.name, self._held, self._by_step)
+                self._held = ""
+
+    def fileno(self) -> int:
+        """Return the descriptor that programs which the step starts write to."""
+        return int(self._real.fileno())
+
+    def isatty(self) -> bool:
+        """Say no."""
+        return False
+
+    def readable(self) -> bool:
+        """Say no."""
+        return False
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+_LONGEST_HELD = 8_000

@@ -1,0 +1,61 @@
+"""The time that an execution may take, waits included: ``@workflow(timeout="2 days")``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .._core.state import State
+from .._core.state_name import ExecutionState
+from .._text.duration import format_seconds
+from ..errors import ExecutionTimeoutError
+from .clock import Clock, Deadline, Timer
+
+__all__ = ["TimeLimit"]
+
+
+class TimeLimit:
+    """The time limit of one execution, and its timer.
+
+    The time counts from the start or the last resume. It does not count while the execution is queued, and a rollback
+    has no limit.
+    """
+
+    __slots__ = ("_clock", "_timeout", "_timer")
+
+    def __init__(self, timeout: float | None, clock: Clock) -> None:
+        self._timeout, self._clock = timeout, clock
+        self._timer: Timer | None = None
+
+    def ends_at(self, state: State) -> int | None:
+        """Return when the time of an execution in this state is over, µs since the epoch; None: never."""
+        if self._timeout is None or state.is_rolling_back or state.lifecycle is ExecutionState.QUEUED:
+            return None
+        return state.resumed_at + round(self._timeout * 1e6)
+
+    def start(self, state: State, expired: Callable[[], None]) -> bool:
+        """Start the timer, or start it again; return whether the time is over already.
+
+        Args:
+            state: what is known of the execution.
+            expired: called when the time is over, unless it is over already.
+        """
+        self.stop()
+        ends = self.ends_at(state)
+        if ends is None:
+            return False
+        deadline = Deadline(self._clock, ends)
+        if deadline.rest() <= 0:
+            return True
+        self._timer = self._clock.call_at(deadline, expired)
+        return False
+
+    def stop(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def error(self) -> ExecutionTimeoutError:
+        """Return the error with which the execution fails."""
+        limit = format_seconds(self._timeout or 0)
+        return ExecutionTimeoutError(f"it took longer than the timeout of its workflow, {limit}, waits included")
