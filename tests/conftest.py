@@ -34,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # An example takes as long as the machine is busy; a test that hangs meets the time limit of every test. Few examples
 # in every run find what is broken now; `.ci/full` looks for rarer things with --hypothesis-profile=thorough.
-for name, examples in (("suite", 25), ("thorough", 400)):
+for name, examples in (("suite", 15), ("thorough", 400)):
     settings.register_profile(name, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 

@@ -10,14 +10,14 @@ from benchmarks.__main__ import NAMES, ON_DEMAND, measure
 from benchmarks.measure import Figure, Settings, compare
 from benchmarks.report import markdown
 
-LONG = ("listing", "reading")
-"""Also with tiny sizes these take half a minute, most of it pandas and the filling of logs."""
+QUICK = ("plan", "constant", "concurrency", "imports", "turns")
+"""The others take longer than 5 s each, also with tiny sizes: `.ci/full` runs them."""
 
 
 @pytest.mark.process
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.soak if name in LONG else ()) for name in NAMES if name not in ON_DEMAND],
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in NAMES if name not in ON_DEMAND],
 )
 def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     figures = measure(name, Settings(directory=tmp_path, repeat=1, scale=0.01))

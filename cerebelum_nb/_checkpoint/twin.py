@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from .._dsl import source
+from .._text.syntax import parse_python
 from .liveness import Liveness
 from .nodes import at, bound_by, given_back, is_among, is_kept, is_not_entering, member, name_of, of_cursor, stored
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
@@ -64,7 +65,7 @@ class Twin:
         self._sees_all = any(isinstance(n, ast.Name) and n.id in _SEES_ALL for n in ast.walk(node))
         self._first: types.CodeType | None = None
         self._entries: dict[int, types.CodeType] = {}
-        self._at: dict[tuple[types.CodeType, int], Place | None] = {}
+        self._at: dict[tuple[int, int], tuple[types.CodeType, Place | None]] = {}
         self._liveness: Liveness | None = None
         self._live: dict[int, frozenset[str]] = {}
         self._hidden: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
@@ -81,12 +82,13 @@ class Twin:
 
     def place_at(self, code: types.CodeType, instruction: int) -> Place | None:
         """Return the innermost statement whose head holds an instruction of one of the twins; None if there is none."""
-        key = code, instruction
-        if key not in self._at:
+        at = self._at.get((id(code), instruction))  # to hash code takes longer than all of this
+        if at is None:
             first, last, begin, end = list(code.co_positions())[instruction // 2]
             known = first is not None and last is not None and begin is not None and end is not None
-            self._at[key] = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
-        return self._at[key]
+            place = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
+            at = self._at[id(code), instruction] = code, place  # with the code itself, so that its id stays its own
+        return at[1]
 
     def live(self, place: Place) -> frozenset[str]:
         """Return the locals whose present value may be read from this place on; cells always may."""
@@ -390,7 +392,7 @@ class Twin:
         if hasattr(old, "type_params"):
             fields["type_params"] = old.type_params
         inner = ast.copy_location(type(old)(body=body or [at(ast.Pass(), old)], **fields), old)
-        outer = ast.parse(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
+        outer = parse_python(f"def _({', '.join(self.code.co_freevars)}): pass").body[0]
         assert isinstance(outer, ast.FunctionDef)
         outer.body = [inner]
         module = ast.fix_missing_locations(ast.Module([outer], []))

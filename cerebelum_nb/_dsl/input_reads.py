@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .._text.syntax import parse_python
 from .fingerprint import function_of
 from .source import source_of
 
@@ -37,7 +38,7 @@ def inputs_read(fn: Callable[..., Any], *, takes_inputs: bool, takes_context: bo
     source = None if root is None else source_of(root.__code__, root.__globals__)
     if source is None or not source.text:
         return None
-    tree = ast.parse(source.plain)
+    tree = parse_python(source.plain)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     names: set[str] = set()
     for read in _reads(tree, parents, takes_inputs, takes_context):

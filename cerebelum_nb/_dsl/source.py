@@ -21,6 +21,8 @@ from functools import cached_property, lru_cache
 from types import CodeType, MappingProxyType
 from typing import Any
 
+from .._text.syntax import parse_python
+
 __all__ = [
     "CHANGING",
     "FUTURE_FLAGS",
@@ -167,7 +169,7 @@ class _File:
         """Every function by name and first line (decorators count), every class by name and 0."""
         index: dict[tuple[str, int], list[Definition]] = {}
         try:
-            tree = ast.parse(self.text)
+            tree = parse_python(self.text)
         except (SyntaxError, ValueError, RecursionError):
             return index
         for node in ast.walk(tree):
@@ -440,7 +442,7 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
 def file_digest(text: str) -> str:
     """Digest a whole file by what counts of it."""
     try:
-        return _digest(ast.unparse(_Strip().visit(ast.parse(text))))
+        return _digest(ast.unparse(_Strip().visit(parse_python(text))))
     except (SyntaxError, ValueError, RecursionError):
         return _digest(text)
 
@@ -456,10 +458,10 @@ def difference(old: str, new: str) -> int | None:
 
 def _parsed(text: str) -> ast.AST:
     try:
-        tree = ast.parse(text)
+        tree = parse_python(text)
         return tree.body[0] if len(tree.body) == 1 else tree  # a cell holds several statements
     except SyntaxError:
-        return ast.parse(f"({text})", mode="eval").body  # a lambda over several lines
+        return parse_python(f"({text})").body[0]  # a lambda over several lines
 
 
 def _differs(old: object, new: object, line: int) -> int | None:

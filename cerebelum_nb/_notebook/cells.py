@@ -13,6 +13,7 @@ from typing import Any
 from .._dsl.constants import constant, digest_of, shown
 from .._dsl.fingerprint import Part, reach
 from .._dsl.source import file_digest
+from .._text.syntax import parse_python
 from .._values import Redactor, fingerprint_args
 
 __all__ = ["Cell", "read_cell"]
@@ -130,7 +131,7 @@ def read_cell(name: str, source: str, compiled: Callable[[ast.AST], types.CodeTy
     Raises:
         SyntaxError: it is no Python.
     """
-    tree = ast.parse(source)
+    tree = parse_python(source)
     shows = bool(tree.body) and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";")
     assigns = tuple(dict.fromkeys(n for node in tree.body for n in _assigned(node) if not n.startswith("_")))
     bound = frozenset(n for node in tree.body for n in _stored(node))

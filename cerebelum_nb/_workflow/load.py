@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from .._engine.loading import RunStartedError, loading
 from .._host.caller import is_library_frame
+from .._text.syntax import parse_python
 from ..errors import WorkflowNotFoundError
 from .statements import (
     as_python,
@@ -98,7 +99,7 @@ def load_script(path: str | os.PathLike[str]) -> ModuleType:
     place = Path(path).absolute()
     what = f"the script {place}"
     try:
-        tree = ast.parse(place.read_bytes(), str(place))
+        tree = parse_python(place.read_bytes(), str(place))
     except OSError as error:
         raise WorkflowNotFoundError(f"{what} cannot be read ({error.strerror})") from error
     except (SyntaxError, ValueError) as error:
@@ -128,7 +129,7 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
 
     A step would run with other settings than those of the recorded run, and nobody would know.
     """
-    body = ast.parse(place.read_bytes(), str(place)).body
+    body = parse_python(place.read_bytes(), str(place)).body
     wanted = wanted_names(body)
     for node in body:
         left_out: list[ast.stmt] = []

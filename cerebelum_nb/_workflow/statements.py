@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .._text.json_text import parse
+from .._text.syntax import parse_python
 from ..errors import WorkflowNotFoundError
 
 __all__ = [
@@ -64,7 +65,7 @@ def read_cells(place: Path) -> list[str]:
 def parse_cell(source: str) -> ast.Module | None:
     """Parse a cell; one that is no Python defines nothing here."""
     try:
-        return ast.parse(as_python(source))
+        return parse_python(as_python(source))
     except SyntaxError:
         return None
 

@@ -1,9 +1,8 @@
-"""One JupyterLab a module, one browser a test."""
+"""One JupyterLab and one browser a module: opening the first page takes most of the time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext
@@ -17,7 +16,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[BrowserContext]:
-    with running_browser(tmp_path) as context:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    with running_browser(tmp_path_factory.mktemp("browser")) as context:
         yield context
+
+
+@pytest.fixture
+def browser(chromium: BrowserContext) -> Iterator[BrowserContext]:
+    yield chromium
+    for page in chromium.pages[1:]:  # without its last page the browser ends
+        page.close()

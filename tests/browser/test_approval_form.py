@@ -53,7 +53,8 @@ def press(form: Locator, name: str) -> None:
     form.get_by_role("button", name=name).click()
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_while_the_cell_waits_the_form_approves_and_tells_a_refusal(
     lab: Lab, browser: BrowserContext, theme: str
 ) -> None:
@@ -82,7 +83,8 @@ def test_while_the_cell_waits_the_form_approves_and_tells_a_refusal(
     lab.end_kernels()
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_below_a_cell_that_has_ended_the_form_rejects_and_the_next_cell_continues(
     lab: Lab, browser: BrowserContext, theme: str
 ) -> None:

@@ -235,6 +235,7 @@ def is_logged(log: Path) -> bool:
     return bool(rows)
 
 
+@pytest.mark.soak
 def test_watch_follows_a_run_of_another_process(lab: Lab, browser: BrowserContext) -> None:
     lab.theme("JupyterLab Light")
     path = lab.notebook("watching.ipynb", SETUP, 'cerebelum_nb.watch("elsewhere1")')
@@ -287,7 +288,8 @@ await asyncio.wait([run.execution.done])
 """
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_again(
     lab: Lab, browser: BrowserContext, theme: str
 ) -> None:

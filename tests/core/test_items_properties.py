@@ -161,7 +161,7 @@ def dies(shape: Shape, deaths: Any) -> None:
     dies_and_resumes(made, deaths, shape.hibernates, judge)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(shapes(), st.lists(st.integers(1, 120), min_size=1, max_size=3))
 def test_any_prefix_of_a_history_with_items_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
     dies(shape, lambda length: deaths)

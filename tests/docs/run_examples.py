@@ -70,10 +70,11 @@ def run(examples: list[str]) -> int:
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     names = known()
     for name in examples:
-        for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name), name):
-            with connect(":memory:") as log:
-                test.globs = {**names, "log": log, **test.globs}
-                runner.run(test)
+        for test in doctest.DocTestFinder().find(importlib.import_module(name), name):
+            if test.examples:
+                with connect(":memory:") as log:
+                    test.globs = {**names, "log": log, **test.globs}
+                    runner.run(test)
     return runner.failures
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -106,17 +107,28 @@ class Runs:
             BROKEN.add("verify")
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """``deploy-1`` failed at verify, then ``check-1`` completed, a day later ``check-2``."""
-    with SqliteStore(tmp_path / "log.db", durability="normal") as store, FakeClock() as clock:
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The log below, closed, and the time at its end."""
+    path = tmp_path_factory.mktemp("written") / "log.db"
+    with SqliteStore(path, durability="normal") as store, FakeClock() as clock:
         store.hibernate_after = timedelta.max  # the clock jumps: runs wait in their process
         made = Runs(store, clock)
         made.deploy("deploy-1")
         made.check("check-1")
         clock.advance("1d")
         made.check("check-2")
-        yield made
+        return path, datetime.fromtimestamp(clock.now() / 1e6, UTC)
+
+
+@pytest.fixture
+def runs(written, tmp_path):
+    """``deploy-1`` failed at verify, then ``check-1`` completed, a day later ``check-2``."""
+    path, now = written
+    shutil.copy(path, tmp_path / "log.db")
+    with SqliteStore(tmp_path / "log.db", durability="normal") as store, FakeClock(now) as clock:
+        store.hibernate_after = timedelta.max
+        yield Runs(store, clock)
 
 
 @pytest.fixture

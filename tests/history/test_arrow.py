@@ -103,6 +103,7 @@ def test_a_log_in_memory_is_read_in_bulk_too(runs, always):
         pd.testing.assert_frame_equal(history.events(store=memory), file)
 
 
+@pytest.mark.soak
 @pytest.mark.process
 @pytest.mark.timeout(300)
 def test_frames_have_the_same_columns_and_dtypes_where_arrow_is_not_installed():

@@ -142,7 +142,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("count", [3, 15, 60])
+@pytest.mark.parametrize("count", [3, 15, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_run_has_a_bar_for_every_attempt_and_wait(log, count):
     ax = history.plot(f"run{count}", store=log)
     texts = saved(ax, f"run_{count}")
@@ -156,7 +156,9 @@ def test_a_run_has_a_bar_for_every_attempt_and_wait(log, count):
     assert outside(ax, texts) == []
 
 
-@pytest.mark.parametrize("count", [3, 15, 60])
+@pytest.mark.parametrize(
+    "count", [pytest.param(3, marks=pytest.mark.soak), 15, pytest.param(60, marks=pytest.mark.soak)]
+)
 @pytest.mark.parametrize("picture", ["plot_durations", "plot_failures", "plot_time", "plot_trend"])
 def test_pictures_across_runs_are_legible(log, picture, count):
     ax = getattr(history, picture)(f"deploy{count}", store=log)

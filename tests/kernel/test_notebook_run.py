@@ -252,7 +252,7 @@ NUMBERED = [
 ]
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", [1, *(pytest.param(at, marks=pytest.mark.soak) for at in (0, 2, 3))])
 def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tmp_path: Path, at: int) -> None:
     (tmp_path / f"hang_{at}").touch()
     with live_kernel(tmp_path) as kernel:

@@ -106,6 +106,7 @@ for log in (MemoryStore(), connect("/tmp/history.db")):
 
 @pytest.mark.process
 @pytest.mark.timeout(400)
+@pytest.mark.soak
 def test_calls_that_wait_do_so_where_the_browser_can_switch_stacks(python):
     told = python(
         """

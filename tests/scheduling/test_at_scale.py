@@ -69,12 +69,14 @@ async def rounds(background, count):
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.soak
 def test_the_memory_of_a_scheduler_does_not_grow_with_what_sleeps(few_and_many):
     few, many = (asyncio.run(memory_of_a_scheduler(store)) for store in few_and_many)
     assert many[0] - few[0] < 10_000, "bytes held, of 10 times as many"
     assert many[1] - few[1] < 100_000, "bytes taken in between"
 
 
+@pytest.mark.soak
 def test_what_is_due_is_read_a_page_at_a_time(tmp_path):
     taken = []
     for count in (500, 1500):
