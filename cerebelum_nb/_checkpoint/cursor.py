@@ -22,6 +22,8 @@ __all__ = ["CannotEnterError", "Cursor", "twin_of"]
 QUIET = 3
 """Times that a statement may run without reaching an operation before its variables are no longer kept beforehand."""
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 _twins: dict[tuple[int, bool], tuple[weakref.ref[types.CodeType], Twin | str]] = {}
 
 
@@ -88,10 +90,11 @@ class Cursor:
         self._quiet: Counter[int] = Counter()
         self._arguments: Mapping[str, Any] = {}
         self._from_call: tuple[str, ...] = ()
+        self._fingerprints: Mapping[str, bytes] = _NOTHING
         self._plain: dict[str, Any] = {}
         self._kept: tuple[Kept, ...] = ()
         self._given: tuple[str, ...] = ()
-        self._secrets: Mapping[str, Path] = {}
+        self._secrets: Mapping[str, Path] = _NOTHING
         self.values: dict[str, Any] = {}
         self.iter = iter
 
@@ -108,21 +111,25 @@ class Cursor:
         made.__kwdefaults__ = {**(self.fn.__kwdefaults__ or {}), ".c": self}
         return made
 
-    def called_with(self, arguments: Mapping[str, Any], again: Iterable[str] = ()) -> None:
+    def called_with(
+        self, arguments: Mapping[str, Any], again: Iterable[str] = (), fingerprints: Mapping[str, bytes] = _NOTHING
+    ) -> None:
         """Hear what it is called with.
 
         Args:
             arguments: by parameter.
             again: parameters that are not kept, as every call gives them again: the context, and what holds secrets.
+            fingerprints: of arguments that the log holds as Arrow, as far as they are known.
         """
         self._arguments, self._from_call = arguments, tuple(name for name in again if name in arguments)
+        self._fingerprints = fingerprints
 
     def restore(
         self,
         plain: dict[str, Any],
         kept: Iterable[Kept],
         given: Iterable[str] = (),
-        secrets: Mapping[str, Path] = MappingProxyType({}),
+        secrets: Mapping[str, Path] = _NOTHING,
     ) -> None:
         """Hear which variables the function is entered with.
 
@@ -253,18 +260,20 @@ class Cursor:
         variables = dict(self._frame.f_locals)
         if not self._about.cells:
             self._about.take_cells(variables.get(".k"))
-        from_call = {name: variables[name] for name in self._from_call if name in variables}
+        from_call = {name: variables[name] for name in self._from_call if name in variables} if self._from_call else {}
         secrets = self._secrets_of(variables) if self.hides is not None else {}
         for name in secrets:
             del variables[name]
-        found = self._about.snapshot(place, variables, from_call, self.hides)
-        found.secrets = secrets
-        found.given = {name for name, value in self._arguments.items() if variables.get(name) is value}
-        # An iterator is somewhere in its course; another object that cannot be kept is given again as it was.
-        lost = [name for name in found.missing if name in found.given]
-        found.again = tuple(name for name in lost if not isinstance(variables[name], Iterator))
-        for name in found.again:
-            del found.missing[name]
+        was = self._fingerprints
+        given = {name: was.get(name, b"") for name, value in self._arguments.items() if variables.get(name) is value}
+        found = self._about.snapshot(place, variables, from_call, given, self.hides)
+        found.secrets, found.given = secrets, given
+        if found.missing:
+            # An iterator is somewhere in its course; another object that cannot be kept is given again as it was.
+            lost = [name for name in found.missing if name in given]
+            found.again = tuple(name for name in lost if not isinstance(variables[name], Iterator))
+            for name in found.again:
+                del found.missing[name]
         return found
 
     def _secrets_of(self, variables: Mapping[str, Any]) -> dict[str, Path]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
-__all__ = ["SCALARS", "containers", "groups_of", "is_finite", "memory_of", "stands_twice"]
+from .._values.tags import DEEPEST
+
+__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "memory_of"]
 
 SCALARS = (int, float, str, bool, type(None), bytes, complex)
+_EXACT = frozenset({int, str, bool, type(None)})
+"""What JSON always brings back the same, by exact type."""
+_TEXT = frozenset({str})
 
 
 def memory_of(value: Any) -> Any:
@@ -33,22 +38,30 @@ def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
             yield from containers(inner, seen)
 
 
-def stands_twice(value: Any, seen: set[int]) -> bool:
-    """Whether a list or a dict stands twice in a plain value: JSON would make two of it."""
-    if type(value) is dict or type(value) is list:
-        if id(value) in seen:
-            return True
-        seen.add(id(value))
-        return any(stands_twice(inner, seen) for inner in (value.values() if type(value) is dict else value))
-    return False
+def comes_back(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
+    """Whether JSON brings a value back the same: by exact types, finite, and with no list or dict twice.
 
-
-def is_finite(value: Any) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    if type(value) is dict or type(value) is list:
-        return all(map(is_finite, value.values() if type(value) is dict else value))
-    return True
+    Args:
+        value: anything.
+        seen: the ids of the lists and dicts that were seen already; those of the value are added.
+        levels: how deep they may be nested.
+    """
+    kind = type(value)
+    if kind in _EXACT:
+        return True
+    if kind is float:
+        return isfinite(value)
+    if (kind is not dict and kind is not list) or not levels or id(value) in seen:
+        return False
+    seen.add(id(value))
+    inner = value
+    if kind is dict:
+        if not _TEXT.issuperset(map(type, value)):
+            return False
+        inner = value.values()
+    if _EXACT.issuperset(map(type, inner)):  # most often
+        return True
+    return all(comes_back(one, seen, levels - 1) for one in inner)
 
 
 def groups_of(shared: dict[str, set[int]]) -> list[list[str]]:

@@ -65,7 +65,7 @@ class Twin:
         self._sees_all = any(isinstance(n, ast.Name) and n.id in _SEES_ALL for n in ast.walk(node))
         self._first: types.CodeType | None = None
         self._entries: dict[int, types.CodeType] = {}
-        self._at: dict[tuple[types.CodeType, int], Place | None] = {}
+        self._at: dict[tuple[int, int], tuple[types.CodeType, Place | None]] = {}
         self._liveness: Liveness | None = None
         self._live: dict[int, frozenset[str]] = {}
         self._hidden: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
@@ -82,12 +82,13 @@ class Twin:
 
     def place_at(self, code: types.CodeType, instruction: int) -> Place | None:
         """Return the innermost statement whose head holds an instruction of one of the twins; None if there is none."""
-        key = code, instruction
-        if key not in self._at:
+        at = self._at.get((id(code), instruction))  # to hash code takes longer than all of this
+        if at is None:
             first, last, begin, end = list(code.co_positions())[instruction // 2]
             known = first is not None and last is not None and begin is not None and end is not None
-            self._at[key] = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
-        return self._at[key]
+            place = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
+            at = self._at[id(code), instruction] = code, place  # with the code itself, so that its id stays its own
+        return at[1]
 
     def live(self, place: Place) -> frozenset[str]:
         """Return the locals whose present value may be read from this place on; cells always may."""

@@ -8,25 +8,25 @@ reason: an open file would silently become a copy, two arrays that share memory 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import pickle
 import threading
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from .._values import arrow, pickles
 from .._values.classes import Home
-from .._values.codec import plain
 from .._values.preview import preview
 from .._values.secret import Secret
 from .places import Place
-from .sharing import SCALARS, containers, groups_of, is_finite, memory_of, stands_twice
+from .sharing import SCALARS, comes_back, containers, groups_of, memory_of
 from .twin import Twin, code_position
 
 __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
@@ -43,13 +43,15 @@ Named = dict[int, tuple[str, str]]
 class Kept:
     """Variables that are kept together as bytes, one alone as itself, several as a dict.
 
-    ``codec`` is ``"cloudpickle"`` or ``"arrow"``; ``shown`` is what a person is shown of them.
+    ``codec`` is ``"cloudpickle"`` or ``"arrow"``; ``shown`` is what a person is shown of them, ``digest`` the SHA-256
+    of the bytes if it is known.
     """
 
     names: tuple[str, ...]
     codec: str
     data: bytes
     shown: str = ""
+    digest: str = ""
 
 
 Path = list[str | int]
@@ -63,10 +65,12 @@ class Snapshot:
     plain: dict[str, Any] = field(default_factory=dict)
     kept: list[Kept] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    given: set[str] = field(default_factory=set)
-    """Parameters that are still the very objects that the function was called with."""
+    given: Mapping[str, bytes] = field(default_factory=dict)
+    """Parameters that are still the very objects that the function was called with, and their fingerprints then."""
     again: tuple[str, ...] = ()
     """Those of them that cannot be kept, such as a connection: the next call gives one again."""
+    unchanged: list[str] = field(default_factory=list)
+    """Those of them that would be kept as bytes, and were not changed in place either."""
     secrets: dict[str, Path] = field(default_factory=dict)
     """Variables that are a secret of the arguments: where it stands there."""
 
@@ -82,6 +86,8 @@ class Frame:
         self.twin, self.fn, self.home = twin, fn, home
         self.cells: dict[str, types.CellType] = {}
         self.free = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
+        self._arrows: dict[str, tuple[bytes, Kept | None]] = {}
+        """What the last snapshot kept as Arrow, or could not, and its fingerprint: that takes a tenth of the time."""
 
     def take_cells(self, holder: Any) -> None:
         """Take the frame's cells from the function that the twin made to hold them."""
@@ -93,6 +99,7 @@ class Frame:
         place: Place,
         variables: dict[str, Any],
         from_call: dict[str, Any],
+        given: Mapping[str, bytes],
         hides: Callable[[bytes], bool] | None = None,
     ) -> Snapshot:
         """Keep the variables that a place needs.
@@ -101,11 +108,11 @@ class Frame:
             place: where the frame stands.
             variables: all its locals, also the hidden ones.
             from_call: parameters that are not kept, as the next call gives them again, and their present values.
+            given: the fingerprints that those had which are still the objects of the call, as far as they are known.
             hides: whether bytes contain a secret.
         """
         found = Snapshot()
         refused: Named = {}
-        variables = dict(sorted(variables.items()))  # the locals of two twins are in other orders
         for around in place.withs:  # what a head binds on the way in is kept only if it was given another value since
             for name, value in zip(self.twin.bound_by(around), variables.get(f".w{around.level}", ()), strict=False):
                 if name in variables and variables[name] is value:
@@ -118,9 +125,10 @@ class Frame:
                 refused[id(inner)] = ("refused", f"it is part of {name}, which is not kept")
         wanted, ranges = self.twin.hidden(place)
         rich: dict[str, Any] = {}
-        for name, value in variables.items():
+        for name in sorted(variables):  # the locals of two twins are in other orders
             if name not in wanted if name[0] == "." else name in self.free:
                 continue
+            value = variables[name]
             if type(value) in _JSON_SCALARS and not (type(value) is float and not math.isfinite(value)):
                 found.plain[name] = value
             elif name in ranges and type(value) is _RANGE_ITERATOR:
@@ -128,7 +136,7 @@ class Frame:
             else:
                 rich[name] = value
         if rich:
-            self._keep(rich, refused, found, hides)
+            self._keep(rich, refused, found, given, hides)
         return found
 
     def restore(self, plain_values: dict[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
@@ -143,31 +151,40 @@ class Frame:
         return values
 
     def _keep(
-        self, rich: dict[str, Any], refused: Named, found: Snapshot, hides: Callable[[bytes], bool] | None
+        self,
+        rich: dict[str, Any],
+        refused: Named,
+        found: Snapshot,
+        given: Mapping[str, bytes],
+        hides: Callable[[bytes], bool] | None,
     ) -> None:
         # Most often all are plain and share nothing. Then nothing is pickled, which costs ten times as much, and
         # no names are needed.
-        seen = {*map(id, self.fn.__globals__.values()), *refused}
-        for cell in self.free.values():
-            with suppress(ValueError):  # it is empty
-                seen.add(id(cell.cell_contents))
-        if all(plain(value) and is_finite(value) and not stands_twice(value, seen) for value in rich.values()):
+        seen: set[int] = set()
+        if all(comes_back(value, seen) for value in rich.values()) and not self._are_known(seen, refused):
             found.plain.update(rich)
             return
         named = {**self._named(), **refused}
-        dumped: dict[str, tuple[str, bytes, set[int]]] = {}
+        dumped: dict[str, tuple[Kept | None, set[int]]] = {}
         for name, value in rich.items():
             try:
-                dumped[name] = self._dump(value, named)
+                dumped[name] = self._dump(name, value, named, given.get(name, b""))
             except Exception as error:  # noqa: BLE001 - pickling runs whatever the classes define
                 found.missing[name] = _reason(value, error)
-        for group in groups_of({name: shared for name, (_, _, shared) in dumped.items()}):
+        self._arrows = {name: known for name, known in self._arrows.items() if name in rich}
+        for group in groups_of({name: shared for name, (_, shared) in dumped.items()}):
             alone = group[0] if len(group) == 1 else None
-            if alone is not None and self._is_json(rich[alone], named):
+            seen = set()
+            if alone is not None and comes_back(rich[alone], seen) and seen.isdisjoint(named):
                 found.plain[alone] = rich[alone]
                 continue
-            if alone is not None:  # as a result is stored, so that an argument nobody changed has the same bytes
-                kept = Kept((alone,), *dumped[alone][:2], preview(rich[alone]))
+            if alone is not None:
+                kept = dumped[alone][0]
+                if kept is None:
+                    found.unchanged.append(alone)
+                    continue
+                if not kept.shown:
+                    kept = replace(kept, shown=preview(rich[alone]))
             else:
                 try:
                     data, _ = self._pickle({name: rich[name] for name in group}, named)
@@ -180,15 +197,45 @@ class Frame:
             else:
                 found.kept.append(kept)
 
-    def _is_json(self, value: Any, named: Named) -> bool:
-        """Whether JSON brings it back the same: nothing in it stands twice, or is somebody else's."""
-        return plain(value) and is_finite(value) and not stands_twice(value, set(named))
+    def _are_known(self, ids: set[int], refused: Named) -> bool:
+        """Whether one of these objects is a global, in a cell or refused: a copy of it would be another."""
+        if not ids.isdisjoint(refused) or not ids.isdisjoint(map(id, self.fn.__globals__.values())):
+            return True
+        for cell in self.free.values():
+            with suppress(ValueError):  # it is empty
+                if id(cell.cell_contents) in ids:
+                    return True
+        return False
 
-    def _dump(self, value: Any, named: Named) -> tuple[str, bytes, set[int]]:
-        """Return how a variable is kept alone, its bytes, and the ids of what others might share with it."""
-        if id(value) not in named and (data := arrow.dumps(value)) is not None:
-            return "arrow", data, {id(value), id(memory_of(value))}
-        return "cloudpickle", *self._pickle(value, named)
+    def _dump(self, name: str, value: Any, named: Named, was: bytes) -> tuple[Kept | None, set[int]]:
+        """Keep a variable alone, as a result is stored: so an argument that nobody changed has the same bytes.
+
+        Args:
+            name: the variable.
+            value: its value.
+            named: what is not copied.
+            was: the fingerprint of an argument when the function was called with it; ``b""`` when it is not known.
+
+        Returns:
+            What is kept, None of an argument that is as it was; and the ids of what others might share with it.
+        """
+        if id(value) in named or not arrow.takes(value):
+            data, shared = self._pickle(value, named)
+            return Kept((name,), "cloudpickle", data), shared
+        mark = pickles.fingerprint(value, self.home)
+        shared = {id(value), id(memory_of(value))}
+        if mark and mark == was:
+            return None, shared
+        known, kept = self._arrows.get(name, (b"", None))
+        if not mark or mark != known:
+            written, kept = arrow.dumps(value), None
+            if written is not None:
+                kept = Kept((name,), "arrow", written, preview(value), hashlib.sha256(written).hexdigest())
+            self._arrows[name] = mark, kept
+        if kept is None:
+            data, shared = self._pickle(value, named)
+            kept = Kept((name,), "cloudpickle", data)
+        return kept, shared
 
     def _pickle(self, value: Any, named: Named) -> tuple[bytes, set[int]]:
         out = io.BytesIO()

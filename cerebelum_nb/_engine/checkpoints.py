@@ -52,6 +52,14 @@ class KeepsVariables(Protocol):
         """Return the bytes of a recorded value that this process may unpickle."""
         ...
 
+    def fingerprint_of(self, step: str, value: Any) -> bytes:
+        """Return the fingerprint that an argument had when the step was given it; ``b""`` when none was made."""
+        ...
+
+    def encode_plain(self, value: Any, path: str) -> Value:
+        """Encode a value that JSON brings back the same, without its secrets."""
+        ...
+
     def check_size(self, made: Value, path: str = "output") -> None:
         """Raise SerializationError when a value is larger than the log takes."""
         ...
@@ -114,7 +122,7 @@ class Checkpoints:
         """Return what is called with the arguments, so that the function is entered at a place."""
         fn = self.cursor.fn
         if self._spec.fn is fn:
-            self.cursor.called_with(arguments, self._given_again(arguments))
+            self._called_with(arguments)
             return self.cursor.function(place)
         first = [place]
 
@@ -123,7 +131,7 @@ class Checkpoints:
             """Enter it; called once more by a decorator, it starts at its top and cannot be entered any more."""
             self._alone = self._alone and bool(first)
             given = inspect.signature(fn).bind(*args, **kwargs).arguments
-            self.cursor.called_with(given, self._given_again(given))
+            self._called_with(given)
             return self.cursor.function(first.pop() if first else None)(*args, **kwargs)
 
         return around(cast(types.FunctionType, self._spec.fn), _as_async(called) if self._spec.is_async else called)
@@ -171,6 +179,11 @@ class Checkpoints:
             for names, value in zip(recorded.groups, recorded.kept, strict=True)
         ]
         self.cursor.restore(variables, kept, recorded.given, recorded.secrets or {})
+
+    def _called_with(self, arguments: dict[str, Any]) -> None:
+        as_arrow = [name for name in arguments if self._known.get(name, _UNKNOWN).codec == "arrow"]
+        fingerprints = {name: self._host.fingerprint_of(self._spec.name, arguments[name]) for name in as_arrow}
+        self.cursor.called_with(arguments, self._given_again(arguments), fingerprints)
 
     def _given_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
@@ -276,20 +289,20 @@ class Checkpoints:
         """Name the larger arguments that are as the log holds them already."""
         return tuple(
             name
-            for name in found.plain
-            if name in found.given
+            for name in sorted(found.given)
+            if name in found.plain
             and (known := self._known.get(name, _UNKNOWN)).codec == "json"
             and len(known.json) > SMALL
-            and self._scope.execution.encode(found.plain[name]).json == known.json
+            and self._host.encode_plain(found.plain[name], name).json == known.json
         )
 
     def _fields(self, place: Place, found: Snapshot) -> dict[str, Any] | None:
         host = self._scope.execution
-        given = (*self._unchanged(found), *found.again)
-        plain = {name: value for name, value in found.plain.items() if name not in given}
-        kept = {tuple(one.names): _value(one, host.redactor) for one in found.kept}
+        given = (*self._unchanged(found), *found.again, *found.unchanged)
+        plain = {name: value for name, value in found.plain.items() if name not in given} if given else found.plain
+        kept = {one.names: _value(one, host.redactor) for one in found.kept}
         try:
-            variables = host.encode(plain, path="the variables")
+            variables = self._host.encode_plain(plain, "the variables")
             for value in kept.values():
                 self._host.check_size(value)
         except SerializationError:
@@ -336,11 +349,10 @@ _UNKNOWN = Value("none")
 
 
 def _value(kept: Kept, redactor: Redactor) -> Value:
-    digest = hashlib.sha256(kept.data).hexdigest()
     return Value(
         kept.codec,
         type="variables",
-        digest=digest,
+        digest=kept.digest or hashlib.sha256(kept.data).hexdigest(),
         size=len(kept.data),
         payload=kept.data,
         preview=redactor.mask(kept.shown),

@@ -7,7 +7,6 @@ contains a secret. Only a result that is not kept (``keep=False``) is one object
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ from .._store.base import Store
 from .._text.times import at_in
 from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
+from .._values.codec import json_of
 from ..errors import DependencyError, SerializationError, WorkflowError
 from .fence import at_return, describe
 from .scope import current_scope
@@ -106,6 +106,15 @@ class ExecutionValues:
                 of the step that made it; reported by the commit, it would belong to no step.
         """
         made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
+        self.check_size(made, path)
+        return made
+
+    def encode_plain(self, value: Any, path: str) -> Value:
+        """Encode a value that is known to be `plain`, as :meth:`encode` does; it need not be looked through again."""
+        text = None if self.redactor else json_of(value)
+        if text is None:
+            return self.encode(value, path=path)
+        made = Value("json", text)
         self.check_size(made, path)
         return made
 
@@ -328,7 +337,7 @@ class ExecutionValues:
     def warn_of_changes(self, step: str) -> None:
         """Warn about values that a step which has ended changed in place."""
         for producer, value, before, type_ in self._given.pop(step, ()):
-            if _fingerprint(value, self.home) != before:
+            if pickles.fingerprint(value, self.home) != before:
                 warnings.warn(
                     f"step '{step}' changed the {type_} it got from '{producer}' in place; other steps still "
                     f"get what '{producer}' returned. Work on a copy, and return what is new",
@@ -336,21 +345,18 @@ class ExecutionValues:
                     stacklevel=2,
                 )
 
+    def fingerprint_of(self, step: str, value: Any) -> bytes:
+        """Return the fingerprint that an argument had when the step was given it; ``b""`` when none was made."""
+        return next((one.fingerprint for one in self._given.get(step, ()) if one.value is value), b"")
+
     def _give(self, name: str, given: list[Given]) -> Any:
         known = self._standing(name)
         output = None if known is None else known.output
         value = self.result_of(name)
         assert output is not None
         if output.digest and output.size <= MOST_WATCHED:
-            given.append(Given(name, value, _fingerprint(value, self.home), output.type))
+            given.append(Given(name, value, pickles.fingerprint(value, self.home), output.type))
         return value
-
-
-def _fingerprint(value: Any, home: Home) -> bytes:
-    try:
-        return hashlib.sha256(pickles.fingerprint(value, home)).digest()
-    except Exception:  # noqa: BLE001 - the step may have put anything inside
-        return b""
 
 
 def home_of(plan: Plan) -> Home:

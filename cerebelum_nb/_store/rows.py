@@ -13,7 +13,6 @@ if it has none; fields at their default are omitted. There is no SQL and no I/O 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
@@ -22,7 +21,7 @@ from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompleted, StepStarted
 from .._core.value import ErrorInfo, Value
-from .._text.json_text import parse
+from .._text.json_text import compact, parse
 from ..errors import StoreError
 
 __all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "value_field", "value_of", "values_of"]
@@ -34,7 +33,7 @@ NO_VALUES = frozenset({"code", "plan"})
 """Codecs of payloads that are not values: the code of steps, and plans."""
 
 _REQUIRED = object()
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_dumps = compact(allow_nan=True)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTES = 4
 """In the data of a step's start, which are nothing but its code."""

@@ -16,7 +16,7 @@ from typing import Any
 from .._text.json_text import parse
 from .bounds import MOST_VALUE_BYTES
 
-__all__ = ["dumps", "loads"]
+__all__ = ["dumps", "loads", "takes"]
 
 _ABOUT = b"cerebelum_nb"
 """The key under which a table's schema says what it was made of."""
@@ -30,12 +30,11 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
         value: anything.
         compress: False leaves texts in it readable, for a search.
     """
-    cls = type(value)
-    kind = (cls.__module__.partition(".")[0], cls.__name__)
-    if kind not in _TO_TABLE or find_spec("pyarrow") is None:
+    if not takes(value):
         return None
     import pyarrow as pa
 
+    kind = _kind(value)
     try:
         table = _TO_TABLE[kind](value)
         if table is None:
@@ -45,6 +44,16 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
         return payload if kind[0] != "pandas" or _same(loads(payload), value) else None
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
         return None  # Arrow has no such type
+
+
+def takes(value: Any) -> bool:
+    """Whether a value is one of these, and pyarrow is there; it may still not come back the same."""
+    return _kind(value) in _TO_TABLE and find_spec("pyarrow") is not None
+
+
+def _kind(value: Any) -> tuple[str, str]:
+    cls = type(value)
+    return cls.__module__.partition(".")[0], cls.__name__
 
 
 def loads(payload: bytes, *, trusted: bool = True) -> Any:

@@ -8,12 +8,11 @@ JSON when the value survives it unchanged, judged by exact types; JSON with tags
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
 from .._core.value import Value
-from .._text.json_text import parse
+from .._text.json_text import compact, parse
 from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError
@@ -24,11 +23,11 @@ from .secret import Redactor, Secret, split_path
 from .tags import DEEPEST, NotJsonError, Writer, put, read
 from .walk import find
 
-__all__ = ["decode", "encode", "plain"]
+__all__ = ["decode", "encode", "json_of", "plain"]
 
 _CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
 
-_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
+_written = compact(allow_nan=False)
 
 
 def encode(
@@ -68,7 +67,7 @@ def encode(
     for codec in ("json", "tagged"):
         writer = Writer(redactor, home, tags=codec == "tagged")
         try:
-            text = _encoder.encode(writer.write(value))
+            text = _written(writer.write(value))
         except (NotJsonError, ValueError):  # the latter: an int with too many digits
             continue
         return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
@@ -159,7 +158,7 @@ def _from_members(
     restored = []
     for place, (codec, *rest) in enumerate(parse(value.json)):
         if len(rest) == 1:
-            member = Value(codec, _encoder.encode(rest[0]), masked=tuple(masked.get(place, ())))
+            member = Value(codec, _written(rest[0]), masked=tuple(masked.get(place, ())))
         else:
             digest, kind, shown = rest
             member = Value(codec, digest=digest, type=kind, preview=shown)
@@ -224,10 +223,13 @@ def _short_type(value: object) -> str:
 
 def _json(value: object) -> str | None:
     """Write a value as JSON, or return None when it would not come back the same."""
-    if not plain(value):
-        return None
+    return json_of(value) if plain(value) else None
+
+
+def json_of(value: object) -> str | None:
+    """Write a value that is `plain` as JSON; None when no text of UTF-8 brings it back the same."""
     try:
-        text = _encoder.encode(value)
+        text = _written(value)
         if not text.isascii():
             text.encode()  # a lone surrogate is no UTF-8, and no text that SQL can read
     except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate

@@ -7,6 +7,7 @@ are in the log. So they are named, as plain pickle does; only a class that canno
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from functools import cached_property, lru_cache
@@ -23,8 +24,15 @@ def dumps(value: object, home: Home = ()) -> bytes:
 
 
 def fingerprint(value: object, home: Home = ()) -> bytes:
-    """Pickle a value without what only reading it changes: the caches of ``cached_property``, the blocks of a frame."""
-    return _pickled(value, home, _cacheless())
+    """Digest a value without what only reading it changes: the caches of ``cached_property``, the blocks of a frame.
+
+    Returns:
+        A digest that a change in place changes; ``b""`` for what cannot be pickled.
+    """
+    try:
+        return hashlib.sha256(_pickled(value, home, _cacheless())).digest()
+    except Exception:  # noqa: BLE001 - anything may be inside
+        return b""
 
 
 def loads(payload: bytes, home: Home = ()) -> Any:
@@ -60,8 +68,9 @@ def pickler() -> Any:
 def _cacheless() -> Any:
     class Cacheless(pickler()):  # type: ignore[misc]  # as above
         def reducer_override(self, obj: Any) -> Any:
-            if type(obj).__module__.startswith("pandas.") and type(obj).__name__ == "DataFrame":
-                return tuple, ((obj.columns, obj.index, [obj.iloc[:, i].array for i in range(obj.shape[1])]),)
+            if type(obj).__name__ == "DataFrame" and type(obj).__module__.partition(".")[0] == "pandas":
+                columns = [obj.iloc[:, i].array for i in range(obj.shape[1])]
+                return tuple, ((obj.columns, obj.index, columns, obj.attrs, obj.flags.allows_duplicate_labels),)
             cached = _cached(type(obj)) & vars(obj).keys() if hasattr(obj, "__dict__") else ()
             if not cached or isinstance(obj, type):
                 return super().reducer_override(obj)

@@ -22,10 +22,10 @@ pytestmark = [*MARKS, pytest.mark.soak]
 
 
 @contextmanager
-def tutorial(folder: Path, lesson: int) -> Iterator[str]:
+def tutorial(folder: Path, lesson: int | str, *options: str) -> Iterator[str]:
     """Open a lesson with the command in a folder; give the address that JupyterLab prints."""
     environment = jupyter_environment(folder / "home") | {"JUPYTER_PREFER_ENV_PATH": "1"}
-    command = [sys.executable, "-m", "cerebelum_nb", "tutorial", str(lesson), "--no-browser"]
+    command = [sys.executable, "-m", "cerebelum_nb", "tutorial", str(lesson), "--no-browser", *options]
     if os.geteuid() == 0:  # as in the containers of CI: JupyterLab would refuse
         config = folder / "home" / "config"
         config.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def opened(browser: BrowserContext, url: str) -> Notebook:
     return Notebook(page)
 
 
-def cells(lesson: int) -> tuple[list[str], dict[str, str]]:
+def cells(lesson: int | str) -> tuple[list[str], dict[str, str]]:
     """Return the names of a lesson's code cells, and what they are when everything is done."""
     names = [cell.name for cell in build.cells_of(build.master(lesson).read_text(encoding="utf-8")) if cell.is_code]
     return names, {cell["id"]: "".join(cell["source"]) for cell in build.notebook(lesson, build.solution)["cells"]}
@@ -113,6 +113,39 @@ def test_a_question_is_answered_by_a_click_and_the_answer_is_in_the_log(
         book.page.close()
     score = grade(tmp_path / "cerebelum-tutorial" / "lesson-3" / "history.db")
     assert str(score) == "1 of 4"
+
+
+def test_a_lesson_in_spanish_is_answered_in_spanish(tmp_path: Path, browser: BrowserContext) -> None:
+    names, solved = cells(1)
+    with tutorial(tmp_path, 1, "--lang", "es") as url:
+        book = opened(browser, url)
+        for number, name in enumerate(names[: names.index("check-1") + 1]):
+            if name == "prediction":
+                book.edit(number, "payments = 1")
+            book.run_through(number)
+        told = book.output(names.index("check-1"))
+        expect(told).to_contain_text("1 predecir: todavía no")
+        shoot(book.page, "lesson_1_spanish")
+        book.edit(names.index("prediction"), solved["prediction"])
+        book.run_through(names.index("prediction"))
+        book.run_through(names.index("check-1"))
+        expect(told).to_contain_text("1 predecir: hecho")
+        book.page.close()
+
+
+def test_a_notebook_that_was_saved_is_promoted(tmp_path: Path, browser: BrowserContext) -> None:
+    names, solved = cells("C")
+    with tutorial(tmp_path, "C") as url:
+        book = opened(browser, url)
+        for number, name in enumerate(names):
+            book.edit(number, solved[name])
+            if name == "promotion":
+                book.save()
+            book.run_through(number)
+        expect(book.output(names.index("promotion"))).to_contain_text("the code that ran")
+        expect(book.output(names.index("score"))).to_contain_text("lesson-C: 3 of 3")
+        shoot(book.page, "lesson_C")
+        book.page.close()
 
 
 def test_a_month_goes_by_and_the_neighbour_approves(tmp_path: Path, browser: BrowserContext) -> None:

@@ -53,6 +53,24 @@ def campaign(wf):
     wf.timeline(ask >> rest)
 
 
+@step
+def note(order):
+    return f"noted: {order}"
+
+
+@workflow
+def day(wf):
+    wf.timeline(order.given({}) >> note)
+
+
+def test_a_workflow_in_a_timeline_is_replaced_as_a_whole(workflows):
+    assert workflows.run(day, doubles={order: "shipped"}).output == "noted: shipped"
+    with pytest.raises(WorkflowError, match="the courier is ill"):
+        workflows.run(day, doubles={order: Fails(ConnectionError("the courier is ill"))})
+    with pytest.raises(ValueError, match="workflow 'day' has no step 'charge'"):
+        workflows.run(day, doubles={charge: "paid"})
+
+
 def test_a_double_is_forgotten_when_its_run_is_over(workflows):
     own = order.plan().steps["charge"].fn
     assert workflows.run(order, doubles={charge: "paid", ship: "lost"}).output == "lost"
