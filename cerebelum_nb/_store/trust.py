@@ -29,6 +29,7 @@ __all__ = ["FULL", "Trust", "find", "mark", "recognise_old", "state_folder"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_MARKS = 1000
+_PRUNED_EVERY = 256  # new logs, on average: with thousands of marks, looking at each takes longer than making a log
 _UNUSED_SECONDS = 365 * 86_400.0
 _USED_EVERY = 86_400.0
 
@@ -111,7 +112,8 @@ def mark(db: sqlite3.Connection, location: str) -> None:
             place = os.open(folder / new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR)
             with os.fdopen(place, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f"{location}\n")  # what it was made for
-            _prune(folder)
+            if int(new, 16) % _PRUNED_EVERY == 0:
+                _prune(folder)
     db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('id', ?)", (new,))
 
 

@@ -149,15 +149,12 @@ def patient(wf):
 """
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "steps"),
     [
         ("async", ASYNC),
-        pytest.param(
-            "sync",
-            ASYNC.replace("async def", "def").replace("await asyncio.sleep(120)", "time.sleep(20)"),
-            marks=pytest.mark.soak,
-        ),
+        ("sync", ASYNC.replace("async def", "def").replace("await asyncio.sleep(120)", "time.sleep(20)")),
     ],
 )
 def test_the_stop_button_stops(lab: Lab, browser: BrowserContext, kind: str, steps: str) -> None:

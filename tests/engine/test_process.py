@@ -227,6 +227,7 @@ def test_big_values_go_both_ways(log):
     assert timeline(load >> double >> measure).run(store=log).output == 40_000_000
 
 
+@pytest.mark.soak
 def test_twenty_at_once(log):
     @step
     def numbers():

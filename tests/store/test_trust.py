@@ -122,6 +122,7 @@ def test_the_state_folder_and_the_ids_in_it_are_private(tmp_path, monkeypatch):
 def test_marks_of_logs_that_are_gone_are_deleted_when_there_are_many(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(trust, "_MOST_MARKS", 2)
+    monkeypatch.setattr(trust, "_PRUNED_EVERY", 1)
     marks = {}
     for name in ("kept", "moved", "gone", "new"):
         before = set(trust.state_folder().glob("*"))
@@ -137,6 +138,15 @@ def test_marks_of_logs_that_are_gone_are_deleted_when_there_are_many(tmp_path, m
     (tmp_path / "gone").unlink()
     SqliteStore(tmp_path / "another").close()
     assert {name for name, mark in marks.items() if mark.exists()} == {"kept", "moved", "new"}
+
+
+def test_making_a_log_takes_as_long_with_many_marks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    looked = []
+    monkeypatch.setattr(trust, "_prune", looked.append)
+    for number in range(100):
+        SqliteStore(tmp_path / f"{number}.db").close()
+    assert len(looked) < 20, "one in 256 looks through all the marks"
 
 
 # -- logs of the version before -----------------------------------------------------------------------------

@@ -328,6 +328,7 @@ def overflow(page: Page) -> int:
     return max(0, int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth")))
 
 
+@pytest.mark.soak
 def test_every_page_fits_320_pixels_and_serves_everybody_by_day_and_by_night(shop):
     """Nothing that axe calls serious, no sideways scrolling, no complaint of the browser about the policy."""
     for process in (shop.run("wait", "asking-1"), shop.run("each", "each-1")):
