@@ -11,8 +11,8 @@ import pytest
 from cerebelum_nb import WorkflowError
 from cerebelum_nb._scheduler.schedules import Schedules
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb._workflow.find import WorkflowFinder
 from cerebelum_nb._workflow.decorator import registered
+from cerebelum_nb._workflow.find import WorkflowFinder
 from cerebelum_nb.testing import FakeClock
 
 from .conftest import Caller, Page, check, deliver
