@@ -279,7 +279,7 @@ def test_a_module_is_proved_by_the_code_that_ran(begin: Begin, tmp_path: Path) -
     module.write_text(MODULE)
     assert "no run completed this code of charge, ship" in repr(lesson.check(3, str(module)))
     order.run({"amount": 40})
-    module.write_text(MODULE.replace('"parcel"', '"letter"'))
+    module.write_text(MODULE.replace('"parcel"', '"a letter"'))
     assert "this code of ship:" in repr(lesson.check(3, str(module)))
     module.write_text(MODULE)
     assert lesson.check(3, str(module))
