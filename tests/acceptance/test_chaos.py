@@ -24,6 +24,8 @@ from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..waiting import wait_for
+
 CHAOS = Path(__file__).with_name("chaos.py")
 LEASE = 1.5
 """Seconds; on a busy machine a process may not run for a second without anybody having suspended it."""
@@ -149,20 +151,18 @@ def run_for(folder: Path, seconds: float, seed: int) -> Counter[str]:
     try:
         ring.actors += [ring.kernel(machine) for machine in MACHINES]
         ring.actors += [ring.scheduler(machine) for machine in MACHINES]
-        deadline = time.monotonic() + 120
-        while len(ring.states()) == 0:
-            if time.monotonic() > deadline:
-                pytest.fail(f"nothing began: {(ring.folder / 'output').read_text()}")
-            time.sleep(0.1)
+        output = ring.folder / "output"
+        wait_for(ring.states, lambda: f"something begins: {output.read_text()}", every=0.1)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(ring.chance.uniform(0.2, 1.0))
             ring.disturb()
-        deadline = time.monotonic() + 200
-        while set(ring.states()) != {"COMPLETED"}:
-            if time.monotonic() > deadline:
-                pytest.fail(f"stuck: {ring.states()}; {(ring.folder / 'output').read_text()[-5000:]}")
-            time.sleep(0.2)
+        wait_for(
+            lambda: set(ring.states()) == {"COMPLETED"},
+            lambda: f"all is completed: {ring.states()}; {output.read_text()[-5000:]}",
+            seconds=200,
+            every=0.2,
+        )
     finally:
         ring.end()
     judge_the_log(ring)

@@ -19,6 +19,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.archive import verify
 
 from ..programs import Popen
+from ..waiting import wait_for
 
 PROGRAM = Path(__file__).with_name("queuers.py")
 
@@ -42,12 +43,8 @@ class Place:
     def state(self, name):
         return {row.execution_id: row.summary.state.value for row in self.log.executions()[0]}.get(name)
 
-    def until(self, holds, seconds=90):
-        deadline = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > deadline:
-                pytest.fail(f"it never came to that:\n{self.told.read_text()[-4000:]}\n{self.marks.read_text()}")
-            time.sleep(0.02)
+    def until(self, holds):
+        wait_for(holds, lambda: f"{self.told.read_text()[-4000:]}\n{self.marks.read_text()}")
 
     def one_at_a_time(self):
         """Whether nobody came in while another process that lives was in; the order in which they came."""
@@ -112,7 +109,7 @@ def test_fifty_processes_and_kills(place):
         place.kill(name)
         time.sleep(chance.random() / 5)
     place.processes["first"].kill()
-    place.until(lambda: all(place.state(name) in ("COMPLETED", "PAUSED") for name in names), 240)
+    place.until(lambda: all(place.state(name) in ("COMPLETED", "PAUSED") for name in names))
     left = [name for name in names if place.state(name) == "PAUSED"]
     spans = []
     for name in names:

@@ -26,6 +26,7 @@ from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..programs import Popen
+from ..waiting import wait_for
 
 SLEEPERS = Path(__file__).with_name("sleepers.py")
 
@@ -59,12 +60,8 @@ class Place:
             process.kill()
             process.wait()
 
-    def until(self, holds, seconds: float = 40) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"it never came to that; so far: {self.output.read_text()}")
-            time.sleep(0.02)
+    def until(self, holds) -> None:
+        wait_for(holds, self.output.read_text)
 
     def read(self, ask):
         if not self.log.exists():

@@ -14,6 +14,7 @@ from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..programs import Popen, run
+from ..waiting import wait_for
 
 CODE = """
 from pathlib import Path
@@ -56,11 +57,7 @@ def spawn(folder):
 
 
 def until(holds, folder):
-    deadline = time.monotonic() + 60
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"it never came to that:\n{(folder / 'told').read_text()}")
-        time.sleep(0.05)
+    wait_for(holds, (folder / "told").read_text, every=0.05)
 
 
 def test_two_schedulers_and_a_kill_start_each_time_once(folder, spawn):

@@ -8,12 +8,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from ..waiting import wait_for
 from .lab import MARKS, ROOT, Lab, shoot
 
 pytestmark = MARKS
@@ -214,13 +214,7 @@ asyncio.run(remote.execute(execution_id="elsewhere1"))
 
 def wait_until_logged(folder: Path) -> None:
     log = folder / ".cerebelum" / "history.db"
-    deadline = time.monotonic() + 120
-    while True:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the other process records nothing")
-        if log.exists() and is_logged(log):
-            return
-        time.sleep(0.1)
+    wait_for(lambda: log.exists() and is_logged(log), "the other process records something")
 
 
 def is_logged(log: Path) -> bool:

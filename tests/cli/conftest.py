@@ -24,6 +24,7 @@ from click.testing import CliRunner
 from cerebelum_nb._cli import main
 
 from ..programs import Popen, run
+from ..waiting import wait_for
 
 HERE = Path(__file__).parent
 LOG = Path(".cerebelum", "history.db")
@@ -184,7 +185,7 @@ def moving(folder):
     code = "import shop; print('imported', flush=True); shop.move.run(execution_id='moving-1')"
     child = Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment(), text=True)
     assert child.stdout.readline() == "imported\n"
-    wait_until(lambda: "moving-1" in rows("executions", "current_step = 'copy'"))
+    wait_for(lambda: "moving-1" in rows("executions", "current_step = 'copy'"), "it copies")
     yield child
     child.kill()
     child.communicate()
@@ -196,14 +197,6 @@ def rows(table, where):
 
     with closing(sqlite3.connect(LOG)) as db:
         return [found for (found,) in db.execute(f"SELECT execution_id FROM {table} WHERE {where}")]
-
-
-def wait_until(holds, seconds=120):
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() >= end:
-            raise TimeoutError("it did not hold in time")
-        time.sleep(0.02)
 
 
 @pytest.fixture

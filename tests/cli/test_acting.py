@@ -16,7 +16,8 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._values import MASK
 
 from ..programs import Popen, run
-from .conftest import CEREBELUM, LOG, environment, rows, wait_until
+from ..waiting import wait_for
+from .conftest import CEREBELUM, LOG, environment, rows
 
 
 def state(call, name):
@@ -158,7 +159,7 @@ def test_a_rollback_asks_about_an_external_effect(spawn):
 
 def test_ctrl_c_pauses_a_run_in_the_foreground(terminal, call):
     shown = terminal("resume", "paused-1")
-    wait_until(lambda: "paused-1" in rows("executions", "state = 'RUNNING'"))
+    wait_for(lambda: "paused-1" in rows("executions", "state = 'RUNNING'"), "it runs again")
     shown.wait_for("copy")
     shown.type("\x03")
     assert shown.end() == 130
@@ -536,7 +537,7 @@ def test_a_scheduler_continues_with_what_was_decided_and_stops_when_told(folder,
     try:
         assert "at work on" in scheduler.stdout.readline()
         assert call("approve", "asking-1").code == 0
-        wait_until(lambda: "asking-1" in rows("executions", "state = 'COMPLETED'"))
+        wait_for(lambda: "asking-1" in rows("executions", "state = 'COMPLETED'"), "it is completed")
         scheduler.send_signal(signal.SIGTERM)
         assert scheduler.wait(120) == 0
     finally:

@@ -10,7 +10,8 @@ from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..programs import Popen
-from .conftest import CEREBELUM, LOG, environment, wait_until
+from ..waiting import wait_for
+from .conftest import CEREBELUM, LOG, environment
 
 CODE = """
 from cerebelum_nb import sleep, step, workflow
@@ -111,7 +112,7 @@ def test_a_start_is_recorded_for_a_scheduler(spawn, code):
         assert log.execution("d1").summary.state is ExecutionState.SLEEPING
         scheduler = Popen([*CEREBELUM, "scheduler"], env=environment())
         try:
-            wait_until(lambda: log.execution("d1").summary.state is ExecutionState.COMPLETED)
+            wait_for(lambda: log.execution("d1").summary.state is ExecutionState.COMPLETED, "it is completed")
         finally:
             scheduler.terminate()
             scheduler.wait(60)

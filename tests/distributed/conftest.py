@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from asyncio import run
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb._store.sqlite import SqliteStore
+
+from ..waiting import wait_for
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # flows.py is imported here and by worker processes, under one name
@@ -63,7 +64,7 @@ class Server:
             self.process = subprocess.Popen(
                 command_line(self.ports, self.database), stdout=log, stderr=log, preexec_fn=die_with_parent
             )
-        wait_until(lambda: self._answers(), "the server answers")
+        wait_for(lambda: self._answers(), "the server answers")
         return self
 
     def _answers(self):
@@ -95,7 +96,7 @@ class WorkerProcess:
         return self.process.pid
 
     def ready(self):
-        wait_until(lambda: self._is_ready(), f"worker {self.name} is ready", 60)
+        wait_for(lambda: self._is_ready(), f"worker {self.name} is ready")
         return self
 
     def _is_ready(self):
@@ -109,15 +110,6 @@ class WorkerProcess:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-
-
-def wait_until(condition, what, seconds=30.0):
-    """Wait until a condition holds; what did not come true is named."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:  # it hangs: no speed is asserted
-            pytest.fail(f"it never happened: {what}")
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +138,7 @@ def worker(server):
         made.register_workflow(flow)
     thread = threading.Thread(target=lambda: run(made.run()), daemon=True)
     thread.start()
-    wait_until(lambda: made._ready.is_set(), "the worker is ready")
+    wait_for(lambda: made._ready.is_set(), "the worker is ready")
     yield made
     made.stop()
     thread.join(20)

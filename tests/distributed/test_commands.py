@@ -15,7 +15,8 @@ from cerebelum_nb import WorkflowError, history
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._store.sqlite import SqliteStore
 
-from .conftest import HERE, free_ports, wait_until
+from ..waiting import wait_for
+from .conftest import HERE, free_ports
 
 
 def cerebelum(*words, code=0, folder=HERE, **env):
@@ -42,7 +43,7 @@ async def failed(server, worker, log, request):
 def test_reading_commands_show_what_is_there(server, failed):
     there = ("--core", server.url)
     # What the server lists comes from an index that it fills a moment after an execution has ended.
-    wait_until(lambda: failed in cerebelum("list", *there, COLUMNS="200"), "the list has it")
+    wait_for(lambda: failed in cerebelum("list", *there, COLUMNS="200"), "the list has it")
     assert "raises: ValueError: it cannot" in cerebelum("status", failed[:-2], *there)
     shown = json.loads(cerebelum("events", failed, "--json", *there))
     assert [event["type"] for event in shown["events"]][-2:] == ["StepFailed", "WorkflowFailed"]
@@ -82,7 +83,7 @@ async def test_names_tags_and_notes_are_as_in_a_kernel_and_nothing_is_taken_from
     assert history.notes("noted-2", store=log)["value"].tolist() == ['"https://a.example.org"', '{"of":3}']
     assert history.steps("noted-2", store=log)["source"].isna().all()
     there = ("--core", server.url)
-    wait_until(lambda: "noted-2" in cerebelum("list", *there, "--tag", "eu", "--name", "release*"), "the list has it")
+    wait_for(lambda: "noted-2" in cerebelum("list", *there, "--tag", "eu", "--name", "release*"), "the list has it")
     refused = " ".join(cerebelum("tag", "noted-2", "+late", *there, code=1).split())
     assert "has ended, and takes no tags there any more" in refused
 

@@ -167,6 +167,6 @@ def test_a_row_that_lost_its_caller_is_found_and_repaired(log):
 
 
 def test_a_cluster_refuses_a_workflow_in_a_workflow_before_it_connects(go, log):
-    pytest.importorskip("temporalio")
+    pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
     with pytest.raises(WorkflowDefinitionError, match="is a workflow, which a cluster cannot run as a child"):
         go(release.execute(store=log, core_url="localhost:1"))

@@ -17,6 +17,8 @@ from cerebelum_nb._engine import remembered
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
 
+from ..waiting import wait_for
+
 OPEN_FILES = Path("/proc/self/fd")
 
 
@@ -89,11 +91,12 @@ def test_loops_and_engines_end_with_their_runs(tmp_path):
         for _ in range(5):
             asyncio.run(one(log))
         assert alive(loops[:-1]) == 0  # the last one may still be in somebody's hands
-        until = time.monotonic() + 60  # the heartbeat's thread may be looking at it
-        while any(engine.store is log for engine in engines._engines) and time.monotonic() < until:
+
+        def is_gone():
             gc.collect()
-            time.sleep(0.01)
-        assert not any(engine.store is log for engine in engines._engines)
+            return not any(engine.store is log for engine in engines._engines)
+
+        wait_for(is_gone, "no engine holds the log")  # the heartbeat's thread may be looking at it
 
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="counts open files as Linux shows them")
@@ -104,11 +107,12 @@ def test_logs_that_nobody_holds_are_closed_also_on_one_loop(tmp_path):
 
     before = len(list(OPEN_FILES.iterdir()))
     asyncio.run(many())
-    until = time.monotonic() + 120
-    while len(list(OPEN_FILES.iterdir())) > before + 3 and time.monotonic() < until:
+
+    def are_closed():
         gc.collect()
-        time.sleep(0.1)
-    assert len(list(OPEN_FILES.iterdir())) <= before + 3
+        return len(list(OPEN_FILES.iterdir())) <= before + 3
+
+    wait_for(are_closed, lambda: f"{before} files are open: {len(list(OPEN_FILES.iterdir()))}")
 
 
 def test_the_code_of_steps_is_handed_over_again_after_a_first_write_that_failed():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import IPython
 import pytest
 
+from ..waiting import wait_for
 from .live import Cell, LiveKernel, live_kernel
 
 SETUP = """
@@ -260,11 +260,8 @@ def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tm
         for cell in NUMBERED[:at]:
             assert kernel.run(cell).ok
         kernel.client.execute(NUMBERED[at])
-        deadline = time.monotonic() + 120
-        while f"begin_{at}" not in (tmp_path / "ran.txt").read_text() if (tmp_path / "ran.txt").exists() else True:
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"cell {at} did not begin in time")
-            time.sleep(0.02)
+        ran = tmp_path / "ran.txt"
+        wait_for(lambda: ran.exists() and f"begin_{at}" in ran.read_text(), f"cell {at} begins")
         kernel.manager.signal_kernel(signal.SIGKILL)
     (tmp_path / f"hang_{at}").unlink()
     with live_kernel(tmp_path) as kernel:

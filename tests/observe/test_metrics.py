@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -30,6 +29,8 @@ from cerebelum_nb._observe import tally
 from cerebelum_nb._observe.follow import Header
 from cerebelum_nb._observe.serve import as_text
 from cerebelum_nb._observe.tally import Tally
+
+from ..waiting import wait_for
 
 MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
 
@@ -311,17 +312,14 @@ scrape_configs: [{{job_name: cerebelum, static_configs: [{{targets: ["{exporter}
     process.wait()
 
 
-def eventually(holds, seconds=60):
-    end = time.monotonic() + seconds
-    while True:
+def eventually(holds):
+    def answer():
         try:
-            if found := holds():
-                return found
+            return holds()
         except OSError:  # it does not listen yet
-            pass
-        if time.monotonic() > end:
-            pytest.fail("it never held")
-        time.sleep(0.1)
+            return None
+
+    return wait_for(answer, "Prometheus has it", every=0.1)
 
 
 @needs_prometheus

@@ -25,6 +25,8 @@ from observed import deploy, release
 from cerebelum_nb import CerebelumError, ExecutionClient, Secret, connect, sleep, step, workflow
 from cerebelum_nb._observe.notify import Notifier
 
+from ..waiting import wait_for
+
 SECOND = 1_000_000
 
 
@@ -377,9 +379,7 @@ def test_the_command_tells_and_shows_no_secret(log, receiver):
     line = process.stdout.readline()
     assert "http://..." in line
     asyncio.run(log.run("k1", broken=True))
-    end = time.monotonic() + 60
-    while not receiver.told and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(lambda: receiver.told, "somebody is told")
     process.terminate()
     rest, _ = process.communicate()
     assert process.returncode == 0

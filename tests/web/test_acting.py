@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowCancelled
 from cerebelum_nb._store.sqlite import SqliteStore
 
+from ..waiting import wait_for
 from .conftest import SAME, Caller, Page
 
 SCRIPT = """
@@ -115,13 +114,9 @@ def test_a_step_that_asks_for_nothing_cannot_be_approved(dashboard):
     assert dashboard.post("/shop/e/done-1/approve").status_code == 409
 
 
-def wait_until(page, words, seconds=60.0):
+def wait_until(page, words):
     """Read a page until it shows some words."""
-    until = time.monotonic() + seconds
-    while words not in (shown := Page(page()).words):
-        if time.monotonic() > until:
-            pytest.fail(f"the page never shows {words!r}: {shown}")
-        time.sleep(0.1)
+    wait_for(lambda: words in Page(page()).words, lambda: f"{words!r} on the page {Page(page()).words}", every=0.1)
 
 
 @pytest.fixture

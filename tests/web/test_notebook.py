@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+import urllib.parse
 import urllib.request
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -17,6 +17,8 @@ import pytest
 
 from cerebelum_nb import CerebelumError, connect, dashboard
 from cerebelum_nb._web import notebook
+
+from ..waiting import wait_for
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -36,16 +38,12 @@ def opened(url: str) -> str:
         return answer.read().decode()
 
 
-def wait_until_up(port: int) -> None:
-    until = time.monotonic() + 120
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                pytest.fail(f"nothing listens at port {port}")
-            time.sleep(0.2)
+def is_up(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_the_link_leads_to_the_list_and_starts_once(log):
@@ -75,14 +73,8 @@ def test_it_ends_with_the_kernel_however_that_ends(log):
         url = kernel.stdout.readline().strip()
         assert "x-done-1" in opened(url)
         kernel.kill()
-    until = time.monotonic() + 60
-    while True:
-        try:
-            opened(url)
-        except OSError:
-            return
-        assert time.monotonic() < until, "it goes on without its kernel"
-        time.sleep(0.1)
+    port = urllib.parse.urlsplit(url).port
+    wait_for(lambda: not is_up(port), "it ends when its kernel has ended")
 
 
 def test_in_jupyter_it_is_a_page_of_jupyter(log, monkeypatch, tmp_path):
@@ -116,7 +108,7 @@ def test_behind_a_real_jupyter_its_login_is_the_door(log, tmp_path):
         assert server.stderr is not None
         base = f"http://127.0.0.1:{port}/user/ana/"
         threading.Thread(target=server.stderr.read, daemon=True).start()
-        wait_until_up(port)
+        wait_for(lambda: is_up(port), "Jupyter listens")
         with urllib.request.urlopen(f"{base}cerebelum/shop/", timeout=60) as answer:
             assert "/login" in answer.url and b"asking-1" not in answer.read()
 
@@ -130,9 +122,7 @@ def test_behind_a_real_jupyter_its_login_is_the_door(log, tmp_path):
             assert stream.readline().startswith(b"retry") or stream.readline()
             with ask("shop/e/asking-1/approve", b"by=ana", sec_fetch_site="same-origin") as answer:
                 assert answer.url == f"{base}cerebelum/shop/e/asking-1"
-            until = time.monotonic() + 60
-            while b"via dashboard" not in stream.readline():
-                assert time.monotonic() < until
+            wait_for(lambda: b"via dashboard" in stream.readline(), "the decision comes through", every=0)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)

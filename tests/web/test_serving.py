@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from cerebelum_nb._web.serving import token_of
 from cerebelum_nb.errors import CerebelumError
 
 from ..browser.lab import ROOT
+from ..waiting import wait_for
 
 
 def test_a_token_is_new_at_each_start():
@@ -50,10 +50,7 @@ def test_the_browser_is_started_without_the_token_in_its_command(made, tmp_path)
     ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        until = time.monotonic() + 30
-        while not opened.exists():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_for(opened.exists, "the browser is started")
         page = Path(opened.read_text().strip().removeprefix("file://"))
         assert "token" not in str(page) and address in page.read_text()
         assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
