@@ -6,21 +6,31 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeVar
 
 import click
 
 from .._text.terminal import styled
 
-__all__ = ["draw", "is_screen", "nap", "screen", "size"]
+__all__ = ["draw", "interval_option", "is_screen", "nap", "screen", "size"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 """Windows has no SIGHUP."""
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 """The alternate screen, without a cursor and without line wrap; and back."""
+
+
+def interval_option(default: float, words: str = "How often to look") -> Callable[[Command], Command]:
+    """Make the option that says how many seconds are between two looks."""
+    between = click.FloatRange(min=0.1, max=3600)
+    help_ = f"{words} ({default:g})."
+    return click.option("--interval", metavar="SECONDS", type=between, default=default, help=help_)
 
 
 def is_screen() -> bool:

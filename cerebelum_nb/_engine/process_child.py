@@ -39,6 +39,9 @@ __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
 
+_LONGEST_HELD = 8_000
+"""Characters of an unfinished line that are kept before it is sent."""
+
 
 def main(connection: int, dump: int, parent: int) -> None:
     """Run the step that comes over a connection.
@@ -111,7 +114,7 @@ def _find(step: str, module: str, name: str) -> Callable[..., Any]:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel of the system end this process with the thread that started it, where it can."""
+    """Have the operating system kill this process when the thread that started it ends, where it can."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -234,7 +237,7 @@ class _FarScope(Scope):
         return threading.current_thread() is threading.main_thread()
 
     def check(self) -> None:
-        """Nothing: this process is killed when the attempt is over."""
+        """Do nothing: this process is killed when the attempt is over."""
 
     def progress(self, percent: float, message: str) -> None:
         """Say how far the step is."""
@@ -246,7 +249,7 @@ class _FarScope(Scope):
         self._wire.send("note", name, value.json)
 
     def print(self, text: str) -> None:
-        """Nothing: the streams send what is printed."""
+        """Do nothing: the streams send what is printed."""
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
         """Return a text as it is: it is masked where it is shown."""
@@ -328,19 +331,16 @@ class _Stream:
         return int(self._real.fileno())
 
     def isatty(self) -> bool:
-        """Say no."""
+        """Return False: it is no terminal."""
         return False
 
     def readable(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
-
-
-_LONGEST_HELD = 8_000

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from .duration import Duration, format_seconds, seconds
 from .text import did_you_mean
+from .times import at_in
 
 __all__ = ["Cron", "Every", "Recurrence", "described", "in_words", "in_zone", "zone_of"]
 
@@ -169,12 +170,12 @@ _ZONES = "Zones are named as in 'Europe/Madrid', 'America/New_York' or 'UTC'"
 
 
 def in_zone(moment: int, timezone: str) -> str:
-    """Write a time of the log in a zone, to the second, with its distance from UTC.
+    """Write a time of the log in a zone, to the second, with its distance from UTC; in UTC where the zone is not known.
 
     Example:
         >>> in_zone(0, "Europe/Madrid")
         'Thu 1970-01-01 01:00:00 +01:00'
     """
-    local = (_EPOCH + timedelta(microseconds=moment)).astimezone(zone_of(timezone))
+    local = at_in(moment, timezone)
     written = local.isoformat(" ", "seconds")
     return f"{local:%a} {written[:19]} {written[19:]}"

@@ -56,18 +56,10 @@ def _line(log: ShownLog, state: ScheduleState) -> ScheduleLine:
     return ScheduleLine(
         state=state,
         rule=in_words(definition.cron, definition.every),
-        next="" if state.next_at is None else _local(state.next_at, zone),
-        last="" if state.last_at is None else _local(state.last_at, zone),
+        next="" if state.next_at is None else in_zone(state.next_at, zone),
+        last="" if state.last_at is None else in_zone(state.last_at, zone),
         run=_run(log, state.last_execution),
     )
-
-
-def _local(moment: int, zone: str) -> str:
-    """Write a time in a zone; in UTC if the log is from where they know that zone, and this place is not."""
-    try:
-        return in_zone(moment, zone)
-    except (ValueError, OverflowError):
-        return in_zone(moment, "UTC")
 
 
 def _run(log: ShownLog, execution_id: str | None) -> ExecutionRow | None:

@@ -25,6 +25,8 @@ def _said(path: Path) -> Iterator[str]:
             continue
         if node.func.id == "say" and node.args:
             yield from _texts(node.args[0])
+        elif node.func.id == "choice":
+            yield from (text for keyword in node.keywords for text in _texts(keyword.value))
         elif node.func.id == "Exercise":
             yield from _texts(node.args[0])
             yield from (text for keyword in node.keywords if keyword.arg == "asks" for text in _texts(keyword.value))

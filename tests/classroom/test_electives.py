@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -208,10 +209,6 @@ def test_a_rollback_that_failed_half_way_undoes_the_rest(begin: Begin) -> None:
     assert lesson.check(3, 1)
 
 
-MODULE = """
-from cerebelum_nb import step, workflow
-
-
 @step
 def charge(inputs):
     if inputs["amount"] > 100:
@@ -227,24 +224,11 @@ def ship(charge):
 @workflow
 def order(wf):
     wf.timeline(charge >> ship)
-"""
 
 
-@step
-def charge(inputs):
-    if inputs["amount"] > 100:
-        raise ValueError("the bank refuses")
-    return "paid"
-
-
-@step
-def ship(charge):
-    return "parcel"
-
-
-@workflow
-def order(wf):
-    wf.timeline(charge >> ship)
+MODULE = "\n\n".join(
+    ["from cerebelum_nb import step, workflow", *map(inspect.getsource, (charge.fn, ship.fn, order.fn))]
+)
 
 
 def test_a_test_has_to_pass_and_to_be_able_to_fail(begin: Begin) -> None:

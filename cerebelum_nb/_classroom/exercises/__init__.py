@@ -15,7 +15,19 @@ from ..._text.text import did_you_mean
 from ..evidence import Answer, Evidence
 from ..language import say
 
-__all__ = ["LESSONS", "Check", "Exercise", "Exercises", "blank", "exercises_of", "graded", "hints", "names_in", "said"]
+__all__ = [
+    "LESSONS",
+    "Check",
+    "Exercise",
+    "Exercises",
+    "blank",
+    "choice",
+    "exercises_of",
+    "graded",
+    "hints",
+    "names_in",
+    "said",
+]
 
 LESSONS = tuple(f"lesson-{key}" for key in "123456ABCD")
 """The lessons there are; A to D are electives."""
@@ -105,6 +117,25 @@ def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer)
 def blank(exercise: Exercise) -> str:
     """Return the hint for a place that was left as it was."""
     return say("{asks}, run that cell again, and then its check", asks=say(exercise.asks))
+
+
+def choice(right: str, **wrong: str) -> Check:
+    """Make the check of a question whose answer is one of a, b, c and d.
+
+    Args:
+        right: the letter of the right answer.
+        wrong: for each other letter, the hint for who chose it, in English.
+    """
+
+    def check(log: Evidence, answer: Answer) -> Iterator[str]:
+        if answer.value == right:
+            return
+        if (hint := wrong.get(str(answer.value))) is not None:
+            yield say(hint)
+        else:
+            yield say("choose a, b, c or d, not {other!r}", other=answer.value)
+
+    return check
 
 
 def said(answer: Answer) -> str:

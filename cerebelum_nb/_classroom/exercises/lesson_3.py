@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, said
+from . import Exercise, Exercises, choice, said
 
 __all__ = ["EXERCISES"]
 
@@ -60,18 +60,12 @@ def _key(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("the bank got no key: pass context.idempotency_key to it")
 
 
-def _what_runs(log: Evidence, answer: Answer) -> Iterator[str]:
-    match answer.value:
-        case "a":
-            yield say("a step that did not finish has no result: in the logs above, did `charge` start again?")
-        case "b":
-            yield say("`reserve` had finished: in the logs above, did it start again?")
-        case "d":
-            yield say("in exercise 2 the customer paid twice: exactly once is what no log can promise")
-        case "c":
-            return
-        case other:
-            yield say("choose a, b, c or d, not {other!r}", other=other)
+_what_runs = choice(
+    "c",
+    a="a step that did not finish has no result: in the logs above, did `charge` start again?",
+    b="`reserve` had finished: in the logs above, did it start again?",
+    d="in exercise 2 the customer paid twice: exactly once is what no log can promise",
+)
 
 
 EXERCISES = Exercises(

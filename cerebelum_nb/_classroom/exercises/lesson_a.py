@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evidence import Answer, Evidence
 from ..language import say
-from . import Exercise, Exercises
+from . import Exercise, Exercises, choice
 
 __all__ = ["EXERCISES"]
 
@@ -115,18 +115,12 @@ def _resumed(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("the results should be lamp, paid and lamp shipped; they are {results}", results=results)
 
 
-def _two_at_once(log: Evidence, answer: Answer) -> Iterator[str]:
-    match answer.value:
-        case "a":
-            yield say("who would make it wait? `run` reads, calls a step, and only then appends")
-        case "c":
-            yield say("the store refuses to write twice, and a step is called before anything is written")
-        case "d":
-            yield say("exercise 2: what happens to the second one that appends a version?")
-        case "b":
-            return
-        case other:
-            yield say("choose a, b, c or d, not {other!r}", other=other)
+_two_at_once = choice(
+    "b",
+    a="who would make it wait? `run` reads, calls a step, and only then appends",
+    c="the store refuses to write twice, and a step is called before anything is written",
+    d="exercise 2: what happens to the second one that appends a version?",
+)
 
 
 EXERCISES = Exercises(

@@ -8,7 +8,7 @@ from typing import Any
 from ..._core import events as e
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, names_in, said
+from . import Exercise, Exercises, choice, names_in, said
 
 __all__ = ["EXERCISES"]
 
@@ -65,18 +65,12 @@ def _decided(log: Evidence, answer: Answer) -> Iterator[str]:
             return
 
 
-def _why(log: Evidence, answer: Answer) -> Iterator[str]:
-    match answer.value:
-        case "a":
-            yield say("`decide` sees the plan and the state: does it read your file?")
-        case "b":
-            yield say("in lesson 1 the process was killed: had it the time to write anything?")
-        case "d":
-            yield say("`decide` gets no messages: what are its arguments?")
-        case "c":
-            return
-        case other:
-            yield say("choose a, b, c or d, not {other!r}", other=other)
+_why = choice(
+    "c",
+    a="`decide` sees the plan and the state: does it read your file?",
+    b="in lesson 1 the process was killed: had it the time to write anything?",
+    d="`decide` gets no messages: what are its arguments?",
+)
 
 
 EXERCISES = Exercises(

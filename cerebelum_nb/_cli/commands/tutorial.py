@@ -14,6 +14,7 @@ from ..._text.terminal import styled
 from ..app import Exit, Failure, debug_option
 from ..echo import emit, paint
 from ..roster import show_roster
+from ..screen import interval_option
 
 __all__ = ["tutorial"]
 
@@ -41,13 +42,7 @@ _FOLDER = Path("cerebelum-tutorial")
 )
 @click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
 @click.option("--watch", is_flag=True, help="With `roster`: look again and again.")
-@click.option(
-    "--interval",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0.1, max=3600),
-    default=2.0,
-    help="With `roster --watch`: how often to look (2).",
-)
+@interval_option(2.0, "With `roster --watch`: how often to look")
 @debug_option
 @click.pass_context
 def tutorial(

@@ -18,7 +18,7 @@ from ..app import Exit, core_option, log_options, open_either
 from ..echo import emit
 from ..picture import Picture
 from ..reader import ExecutionReader
-from ..screen import draw, is_screen, nap, screen, size
+from ..screen import draw, interval_option, is_screen, nap, screen, size
 from .completion import execution_argument
 
 __all__ = ["watch"]
@@ -29,13 +29,7 @@ _TAKEN_UP_SECONDS = 5.0
 
 @click.command()
 @execution_argument((*ACTIVE, "PAUSED", "QUEUED"))
-@click.option(
-    "--interval",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0.1, max=3600),
-    default=0.5,
-    help="How often to look (0.5).",
-)
+@interval_option(0.5)
 @click.option("--wait", is_flag=True, help="If no process is running it, wait until one does.")
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if it failed or was cancelled.")
 @core_option
