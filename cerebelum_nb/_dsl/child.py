@@ -14,7 +14,9 @@ from typing import Any, Protocol
 from .._core.graph import Plan, StepSpec
 from .._core.validate import Report
 from ..errors import StepDefinitionError
-from .step import PARTS, RESERVED, Step, check_name, step
+from .code import PARTS
+from .signature import RESERVED, check_name
+from .step import Step, step
 
 __all__ = ["ChildStep", "Placeable", "child_step"]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from .._core.graph import Each, Policy, StepSpec
 from .child import ChildStep
-from .step import RESERVED, Chain, Composite, Link, Step
+from .signature import RESERVED
+from .step import Chain, Composite, Link, Step
 
 __all__ = ["Foreach", "foreach"]
 

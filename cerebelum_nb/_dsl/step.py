@@ -7,44 +7,25 @@ starts an attempt of it.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import keyword
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from .._core.graph import Policy, StepSpec
-from .._text.duration import Duration, seconds
+from .._text.duration import Duration
 from ..errors import StepDefinitionError
+from .code import code_of, is_async
+from .policy import in_process, policy_of
 from .reloading import by_name, load_of, newest
+from .signature import check_name, needs_of
 
-__all__ = [
-    "DECORATIONS",
-    "PARTS",
-    "RESERVED",
-    "Chain",
-    "Composite",
-    "Link",
-    "Step",
-    "check_name",
-    "code_of",
-    "is_async",
-    "parts_of",
-    "step",
-]
+__all__ = ["Chain", "Composite", "Link", "Step", "step"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)  # so that a Step[..., int] is a Step[..., object]
-
-RESERVED = ("context", "inputs")
-DECORATIONS = "__cerebelum_decorations__"
-"""Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
-PARTS = "__cerebelum_parts__"
-"""Where a function that was made for a step says of what parts its code is."""
 
 
 class Step(Generic[P, R]):
@@ -65,7 +46,7 @@ class Step(Generic[P, R]):
         self.fn = fn
         self.name = name
         self.policy = policy
-        self._needs = _needs(fn, name)
+        self._needs = needs_of(fn, name)
         self._load = load_of(fn)
         self._spec: StepSpec | None = None
         self._undo_spec: tuple[StepSpec, StepSpec] | None = None
@@ -317,48 +298,14 @@ def step(
         _check_function(function)
         chosen = name if name is not None else getattr(function, "__name__", "")
         check_name(chosen)
-        policy = _policy(
+        policy = policy_of(
             chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint, cache
         )
-        return Step(function, chosen, _in_process(function, chosen, policy, process))
+        return Step(function, chosen, in_process(function, chosen, policy, process))
 
     if fn is None:
         return make
     return make(fn)
-
-
-def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether a call of it makes a coroutine, as far as its definition tells.
-
-    A plain wrapper of an async function does not say so; what it returns does, when it runs.
-    """
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(vars(type(fn)).get("__call__"))
-
-
-def code_of(fn: Callable[..., Any]) -> str | None:
-    """Digest the code that a step's function runs now; None when its source is unknown."""
-    found = _fingerprinter()(fn)
-    decorations = getattr(fn, DECORATIONS, None)
-    if found is None or not decorations:
-        return found.digest if found else None
-    return hashlib.sha256(f"{found.digest}{decorations!r}".encode()).hexdigest()[:16]
-
-
-def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
-    """Return the parts of a step's code, each a :class:`~cerebelum_nb._dsl.fingerprint.Part`; none without a source."""
-    from .fingerprint import Part
-
-    if (own := getattr(fn, PARTS, None)) is not None:
-        parts: tuple[Any, ...] = own()
-        return parts
-    found = _fingerprinter()(fn)
-    decorations = getattr(fn, DECORATIONS, None)
-    if found is None or not decorations:
-        return found.parts if found else ()
-    digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
-    return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
 
 
 def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
@@ -370,13 +317,6 @@ def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
         return None
     before = getattr(fn, "__globals__", {}).get(fn.__name__)
     return before.undo if isinstance(before, Step) else None
-
-
-@functools.cache
-def _fingerprinter() -> Callable[[Callable[..., Any]], Any]:
-    from .fingerprint import fingerprint  # it imports ast and tokenize, which a mere import of ours does not need
-
-    return fingerprint
 
 
 def _check_function(function: Any) -> None:
@@ -392,162 +332,3 @@ def _check_function(function: Any) -> None:
         raise StepDefinitionError(
             f"step '{function.__name__}' yields: a step has one result. Return a list, or make a step of each part"
         )
-
-
-def check_name(name: object) -> None:
-    """Raise StepDefinitionError unless this can be the name of a step."""
-    if not isinstance(name, str):
-        raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
-    if not name:
-        raise StepDefinitionError("this step has no name: write step(name='...')(function), or a def")
-    if name == "<lambda>":
-        raise StepDefinitionError("a lambda has no name: write step(name='...')(lambda ...), or a def")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise StepDefinitionError(
-            f"{name!r} cannot be a step's name: other steps receive its result by a parameter of that name, "
-            f"so it must be a Python identifier, such as {_identifier(name)!r}"
-        )
-    if name in RESERVED:
-        raise StepDefinitionError(f"'{name}' is reserved (every step may take it): give the step another name")
-
-
-def _identifier(name: str) -> str:
-    found = re.sub(r"\W+", "_", name).strip("_") or "fetch"
-    return f"{found}_" if keyword.iskeyword(found) else found if found.isidentifier() else f"step_{found}"
-
-
-def _policy(
-    name: str,
-    retries: int,
-    retry_delay: Duration,
-    backoff: float,
-    max_delay: Duration | None,
-    jitter: float,
-    retry_on: Any,
-    timeout: Duration | None,
-    keep: bool,
-    effect: object,
-    checkpoint: object,
-    cache: Any,
-) -> Policy:
-    where = f"@step of '{name}'"
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
-    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
-        raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
-    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
-        raise StepDefinitionError(
-            f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
-        )
-    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    for cls in classes:
-        if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
-            raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
-    if not isinstance(keep, bool):
-        raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
-    if effect not in (None, "external"):
-        raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
-    if checkpoint not in (None, "waits", "lines"):
-        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
-    try:
-        delay = seconds(retry_delay, unit="s", what="retry_delay")
-        longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
-        limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
-    except (TypeError, ValueError) as error:
-        raise StepDefinitionError(f"{where}: {error}") from error
-    kept_for = _cache(where, cache, keep, effect)
-    if limit == 0:
-        raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
-    return Policy(
-        retries=retries,
-        retry_delay=delay,
-        backoff=float(backoff),
-        retry_on=classes,
-        timeout=limit,
-        keep=keep,
-        effect=None if effect is None else "external",
-        checkpoint=None if checkpoint is None else str(checkpoint),
-        max_delay=longest,
-        jitter=float(jitter),
-        cache=kept_for,
-    )
-
-
-def _in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:
-    """Return the policy of a step that is to run in a process of its own, if it is.
-
-    Raises:
-        StepDefinitionError: it cannot.
-    """
-    where = f"@step of '{name}'"
-    if not isinstance(process, bool):
-        raise StepDefinitionError(f"{where}: process is True or False, not {process!r}")
-    if not process:
-        return policy
-    if is_async(function):
-        raise StepDefinitionError(
-            f"{where}: process=True is for a plain def. A stop or a timeout ends an async def step as it is; make it a "
-            f"plain def, or leave out process=True"
-        )
-    if policy.checkpoint == "lines":
-        raise StepDefinitionError(
-            f"{where}: the lines of a step in a process of its own are not recorded: leave out checkpoint= or process="
-        )
-    return replace(policy, process=True, checkpoint=None)
-
-
-def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
-    """Read how old a result may be that is taken instead of running, seconds; None when none is taken."""
-    if cache is False or cache is None:
-        return None
-    if effect is not None:
-        raise StepDefinitionError(
-            f"{where}: an external effect is never taken from another execution: leave out cache= or effect="
-        )
-    if not keep:
-        raise StepDefinitionError(f"{where}: a result that is not kept cannot be taken later: leave out keep=False")
-    if cache is True:
-        return float("inf")
-    try:
-        age = seconds(cache, unit="s", what="cache")
-    except (TypeError, ValueError) as error:
-        raise StepDefinitionError(f"{where}: {error}. cache is True, or how old a result may be: '7 days'") from error
-    if not age:
-        raise StepDefinitionError(f"{where}: cache must be more than zero; leave it out to run each time")
-    return age
-
-
-def _needs(fn: Callable[..., Any], name: str) -> dict[str, Any]:
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise StepDefinitionError(
-            f"step '{name}': its parameters cannot be read ({error}). Wrap it: def {name}(...): return ..."
-        ) from error
-    requires: list[str] = []
-    optional: list[str] = []
-    rest = False
-    for parameter in parameters:
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise StepDefinitionError(
-                f"step '{name}': parameter '{parameter.name}' is positional-only, but results are given by name: "
-                f"remove the '/'"
-            )
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            raise StepDefinitionError(
-                f"step '{name}': *{parameter.name} names no step. Name the steps it needs, or take **kwargs for all"
-            )
-        if parameter.kind is parameter.VAR_KEYWORD:
-            rest = True
-        elif parameter.name == name:
-            raise StepDefinitionError(f"step '{name}' asks for its own result: rename the parameter or the step")
-        elif parameter.name not in RESERVED:
-            (requires if parameter.default is parameter.empty else optional).append(parameter.name)
-    names = {parameter.name for parameter in parameters}
-    return {
-        "requires": tuple(requires),
-        "optional": tuple(optional),
-        "takes_rest": rest,
-        "takes_context": "context" in names,
-        "takes_inputs": "inputs" in names,
-    }

@@ -24,7 +24,7 @@ from .._core.events import StepCompleted
 from .._core.graph import UNDO, Plan, StepSpec, key_of, of_item, owner_of, step_of
 from .._core.messages import Start
 from .._core.value import Value
-from .._dsl.step import code_of, parts_of
+from .._dsl.code import code_of, parts_of
 from .._text.json_text import parse
 from .._text.text import did_you_mean
 from .._values.foreign import ForeignBytes

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from .._dsl.step import DECORATIONS, is_async
+from .._dsl.code import DECORATIONS, is_async
 from ..errors import OperationError, StepDefinitionError
 from .scope import Scope, current_scope, scope_here
 from .threads import block_on, can_start_threads, is_loop_running

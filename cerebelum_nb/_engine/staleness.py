@@ -18,7 +18,7 @@ from .._core.resume import code_changed
 from .._core.resume_plan import changed_inputs
 from .._core.state import State
 from .._core.value import Value
-from .._dsl.step import parts_of
+from .._dsl.code import parts_of
 from .._store.base import Store
 from .._text.json_text import parse
 from .._values import MASK, Redactor

@@ -21,7 +21,7 @@ from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._dsl.constants import digest_of
 from .._dsl.fingerprint import Part, explain
-from .._dsl.step import check_name
+from .._dsl.signature import check_name
 from .._engine.leases import leases_of
 from .._engine.loop import engine_of
 from .._engine.patience import patiently

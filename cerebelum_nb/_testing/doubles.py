@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from .._core.graph import Plan, StepSpec
-from .._dsl.step import Step, is_async
+from .._dsl.code import is_async
+from .._dsl.step import Step
 from .._text.text import did_you_mean
 from .._workflow.workflow import Workflow
 from .fates import Fate

@@ -1,0 +1,116 @@
+"""The options of ``@step``, checked: how it is retried, how long it may take, and what becomes of its result."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .._core.graph import Policy
+from .._text.duration import Duration, seconds
+from ..errors import StepDefinitionError
+from .code import is_async
+
+__all__ = ["in_process", "policy_of"]
+
+
+def policy_of(
+    name: str,
+    retries: int,
+    retry_delay: Duration,
+    backoff: float,
+    max_delay: Duration | None,
+    jitter: float,
+    retry_on: Any,
+    timeout: Duration | None,
+    keep: bool,
+    effect: object,
+    checkpoint: object,
+    cache: Any,
+) -> Policy:
+    where = f"@step of '{name}'"
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
+        raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise StepDefinitionError(
+            f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
+        )
+    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for cls in classes:
+        if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
+            raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
+    if not isinstance(keep, bool):
+        raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
+    if effect not in (None, "external"):
+        raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
+    if checkpoint not in (None, "waits", "lines"):
+        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
+    try:
+        delay = seconds(retry_delay, unit="s", what="retry_delay")
+        longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
+        limit = None if timeout is None else seconds(timeout, unit="s", what="timeout")
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(f"{where}: {error}") from error
+    kept_for = _cache(where, cache, keep, effect)
+    if limit == 0:
+        raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
+    return Policy(
+        retries=retries,
+        retry_delay=delay,
+        backoff=float(backoff),
+        retry_on=classes,
+        timeout=limit,
+        keep=keep,
+        effect=None if effect is None else "external",
+        checkpoint=None if checkpoint is None else str(checkpoint),
+        max_delay=longest,
+        jitter=float(jitter),
+        cache=kept_for,
+    )
+
+
+def in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:
+    """Return the policy of a step that is to run in a process of its own, if it is.
+
+    Raises:
+        StepDefinitionError: it cannot.
+    """
+    where = f"@step of '{name}'"
+    if not isinstance(process, bool):
+        raise StepDefinitionError(f"{where}: process is True or False, not {process!r}")
+    if not process:
+        return policy
+    if is_async(function):
+        raise StepDefinitionError(
+            f"{where}: process=True is for a plain def. A stop or a timeout ends an async def step as it is; make it a "
+            f"plain def, or leave out process=True"
+        )
+    if policy.checkpoint == "lines":
+        raise StepDefinitionError(
+            f"{where}: the lines of a step in a process of its own are not recorded: leave out checkpoint= or process="
+        )
+    return replace(policy, process=True, checkpoint=None)
+
+
+def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
+    """Read how old a result may be that is taken instead of running, seconds; None when none is taken."""
+    if cache is False or cache is None:
+        return None
+    if effect is not None:
+        raise StepDefinitionError(
+            f"{where}: an external effect is never taken from another execution: leave out cache= or effect="
+        )
+    if not keep:
+        raise StepDefinitionError(f"{where}: a result that is not kept cannot be taken later: leave out keep=False")
+    if cache is True:
+        return float("inf")
+    try:
+        age = seconds(cache, unit="s", what="cache")
+    except (TypeError, ValueError) as error:
+        raise StepDefinitionError(f"{where}: {error}. cache is True, or how old a result may be: '7 days'") from error
+    if not age:
+        raise StepDefinitionError(f"{where}: cache must be more than zero; leave it out to run each time")
+    return age
