@@ -46,7 +46,7 @@ class Policy:
     retries: int = 0
     retry_delay: float = 0.0
     backoff: float = 1.0
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    retry_on: tuple[type[BaseException], ...] | Callable[[Exception], object] = (Exception,)
     timeout: float | None = None
     keep: bool = True
     effect: str | None = None

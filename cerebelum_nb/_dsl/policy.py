@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._core.graph import Policy
 from .._text.duration import Duration, seconds
 from ..errors import StepDefinitionError
 from .code import is_async
 
-__all__ = ["in_process", "policy_of"]
+__all__ = ["RetryOn", "in_process", "policy_of"]
+
+RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], object]
+"""Which failures are tried again."""
 
 
 def policy_of(
@@ -38,10 +41,13 @@ def policy_of(
         raise StepDefinitionError(
             f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
         )
-    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    for cls in classes:
+    asked = retry_on if isinstance(retry_on, tuple) or _is_function(retry_on) else (retry_on,)
+    for cls in asked if isinstance(asked, tuple) else ():
         if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
-            raise StepDefinitionError(f"{where}: retry_on is an exception class or a tuple of them, not {cls!r}")
+            raise StepDefinitionError(
+                f"{where}: retry_on is an exception class, a tuple of them, or a plain function of the exception, "
+                f"not {cls!r}"
+            )
     if not isinstance(keep, bool):
         raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
     if effect not in (None, "external"):
@@ -61,7 +67,7 @@ def policy_of(
         retries=retries,
         retry_delay=delay,
         backoff=float(backoff),
-        retry_on=classes,
+        retry_on=asked,
         timeout=limit,
         keep=keep,
         effect=None if effect is None else "external",
@@ -70,6 +76,10 @@ def policy_of(
         jitter=float(jitter),
         cache=kept_for,
     )
+
+
+def _is_function(retry_on: object) -> bool:
+    return callable(retry_on) and not inspect.isclass(retry_on) and not is_async(retry_on)
 
 
 def in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:

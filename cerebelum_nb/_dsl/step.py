@@ -16,7 +16,7 @@ from .._core.graph import Policy, StepSpec
 from .._text.duration import Duration
 from ..errors import StepDefinitionError
 from .code import code_of, is_async
-from .policy import in_process, policy_of
+from .policy import RetryOn, in_process, policy_of
 from .reloading import by_name, load_of, newest
 from .signature import check_name, needs_of
 
@@ -224,7 +224,7 @@ def step(
     backoff: float = 1.0,
     max_delay: Duration | None = None,
     jitter: float = 0.0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    retry_on: RetryOn = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
     effect: str | None = None,
@@ -242,7 +242,7 @@ def step(
     backoff: float = 1.0,
     max_delay: Duration | None = None,
     jitter: float = 0.0,
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    retry_on: RetryOn = Exception,
     timeout: Duration | None = None,
     keep: bool = True,
     effect: str | None = None,
@@ -265,7 +265,8 @@ def step(
         max_delay: seconds (or text) that no delay exceeds, however often it is multiplied.
         jitter: by which share of itself a delay varies at random, from 0 to 1, so that what failed together is not
             tried again together.
-        retry_on: the exception classes that are retried.
+        retry_on: what is retried: an exception class, a tuple of them, or a function that takes the exception and
+            returns whether to try again. If that function raises, the step fails with what it raised.
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
             cannot be ended: the next attempt starts when it has returned, unless it has ``process=True``.
         keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a

@@ -15,10 +15,23 @@ def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Ver
     """Return how an attempt of a step ended, as data without secrets."""
     error, value, live = outcome.error, outcome.value, outcome.live
     if error is not None:
-        retriable = isinstance(error, spec.policy.retry_on) and not isinstance(error, (DependencyError, OperationError))
-        return Raised(values.describe(error), retriable)
+        try:
+            return Raised(values.describe(error), _is_retried(spec, error))
+        except Exception as trouble:  # noqa: BLE001 - retry_on is a function of the user
+            trouble.__cause__ = trouble.__cause__ or error
+            return Raised(values.describe(trouble), False)
     assert value is not None
     if type(live) is dict and len(live) == 1 and "error" in live:
         text = str(live["error"])
         return ReturnedError(value, values.redactor.mask(text) if values.redactor else text)
     return Returned(value)
+
+
+def _is_retried(spec: StepSpec, error: BaseException) -> bool:
+    """Whether the policy of a step covers what it raised."""
+    if isinstance(error, (DependencyError, OperationError)):
+        return False
+    asked = spec.policy.retry_on
+    if isinstance(asked, tuple):
+        return isinstance(error, asked)
+    return isinstance(error, Exception) and bool(asked(error))

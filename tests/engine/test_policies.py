@@ -142,6 +142,49 @@ def test_subclasses_of_the_named_errors_are_retried(store, go):
     assert go(timeline(failing(1, ConnectionError, retries=1, retry_on=OSError)).execute(store=store)).output == 2
 
 
+class RefusedError(Exception):
+    def __init__(self, status):
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+def test_a_function_says_which_errors_are_retried(store, go):
+    asked = []
+
+    def is_busy(error):
+        asked.append(error.status)
+        return error.status == 503
+
+    @step(retries=5, retry_on=is_busy)
+    async def call(context):
+        raise RefusedError(503 if context.attempt < 3 else 404)
+
+    with pytest.raises(WorkflowError, match="status 404"):
+        go(timeline(call).execute(store=store))
+    assert asked == [503, 503, 404]
+
+
+def test_where_that_function_raises_the_step_fails_with_both_errors(store, go):
+    @step(retries=5, retry_on=lambda error: error.code == 7)
+    async def call():
+        raise RefusedError(503)
+
+    with pytest.raises(WorkflowError, match="has no attribute 'code'") as failed:
+        go(timeline(call).execute(store=store, execution_id="k1"))
+    assert failed.value.failed_step == "call"
+    (event,) = [event for event in store.events("k1") if type(event).__name__ == "StepFailed"]
+    assert "RefusedError: status 503" in event.error.traceback
+
+
+async def _never(error): ...
+
+
+@pytest.mark.parametrize("retry_on", ["OSError", 3, None, _never, (OSError, "x"), (len,)])
+def test_what_cannot_say_it_is_refused(retry_on):
+    with pytest.raises(StepDefinitionError, match="'flaky': retry_on is an exception class, a tuple of them, or a"):
+        failing(1, retry_on=retry_on)
+
+
 def test_a_retry_that_was_waited_for_survives_a_stop(store, go):
     flow_ = timeline(failing(1, retries=1, retry_delay="1h"))
 
