@@ -420,9 +420,9 @@ class SqliteStore(SqliteLeases):
 
     def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
         """Read the schedules that are not deleted, by their ids; with ``due_by`` those that are due by then."""
-        where = "state <> 'DELETED' AND (?1 IS NULL OR next_at <= ?1)"
+        where = "state <> 'DELETED' AND (? IS NULL OR next_at <= ?)"
         with self._reading() as db:
-            found = db.execute(f"{schedules.SELECT} WHERE {where} ORDER BY schedule_id", (due_by,)).fetchall()
+            found = db.execute(f"{schedules.SELECT} WHERE {where} ORDER BY schedule_id", (due_by, due_by)).fetchall()
         return list(map(schedules.to_schedule, found))
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
