@@ -26,18 +26,8 @@ Change = tuple[str, str | None, str | None]
 """A fact's name, what it was and what it is; None when it is not known."""
 
 _APART = ("steps", "operations", "op", "plan", "counts", "checkpoints")
-_TIMES = (
-    "at",
-    "due_at",
-    "deadline",
-    "began_at",
-    "started_at",
-    "ended_at",
-    "updated_at",
-    "active_at",
-    "completed_at",
-    "wake_at",
-)
+_VERSIONS = ("settled_at", "routed_at")
+"""What these say is an event's version; every other number whose name ends so is a time."""
 _MOST_NAMES = 12
 _CHANGE_NONE = (e.StepPrinted, e.StepProgressed, e.StepCheckpointed)
 _ALWAYS = ("version", "updated_at", "active_at")
@@ -147,7 +137,7 @@ def variables(last: e.StepCheckpointed) -> dict[tuple[str, ...], str]:
 
 
 def _text(name: str, value: Any) -> str:
-    if name in _TIMES:
+    if isinstance(value, int) and name not in _VERSIONS and (name.endswith("_at") or name in ("at", "deadline")):
         return f"{stamp(value)}{clock(value)[8:]}"
     if name == "source":
         return PurePath(value).name

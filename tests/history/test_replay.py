@@ -209,3 +209,10 @@ def test_the_text_of_a_slider_is_the_list_of_events(runs):
 def test_an_empty_log_has_no_run():
     with pytest.raises(ExecutionNotFoundError):
         history.slider("k1", store=MemoryStore())
+
+
+def test_every_time_of_a_state_is_shown_as_one():
+    shown = facts(State(started_at=1, resumed_at=1, queued_at=1, scheduled_at=1, wake_at=1, forked_at="build"))
+    assert {name for name, text in shown.items() if name.endswith("_at") and not text.startswith("1970-01-01 ")} == {
+        "forked_at"
+    }
