@@ -20,6 +20,7 @@ pytestmark = MARKS
 
 SETUP = """
 import asyncio, time
+from pathlib import Path
 import cerebelum_nb
 from cerebelum_nb import ProgressReporter, flow, poll, sleep, step, workflow
 """
@@ -28,12 +29,14 @@ STEPS = """
 @step
 async def fetch(context):
     bar = ProgressReporter(context)
-    for percent in range(0, 100, 2):
-        bar.update(percent, f"{percent} of 100 files")
-        if percent % 10 == 0:
-            print("fetched", percent)
-        await asyncio.sleep(0.05)
-    return list(range(100))
+    while True:
+        for percent in range(0, 100, 2):
+            bar.update(percent, f"{percent} of 100 files")
+            if percent % 10 == 0:
+                print("fetched", percent)
+            await asyncio.sleep(0.05)
+        if Path("bar_seen").exists():
+            return list(range(100))
 
 @step
 def check(fetch):
@@ -44,6 +47,8 @@ def check(fetch):
 @step
 async def settle(fetch):
     await sleep("3s")
+    while not Path("sleep_seen").exists():
+        await sleep("3s")
     return "settled"
 
 @step
@@ -81,6 +86,7 @@ def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserConte
         "await release.resume()",
     )  # fmt: skip
     book = lab.open(browser, path.name)
+    forget(lab)
     for number in (0, 1, 2):
         book.run_through(number)
     expect(book.output(2).locator("img, svg").first).to_be_visible()
@@ -95,7 +101,9 @@ def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserConte
         widths.add(bar.evaluate("bar => bar.style.width"))
     expect(book.output(3)).to_contain_text("fetched 20")
     shoot(book.page, f"{theme}_2_bar")
+    saw(lab, "bar")
     expect(book.output(3)).to_contain_text("wakes in", timeout=90_000)
+    saw(lab, "sleep")
     shoot(book.page, f"{theme}_3_sleep")
 
     expect(book.output(3)).to_contain_text('await release.resume("', timeout=90_000)
@@ -129,6 +137,17 @@ def test_run_fail_fix_resume_save_and_open_again(lab: Lab, browser: BrowserConte
     page.goto(exported(path).as_uri())
     expect(page.locator("body")).to_contain_text("completed, 5 of 5 steps")
     page.screenshot(path=ROOT / "artifacts" / "browser" / f"{theme}_7_exported.png", full_page=True)
+
+
+def saw(lab: Lab, *what: str) -> None:
+    """Let steps end that last until something was seen, however slow the browser is."""
+    for one in what:
+        (lab.folder / f"{one}_seen").touch()
+
+
+def forget(lab: Lab) -> None:
+    for file in lab.folder.glob("*_seen"):
+        file.unlink()
 
 
 def exported(path: Path) -> Path:
@@ -178,6 +197,8 @@ async def work(context):
     for number in range(100):
         bar.update(number)
         await asyncio.sleep(0.01)
+    while not Path("wide_seen").exists():
+        await asyncio.sleep(0.1)
 
 steps = [step(work, name=f"step_{n}") for n in range(200)]
 
@@ -261,6 +282,7 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
     expect(book.output(2)).to_contain_text("more at work", timeout=90_000)
     expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=90_000)
     shoot(book.page, "wide_1_running")
+    saw(lab, "wide")
     expect(book.output(2)).to_contain_text("completed, 200 of 200 steps", timeout=120_000)
     shoot(book.page, "wide_2_done")
     book.run_through(3)
@@ -289,6 +311,7 @@ def test_a_slider_goes_through_a_failed_run_also_when_the_notebook_is_opened_aga
         f"slider_{theme}.ipynb", SETUP, STEPS, RUN_IN_THE_BACKGROUND, "run.slider()", "time.sleep(600)",
     )  # fmt: skip
     book = lab.open(browser, path.name)
+    saw(lab, "bar", "sleep")
     for number in range(4):
         book.run_through(number)
     book.run(4)  # a busy kernel does not keep anybody from sliding
