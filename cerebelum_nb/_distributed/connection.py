@@ -142,9 +142,11 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
                 raise StoreError(_not_temporal(url, "it does not know the calls of one, or is too old")) from None
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
     told = str(error)
-    if re.search(r"refused|dns|resolve|unreachable|no route|timed out", told, re.IGNORECASE):
+    if re.search(r"refused|dns|resolve|unreachable|no route|timed out|timeout|deadline", told, re.IGNORECASE):
         raise StoreError(_unreachable(url, _first(told)), transient=True) from None
-    raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
+    if re.search(r"h2 protocol error|connection closed", told):
+        raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
+    raise StoreError(_not_temporal(url, _first(told)), transient=True) from error  # it may be about to end, or to begin
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -158,6 +160,10 @@ def _first(text: str) -> str:
         return "nothing listens there"
     if "dns" in text.lower() or "resolve" in text:
         return "there is no host of that name"
+    if re.search("timed out|timeout|deadline", text, re.IGNORECASE):
+        return "it does not answer in time"
+    if "ConnectionReset" in text or "transport error" in text:
+        return "it closed the connection"
     return " ".join(text.split())[:160]
 
 
@@ -173,8 +179,8 @@ def _unreachable(url: str, why: str) -> str:
 def _not_temporal(url: str, why: str) -> str:
     start = ", or start one with `cerebelum cluster up`" if _is_here(url) and not url.endswith(":7233") else ""
     return (
-        f"what listens at {url} is not a Temporal server: {why}. The port for calls (gRPC) is 7233 unless it was "
-        f"changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true.\n"
+        f"what listens at {url} does not answer as a Temporal server does: {why}. The port for calls (gRPC) is "
+        f"7233 unless it was changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true.\n"
         f"Name {_ANOTHER}{start}"
     )
 

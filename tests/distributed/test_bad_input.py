@@ -22,6 +22,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._distributed import server as servers
+from cerebelum_nb._distributed.connection import explain
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
 
@@ -63,8 +64,26 @@ async def test_without_a_server_it_says_how_to_start_one(log):
     assert len(str(told.value).splitlines()) < 10 and log.executions() == ([], 0)
 
 
+@pytest.mark.parametrize(
+    ("told", "words", "transient"),
+    [
+        ('Status { code: Cancelled, message: "Timeout expired" }', "it does not answer in time", True),
+        ('Status { code: Unknown, message: "transport error", ConnectionReset }', "it closed the connection", True),
+        ('Status { code: Internal, message: "h2 protocol error: http2 error" }', "it does not speak gRPC", False),
+        ("something new", "something new", True),
+    ],
+)
+def test_what_the_sdk_says_of_a_connection_is_put_in_words_and_never_guessed(told, words, transient):
+    with pytest.raises(StoreError, match=words) as raised:
+        explain(RuntimeError(f"Failed client connect: {told}"), "127.0.0.1:7233")
+    assert raised.value.transient is transient
+
+
 async def test_what_is_no_temporal_server_is_named_so(web_page, log):
-    with pytest.raises(StoreError, match=f"(?s)what listens at {web_page} is not a Temporal .* `cerebelum cluster up`"):
+    with pytest.raises(
+        StoreError,
+        match=f"(?s)what listens at {web_page} does not .*: it does not speak gRPC.* `cerebelum cluster up`",
+    ):
         await DistributedExecutor(web_page).execute(flows.grouped, store=log)
 
 
