@@ -82,7 +82,7 @@ def test_what_the_sdk_says_of_a_connection_is_put_in_words_and_never_guessed(tol
 async def test_what_is_no_temporal_server_is_named_so(web_page, log):
     with pytest.raises(
         StoreError,
-        match=f"(?s)what listens at {web_page} does not .*: it does not speak gRPC.* `cerebelum cluster up`",
+        match=f"(?s)what listens at {web_page} does not answer as a Temporal server does: it .* `cerebelum cluster up`",
     ):
         await DistributedExecutor(web_page).execute(flows.grouped, store=log)
 
