@@ -35,6 +35,7 @@ from .._core.messages import (
     Cancel,
     CancelAttempts,
     Due,
+    Expire,
     Items,
     JoinItems,
     Leave,
@@ -51,7 +52,9 @@ from .._core.messages import (
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
+from .._core.time_limit import ends_at, overrun
 from .._core.value import ErrorInfo, Value
+from ..errors import ExecutionTimeoutError
 from .losses import DIED, is_untaken, last_heard, short
 from .memo import MEMO_BYTES, Memo, is_long, is_short
 from .naps import Naps
@@ -139,6 +142,7 @@ class Drive:
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
         """Drive it to its end, or to the next continue-as-new."""
         self._memo.begin(self._state, self._now())
+        self._limit_time()
         for name, suspended in list(self._suspended.items()):
             self._suspend(name, *suspended)
         while True:
@@ -378,6 +382,17 @@ class Drive:
     def _set_timer(self, name: str, due_at: int) -> None:
         self._naps.begin(name, self._until(due_at), lambda: self._take(Due(name)))
 
+    def _limit_time(self) -> None:
+        """Fail it when its time is over, which a resume within the run puts off."""
+        timeout = self._driver.plan.timeout
+        ends = ends_at(timeout, self._state)
+        if timeout is None or ends is None:
+            return
+        if ends > self._now():
+            self._naps.begin(":limit", self._until(ends), self._limit_time)
+        else:
+            self._take(Expire(ErrorInfo(type=ExecutionTimeoutError.__name__, message=overrun(timeout))))
+
     def _doze(self) -> None:
         """Say that it hibernates when all there is to do is a long wait."""
         state = self._state
@@ -386,6 +401,8 @@ class Drive:
             return
         due = [one.due_at for one in self._suspended.values() if one.due_at is not None]
         due += [at for name in self._driver.timers if (step := state.step(name)) is not None and (at := step.due_at)]
+        if (ends := ends_at(self._driver.plan.timeout, state)) is not None:
+            due.append(ends)
         wake_at, now = min(due, default=None), self._now()
         if wake_at is None or wake_at - now > self._terms.release_after * 1e6:
             self._take(Leave(wake_at, stays=True))
@@ -527,7 +544,7 @@ class Drive:
             written += 500 + sum(len(row[5] or "") for row in request["rows"])
             self._launch(name, request)
         if self._waiting and most and len(self._at_work) < self._terms.most_at_work:
-            self._naps.begin("more", 0, lambda: None)  # the rest in the next turn
+            self._naps.begin(":more", 0, lambda: None)  # the rest in the next turn
         self._memo.write(self._state, self._now())
 
     def _may_continue_as_new(self) -> bool:

@@ -424,11 +424,6 @@ def _plan_of(workflow: Definition) -> Plan:
             f"step '{child.name}' of workflow '{workflow.name}' is a workflow, which a cluster cannot run as a child. "
             f"Put its steps on the timeline, or run it here, without distributed=True and core_url="
         )
-    if plan.timeout is not None:
-        raise WorkflowDefinitionError(
-            f"workflow '{workflow.name}' has a timeout=, by which a cluster does not bound an execution. Give each of "
-            f"its steps a timeout, or run it here, without distributed=True and core_url="
-        )
     for name, each in plan.each.items():
         if not each.body[name].policy.keep:
             raise WorkflowDefinitionError(

@@ -65,6 +65,9 @@ class Requests:
             workflow=state.workflow,
             inputs=(state.inputs or _NOTHING) if takes_inputs else _NOTHING,
             total_steps=state.total_steps,
+            depth=state.depth,
+            scheduled_at=state.scheduled_at,
+            timezone=state.timezone,
         )
         needed = self._needs(name)
         rows = [to_row(begun)]

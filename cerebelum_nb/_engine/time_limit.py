@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._core.state import State
-from .._core.state_name import ExecutionState
-from .._text.duration import format_seconds
+from .._core.time_limit import ends_at, overrun
 from ..errors import ExecutionTimeoutError
 from .clock import Clock, Deadline, Timer
 
@@ -14,11 +13,7 @@ __all__ = ["TimeLimit"]
 
 
 class TimeLimit:
-    """The time limit of one execution, and its timer.
-
-    The time counts from the start or the last resume. It does not count while the execution is queued, and a rollback
-    has no limit.
-    """
+    """The time limit of one execution, and its timer; the rule is in _core/time_limit.py."""
 
     __slots__ = ("_clock", "_timeout", "_timer")
 
@@ -28,9 +23,7 @@ class TimeLimit:
 
     def ends_at(self, state: State) -> int | None:
         """Return when the time of an execution in this state is over, µs since the epoch; None: never."""
-        if self._timeout is None or state.is_rolling_back or state.lifecycle is ExecutionState.QUEUED:
-            return None
-        return state.resumed_at + round(self._timeout * 1e6)
+        return ends_at(self._timeout, state)
 
     def start(self, state: State, expired: Callable[[], None]) -> bool:
         """Start the timer, or start it again; return whether the time is over already.
@@ -57,5 +50,4 @@ class TimeLimit:
 
     def error(self) -> ExecutionTimeoutError:
         """Return the error with which the execution fails."""
-        limit = format_seconds(self._timeout or 0)
-        return ExecutionTimeoutError(f"it took longer than the timeout of its workflow, {limit}, waits included")
+        return ExecutionTimeoutError(overrun(self._timeout or 0))

@@ -272,7 +272,16 @@ def cannot_undo(error):
 
 stuck = workflow(name="c_stuck", on_failure="rollback")(lambda wf: wf.timeline(begun >> two >> raises))
 
+
+@step
+async def endless():
+    await asyncio.sleep(600)
+
+
+out_of_time = workflow(name="c_out_of_time", timeout="5s")(lambda wf: wf.timeline(endless))
+
 CONFORMING = [
+    out_of_time,
     rolled_back,
     stuck,
     each,

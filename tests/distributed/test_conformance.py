@@ -8,19 +8,15 @@ import flows
 import pytest
 
 from cerebelum_nb import ExecutionClient, WorkflowError
-from cerebelum_nb._core.events import SignalAwaited, StepCheckpointed, StepPrinted
+from cerebelum_nb._core.events import SignalAwaited, StepPrinted
 from cerebelum_nb._distributed.executor import DistributedExecutor
 
 
 def shape(log, execution_id):
-    """What must be equal of each event.
-
-    What is printed is recorded by the clock, between any two others. On a cluster steps start at their top: it has no
-    checkpoints.
-    """
+    """What must be equal of each event. What is printed is recorded by the clock, between any two others."""
     told = []
     for event in log.events(execution_id):
-        if isinstance(event, (StepPrinted, StepCheckpointed)):
+        if isinstance(event, StepPrinted):
             continue
         names = ("step", "visit", "attempt", "choice")
         op = (getattr(event, "op", None) or "").partition(":")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 import flows
 import pytest
@@ -25,11 +26,14 @@ from cerebelum_nb import (
     wait_for_signal,
     workflow,
 )
-from cerebelum_nb._core.events import SignalTaken
+from cerebelum_nb._core.events import SignalTaken, WorkflowHibernated, WorkflowStarted
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.settings import Terms
 from cerebelum_nb._distributed.worker import Worker
+from cerebelum_nb._values import encode
+from cerebelum_nb._workflow.start import started
 
 
 @pytest.fixture
@@ -174,6 +178,43 @@ async def test_a_value_that_is_not_kept_is_made_again_when_its_worker_is_gone(se
     await first.close()
     await served(flow, worker_id="second")
     assert (await running).output is True and len(made) == 2
+
+
+async def test_a_step_there_knows_the_time_for_which_a_schedule_started_it(server, log, executor, served):
+    @step
+    def backup(context):
+        return context.scheduled_at.isoformat()
+
+    flow = flow_of("scheduled", backup)
+    await served(flow)
+    begun = started(flow, flow.plan(), encode({}), 1_800_000_000_000_000, "")
+    begun = replace(begun, scheduled_at=1_800_000_000_000_000, timezone="Europe/Madrid")
+    await (await Cluster.connect(server.url)).launch("sch1", flow.plan(), [begun], Terms(), again=False)
+    assert (await executor.follow(flow, "sch1", store=log)).output == "2027-01-15T09:00:00+01:00"
+
+
+async def test_the_time_of_a_workflow_ends_there_while_it_sleeps_and_a_resume_has_all_of_it(
+    server, log, executor, served
+):
+    @step
+    async def nap():
+        await sleep("1h" if not awake else "10ms")
+        return "awake"
+
+    @workflow(timeout="2s")
+    def napping(wf):
+        wf.timeline(nap)
+
+    awake = []
+    await served(napping)
+    with pytest.raises(WorkflowError, match=r"took longer than the timeout of its workflow, 2s, waits included"):
+        await executor.execute(napping, execution_id="time1", store=log)
+    begun, *_, told = [
+        event for event in log.events("time1") if isinstance(event, (WorkflowStarted, WorkflowHibernated))
+    ]
+    assert told.wake_at == begun.at + 2_000_000
+    awake.append(True)
+    assert (await executor.resume(napping, "time1", rerun="nap", store=log)).output == "awake"
 
 
 async def test_a_big_value_travels_beside_the_history(server, log, executor, served):
