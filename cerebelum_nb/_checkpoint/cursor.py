@@ -84,6 +84,7 @@ class Cursor:
         self._is_left = is_left
         self._about = Frame(twin, fn, home)
         self._frame: types.FrameType | None = None
+        self._entered: Place | None = None
         self.number: int | None = None  # of the statement that runs; -1 where none can be entered
         self.fresh = False  # it has just begun: no operation of it was named yet
         self._early: Snapshot | None = None  # the variables when it began
@@ -100,6 +101,7 @@ class Cursor:
 
     def function(self, place: Place | None = None) -> types.FunctionType:
         """Make the function that an attempt calls: from its top, or from a place on."""
+        self._entered = place
         code = self.twin.first() if place is None else self.twin.entry(place)
         made = types.FunctionType(
             code,
@@ -244,13 +246,17 @@ class Cursor:
         stood = self.raising(traceback)
         if stood is None or self._frame is None:
             return None
-        frame, place = self._frame, self.twin.statements.after_raise(stood)
-        if place is None or place.refusal or any(f".i{loop.level}" not in frame.f_locals for loop in place.loops):
+        place = self.twin.statements.after_raise(stood)
+        if place is None or place.refusal or not all(map(self._holds_iterator, place.loops)):
             return None
         if place is not stood or place.number != self.number:
             self._early = None
         found = self._early or self._take(place)
         return None if self.twin.needs(place, found.missing) else (place, found)
+
+    def _holds_iterator(self, loop: Place) -> bool:
+        """Whether the frame holds the iterator of a loop: of one in which nothing waits it may be another loop's."""
+        return self.twin.statements.holds[id(loop.node)] or (self._entered is not None and loop in self._entered.loops)
 
     def _begins(self, number: int, frame: types.FrameType) -> None:
         self.number, self.fresh, self._early, self._frame = number, True, None, frame

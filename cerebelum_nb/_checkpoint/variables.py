@@ -25,6 +25,7 @@ from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.preview import preview
 from .._values.secret import Secret
+from . import iterators
 from .places import Place
 from .sharing import SCALARS, comes_back, containers, groups_of, memory_of
 from .twin import Twin, code_position
@@ -322,7 +323,7 @@ def _pickler() -> Any:
                     cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
                     dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
                     return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress
-            return super().reducer_override(obj)
+            return iterators.reduced(obj) or super().reducer_override(obj)
 
     return Pickler
 

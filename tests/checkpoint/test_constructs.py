@@ -27,6 +27,13 @@ RESTORED = {
     "a generator that nobody reads again": "g=(i for i in range(3)); n=next(g)\nawait nap()\nreturn n",
     "a loop over a dict's items": "d={'a':1,'b':2}\nfor k,v in d.items():\n    await nap()\n    d[k]=v+1\nreturn d",
     "a loop over a list that grows": "q=[1]\nfor i in q:\n    await nap()\n    if i<4: q.append(i+1)\nreturn q",
+    "a loop over a dict that changes": "d={'a':1,'b':2,'c':3}; o=[]\nfor k,v in d.items():\n    await nap()\n    d['b']=9; o.append(v)\nfor v in reversed(d.values()):\n    await nap()\n    d['a']=8; o.append(v)\nreturn o",
+    "a loop over a dict that grows": "d={'a':1}\nfor k in d:\n    await nap()\n    d['b']=2\nreturn d",
+    "a loop over a set that grows": "s={1}\nfor k in s:\n    await nap()\n    s.add(2)\nreturn s",
+    "an exhausted iterator of a dict": "d={}; i=iter(d); next(i, 0)\nawait nap()\nd['a']=1\nreturn list(i)",
+    "views of a dict": "import types\nd={'a':1}; k=d.keys(); v=d.values(); i=d.items(); p=types.MappingProxyType(d)\nawait nap()\nd['b']=2\nreturn k, v, i, dict(p)",
+    "views of an ordered dict": "import collections\nd=collections.OrderedDict(a=1); v=d.values()\nawait nap()\nd['b']=2\nreturn list(v)",
+    "an iterator of a dict in an iterator": "d={'a':1,'b':2}; i=enumerate(d.values()); next(i)\nawait nap()\nd['b']=3\nreturn list(i)",
     "a loop over a set": "s={1,2,3}; t=[]\nfor i in s:\n    await nap()\n    t.append(i)\nreturn sorted(t)",
     "enumerate, zip, reversed, map": (
         "o=[]\nfor i,(a,b) in enumerate(zip('ab', reversed([1,2]))):\n    await nap(); o.append((i,a,b))\n"
@@ -93,6 +100,10 @@ REFUSED = {
     ),
     "async for": "async for j in count_up(2):\n    await nap()\nreturn j",
     "a wait in a finally": "try:\n    a=1\nfinally:\n    await nap()\nreturn a",
+    "an iterator beyond the end of its list": "l=[1,2]; i=iter(l); next(i), next(i); l.pop()\nawait nap()\nl.append(3)\nreturn list(i)",
+    "an iterator back over a list that has become shorter": "l=[1,2,3]; i=reversed(l); l.clear()\nawait nap()\nl.append(3)\nreturn list(i)",
+    "an iterator of an ordered dict": "import collections\nd=collections.OrderedDict(a=1,b=2); i=iter(d)\nawait nap()\nreturn list(i)",
+    "an iterator of a dict that has grown": "d={'a':1}; i=iter(d); d['b']=2\nawait nap()\nreturn list(i)",
     "eval() that is read later": "a=1; g=(i for i in [1])\nawait nap()\nreturn eval('a')",
 }
 
@@ -116,6 +127,13 @@ def test_what_is_refused_at_a_wait_may_be_left_at_other_statements(refused: str)
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
 def test_it_is_refused(body: str) -> None:
     assert interrupted(program(body), lambda _: True).fell_back
+
+
+def test_a_loop_in_which_nothing_waits_does_not_continue_with_the_iterator_of_another() -> None:
+    source = program("for i in [1, 2]:\n    await nap()\nfor i in [3, 4]:\n    trip()\n    effects.append(i)\nreturn i")
+    fails = iter([False, True])  # in the second round
+    parts = interrupted(source, lambda _: False, lambda: next(fails, False))
+    assert parts.left and (parts.fell_back or parts.same_as(uninterrupted(source)))
 
 
 def test_a_step_that_reads_all_its_variables_has_no_twin_that_would_be_among_them() -> None:

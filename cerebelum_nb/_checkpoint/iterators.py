@@ -1,0 +1,106 @@
+"""Iterators and views of dicts and sets on their way to the log and back.
+
+Python pickles an iterator of a dict as one over a list of what is left, and a view as one of another dict: afterwards
+neither would see what changes in the dict. Here both stay with the dict that they look at. Pickles in logs name what
+is in this module.
+"""
+
+from __future__ import annotations
+
+import collections
+import gc
+import pickle
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Rest", "reduced"]
+
+_READ: dict[str, Callable[[Any, Any], Any]] = {
+    "keys": lambda _, key: key,
+    "values": lambda of, key: of[key],
+    "items": lambda of, key: (key, of[key]),
+}
+_SOME: dict[Any, Any] = {}
+_ITERATORS: dict[type, tuple[str, Callable[[Any], Iterator[Any]]]] = {
+    **{type(iter(getattr(_SOME, name)())): (name, iter) for name in _READ},
+    **{type(reversed(getattr(_SOME, name)())): (name, reversed) for name in _READ},
+}
+_VIEWS = {type(getattr(of, name)()): name for of in (_SOME, collections.OrderedDict[Any, Any]()) for name in _READ}
+_SET_ITERATOR = type(iter(set[Any]()))
+_ORDERED_ITERATOR = type(iter(collections.OrderedDict[Any, Any]()))
+_LIST_ITERATORS = (type(iter(list[Any]())), type(reversed(list[Any]())))
+
+
+class Rest:
+    """What is left of an iteration over a dict or a set, which sees changes to it as Python's own iterator does.
+
+    Args:
+        of: the dict or set.
+        kind: ``"keys"`` (of a set, too), ``"values"`` or ``"items"``.
+        left: the keys that are left, the next one last.
+        size: how many keys there were when it began; -1 once they were found changed.
+    """
+
+    def __init__(self, of: Any, kind: str, left: list[Any], size: int) -> None:
+        self._of, self._kind, self._left, self._size = of, kind, left, size
+
+    def __iter__(self) -> Rest:
+        return self
+
+    def __next__(self) -> Any:
+        if self._of is None:
+            raise StopIteration
+        if self._size != len(self._of) or (self._left and self._left[-1] not in self._of):
+            self._size = -1
+            raise RuntimeError(f"{'Set' if isinstance(self._of, set) else 'dictionary'} changed size during iteration")
+        if not self._left:
+            self._of = None
+            raise StopIteration
+        return _READ[self._kind](self._of, self._left.pop())
+
+
+def reduced(obj: Any) -> tuple[Any, ...] | None:
+    """Say how an iterator or a view is pickled; None of what is pickled as Python does it.
+
+    Raises:
+        pickle.PicklingError: it would not come back as it is.
+    """
+    kind = type(obj)
+    if kind in _ITERATORS:
+        of = _seen_by(obj, dict)
+        if of is None:  # it is exhausted
+            return None
+        name, order = _ITERATORS[kind]
+        count = len(_copied(obj))
+        return Rest, (of, name, list(order(of))[len(of) - count :][::-1], len(of))
+    if kind is _SET_ITERATOR:
+        of = _seen_by(obj, set)
+        return None if of is None else (Rest, (of, "keys", _copied(obj)[::-1], len(of)))
+    if kind in _VIEWS:
+        return _view, (_seen_by(obj, dict), _VIEWS[kind])
+    if kind is types.MappingProxyType:
+        of = _seen_by(obj, dict)
+        return None if of is None else (types.MappingProxyType, (of,))
+    if kind is _ORDERED_ITERATOR and _seen_by(obj, dict) is not None:
+        raise pickle.PicklingError("it would not see later changes of its OrderedDict")
+    if kind in _LIST_ITERATORS:
+        _, (of, *_), *state = obj.__reduce__()
+        if state and not -1 <= state[0] <= len(of) - (kind is not _LIST_ITERATORS[0]):
+            raise pickle.PicklingError("its list has become shorter than where it stands")
+    return None
+
+
+def _seen_by(obj: Any, kind: type) -> Any:
+    """The dict or set that an iterator or a view looks at; Python tells it to its garbage collector only."""
+    return next((one for one in gc.get_referents(obj) if isinstance(one, kind)), None)
+
+
+def _copied(iterator: Any) -> list[Any]:
+    """What is left of an iterator, which is not moved on; a RuntimeError if what it looks at changed its size."""
+    left: list[Any] = iterator.__reduce__()[1][0]
+    return left
+
+
+def _view(of: Any, kind: str) -> Any:
+    return getattr(of, kind)()
