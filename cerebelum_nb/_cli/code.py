@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import cast
 
+from .._engine.hints import is_script, place_of
 from .._store.base import Store
 from .._text.text import did_you_mean
 from .._workflow.find import Runnable, find_workflow, origin_of
@@ -11,7 +14,7 @@ from .._workflow.load import load_module, load_notebook
 from .._workflow.workflow import Workflow
 from ..errors import WorkflowNotFoundError
 
-__all__ = ["workflow_named", "workflow_of", "workflows_in"]
+__all__ = ["workflow_like", "workflow_named", "workflow_of", "workflows_in"]
 
 _ADVICE = "Name a module that can be imported from here, a .py file or an .ipynb notebook"
 
@@ -61,6 +64,24 @@ def workflow_of(
     may_run = trust_code or store.may_run(execution_id)
     origin = origin_of(store, execution_id)
     return find_workflow(origin, execution_id, module=module, notebook=notebook, may_run=may_run)
+
+
+def workflow_like(store: Store, execution_id: str) -> Workflow:
+    """Return the workflow of an execution, to start another one of it.
+
+    Raises:
+        ExecutionNotFoundError: there is no such execution.
+        WorkflowNotFoundError: it is not there any more, was defined in a notebook, or may not be run.
+    """
+    execution_id = store.execution(execution_id).execution_id
+    origin = origin_of(store, execution_id)
+    place, is_cell = place_of(origin), origin.module == "__main__" and not is_script(origin.source)
+    if is_cell or not store.may_run(execution_id):
+        told = f"execution {execution_id} of workflow '{origin.workflow}' was "
+        told += "started in a notebook or at a prompt" if is_cell else "not started by you on this machine"
+        name = shlex.quote(place) if place else "CODE"
+        raise WorkflowNotFoundError(f"{told}: name its code, if it is the code you mean:\n\n    cerebelum run {name}")
+    return cast(Workflow, find_workflow(origin, execution_id))
 
 
 def _split(given: str) -> tuple[str, str]:

@@ -6,19 +6,24 @@ The log keeps each once, so that a process without the workflow's code can draw 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .._text.json_text import parse
 from .graph import Action, ActionKind, Branch, Diverge, Each, Path, Plan, Policy, StepSpec, Target
 
-__all__ = ["dump", "load"]
+__all__ = ["dump", "load", "schema_in"]
 
 _FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs", "takes_error")
 _POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
 
 
-def dump(plan: Plan) -> str:
+def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
     """Write a plan as JSON text, the same for the same plan.
+
+    Args:
+        plan: the plan.
+        schema: the JSON Schema of its inputs, if the workflow says what they are.
 
     Example:
         >>> dump(Plan(workflow="w", timeline=(("a",),), steps={}))
@@ -42,6 +47,8 @@ def dump(plan: Plan) -> str:
         told["rolls_back"] = True
     if plan.timeout is not None:
         told["timeout"] = plan.timeout
+    if schema is not None:
+        told["inputs"] = schema
     return json.dumps(told, separators=(",", ":"))
 
 
@@ -79,6 +86,21 @@ def load(text: str | bytes) -> Plan:
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError(f"this is not a plan: {type(exc).__name__}: {exc}") from exc
+
+
+def schema_in(text: str | bytes) -> dict[str, Any] | None:
+    """Read the JSON Schema of the inputs in what :func:`dump` wrote; None when it has none.
+
+    Raises:
+        ValueError: it is no JSON.
+
+    Example:
+        >>> schema_in(dump(Plan(workflow="w", timeline=(("a",),), steps={}), {"type": "object"}))
+        {'type': 'object'}
+    """
+    told = parse(text)
+    schema = told.get("inputs") if isinstance(told, dict) else None
+    return schema if isinstance(schema, dict) else None
 
 
 def _no_code(*_: Any, **__: Any) -> Any:

@@ -435,6 +435,16 @@ def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
     return (call,)
 
 
+def place_of(origin: Origin) -> str:
+    """Write where the code of a workflow is, as `cerebelum run` takes it; "" if it was typed at a prompt."""
+    name = origin.qualname.rpartition(".")[2]
+    if origin.module != "__main__":
+        return f"{origin.module}:{name}"
+    if is_script(origin.source) or origin.source.endswith(".ipynb"):
+        return f"{origin.source}:{name}"
+    return f"{origin.origin}:{name}" if is_cell(origin.source) and origin.origin.endswith(".ipynb") else ""
+
+
 def is_script(source: str) -> bool:
     """Whether code was in a file that Python ran."""
     return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source

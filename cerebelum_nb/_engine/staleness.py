@@ -11,8 +11,9 @@ import weakref
 import zlib
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 
-from .._core.blueprint import dump, load
+from .._core.blueprint import dump, load, schema_in
 from .._core.graph import Plan, StepSpec, step_of
 from .._core.resume import code_changed
 from .._core.resume_plan import changed_inputs
@@ -34,6 +35,7 @@ __all__ = [
     "parts_kept",
     "parts_written",
     "pieces",
+    "schema_kept",
     "why_inputs_changed",
     "why_stale",
 ]
@@ -60,7 +62,7 @@ def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
     last, kept = _laid_out
     if last is plan and not redactor:
         return kept
-    data = redactor.mask(dump(plan)).encode()
+    data = redactor.mask(dump(plan, _schema(plan, redactor))).encode()
     made = Value("plan", digest=f"plan:{sha256(data).hexdigest()}", size=len(data), payload=data)
     if not redactor:
         _laid_out = plan, made
@@ -70,6 +72,40 @@ def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
 _laid_out: tuple[Plan | None, Value] = (None, Value("plan"))
 """The last plan and what it was laid out as. Whoever runs one workflow many times builds one plan (see
 `WorkflowBuilder.describes`), and to lay it out takes 4 us a step."""
+
+
+def _schema(plan: Plan, redactor: Redactor) -> dict[str, Any] | None:
+    """Describe the inputs, for a form in a process without the code; a default under a hidden name is not told."""
+    if plan.shape is None:
+        return None
+    try:
+        schema: dict[str, Any] = plan.shape.schema()
+    except (TypeError, ValueError, RuntimeError):  # pydantic describes no model with a field that JSON cannot hold
+        return None
+    return _without_hidden(schema, redactor) if redactor.names else schema
+
+
+def _without_hidden(told: Any, redactor: Redactor) -> Any:
+    if isinstance(told, list):
+        return [_without_hidden(one, redactor) for one in told]
+    if not isinstance(told, dict):
+        return told
+    found = {}
+    for name, value in told.items():
+        if not redactor.hides(name):
+            found[name] = _without_hidden(value, redactor)
+        elif isinstance(value, dict):
+            values = ("default", "const", "enum", "examples")
+            found[name] = {**{k: v for k, v in value.items() if k not in values}, "writeOnly": True}
+    return found
+
+
+def schema_kept(store: Store, plan: str) -> dict[str, Any] | None:
+    """Read the JSON Schema of the inputs of a plan, by its digest; None if the log does not hold one."""
+    try:
+        return schema_in(store.payload(plan)) if plan else None
+    except (StoreError, ValueError):
+        return None
 
 
 def blueprint_kept(store: Store, state: State) -> Plan | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -33,28 +35,39 @@ _JSON: dict[Any, dict[str, Any]] = {
 }
 
 
-def schema_of(cls: type[Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+def schema_of(cls: type[Any], fields: Mapping[str, Field], outer: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """Describe a class; within itself, a class is told by its name only.
+
+    Args:
+        cls: the class.
+        fields: its fields by name.
+        outer: the classes it is described in.
+    """
+    if cls in outer:
+        return {"title": cls.__name__, "type": "object"}
+    outer = (*outer, cls)
     told: dict[str, Any] = {"title": cls.__name__, "type": "object"}
-    told["properties"] = {name: dict(_described(field)) for name, field in fields.items()}
+    told["properties"] = {name: dict(_described(field, outer)) for name, field in fields.items()}
     told["required"] = [name for name, field in fields.items() if field.required]
     told["additionalProperties"] = False
     return told
 
 
-def _described(field: Field) -> Iterator[tuple[str, Any]]:
-    yield from _schema(field.type).items()
+def _described(field: Field, outer: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    yield from _schema(field.type, outer).items()
     if field.default is not None:
         default = plain(field.default())
-        if not isinstance(default, Secret):
+        with suppress(TypeError, ValueError):  # a secret in it, or what JSON cannot hold
+            json.dumps(default, allow_nan=False)
             yield "default", default
 
 
-def _schema(kind: Any) -> dict[str, Any]:
+def _schema(kind: Any, outer: tuple[Any, ...]) -> dict[str, Any]:
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (typing.Annotated, typing.Required, typing.NotRequired):
-        return _schema(parts[0])
+        return _schema(parts[0], outer)
     if origin in (Union, types.UnionType):
-        return {"anyOf": [_schema(part) for part in parts]}
+        return {"anyOf": [_schema(part, outer) for part in parts]}
     if origin is Literal:
         return {"enum": list(parts)}
     if kind is Secret or origin is Secret:
@@ -62,12 +75,12 @@ def _schema(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {"enum": [member.value for member in kind]}
     if isinstance(kind, type) and (dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)):
-        return schema_of(kind, fields_of(kind))
+        return schema_of(kind, fields_of(kind), outer)
     base = origin or kind
     if base is dict:
-        return {"type": "object", **({"additionalProperties": _schema(parts[1])} if parts else {})}
+        return {"type": "object", **({"additionalProperties": _schema(parts[1], outer)} if parts else {})}
     if base is tuple and parts and parts[-1] is not ...:
-        return {"type": "array", "prefixItems": [_schema(part) for part in parts]}
+        return {"type": "array", "prefixItems": [_schema(part, outer) for part in parts]}
     if base in (list, tuple, set, frozenset):
-        return {"type": "array", **({"items": _schema(parts[0])} if parts else {})}
+        return {"type": "array", **({"items": _schema(parts[0], outer)} if parts else {})}
     return dict(_JSON.get(kind, {}))

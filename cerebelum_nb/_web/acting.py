@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -23,14 +23,26 @@ from .._text.json_text import parse
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["Fields", "Runs", "approve", "by_of", "cancel", "fields_of", "fork_of", "options_of", "reject", "signal"]
+__all__ = [
+    "Fields",
+    "Given",
+    "Runs",
+    "approve",
+    "by_of",
+    "cancel",
+    "fields_of",
+    "fork_of",
+    "options_of",
+    "reject",
+    "signal",
+]
 
 Fields = Mapping[str, Any]
 """What a form or a JSON object says: values under ``response``, ``data`` and ``inputs``, texts under other names."""
 
 _VIA = "via dashboard"
 _VALUES = ("response", "data", "inputs")
-_VERBS = {"resume": "resume", "fork": "fork", "rollback": "roll back"}
+_VERBS = {"run": "run", "resume": "resume", "fork": "fork", "rollback": "roll back"}
 _TAKEN_UP_SECONDS = 10.0
 _MOST_OUTPUT = 4_000
 
@@ -128,7 +140,7 @@ def fields_of(body: bytes, kind: str) -> Fields:
         ValueError: it is neither, or something is not text that has to be.
     """
     if kind.partition(";")[0].strip().lower() != "application/json":
-        form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+        form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1_000)
         return {name: _value(text.strip()) if name in _VALUES else text for name, text in form}
     found = parse(body.decode() or "{}")
     if not isinstance(found, dict):
@@ -158,11 +170,20 @@ def by_of(fields: Fields, who: str) -> str:
 # -- processes of their own -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a process is given where nobody else sees it: on its standard input, and in its environment."""
+
+    typed: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class _Child:
     process: subprocess.Popen[bytes]
     what: str
-    ended: str = ""
+    code: int | None = None
+    said: str = ""
 
     def wait(self, output: IO[bytes]) -> None:
         """Wait for its end, and keep the last of what it wrote."""
@@ -170,12 +191,12 @@ class _Child:
             code = self.process.wait()
             if code:
                 output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
-                text = output.read().decode("utf-8", "replace").strip()
-                self.ended = f"The process that was started to {_VERBS[self.what]} it ended with code {code}:\n{text}"
+                self.said = output.read().decode("utf-8", "replace").strip()
+            self.code = code
 
 
 class Runs:
-    """Resumes, forks and rollbacks that were asked for, each a ``cerebelum`` process that outlives the dashboard.
+    """Starts, resumes, forks and rollbacks that were asked for; each ``cerebelum`` process outlives the dashboard.
 
     No code of a workflow ever runs in the process that serves pages.
     """
@@ -184,22 +205,29 @@ class Runs:
         self._children: dict[tuple[str, str], _Child] = {}
         self._lock = threading.Lock()
 
-    def start(self, log: ShownLog, execution_id: str, what: str, options: list[str]) -> None:
+    def start(
+        self, log: ShownLog, execution_id: str, what: str, options: list[str], given: Given | None = None
+    ) -> None:
         """Start a ``cerebelum`` command for an execution; no second resume or rollback while one is at work."""
-        key = (log.name, execution_id)
+        key, given = (log.name, execution_id), given or Given()
         with self._lock:
             child = self._children.get(key)
             if child is not None and child.process.poll() is None and child.what == what != "fork":
                 return
             output = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
-            command = [sys.executable, "-m", "cerebelum_nb", what, f"--db={log.path}", *options, "--", execution_id]
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            command = [sys.executable, "-m", "cerebelum_nb", what, f"--db={log.path}", *options]
+            command += [f"--id={execution_id}"] if what == "run" else ["--", execution_id]
+            with tempfile.TemporaryFile() as typed:
+                typed.write(given.typed)
+                typed.seek(0)
+                process = subprocess.Popen(
+                    command,
+                    stdin=typed,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env={**os.environ, **given.environment},
+                )
             child = self._children[key] = _Child(process, what)
         threading.Thread(target=child.wait, args=(output,), daemon=True, name="cerebelum-wait").start()
 
@@ -208,9 +236,34 @@ class Runs:
         child = self._children.get((log.name, execution_id))
         if child is None:
             return ""
-        if child.process.returncode is None:
-            return f"A process ({child.process.pid}) has been started to {_VERBS[child.what]} it."
-        return child.ended
+        what = _VERBS[child.what]
+        if child.code is None:
+            return f"A process ({child.process.pid}) has been started to {what} it."
+        return (
+            f"The process that was started to {what} it ended with code {child.code}:\n{child.said}"
+            if child.code
+            else ""
+        )
+
+    @staticmethod
+    def is_recorded(log: ShownLog, execution_id: str) -> bool:
+        """Whether the log has an execution of exactly this id."""
+        with log.query() as db:
+            found = db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
+        return found is not None
+
+    def refusal(self, log: ShownLog, execution_id: str) -> str | None:
+        """Wait until a new execution is recorded; return why it is not, None if it is or its code is still loading."""
+        child = self._children[log.name, execution_id]
+        until = time.monotonic() + _TAKEN_UP_SECONDS
+        while time.monotonic() < until:
+            is_over = child.code is not None
+            if self.is_recorded(log, execution_id):
+                return None
+            if is_over:
+                return child.said or f"its process ended with code {child.code}"
+            time.sleep(0.1)
+        return None
 
 
 def fork_of(log: ShownLog, execution_id: str, since: int) -> str | None:

@@ -30,6 +30,7 @@ from .metrics import Metrics
 from .names import from_path, to_path
 from .pages import Pages
 from .rendering import STATIC, Settings
+from .starting import Problems, begin, startable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["application"]
 
 _ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork", "rollback")
+
+_MAY_NOT_RUN = "Start the dashboard with --allow-resume to run workflows from here."
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ExecutionNotFoundError, 404),
@@ -81,7 +84,7 @@ def application(logs: Logs, settings: Settings) -> Starlette:
             case "cancel":
                 await acting.cancel(log, look.id, fields, who)
             case _ if not settings.allow_resume:
-                raise HTTPException(403, "Start the dashboard with --allow-resume to run workflows from here.")
+                raise HTTPException(403, _MAY_NOT_RUN)
             case _:
                 await run_in_threadpool(runs.start, log, look.id, what, acting.options_of(what, fields))
                 if what == "fork":
@@ -106,6 +109,37 @@ def application(logs: Logs, settings: Settings) -> Starlette:
 
     async def schedule_by_program(request: Request) -> Response:
         return JSONResponse(await act_on_schedule(request))
+
+    async def start(request: Request) -> tuple[str, Problems, acting.Fields]:
+        """Start a workflow, and say what was wrong with what was sent."""
+        if not settings.allow_resume:
+            raise HTTPException(403, _MAY_NOT_RUN)
+        given = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
+        log, name = pages.log(request), from_path(request.path_params["name"])
+        asked = await run_in_threadpool(startable, log, name)
+        try:
+            execution_id, problems = await run_in_threadpool(begin, log, runs, asked, given)
+        except ValueError as error:
+            return "", {"": (str(error),)}, given
+        log.feed.poke()
+        return execution_id, problems, given
+
+    async def start_by_form(request: Request) -> Response:
+        execution_id, problems, given = await start(request)
+        if problems:
+            return await run_in_threadpool(pages.start, request, given, problems)
+        log = pages.log(request)
+        if not runs.is_recorded(log, execution_id):
+            told = f"{runs.told(log, execution_id)} It still loads the code. Reload this page to see how that ends."
+            return _told(pages, request, 202, told)
+        return RedirectResponse(f"../../e/{to_path(execution_id)}", 303)
+
+    async def start_by_program(request: Request) -> Response:
+        execution_id, problems, _ = await start(request)
+        if problems:
+            told = [problem for found in problems.values() for problem in found]
+            return JSONResponse({"error": "\n".join(told), "problems": told}, 422)
+        return JSONResponse({"execution_id": execution_id, "action": "start"})
 
     async def by_form(request: Request) -> Response:
         done = await act(request)
@@ -148,6 +182,9 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         Route(f"{one}/export.{{ending}}", pages.export),
         Route("/{log}/diff", pages.diff),
         Route("/{log}/w/{name}", pages.workflow),
+        Route("/{log}/w/{name}/start", pages.start),
+        Route("/{log}/w/{name}/start", start_by_form, methods=["POST"]),
+        Route("/{log}/api/workflows/{name}/start", start_by_program, methods=["POST"]),
         Route("/{log}/schedules", pages.schedules),
         Route("/{log}/s/{id}/{what}", schedule_by_form, methods=["POST"]),
         Route("/{log}/api/schedules", api.schedules),
@@ -171,7 +208,7 @@ def application(logs: Logs, settings: Settings) -> Starlette:
 def _told(pages: Pages, request: Request, status: int, message: str) -> Response:
     if "/api/" in request.url.path:
         return JSONResponse({"error": message}, status)
-    heading = {404: "Not found", 403: "Not allowed", 409: "Not possible", 503: "The log cannot be read"}
+    heading = {202: "Started", 404: "Not found", 403: "Not allowed", 409: "Not possible", 503: "The log cannot be read"}
     back = "../" + request.path_params["id"] if request.method == "POST" and "id" in request.path_params else ""
     return pages.page(
         "message.html",

@@ -65,7 +65,7 @@ def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = F
     Args:
         logs: paths of logs; by default the session's log.
         read_only: only show; ignored where the dashboard is shared.
-        allow_resume: offer to resume and fork, each in a separate process; ignored where the dashboard is shared.
+        allow_resume: offer to start, resume and fork, in separate processes; ignored where the dashboard is shared.
 
     Returns:
         A :class:`Dashboard`, which a notebook shows as a link.

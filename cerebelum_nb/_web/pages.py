@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from .._archive.export import exported
 from .._core.events import EVENT_TYPES
 from .._core.graph import owner_of
+from .._workflow.execution_id import new_id
 from ..errors import CerebelumError, StoreError
 from .details import compared, items_of, runs_of, state_of, took_of, tries, value_at
 from .feed import Draw
@@ -22,11 +24,13 @@ from .names import from_path, to_path
 from .parts import Document
 from .rendering import Settings, execution_document, list_document, render
 from .scheduled import lines_of_schedules
+from .starting import startable
 
 if TYPE_CHECKING:
-    from .acting import Runs
+    from .acting import Fields, Runs
     from .logs import Logs, ShownLog
     from .looking import Look, Picture
+    from .starting import Problems
 
 __all__ = ["Pages"]
 
@@ -230,6 +234,22 @@ class Pages:
         if not runs.rows:
             raise HTTPException(404)
         return self.page("workflow.html", request, log=log.name, name=name, runs=runs, took=took_of, root="../")
+
+    def start(self, request: Request, form: Fields | None = None, problems: Problems | None = None) -> Response:
+        """Show the form that starts a workflow, or how it is started elsewhere; again with what was wrong in it."""
+        log, name = self.log(request), from_path(request.path_params["name"])
+        inputs = (form or {}).get("inputs")
+        return self.page(
+            "start.html",
+            request,
+            status=422 if problems else 200,
+            log=log.name,
+            asked=startable(log, name),
+            form=form or {"id": new_id()},
+            given=inputs if isinstance(inputs, str) else json.dumps(inputs) if inputs else "",
+            problems=problems or {},
+            root="../../",
+        )
 
     # -- what they have in common ---------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Settings:
 
     Attributes:
         read_only: no page has a form, and nothing is changed.
-        allow_resume: resume, fork and rollback are offered; each starts a process that runs the workflow's code.
+        allow_resume: start, resume, fork and rollback are offered; each starts a process that runs a workflow's code.
         user_header: the header in which a proxy says who is logged in, "" for none.
     """
 

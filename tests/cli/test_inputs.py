@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 CODE = """
@@ -129,3 +132,30 @@ def test_what_cannot_be_read_is_a_usage_error(run, call, words, told):
 
 def test_the_help_of_a_workflow_without_a_class_says_how_to_give_its_inputs(run, call):
     assert "give them with -i NAME=VALUE" in call("run", "typed.py:untyped", "-h").out
+
+
+def test_the_workflow_of_an_execution_is_run_again_without_naming_its_code(run, call, monkeypatch, tmp_path):
+    assert run("--size", "small", "--id", "first-1").code == 0
+    monkeypatch.chdir(tmp_path)
+    again = ("run", "--db", "shop/.cerebelum/history.db", "--code-of", "first-1")
+    assert output(call(*again, "--size", "large", "--count=3", "--json"))[0] == "large"
+    done = call(*again, "--count", "many", "stray")
+    assert done.code == 2
+    assert done.err.splitlines()[1:] == [
+        "  - 'stray' belongs to no option: an input is given as --NAME VALUE",
+        "  - size is missing: give one of 'small', 'large'",
+        "  - count is 'many', not a whole number",
+    ]
+    assert call("run", "--db", "shop/.cerebelum/history.db", "--code-of", "none").code == 3
+    assert "Missing argument 'CODE[:WORKFLOW]'" in call("run").err
+
+
+def test_the_code_that_an_execution_from_elsewhere_names_is_not_run(run, call, folder):
+    assert run("--size", "small", "--id", "first-1").code == 0
+    with closing(sqlite3.connect(folder / ".cerebelum" / "history.db")) as db:
+        db.execute("INSERT INTO foreign_execution VALUES ('first-1')")
+        db.commit()
+    (folder / "typed.py").write_text("raise SystemExit('it was run')")
+    done = call("run", "--code-of", "first-1")
+    assert done.code == 6 and "was not started by you on this machine: name its code" in done.err.replace("\n", " ")
+    assert f"cerebelum run {folder}/typed.py:release" in done.err

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 
-from cerebelum_nb._core.blueprint import dump, load
+from cerebelum_nb._core.blueprint import dump, load, schema_in
 from cerebelum_nb._core.decide import Position, decide
 from cerebelum_nb._core.fold import evolve
 from cerebelum_nb._core.state import State
@@ -57,3 +57,10 @@ def test_code_of_a_plan_from_a_log_cannot_be_called(plan_of):
 
 def test_a_text_is_plain_json(plan_of):
     assert json.loads(dump(plan_of("a >> b")))["timeline"] == [["a"], ["b"]]
+
+
+def test_the_schema_of_the_inputs_is_kept_beside_the_plan(plan_of):
+    plan = plan_of("a >> b")
+    text = dump(plan, {"type": "object"})
+    assert schema_in(text) == {"type": "object"} and dump(load(text)) == dump(plan)
+    assert schema_in(dump(plan)) is schema_in("[]") is schema_in('{"inputs": 1}') is None

@@ -176,6 +176,22 @@ def test_the_schema_is_json_schema():
     assert told["properties"]["day"]["anyOf"][0] == {"type": "string", "format": "date"}
 
 
+def test_the_schema_tells_no_secret_and_nothing_that_json_cannot_hold_and_ends():
+    @dataclass
+    class Access:
+        password: Secret = field(default_factory=lambda: Secret("hush-hush"))
+
+    @dataclass
+    class Node:
+        access: Access = field(default_factory=Access)
+        most: float = float("inf")
+        below: list[Node] = field(default_factory=list)
+
+    told = shape_of(Node, "w", locals()).schema()["properties"]
+    assert told["below"] == {"type": "array", "items": {"title": "Node", "type": "object"}, "default": []}
+    assert told["most"] == {"type": "number"} and "default" not in told["access"]
+
+
 def test_a_word_of_a_command_line_is_text_where_the_field_is():
     @dataclass
     class Release:

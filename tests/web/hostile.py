@@ -37,7 +37,7 @@ def write(path: Path) -> list[str]:
             events = _events(word, number)
             state = fold(events)
             plan = Plan(workflow=word, timeline=((word,), (f"{word}-2", f"{word}-3")), steps={})
-            blueprint = Value("json", digest=f"plan-{number}", payload=dump(plan).encode())
+            blueprint = Value("json", digest=f"plan-{number}", payload=dump(plan, _schema(word)).encode())
             commit = Commit(
                 execution_id=word,
                 after=0,
@@ -48,6 +48,13 @@ def write(path: Path) -> list[str]:
             )
             assert not store.commit([commit])
     return list(WORDS)
+
+
+def _schema(word: str) -> dict[str, object]:
+    told = {"description": word, "default": word, "enum": [word, {word: word}]}
+    odd = {"anyOf": [{"$ref": "#/$defs/odd"}], "type": word, "format": word}
+    fields = {word: told, "a": {"type": "string", "default": word}, "b": {"$ref": "#/$defs/odd"}, "c": word, "d": {}}
+    return {"properties": fields, "required": [word, 1], "$defs": {"odd": odd}}
 
 
 def _events(word: str, number: int) -> list[e.Event]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Literal
 
-from cerebelum_nb import ProgressReporter, connect, foreach, step, wait_for_approval, wait_for_signal, workflow
+from cerebelum_nb import ProgressReporter, Secret, connect, foreach, step, wait_for_approval, wait_for_signal, workflow
 
 
 @step
@@ -80,7 +83,28 @@ def each(wf):
     wf.timeline(regions >> foreach(place, region=regions))
 
 
+@dataclass
+class Order:
+    size: Literal["small", "large"]
+    count: int = 1
+    until: date | None = None
+    colours: list[str] = field(default_factory=lambda: ["red"])
+    token: Secret | None = None
+
+
+@step
+def pick(inputs: Order):
+    return f"{inputs.count} picked until {inputs.until}"
+
+
+@workflow(inputs=Order)
+def order(wf):
+    wf.timeline(pick)
+
+
 if __name__ == "__main__":
     what, id_ = sys.argv[1:]
     connect("shop.db", durability="normal", hibernate_after="1ms" if what == "wait" else "1h")
-    {"release": release, "deploy": deploy, "wait": wait, "each": each}[what].run({"size": "small"}, execution_id=id_)
+    {"release": release, "deploy": deploy, "wait": wait, "each": each, "order": order}[what].run(
+        {"size": "small"}, execution_id=id_
+    )

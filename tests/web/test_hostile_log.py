@@ -59,6 +59,7 @@ def test_every_page_of_an_execution_runs_nothing(hostile, word):
         f"{one}?step={quote(word)}",
         f"{one}?type={quote(word)}",
         f"w/{to_path(word)}",
+        f"w/{to_path(word)}/start",
         f"diff?a={quote(word)}&b={quote(WORDS[0])}",
     ):
         if len(page) < 8_000:

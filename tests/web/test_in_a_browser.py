@@ -121,8 +121,9 @@ class Shop:
         return page
 
     def go(self, page: Page, path: str) -> None:
-        """Go on to another page in the same window."""
-        page.goto(page.url.partition("/shop/")[0] + f"/shop/{path}")
+        """Go on to another page in the same window, which must be there."""
+        answer = page.goto(page.url.partition("/shop/")[0].rstrip("/") + f"/shop/{path}")
+        assert answer is not None and answer.status == (404 if path == PAGES["missing"] else 200), (path, answer)
 
     def close_pages(self) -> None:
         while self._contexts:
@@ -296,6 +297,28 @@ def test_pages_work_without_a_script(shop):
     expect(page.locator(".chart a").first).to_be_visible()
 
 
+@pytest.mark.soak
+def test_a_form_starts_a_workflow_and_shows_what_is_wrong_beside_its_fields(shop):
+    shop.finished("order", "order-1")
+    page = shop.open("e/order-1")
+    page.get_by_role("link", name="Start another").click()
+    page.get_by_label("count").fill("many")
+    page.get_by_label("until").fill("2026-12-24")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_label("size")).to_have_accessible_description("size is missing: give one of 'small', 'large'")
+    expect(page.get_by_label("count")).to_have_accessible_description("count is 'many', not a whole number")
+    for look, size in (("desk", DESK), ("phone", PHONE)):
+        page.set_viewport_size(size)
+        shoot(page, f"dashboard-start-wrong-{look}")
+        assert overflow(page) == 0
+    page.evaluate(Axe().axe_script)
+    assert serious(page) == []
+    page.get_by_label("size").select_option("large")
+    page.get_by_label("count").fill("7")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#steps")).to_contain_text("7 picked until 2026-12-24", timeout=30_000)
+
+
 LIGHT: dict[str, Any] = {"viewport": DESK, "color_scheme": "light"}
 DARK: dict[str, Any] = {"viewport": NARROW, "color_scheme": "dark"}
 PAGES = {
@@ -310,6 +333,7 @@ PAGES = {
     "items": "e/each-1/step/place",
     "item": "e/each-1/step/place~5bnyc1~5d",
     "runs": "w/deploy",
+    "start": "w/order/start",
     "choice": "diff?a=failed-1",
     "compared": "diff?a=failed-1&b=each-1",
     "missing": "e/none",
@@ -331,7 +355,7 @@ def overflow(page: Page) -> int:
 @pytest.mark.soak
 def test_every_page_fits_320_pixels_and_serves_everybody_by_day_and_by_night(shop):
     """Nothing that axe calls serious, no sideways scrolling, no complaint of the browser about the policy."""
-    for process in (shop.run("wait", "asking-1"), shop.run("each", "each-1")):
+    for process in (shop.run("wait", "asking-1"), shop.run("each", "each-1"), shop.run("order", "order-1")):
         process.wait(60)
     complaints: list[str] = []
     page = shop.open("", **DARK)

@@ -35,7 +35,7 @@ __all__ = ["dashboard"]
 @click.option(
     "--allow-resume",
     is_flag=True,
-    help="Offer to resume, fork and roll back; each starts that `cerebelum` command, which runs the workflow's code.",
+    help="Offer to start, resume, fork and roll back; each starts that `cerebelum` command, which runs workflow code.",
 )
 @click.option(
     "--allow-host",

@@ -22,7 +22,7 @@ from ..._workflow.once import launch_once
 from ..._workflow.workflow import Workflow
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log
-from ..code import workflow_named
+from ..code import workflow_like, workflow_named
 from ..foreground import end, foreground
 from ..inputs import RunCommand, inputs_given
 from .resume import as_secrets
@@ -97,7 +97,8 @@ def inputs_options(command: F) -> F:
 
 
 @click.command(cls=RunCommand, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("code", metavar="CODE[:WORKFLOW]")
+@click.argument("code", metavar="CODE[:WORKFLOW]", default="")
+@click.option("--code-of", "like", metavar="ID", help="Run the workflow of this execution, instead of naming CODE.")
 @inputs_options
 @click.option(
     "--secret",
@@ -133,6 +134,7 @@ def inputs_options(command: F) -> F:
 def run(
     ctx: click.Context,
     code: str,
+    like: str | None,
     values: Mapping[str, str],
     file: Mapping[str, Any],
     secrets: Mapping[str, Any],
@@ -156,7 +158,11 @@ def run(
     The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
     the exit code says how it ended.
     """
-    if code.startswith("-"):
+    if like is not None:
+        ctx.args = [code, *ctx.args] if code else ctx.args  # an option that the command does not know: an input
+    elif not code:
+        raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
+    elif code.startswith("-"):
         raise click.UsageError(f"CODE comes first, then the inputs: cerebelum run CODE {code} ...", ctx)
     if again_ and execution_id is None:
         raise click.UsageError("--resume needs the --id of the execution")
@@ -167,7 +173,7 @@ def run(
         chosen = new_id() if execution_id is None else check_id(execution_id)
     except (TypeError, ValueError) as error:
         raise click.BadParameter(str(error), ctx, param_hint="--id") from error
-    workflow = workflow_named(code)
+    workflow = workflow_named(code) if like is None else workflow_like(open_log(ctx), like)
     if refresh:
         _check_refresh(ctx, workflow, refresh)
     if schema:

@@ -1,0 +1,297 @@
+"""Starting a workflow from a page: the fields that the recorded schema of its inputs makes, and what was filled in.
+
+The schema is that of the newest start. It says only which fields there are: whether what is filled in fits is said by
+the class itself, in the process that is started.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+
+from .._core.labels import Labels
+from .._engine.hints import is_script, place_of
+from .._engine.staleness import schema_kept
+from .._store.row_sql import STARTED
+from .._text.duration import format_seconds, seconds
+from .._text.json_text import indented, parse
+from .._workflow.execution_id import check_id, new_id
+from .._workflow.find import origin_of
+from .acting import Fields, Given
+
+if TYPE_CHECKING:
+    from .acting import Runs
+    from .logs import ShownLog
+
+__all__ = ["Field", "Problems", "Startable", "begin", "startable"]
+
+_PREFIX = "in."
+"""Before the name of an input in a form: an input may be called as the form's own fields are."""
+_SCALAR = {"string", "number", "integer", "boolean", "null"}
+_MOST_FIELDS = 500
+_LONGEST_LINE = 60
+_DEEPEST = 5
+"""A schema may refer to itself, and that of a hostile log be as deep as it likes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field of the form.
+
+    Attributes:
+        name: the input.
+        kind: "text", "number", "choice", "date", "json", "secret", or "hidden", a text that is not shown either.
+        hint: what it takes, in a word or two.
+        about: what its author says of it.
+        required: whether there is no default.
+        default: what is filled in at first.
+        choices: what can be chosen, as text and as the value it stands for.
+        is_nullable: whether nothing is a value too.
+    """
+
+    name: str
+    kind: str
+    hint: str
+    about: str
+    required: bool
+    default: str
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    is_nullable: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in the form."""
+        return _PREFIX + self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Startable:
+    """A workflow, and how it is started.
+
+    Attributes:
+        workflow: its name.
+        like: the execution that was started last; the code is looked for where that says it was.
+        place: its code as ``cerebelum run`` takes it, "" if nothing can find it.
+        is_cell: whether it was defined in a notebook or at a prompt.
+        fields: the inputs; None if the workflow, or an older log, does not say what they are.
+    """
+
+    workflow: str
+    like: str
+    place: str
+    is_cell: bool
+    fields: tuple[Field, ...] | None
+
+    @property
+    def command(self) -> str:
+        """What starts it in a terminal; "" if nothing does."""
+        if not self.place:
+            return ""
+        words = [f"cerebelum run {shlex.quote(self.place)}"]
+        required = [one for one in self.fields or () if one.required]
+        for one in required:
+            words += (
+                ["--secret", shlex.quote(one.name)] if one.kind == "secret" else ["-i", shlex.quote(f"{one.name}=...")]
+            )
+        return " ".join(words if self.fields is not None else [*words, "-i NAME=VALUE"])
+
+
+Problems = Mapping[str, tuple[str, ...]]
+"""What is wrong, by the keys of the fields of a form; what is about none of them, under ""."""
+
+
+def startable(log: ShownLog, workflow: str) -> Startable:
+    """Say how a workflow is started.
+
+    Raises:
+        HTTPException: the log has no execution of it.
+        WorkflowNotFoundError: the log is damaged, and does not say where its code was.
+    """
+    sql = f"SELECT execution_id FROM execution WHERE workflow = ? ORDER BY {STARTED} DESC, key DESC LIMIT 1"
+    with log.query() as db:
+        row = db.execute(sql, (workflow,)).fetchone()
+    if row is None:
+        raise HTTPException(404)
+    origin = origin_of(log.store, str(row[0]))
+    schema = schema_kept(log.store, origin.plan)
+    return Startable(
+        workflow=workflow,
+        like=str(row[0]),
+        place=place_of(origin),
+        is_cell=origin.module == "__main__" and not is_script(origin.source),
+        fields=None if schema is None else tuple(_fields(schema)),
+    )
+
+
+# -- from the schema to a form ----------------------------------------------------------------------------------
+
+
+def _fields(schema: Mapping[str, Any]) -> list[Field]:
+    required = _list(schema.get("required"))
+    found = _dict(schema.get("properties"))
+    return [_field(str(name), _whole(one, schema), name in required) for name, one in [*found.items()][:_MOST_FIELDS]]
+
+
+def _field(name: str, told: Mapping[str, Any], required: bool) -> Field:
+    types, choices = _types(told), told.get("enum")
+    if isinstance(choices, list) or types - {"null"} == {"boolean"}:
+        offered = choices if isinstance(choices, list) else [True, False]
+        kind, hint = "choice", ""
+    else:
+        offered, (kind, hint) = [], _kind(told, types)
+    return Field(
+        name=name,
+        kind=kind,
+        hint=hint,
+        about=str(told.get("description") or ""),
+        required=required,
+        default="" if kind in ("secret", "hidden") else _text(told.get("default"), told, kind),
+        choices={_text(value, told, "text"): value for value in offered},
+        is_nullable="null" in types,
+    )
+
+
+def _kind(told: Mapping[str, Any], types: set[str]) -> tuple[str, str]:
+    """Say which field of a form takes such a value, and what people write there."""
+    match told.get("format"):
+        case "password":
+            return "secret", ""
+        case "date":
+            return "date", ""
+        case "date-time":
+            return "text", "such as 2026-11-29T06:00"
+        case "time":
+            return "text", "such as 06:00"
+        case "duration":
+            return "text", "such as 2 days"
+    if told.get("writeOnly"):
+        return "hidden", ""
+    if not types or not types <= _SCALAR:
+        return "json", "JSON"
+    if "string" in types:
+        return "text", ""
+    return "number", "a whole number" if types - {"null"} == {"integer"} else "a number"
+
+
+def _whole(told: Any, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return a property with what it refers to; of one that may be null, with the other type."""
+    found = dict(_dict(told))
+    for one in (*_list(found.get("allOf")), found):
+        name = str(_dict(one).get("$ref", "")).rpartition("/")[2]
+        found = {**_dict(_dict(schema.get("$defs")).get(name)), **found}
+    others = [one for one in _list(found.get("anyOf")) if _dict(one).get("type") != "null"]
+    if len(others) == 1 and depth < _DEEPEST:
+        found = {**_whole(others[0], schema, depth + 1), **found}
+    return found
+
+
+def _types(told: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """Name the JSON types that a value may have; "any" among them stands for those that are not named."""
+    if "anyOf" in told and depth < _DEEPEST:
+        return {name for one in _list(told["anyOf"]) for name in _types(_dict(one), depth + 1) or {"any"}}
+    named = told.get("type", [])
+    return {named} if isinstance(named, str) else set(map(str, _list(named)))
+
+
+def _text(value: Any, told: Mapping[str, Any], kind: str) -> str:
+    """Write a value as it stands in a field."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value if kind != "json" else json.dumps(value)
+    if told.get("format") == "duration" and isinstance(value, (int, float)):
+        words = format_seconds(value)
+        with suppress(ValueError, OverflowError):
+            if seconds(words, unit="s") == value:
+                return words
+    text = json.dumps(value, ensure_ascii=False)
+    return indented(text) if len(text) > _LONGEST_LINE and kind == "json" else text
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# -- from a form to inputs --------------------------------------------------------------------------------------
+
+
+def _inputs_of(given: Fields, asked: Startable) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the inputs of a form or of a program: those that go into the log, and the secrets.
+
+    A field of a form without text is not given, so that its default applies, unless the default was taken out.
+
+    Raises:
+        ValueError: those of a program are not names with values.
+    """
+    inputs, secrets = given.get("inputs") or {}, dict[str, str]()
+    if not isinstance(inputs, dict):
+        raise ValueError('inputs are names with values, as JSON, such as {"size": "small"}')
+    for one in asked.fields or ():
+        text = str(given.get(one.key, "")).replace("\r\n", "\n")
+        if one.kind == "secret":
+            text = text or inputs.pop(one.name, "")
+            secrets |= {one.name: str(text)} if text else {}
+        elif text.strip() or (one.default and one.key in given):
+            inputs[one.name] = _value(one, text)
+    return inputs, secrets
+
+
+def _value(one: Field, text: str) -> Any:
+    """Read a text as its field means it; what cannot be read so stays text, and the workflow says what is wrong."""
+    if not text.strip() and one.is_nullable:
+        return None
+    if one.kind == "choice":
+        return one.choices.get(text, text)
+    if one.kind in ("number", "json"):
+        with suppress(ValueError, RecursionError):
+            return parse(text.strip())
+    return text
+
+
+def _problems_in(told: str, asked: Startable) -> dict[str, tuple[str, ...]]:
+    """Sort what a process said when it refused the inputs: by fields; what is about none of them, under ""."""
+    found: dict[str, tuple[str, ...]] = {}
+    listed = [line[4:] for line in told.splitlines() if line.startswith("  - ")]
+    keys = {one.name: one.key for one in asked.fields or ()}
+    for problem in listed or [told]:
+        name = max((n for n in keys if problem.startswith(n) and problem[len(n) :][:1] in " .[:'"), key=len, default="")
+        key = keys.get(name, "")
+        found[key] = (*found.get(key, ()), problem)
+    return found
+
+
+def begin(log: ShownLog, runs: Runs, asked: Startable, given: Fields) -> tuple[str, Problems]:
+    """Start a process that runs a workflow with what a form or a program says, and wait until it is recorded.
+
+    A form that is sent twice starts one execution: the page gave it the id.
+
+    Returns:
+        The id of the execution, and what was wrong with the inputs, if it was not started.
+
+    Raises:
+        ValueError: the inputs, the id, the name or a tag cannot be any.
+    """
+    execution_id = check_id(given.get("id") or new_id())
+    if runs.is_recorded(log, execution_id):
+        return execution_id, {}
+    inputs, secrets = _inputs_of(given, asked)
+    labels = Labels.of(given.get("name", "").strip() or None, given.get("tags", "").replace(",", " ").split())
+    options = [f"--code-of={asked.like}", "--inputs=-", *(f"--tag={tag}" for tag in labels.tags)]
+    options += [f"--name={labels.name}"] if labels.name else []
+    environment = {}
+    for number, (name, secret) in enumerate(secrets.items()):
+        environment[f"CEREBELUM_SECRET_{number}"] = secret
+        options.append(f"--secret={name}=env:CEREBELUM_SECRET_{number}")
+    runs.start(log, execution_id, "run", options, Given(json.dumps(inputs).encode(), environment))
+    told = runs.refusal(log, execution_id)
+    return execution_id, {} if told is None else _problems_in(told, asked)
