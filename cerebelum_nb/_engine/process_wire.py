@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import types
+from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -92,9 +94,16 @@ def _pickler() -> Any:
                 return (Secret.missing, (obj._missing, *obj._source)) if obj.is_missing else (Secret, (obj._value,))
             if isinstance(obj, Step) and obj.__module__ == "__main__":  # by name it would be looked for over there
                 return type(obj), (obj.fn, obj.name, obj.policy)
+            if type(obj) is types.CodeType:  # cloudpickle 3.1.3 drops the file, by which a traceback names the cell
+                make, fields, *_ = self.dispatch_table[types.CodeType](obj)
+                return _code, (obj.co_filename, make, fields)
             return super().reducer_override(obj)
 
     return Pickler
+
+
+def _code(filename: str, make: Callable[..., types.CodeType], fields: tuple[Any, ...]) -> types.CodeType:
+    return make(*fields).replace(co_filename=filename)
 
 
 def _taken_apart(error: BaseException) -> tuple[bytes, ErrorInfo, Any]:

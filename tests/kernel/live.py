@@ -44,7 +44,8 @@ class LiveKernel:
         ``as_a_person`` runs it as JupyterLab does, so that a run shows widgets.
         """
         cell = Cell()
-        message_id = self.client.execute(source, allow_stdin=as_a_person)
+        # An old ipykernel drops what is asked of it soon after an error, as if it had been queued behind the cell.
+        message_id = self.client.execute(source, allow_stdin=as_a_person, stop_on_error=False)
         deadline = time.monotonic() + 120
         pressed = interrupt_when is None
         while True:
