@@ -26,7 +26,7 @@ _HOMES = {  # of each command the module, and what `cerebelum --help` says, whic
     "reject": ("decide", "Reject what an execution waits for."),
     "cancel": ("decide", "End an execution for good."),
     "signal": ("signal", "Send a signal to an execution."),
-    "tag": ("tag", "Add tags to an execution, or remove some."),
+    "tag": ("tag", "Add tags to executions, or remove some."),
     "export": ("export", "Write one execution to a file that needs no log."),
     "pack": ("pack", "Write one execution to a file that opens elsewhere."),
     "unpack": ("pack", "Add executions from a packed file to the log."),

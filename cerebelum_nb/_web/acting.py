@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from .._engine.approvals import decide_approval
 from .._engine.cancel import cancel_execution
 from .._engine.signals import deliver
+from .._engine.tagging import tag as change_tags
 from .._store.sqlite import SqliteStore
 from .._text.json_text import parse
 
@@ -35,6 +36,7 @@ __all__ = [
     "options_of",
     "reject",
     "signal",
+    "tag",
 ]
 
 Fields = Mapping[str, Any]
@@ -98,6 +100,19 @@ def signal(log: ShownLog, execution_id: str, fields: Fields, who: str) -> bool:
             fields.get("signal_id") or None,
             by_of(fields, who),
         )
+
+
+def tag(log: ShownLog, execution_id: str, fields: Fields, who: str) -> tuple[str, ...]:
+    """Add and remove tags, written ``+eu -test``; return those it has now.
+
+    Raises:
+        ValueError: one cannot be a tag, or is both added and removed.
+    """
+    words = fields.get("change", "").replace(",", " ").split()
+    removed = [word[1:] for word in words if word.startswith("-")]
+    added = [word.removeprefix("+") for word in words if not word.startswith("-")]
+    with SqliteStore(log.path) as store:
+        return change_tags(store, execution_id, added, removed, by_of(fields, who))
 
 
 async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:

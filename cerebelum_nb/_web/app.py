@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
-_ACTIONS = ("approve", "reject", "signal", "cancel", "resume", "fork", "rollback")
+_ACTIONS = ("approve", "reject", "signal", "tag", "cancel", "resume", "fork", "rollback")
 
 _MAY_NOT_RUN = "Start the dashboard with --allow-resume to run workflows from here."
 
@@ -81,6 +81,8 @@ def application(logs: Logs, settings: Settings) -> Starlette:
                 await run_in_threadpool(acting.reject, log, look.id, fields, who)
             case "signal":
                 done["sent"] = await run_in_threadpool(acting.signal, log, look.id, fields, who)
+            case "tag":
+                done["tags"] = await run_in_threadpool(acting.tag, log, look.id, fields, who)
             case "cancel":
                 await acting.cancel(log, look.id, fields, who)
             case _ if not settings.allow_resume:

@@ -37,10 +37,27 @@ def test_tags_are_added_and_removed(call, named):
     assert call("tag", "done-1", "-never").out == "done-1: no tags\n"
 
 
+def test_many_are_tagged_at_once_by_their_ids_or_by_what_lists_find(call, named):
+    assert call("tag", "done-1", named, "+seen").out == f"done-1: seen\n{named}: eu prod seen\n"
+    failed = [one["execution_id"] for one in call("list", "--status", "failed", "--json").json["executions"]]
+    done = call("tag", "--status", "failed", "+look", "--json").json["executions"]
+    assert sorted(one["execution_id"] for one in done) == sorted(failed) != []
+    assert all(one["tags"] == ["look"] for one in done)
+    assert call("tag", "--tag", "seen", "--name", "release*", "-eu").out == f"{named}: prod seen\n"
+    assert "no execution is like that" in call("tag", "--workflow", "none", "+x").err
+
+
+def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):
+    done = call("tag", "done-1", "+kept", "eu")
+    assert done.code == 3 and "say +eu to add it, or -eu to remove it" in done.err
+    assert call("tag", "done-1").out == "done-1: no tags\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["tag", "done-1", "eu"], "say +eu to add this tag, or -eu to remove it"),
+        (["tag", "+eu"], "name executions by their IDs, or say which"),
+        (["tag", "done-1", "--workflow", "check", "+eu"], "name executions by their IDs, or say which"),
         (["tag", "done-1", "+a b"], "a tag is one word"),
         (["tag", "done-1", "+x", "-x"], "'x' is to be added and to be removed"),
         (["list", "--tag", "a,b"], "a tag is one word"),

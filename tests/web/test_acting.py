@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cerebelum_nb._core.events import ApprovalReceived, ApprovalRejected, SignalReceived, WorkflowCancelled
+from cerebelum_nb._core.events import (
+    ApprovalReceived,
+    ApprovalRejected,
+    SignalReceived,
+    WorkflowCancelled,
+    WorkflowTagged,
+)
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from ..waiting import wait_for
@@ -93,6 +99,16 @@ def test_a_signal_is_sent_with_its_data(dashboard, log):
     assert (last.name, last.data.json, last.by, last.signal_id) == ("paid", '{"eur":36}', "ana via dashboard", "t-1")
     words = Page(dashboard.get("/shop/e/paying-1")).words
     assert "from ana via dashboard" in words and "1 is kept until the step takes it: no process runs it now" in words
+
+
+def test_tags_are_added_and_removed_as_on_the_command_line(dashboard, log):
+    assert dashboard.post("/shop/e/done-1/tag", change="+eu prod, test", by="ana").status_code == 303
+    assert dashboard.post("/shop/e/done-1/tag", change="-test").status_code == 303
+    first, last = events_of(log, "done-1")[-2:]
+    assert isinstance(first, WorkflowTagged) and isinstance(last, WorkflowTagged)
+    assert (first.added, first.by, last.removed) == (("eu", "prod", "test"), "ana via dashboard", ("test",))
+    assert "#prod" in Page(dashboard.get("/shop/e/done-1")).words
+    assert dashboard.post("/shop/e/done-1/tag", change="+a +a:b -a").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,25 @@
-"""``cerebelum tag``: what lists find an execution by, changed from a terminal, at any time."""
+"""``cerebelum tag``: what lists find executions by, changed from a terminal, at any time."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
-from ..app import as_json, core_option, log_options, open_either
+from ..._client.reading import listed
+from ..._core.state_name import ExecutionState
+from ...errors import ExecutionNotFoundError
+from ..app import as_json, core_option, labels_of, log_options, open_either
 from ..echo import paint
-from .completion import execution_argument
+from ..states import StateType
+from .completion import ids, workflows
 from .decide import user
 
 __all__ = ["tag"]
 
 _MINUS = "\0-"
+_ALL = 10**9
 
 
 class _Tags(click.Command):
@@ -27,45 +33,80 @@ class _Tags(click.Command):
 
 def _as_change(
     ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read ``+eu`` and ``-test``."""
+) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
+    """Tell ids from ``+eu`` and ``-test``."""
     from ..._core.labels import check_tags
 
+    named = [text for text in given if not text.startswith(("+", _MINUS))]
     added = [text[1:] for text in given if text.startswith("+")]
     removed = [text.removeprefix(_MINUS) for text in given if text.startswith(_MINUS)]
-    for text in given:
-        if not text.startswith(("+", _MINUS)):
-            raise click.BadParameter(f"say +{text} to add this tag, or -{text} to remove it", ctx, param)
     try:
-        return check_tags(added), check_tags(removed)
+        return named, check_tags(added), check_tags(removed)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command(cls=_Tags)
-@execution_argument()
-@click.argument("change", metavar="+TAG|-TAG ...", nargs=-1, callback=_as_change)
-@click.option("--by", metavar="NAME", help="Who tags it, for the log; by default your user name.")
-@click.option("--json", "json_", is_flag=True, help="One object: execution_id, tags.")
+@click.argument("change", metavar="[ID]... [+TAG|-TAG]...", nargs=-1, callback=_as_change, shell_complete=ids())
+@click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Instead of IDs: those of this workflow.")
+@click.option("--status", metavar="STATE", type=StateType(interrupted=True), help="Those in this state.")
+@click.option("--name", metavar="NAME", help="Those with this name; * in it stands for any characters.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Those with this tag. Can be repeated: with all.")
+@click.option("--by", metavar="NAME", help="Who tags them, for the log; by default your user name.")
+@click.option("--json", "json_", is_flag=True, help="One object: execution_id, tags; of several: executions.")
 @core_option
 @log_options
 @click.pass_context
-def tag(ctx: click.Context, execution_id: str, change: Any, by: str | None, json_: bool) -> None:
-    """Add tags to an execution, or remove some.
+def tag(
+    ctx: click.Context,
+    change: Any,
+    workflow: str | None,
+    status: ExecutionState | str | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    by: str | None,
+    json_: bool,
+) -> None:
+    """Add tags to executions, or remove some.
 
-    `cerebelum tag ID +eu -test` adds one and removes another. The execution may run, wait or have ended. Without a
-    change its tags are shown.
+    `cerebelum tag ID +eu -test` adds one and removes another. Several IDs may be named, or all executions that
+    `cerebelum list` finds with the same options: `cerebelum tag --workflow nightly --status failed +seen`. They may
+    run, wait or have ended. Without a change their tags are shown.
     """
     from ..._engine.tagging import tag as change_tags
 
-    added, removed = change
+    named, added, removed = change
+    wanted: dict[str, Any] = {"workflow": workflow, "status": status, "name": name, "tags": tags}
+    if bool(named) == any(wanted.values()):
+        raise click.UsageError("name executions by their IDs, or say which with --workflow, --status, --name or --tag")
+    labels = labels_of(name, tags)
     store = open_either(ctx)
-    row = store.execution(execution_id)
-    try:
-        tags = change_tags(store, row.execution_id, added, removed, by or user())
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    if json_:
-        as_json({"execution_id": row.execution_id, "tags": [*tags]})
+    if named:
+        found = [_found(store, word) for word in named]
     else:
-        paint(f"{row.execution_id}: {' '.join(tags) or 'no tags'}")
+        wanted |= {"name": labels.name or None, "tags": labels.tags, "children": True}
+        rows, _ = listed(store, time.time_ns() // 1000, **wanted, limit=_ALL, offset=0)
+        found = [one.execution_id for one in rows]
+    told = []
+    for execution_id in dict.fromkeys(found):
+        try:
+            now = change_tags(store, execution_id, added, removed, by or user())
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        told.append({"execution_id": execution_id, "tags": [*now]})
+        if not json_:
+            paint(f"{execution_id}: {' '.join(now) or 'no tags'}")
+    if json_:
+        as_json(told[0] if len(named) == 1 else {"executions": told})
+    elif not told:
+        click.secho("no execution is like that", err=True, dim=True)
+
+
+def _found(store: Any, word: str) -> str:
+    """Return the whole id of an execution."""
+    try:
+        return str(store.execution(word).execution_id)
+    except ExecutionNotFoundError as error:
+        raise ExecutionNotFoundError(
+            f"{error}\nIf it is a tag: say +{word} to add it, or -{word} to remove it."
+        ) from None
