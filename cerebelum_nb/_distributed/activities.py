@@ -23,6 +23,7 @@ from .._core.fold import evolve, fold
 from .._core.graph import Plan, owner_of
 from .._core.state import State
 from .._core.step_state import Phase
+from .._core.validate import Report
 from .._engine.foreach import join_items, list_items
 from .._engine.values import ExecutionValues, home_of
 from .._operations.context import Context
@@ -30,6 +31,7 @@ from .._store.base import Store
 from .._values import Redactor
 from .._values.classes import Home
 from .blobs import Blobs
+from .children import ChildrenThere
 from .cluster import Cluster
 from .host import RemoteHost, Results, give_secrets, missing, part_of, routes_of
 from .settings import ATTEMPT, JOIN, LIST, ROUTE
@@ -53,6 +55,10 @@ class Registered(Protocol):
 
     def plan(self) -> Plan:
         """Return the workflow as it is now."""
+        ...
+
+    def describe(self) -> tuple[Plan, Report]:
+        """Evaluate its timeline as it is now, and judge it."""
         ...
 
 
@@ -146,6 +152,15 @@ class Activities:
             told: dict[str, Any] = await asyncio.wrap_future(asked)
             return told
 
+        async def family(child: str) -> dict[str, Any]:
+            asked = asyncio.run_coroutine_threadsafe(handle.query("child", child), polls)
+            told: dict[str, Any] = await asyncio.wrap_future(asked)
+            return told
+
+        def children(host: RemoteHost, wait: float) -> ChildrenThere:
+            cluster = Cluster(self._client, self._core_url, self._worker.blobs)
+            return ChildrenThere(host, cluster, polls, self._worker.workflows, family, wait)
+
         host = RemoteHost(
             about.workflow_id or "",
             plan,
@@ -157,6 +172,7 @@ class Activities:
             self._worker.secret,
             self._worker.worker_id,
             self._plans[plan.workflow].home,
+            make_children=children,
         )
         if missed := missing(host, host.step):
             return {"missing": missed}

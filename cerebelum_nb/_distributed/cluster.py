@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -34,7 +34,7 @@ from .._core.graph import Plan
 from ..errors import ExecutionBusyError
 from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found
-from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
+from .settings import CHILD_DRIVER, DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
 from .shown import shown
 from .wire import Rows, from_rows, pack, to_row, unpack, with_value
 
@@ -54,6 +54,7 @@ _SHORTEST_LIFE = 0.1
 (github.com/temporalio/sdk-python/issues/300)."""
 
 _UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
+_AGAIN_SECONDS = 0.5
 
 _last_call = 0.0
 
@@ -119,19 +120,42 @@ class Cluster:
 
     # -- starting -----------------------------------------------------------------------------------------------
 
-    async def launch(self, execution_id: str, plan: Plan, events: list[Event], terms: Terms, *, again: bool) -> None:
-        """Have an execution driven from its events on; ``again`` when its id was used before.
+    async def launch(
+        self,
+        execution_id: str,
+        plan: Plan,
+        events: list[Event],
+        terms: Terms,
+        *,
+        again: bool,
+        brought: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Have an execution driven from its events on.
+
+        Args:
+            execution_id: its id.
+            plan: the workflow.
+            events: what is recorded of it.
+            terms: how it runs there.
+            again: whether its id was used before.
+            brought: the histories of its children that the cluster may not know: see children.py.
 
         Raises:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
         """
         rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
+        state = fold(events)
+        meta: dict[str, Any] = {
+            "plan": dump(plan),
+            "terms": terms.to_dict(),
+            **({"brought": brought} if brought else {}),
+        }
         reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.REJECT_DUPLICATE
         try:
             await self.client.start_workflow(
-                DRIVER,
-                args=[{"plan": dump(plan), "terms": terms.to_dict()}, pack(rows)],
+                CHILD_DRIVER if state.caller else DRIVER,
+                args=[meta, pack(rows)],
                 id=execution_id,
                 task_queue=queue_of(plan.workflow),
                 id_reuse_policy=reuse,
@@ -139,7 +163,7 @@ class Cluster:
                 # A worker that stands still may hold a task of the driver for so long; a long history needs seconds.
                 task_timeout=timedelta(seconds=min(10.0, max(5.0, terms.heartbeat))),
                 static_summary=plan.workflow,
-                memo={"shown": shown(fold(events))},
+                memo={"shown": shown(state)},
                 search_attributes=TypedSearchAttributes(
                     [SearchAttributePair(_WORKFLOW, plan.workflow), SearchAttributePair(_STATE, "RUNNING")]
                 ),
@@ -220,14 +244,35 @@ class Cluster:
 
     async def events(self, execution_id: str) -> list[Event]:
         """Read all events so far; none when there is no such execution."""
-        found: list[Event] = []
+        return (await self.history(execution_id))[0]
+
+    async def history(self, execution_id: str) -> tuple[list[Event], str]:
+        """Read all events so far, and how its run has ended; none and "" when there is no such execution."""
+        found, over = list[Event](), ""
         try:
             async for change in self.changes(execution_id, wait=False):
                 found += change.events
+                over = change.over
         except RPCError as error:
             if not is_not_found(error):
                 explain(error, self.url, execution_id)
-        return found
+        return found, over
+
+    async def ended(self, execution_id: str) -> None:
+        """Wait until the run of an execution has ended; while the server is away, for as long as it takes."""
+        while True:
+            try:
+                await self.handle(execution_id).result()
+            except WorkflowFailureError:
+                return
+            except RPCError as error:
+                if is_not_found(error):
+                    return
+            else:
+                return
+            finally:
+                _note_call()
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _carried(self, event: Any) -> tuple[int, Rows, str]:
         """Take our events out of one of Temporal's, and say how the run ended if that is what it tells."""

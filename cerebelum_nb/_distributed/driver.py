@@ -12,6 +12,7 @@ The history of a run that is still open must replay: ``tests/distributed/replay`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
@@ -62,6 +63,7 @@ from .record import Record
 from .requests import Requests
 from .settings import (
     ATTEMPT,
+    CHILD_DRIVER,
     DRIVER,
     FOREVER,
     JOIN,
@@ -72,7 +74,7 @@ from .settings import (
 )
 from .wire import Carried, Rows, from_rows, pack, to_row, unpack
 
-__all__ = ["Drive"]
+__all__ = ["Drive", "DriveChild"]
 
 _ONCE = RetryPolicy(maximum_attempts=1)  # the driver makes the attempts: each is an event of ours
 _TURN_BYTES = 1_000_000
@@ -116,6 +118,8 @@ class Drive:
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
         self._routes: dict[str, Rows] = {}
+        self._children = dict.fromkeys(left.get("children", ()))  # that may run for its steps, by id
+        self._ended: dict[str, int] = {}  # children that told their end, and their versions then
         self._inbox: list[Callable[[], object]] = []
         self._naps = Naps(lambda what: self._inbox.append(what))
         self._natively = False
@@ -148,6 +152,8 @@ class Drive:
         while True:
             self._turn()
             if self._driver.finishing:
+                if self._state.caller or self._children:
+                    await self._tell_family()
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._end()
             if self._may_continue_as_new():
@@ -161,7 +167,7 @@ class Drive:
 
     def _left(self) -> dict[str, Any]:
         """What the next run has to know beside the rows."""
-        return {"suspended": self._suspended, "tied": self._requests.tied}
+        return {"suspended": self._suspended, "tied": self._requests.tied, "children": list(self._children)}
 
     def _turn(self) -> None:
         """Take what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
@@ -206,9 +212,7 @@ class Drive:
     def decide(self, row: list[Any]) -> None:
         """Append what others may: a decision on an approval, a request to cancel."""
         (event,) = from_rows([self._stamped(row)])
-        evolve(self._state, event)
-        self._driver.rebase(self._state)
-        self._note(event)
+        self._append(event)
         self._inbox.append(self._look_at_decisions)
 
     @decide.validator
@@ -235,6 +239,24 @@ class Drive:
     def _may_stop(self, reason: str) -> None:
         if self._driver.finishing:
             raise ApplicationError("it is over", type="over", non_retryable=True)
+
+    @workflow.signal
+    def child_ended(self, child: str, version: int) -> None:
+        """Take note that an execution has ended which a step started; if the step left its worker, it continues."""
+        self._children.pop(child, None)
+        self._ended[child] = version
+        self._inbox.append(partial(self._look_at_child, child))
+
+    @workflow.signal
+    def caller_ended(self, cancelled: bool, reason: str) -> None:
+        """End with the execution whose step started this one, or with that step."""
+        self._inbox.append(lambda: self._take(Cancel(reason) if cancelled else Stop(reason)))
+
+    @workflow.query
+    def child(self, child: str) -> dict[str, Any]:
+        """Return how an execution is to run that a step starts: its terms, and what its caller brought of it."""
+        terms = {**self._terms.to_dict(), "before": ""}
+        return {"terms": terms, "brought": self._meta.get("brought", {}).get(child)}
 
     @workflow.query
     def operations(self, step: str) -> Rows:
@@ -275,7 +297,8 @@ class Drive:
         for row in rows:
             (event,) = from_rows([self._stamped(row)])
             if isinstance(event, e.OperationEvent):
-                self._take(Recorded(event))
+                if self._take(Recorded(event)) and isinstance(event, e.ChildStarted):
+                    self._children[event.child] = None
             else:
                 self._ride(event)
 
@@ -352,13 +375,38 @@ class Drive:
             if self._is_decided(name, suspended):
                 self._wake(name)
 
+    # -- children and callers -----------------------------------------------------------------------------------
+
+    def _look_at_child(self, child: str) -> None:
+        for name, suspended in list(self._suspended.items()):
+            step = self._step(name)
+            operation = step.operations.get(suspended.op)
+            if operation is not None and operation.child == child and self._is_decided(name, suspended):
+                where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+                self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
+                self._wake(name)
+
+    async def _tell_family(self) -> None:
+        """Tell the caller that this has ended, and what may run for its steps to end, too."""
+        state, cancelled = self._state, self._state.lifecycle is ExecutionState.CANCELLED
+        self._memo.write(state, self._now())  # whoever hears of it reads all of it
+        me = workflow.info().workflow_id
+        if cancelled:
+            reason = f"its caller {me} was cancelled"
+        else:
+            reason = (state.lifecycle is ExecutionState.PAUSED and state.reason) or f"its caller {me} has ended"
+        told = [_tell(child, "caller_ended", [cancelled, reason]) for child in self._children]
+        if state.caller:
+            told.append(_tell(state.caller, "child_ended", [me, state.version]))
+        await asyncio.gather(*told)
+
     # -- waits ------------------------------------------------------------------------------------------------
 
     def _is_decided(self, name: str, suspended: _Suspended) -> bool:
         """Whether what a step waits for is there: a decision, or a signal that it has not looked at."""
         op, _, seen, _ = suspended
         operation, state = self._step(name).operations.get(op), self._state
-        if operation is not None and operation.is_decided:
+        if operation is not None and (operation.is_decided or self._ended.get(operation.child, 0) > seen):
             return True
         new = state.last_signal > seen and op.startswith("signal:")
         return new and any(at > seen and is_for(op, signal.name) for at, signal in state.signals.items())
@@ -514,6 +562,9 @@ class Drive:
         self._naps.clear()
         self._suspended.clear()
         self._waiting.clear()
+        if not self._driver.finishing:  # a rollback follows
+            for child in self._children:
+                asyncio.create_task(_tell(child, "caller_ended", [False, "its caller is rolled back"]))  # noqa: RUF006
 
     # -- into Temporal's history ------------------------------------------------------------------------------
 
@@ -525,6 +576,12 @@ class Drive:
         row = list(row)
         row[4] = max(after, self._state.updated_at, min(row[4], self._now()))
         return row
+
+    def _append(self, event: Event) -> None:
+        """Append what is not decided here."""
+        evolve(self._state, event)
+        self._driver.rebase(self._state)
+        self._note(event)
 
     def _note_batch(self) -> None:
         for event in self._driver.committed():
@@ -574,6 +631,26 @@ class Drive:
         error = state.error or ErrorInfo(type="Paused", message=state.reason or "")
         where = f"step '{state.failed_step}': " if state.failed_step else ""
         raise ApplicationError(f"{where}{error}"[:1000], type=error.type, non_retryable=True)
+
+
+@workflow.defn(name=CHILD_DRIVER)
+class DriveChild(Drive):
+    """The same for an execution that a step of another one started: lists leave it out."""
+
+    @workflow.init
+    def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
+        super().__init__(meta, packed, left)
+
+    @workflow.run
+    async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
+        """Drive it to its end."""
+        return await super().run(meta, packed, left)
+
+
+async def _tell(execution_id: str, what: str, told: list[Any]) -> None:
+    """Tell another execution something, if it runs."""
+    with contextlib.suppress(FailureError):
+        await workflow.get_external_workflow_handle(execution_id).signal(what, args=told)
 
 
 def is_for(op: str, signal: str) -> bool:

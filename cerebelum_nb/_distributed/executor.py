@@ -8,6 +8,7 @@ import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .._core.arguments import ExecutionLike
@@ -41,9 +42,10 @@ from ..errors import (
     ExecutionNotFoundError,
     ExecutionStoppedError,
     ResumeError,
-    WorkflowDefinitionError,
 )
+from .children import Brought, bring
 from .cluster import Cluster
+from .fit import plan_for
 from .followed import Followed, watch_there
 from .mirror import Mirror
 from .settings import Terms, core_url_of
@@ -125,9 +127,8 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
-        _refuse_slots(workflow)
         labels = Labels.of(name, tags)
-        plan, local = _plan_of(workflow), resolve_store(store)
+        plan, local = plan_for(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
         redactor = Redactor(local.redact)
         value = encode(check_inputs(inputs, plan.shape), redactor=redactor, path="inputs")
@@ -220,8 +221,7 @@ class DistributedExecutor:
         """Continue there what is over, with the events that ``begin`` makes of it and the plan's digest."""
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
-        _refuse_slots(workflow)
-        plan, local = _plan_of(workflow), resolve_store(store)
+        plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local, what)
         now = current_clock.get().now()
@@ -235,7 +235,14 @@ class DistributedExecutor:
             driver = Driver(plan, fold(local.events(found)))
             driver.take(Begin(events), followed.now())
             before = await cluster.run_id(found)
-            await cluster.launch(found, plan, [*recorded, *driver.batch], self._terms, again=True)
+            await cluster.launch(
+                found,
+                plan,
+                [*recorded, *driver.batch],
+                self._terms,
+                again=True,
+                brought=_brought(local, cluster, driver.state),
+            )
         except ExecutionBusyError:
             raise
         except BaseException:
@@ -267,8 +274,7 @@ class DistributedExecutor:
         """
         __tracebackhide__ = True
         refuse_in_step(workflow.variable)
-        _refuse_slots(workflow)
-        plan, local = _plan_of(workflow), resolve_store(store)
+        plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         parent = await self._found(workflow, execution_id, cluster, local, "fork")
         made_id = new_id() if fork_id is None else check_id(fork_id)
@@ -308,7 +314,7 @@ class DistributedExecutor:
         local = resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local)
-        return await self._follow(workflow, _plan_of(workflow), cluster, found, local)
+        return await self._follow(workflow, plan_for(workflow), cluster, found, local)
 
     async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
         """Pause an execution that runs there: what is finished is kept. Return False when it is over already."""
@@ -403,40 +409,6 @@ _RESUMABLE = (
 )
 
 
-def _refuse_slots(workflow: Definition) -> None:
-    """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
-    if workflow.concurrency is not None:
-        raise CerebelumError(
-            f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
-            f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
-        )
-
-
-def _plan_of(workflow: Definition) -> Plan:
-    """Return the workflow as it is now.
-
-    Raises:
-        WorkflowDefinitionError: it has what only the kernel can run.
-    """
-    plan = workflow.plan()
-    if child := next((spec for name in plan.steps for spec in plan.parts(name) if spec.workflow), None):
-        raise WorkflowDefinitionError(
-            f"step '{child.name}' of workflow '{workflow.name}' is a workflow, which a cluster cannot run as a child. "
-            f"Put its steps on the timeline, or run it here, without distributed=True and core_url="
-        )
-    for name, each in plan.each.items():
-        if not each.body[name].policy.keep:
-            raise WorkflowDefinitionError(
-                f"foreach({name}) of workflow '{workflow.name}' keeps no results (keep=False). On a cluster they "
-                f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
-                f"here, without distributed=True and core_url="
-            )
-    cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
-    if cached:
-        log.warning("on a cluster no cached results are taken: %s of '%s' will run", ", ".join(cached), workflow.name)
-    return plan
-
-
 def _known(local: Store, execution_id: str) -> list[Event]:
     return local.events(execution_id)
 
@@ -448,6 +420,11 @@ def _held_here(local: Store, execution_id: str) -> bool:
     except ExecutionNotFoundError:
         return False
     return holder is not None and not holder.is_cluster and bool(local.lease_left(holder))
+
+
+def _brought(local: Store, cluster: Cluster, state: State) -> Brought:
+    whole = partial(_with_payload, local=local)
+    return bring(local, cluster.blobs, state, whole, done=state.is_rolling_back)
 
 
 def _with_payload(event: Event, local: Store) -> Event:

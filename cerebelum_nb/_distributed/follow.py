@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from .._store.base import Store
 from .cluster import Cluster
 from .mirror import Mirror
-from .settings import DRIVER
+from .settings import CHILD_DRIVER, DRIVER
 
 __all__ = ["follow"]
 
@@ -63,7 +63,7 @@ async def _one(cluster: Cluster, name: str, store: Store, tell: Callable[[str], 
 
 async def _to_follow(cluster: Cluster, store: Store, *, everything: bool) -> list[str]:
     """Name what runs there, and what has ended there and the log does not know."""
-    query = f"WorkflowType = '{DRIVER}' AND ExecutionStatus != 'ContinuedAsNew'"
+    query = f"WorkflowType IN ('{DRIVER}', '{CHILD_DRIVER}') AND ExecutionStatus != 'ContinuedAsNew'"
     if not everything:
         query += " AND ExecutionStatus = 'Running'"
     try:

@@ -39,6 +39,7 @@ from .._values import Redactor
 from .._values.classes import Home
 from ..errors import StoreError
 from .blobs import Blobs
+from .children import ChildrenThere
 from .needs import needs
 from .wire import Rows, from_rows, to_row, with_value
 
@@ -91,6 +92,7 @@ class RemoteHost(ExecutionValues):
         secrets: gives what this worker has under the name of a secret.
         worker: what the worker is called.
         home: where the classes of the plan's steps are found, if that is known.
+        make_children: makes what runs workflows that the step calls; it is given how long the attempt waits for one.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class RemoteHost(ExecutionValues):
         secrets: Callable[[str], Any] | None = None,
         worker: str = "",
         home: Home | None = None,
+        *,
+        make_children: Callable[[RemoteHost, float], ChildrenThere],
     ) -> None:
         state = part_of(request, blobs)
         store = cast(Store, blobs)  # of a log, values ask no more than it has
@@ -134,6 +138,7 @@ class RemoteHost(ExecutionValues):
         self._looker: asyncio.Task[None] | None = None
         self._ripening: Timer | None = None
         self._over: asyncio.Future[dict[str, Any]] = self.loop.create_future()
+        self.children_there: ChildrenThere = make_children(self, request["release_after"])
         self._riders: list[Callable[[], Event | None]] = []
         self._tries: dict[str, int] = {}
         if secrets is not None:
@@ -184,6 +189,19 @@ class RemoteHost(ExecutionValues):
 
     def wait_ended(self, step: str) -> None:
         """Do nothing: only a clock that jumps has to know."""
+
+    def look_again(self) -> None:
+        """Ask those that wait whether what they wait for has happened."""
+        for is_due in list(self.watchers):
+            is_due()
+
+    @property
+    def continues_elsewhere(self) -> bool:
+        """Whether the attempt has given its place up, or was given back: another one takes its step up."""
+        if not self._over.done():
+            return False
+        told = self._over.result()
+        return bool(told.get("suspended") or told.get("given_back"))
 
     def confirm(self) -> None:
         """Let an effect begin: a worker that was superseded has heard so by its next heartbeat, and is closed then."""
@@ -299,7 +317,8 @@ class RemoteHost(ExecutionValues):
         ripe = long_from(waits, self._release_after, now)
         if ripe is not None and ripe <= now:
             (wait,) = self.scope.waits
-            told = {"op": wait.op, "due_at": wait.due_at, "seen": self.state.last_signal}
+            seen = self.children_there.seen.get(wait.op, self.state.last_signal)
+            told = {"op": wait.op, "due_at": wait.due_at, "seen": seen}
             self._end({"rows": self._last_rows(now), "suspended": True, **told})
             self.attempt.abandon()
             return
@@ -307,7 +326,8 @@ class RemoteHost(ExecutionValues):
             if self._ripening is not None:
                 self._ripening.cancel()
             self._ripening = self.clock.call_at(Deadline(self.clock, ripe), self._look_at_waits)
-        if self.watchers and (self._looker is None or self._looker.done()):
+        asks = any(not wait.op.startswith("child:") for wait in self.scope.waits)  # the end of a child is told
+        if self.watchers and asks and (self._looker is None or self._looker.done()):
             self._looker = self.loop.create_task(self._look())
 
     async def _look(self) -> None:
@@ -318,8 +338,7 @@ class RemoteHost(ExecutionValues):
                 await self._catch_up()
             except Exception:  # noqa: BLE001 - no worker answers, or the server is away: asked again
                 continue
-            for is_due in list(self.watchers):
-                is_due()
+            self.look_again()
 
     async def _catch_up(self) -> dict[str, Any]:
         """Have what others did about the step's waits: decisions, and signals that it may take."""
@@ -416,6 +435,8 @@ def part_of(request: dict[str, Any], blobs: Blobs) -> State:
             step.visit = event.visit  # the jumps that opened it are not among these events
         if state.rollback is not None and name not in state.rollback.steps:
             state.rollback.steps[name] = StepState(visit=visit, attempt=request["attempt"])
+    if (known := state.step(subject)) is not None and "children" in request:
+        known.children = tuple(request["children"])
     return state
 
 

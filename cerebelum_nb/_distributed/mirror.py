@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from temporalio.service import RPCError
 
-from .._core.events import Event
+from .._core.events import ChildStarted, Event
 from .._core.fold import evolve, fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._core.value import Value
 from .._store.base import Commit, Rejection, Store
-from ..errors import ExecutionBusyError, StoreError
+from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Change, Cluster
 from .connection import explain, is_not_found
 from .wire import with_value
@@ -29,12 +29,14 @@ __all__ = ["Mirror"]
 
 log = logging.getLogger("cerebelum_nb")
 
-_RETRY_SECONDS = 0.5
+_FIRST_RETRY_SECONDS, _RETRY_SECONDS = 0.05, 0.5
 _TOLD_AFTER_SECONDS = 5.0
+_CHILDREN_END_SECONDS = 10.0
+"""How long the copies of children may take to end after that of their caller, who has told them to."""
 
 
 class Mirror:
-    """Copies one execution.
+    """Copies one execution, and those that its steps start.
 
     Args:
         cluster: where it runs.
@@ -60,6 +62,8 @@ class Mirror:
         self._payloads, self._hear = payloads, hear
         self._holder = store.adopt(cluster.location, _now())
         self._held = self.state.version == 0
+        self._children: dict[str, asyncio.Task[None]] = {}
+        self._over = False
 
     async def follow(self, *, wait: bool = True) -> str:
         """Copy until its run has ended; without ``wait``, up to now.
@@ -73,6 +77,20 @@ class Mirror:
             ExecutionNotFoundError: the cluster has no such execution.
             StoreError: the local log cannot be written, or holds another history of that id.
         """
+        try:
+            for _, step in self.state.attempted():
+                if not step.settled:
+                    self._copy(step.children, wait=wait)
+            ended = await self._follow(wait=wait)
+            self._over = True
+            if self._children:
+                await asyncio.wait(self._children.values(), timeout=_CHILDREN_END_SECONDS if wait else None)
+            return ended
+        finally:
+            for task in self._children.values():
+                task.cancel()
+
+    async def _follow(self, *, wait: bool) -> str:
         away_since: float | None = None
         told = False
         while True:
@@ -80,6 +98,7 @@ class Mirror:
                 async for change in self.cluster.changes(self.id, after=self.state.version, wait=wait):
                     away_since = None
                     self._take(change)
+                    self._copy((event.child for event in change.events if isinstance(event, ChildStarted)), wait=wait)
                     if change.over:
                         self._let_go()
                         return change.over
@@ -98,6 +117,34 @@ class Mirror:
                         error.message,
                     )
             await asyncio.sleep(_RETRY_SECONDS)
+
+    def _copy(self, children: Iterable[str], *, wait: bool) -> None:
+        """Copy what steps have started, too."""
+        for child in children:
+            if child not in self._children or self._children[child].done():
+                self._children[child] = asyncio.ensure_future(self._copy_child(child, wait=wait))
+
+    async def _copy_child(self, child: str, *, wait: bool) -> None:
+        """Copy one until it is complete, or its caller has ended: a later attempt of its step may continue it."""
+        pause, copied = _FIRST_RETRY_SECONDS, ""
+        while True:
+            is_last = self._over or not wait
+            try:
+                run_id = await self.cluster.run_id(child) or ""  # "": its start follows that of the wait for it
+                if run_id != copied:
+                    mirror = Mirror(self.cluster, child, self.store)
+                    await mirror.follow(wait=wait)
+                    copied = run_id
+                    is_last = is_last or mirror.state.lifecycle is ExecutionState.COMPLETED
+            except ExecutionNotFoundError:
+                pass
+            except CerebelumError as error:
+                log.warning("child %s of execution %s is not copied: %s", child, self.id, error)
+                return
+            if is_last:
+                return
+            await asyncio.sleep(pause)
+            pause = min(_RETRY_SECONDS, 2 * pause)
 
     def _take(self, change: Change) -> None:
         """Write what is new of a change."""

@@ -36,7 +36,7 @@ from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError,
 from .cluster import Cluster
 from .connection import explain
 from .mirror import Mirror
-from .settings import DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, core_url_of
+from .settings import CHILD_DRIVER, DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, core_url_of
 from .wire import with_value
 
 __all__ = ["RemoteStore", "open_remote"]
@@ -48,6 +48,7 @@ _LIVE = (
     ExecutionState.SLEEPING,
     ExecutionState.WAITING_FOR_APPROVAL,
     ExecutionState.WAITING_FOR_SIGNAL,
+    ExecutionState.WAITING_FOR_CHILD,
 )
 _SUGGESTED = 500
 _LOOK_SECONDS = 0.5
@@ -148,13 +149,14 @@ class RemoteStore:
         offset: int = 0,
         exact: bool = True,
     ) -> tuple[list[ExecutionRow], int]:
-        """Read rows, newest first, and the total that matches; there are no children on a cluster.
+        """Read rows, newest first, and the total that matches.
 
         Names and tags are no search attributes: who asks for some has all executions read that match otherwise.
         """
         if caller:
-            return [], 0
-        terms = [f"WorkflowType = '{DRIVER}'", "ExecutionStatus != 'ContinuedAsNew'"]
+            return self._children(caller)
+        types = f"'{DRIVER}'" if caller == "" else f"'{DRIVER}', '{CHILD_DRIVER}'"
+        terms = [f"WorkflowType IN ({types})", "ExecutionStatus != 'ContinuedAsNew'"]
         if workflow is not None:
             terms.append(f"{SEARCH_WORKFLOW} = '{_quoted(workflow)}'")
         if states:
@@ -172,6 +174,13 @@ class RemoteStore:
             return self._do(self._list(query, limit, offset))
         except RPCError as error:
             explain(error, self.cluster.url)
+
+    def _children(self, caller: str) -> tuple[list[ExecutionRow], int]:
+        """Read the rows of what steps of an execution started, which its events name."""
+        names = {name: None for _, step in fold(self._events(caller)).attempted() for name in step.children}
+        read = ((name, self._do(self.cluster.events(name))) for name in names)
+        found = [self._row(name, fold(events)) for name, events in read if events]
+        return found[::-1], len(found)
 
     async def _list(self, query: str, limit: int | None, offset: int) -> tuple[list[ExecutionRow], int]:
         client = self.cluster.client
@@ -258,7 +267,7 @@ class RemoteStore:
         return None
 
     def answered(self, *, limit: int) -> list[tuple[str, str]]:
-        """Return nothing: there are no children on a cluster."""
+        """Return nothing: on the cluster a caller is told by the child itself."""
         return []
 
     def in_slot(self, slot: str) -> ExecutionRow | None:

@@ -83,6 +83,9 @@ class Requests:
         rows = [*rows, *(results[one] for one in needed if one in results)]
         if subject != name:
             rows.append(to_row(self._why_undone(subject)))
+            undone = None if state.rollback is None else state.rollback.undone.get(subject)
+            if (known := undone or state.step(subject)) is not None and known.children:
+                request["children"] = known.children
         return {**request, "rows": rows + self._record.operations_of(name)}
 
     def _why_undone(self, subject: str) -> e.RollbackStarted:

@@ -11,6 +11,7 @@ from ..errors import CerebelumError
 
 __all__ = [
     "ATTEMPT",
+    "CHILD_DRIVER",
     "DEFAULT_URL",
     "DRIVER",
     "FOREVER",
@@ -25,8 +26,8 @@ __all__ = [
     "queue_of",
 ]
 
-DRIVER = "cerebelum"
-"""The one workflow type."""
+DRIVER, CHILD_DRIVER = "cerebelum", "cerebelum.child"
+"""The one workflow type, and what it is called for an execution that a step of another one started."""
 ATTEMPT, ROUTE, LIST, JOIN = "cerebelum.attempt", "cerebelum.route", "cerebelum.list", "cerebelum.join"
 """The activities: run a step, choose its route, list the items of a foreach, make one result of theirs."""
 SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"

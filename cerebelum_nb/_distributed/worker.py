@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner
 from temporalio.worker import Worker as TemporalWorker
 
+from .._dsl.child import placed
 from .._engine.scope import hear
 from .._engine.stdout import listen
 from .._values import Secret
@@ -29,7 +30,7 @@ from ..errors import CerebelumError
 from .activities import Activities, Knows, Registered
 from .blobs import Blobs, blobs_at
 from .connection import connect, runtime
-from .driver import Drive
+from .driver import Drive, DriveChild
 from .host import Results
 from .releases import check_release, deployment, make_current
 from .settings import core_url_of, queue_of
@@ -113,7 +114,7 @@ class Worker:
         return f"<worker {self.worker_id} of {self.core_url}: {names}>"
 
     def register_workflow(self, workflow: Registered) -> Self:
-        """Have it run the steps of a workflow; call it before it runs.
+        """Have it run the steps of a workflow, and of workflows on its timeline; call it before it runs.
 
         Args:
             workflow: what ``@workflow`` made.
@@ -122,6 +123,9 @@ class Worker:
             The worker, for further calls.
         """
         self._workflows[workflow.name] = workflow
+        for child in placed(workflow.describe()[0]):
+            if child.name not in self._workflows:
+                self.register_workflow(child)
         return self
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -270,7 +274,7 @@ class Worker:
         taker = TemporalWorker(
             client,
             task_queue=queue,
-            workflows=[Drive] if drives else [],
+            workflows=[Drive, DriveChild] if drives else [],
             activities=activities.all(),
             workflow_runner=UnsandboxedWorkflowRunner(),
             workflow_task_executor=executor if drives else None,

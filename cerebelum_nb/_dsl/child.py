@@ -18,7 +18,10 @@ from .code import PARTS
 from .signature import RESERVED, check_name
 from .step import Step, step
 
-__all__ = ["ChildStep", "Placeable", "child_step"]
+__all__ = ["ChildStep", "Placeable", "child_step", "placed"]
+
+_PLACED = "__cerebelum_workflow__"
+"""The attribute of a step's function that holds the workflow for which the step stands."""
 
 _OPTIONS = ("retries", "retry_delay", "backoff", "max_delay", "jitter", "retry_on", "timeout", "keep")
 
@@ -167,6 +170,14 @@ def child_step(workflow: Placeable, item: str = "") -> ChildStep:
     return ChildStep(workflow, inputs, None, {})
 
 
+def placed(plan: Plan) -> Iterator[Any]:
+    """Yield the workflows that stand on the timeline of another one, as steps or within a foreach."""
+    for name in plan.steps:
+        for spec in plan.parts(name):
+            if (workflow := getattr(spec.fn, _PLACED, None)) is not None:
+                yield workflow
+
+
 def _nothing() -> dict[str, Any]:
     """Give no inputs."""
     return {}
@@ -220,6 +231,7 @@ def _body(workflow: Placeable, inputs: Callable[..., Any], name: str) -> Callabl
     run.__name__ = run.__qualname__ = name
     run.__module__ = inputs.__module__ if hasattr(inputs, "__module__") else __name__
     run.__signature__ = inspect.signature(inputs)  # type: ignore[attr-defined]  # what inspect.signature looks for
+    setattr(run, _PLACED, workflow)
     return run
 
 

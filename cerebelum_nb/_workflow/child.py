@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from .._core.events import ChildStarted, OperationCompleted
+from .._core.events import ChildStarted, Event, OperationCompleted
 from .._core.fold import fold
 from .._core.graph import undone_by
 from .._core.state import State
@@ -30,21 +30,23 @@ from .._engine.execution import Execution
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import RETRY_SECONDS
 from .._engine.scope import Scope, current_scope
+from .._engine.values import ExecutionValues
 from .._values import fingerprint_args
 from ..errors import CerebelumError, ExecutionBusyError, StoreError, WorkflowError
 from .definition import Definition
 from .execution_id import new_id
 from .result import Result
-from .rollback import roll_back
+from .rollback import Undoing, roll_back, rollback_events
 from .run import Run
-from .start import Caller, ended, launch, take_up
+from .start import Caller, Resuming, ended, launch, resumed, started, take_up
 
-__all__ = ["offer_child", "run_child", "undo_children"]
+__all__ = ["UNFINISHED", "Child", "Reached", "left_alone", "offer_child", "run_child", "undo_children"]
 
 _LOOK_SECONDS = 1.0
 """How often the log is asked for a child that another process runs; its end is also told at once."""
 
-_UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
+UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
+"""The ends that are not what a caller waits for."""
 
 
 def offer_child(
@@ -106,68 +108,90 @@ async def undo_children(scope: Scope, workflow: Definition) -> None:
     undone = scope.execution.state.step(undone_by(scope.step))
     for child in reversed(() if undone is None else undone.children):
         undo = _Undo(scope, workflow, child)
-        if fold(undo.store.events(child)).caller == scope.execution.id:
-            await undo.finished()
+        if (await undo.runner.recorded(child)).caller == scope.execution.id:
+            await undo.runner.finished(undo)
 
 
-class _Child(ABC):
+class Reached(NamedTuple):
+    """A child that has come to the end that its caller's step wants: its last state, and how to get its result."""
+
+    state: State
+    result: Callable[[], Result]
+
+
+class Runner(Protocol):
+    """Runs the children of an attempt: this process does (:class:`_Here`), or a cluster (_distributed/children.py)."""
+
+    async def finished(self, child: Child) -> Reached:
+        """Run it, or wait for whoever runs it, until it has reached its goal.
+
+        Raises:
+            WorkflowError: it has come to another end.
+        """
+        ...
+
+    async def recorded(self, execution_id: str) -> State:
+        """Read what is recorded of an execution."""
+        ...
+
+    def result(self, workflow: Definition, execution_id: str, state: State) -> Result:
+        """Make the result of a complete execution."""
+        ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """The execution around an attempt that a worker of a cluster runs."""
+
+    children_there: Runner
+
+
+class Child(ABC):
     """An execution that an attempt of a step runs, or waits for, until it has come to an end of one kind."""
 
     goal = ExecutionState.COMPLETED
 
     def __init__(self, scope: Scope, workflow: Definition) -> None:
         host = scope.execution
-        if not isinstance(host, Execution):
+        self.scope, self.workflow, self.id, self.op = scope, workflow, "", ""
+        self.runner: Runner
+        if isinstance(host, Execution):
+            self.runner = _Here(host)
+        elif isinstance(host, Elsewhere):
+            self.runner = host.children_there
+        else:
             raise CerebelumError(
-                f"step '{scope.step}' runs workflow '{workflow.variable}' as a child, which only a kernel or a script "
-                f"can do, and neither a worker of a cluster nor a trial of a step. Run it here, without "
-                f"distributed=True; or put the steps of '{workflow.variable}' on the timeline"
+                f"step '{scope.step}' runs workflow '{workflow.variable}' as a child, which a trial of a step cannot "
+                f"do: run the workflow"
             )
-        self.scope, self.host, self.workflow, self.store = scope, host, workflow, host.store
-        self.id = self.op = ""
 
     @abstractmethod
-    def make_ready(self, state: State) -> Run:
-        """Start or resume it; ``state`` is what is recorded of it."""
+    def make_ready(self, state: State, here: Execution) -> Run:
+        """Start or resume it here; ``state`` is what is recorded of it."""
 
-    def may_run(self, state: State, *, is_first: bool) -> bool:
-        """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
-        if not state.hibernated:
-            return not (self.host.driver.draining and state.version)
-        return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
+    @abstractmethod
+    def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
+        """Make the events with which what is recorded continues elsewhere; the arguments are those of `resumed`."""
 
-    async def finished(self) -> Run:
-        """Run it, or wait for whoever runs it."""
-        is_first = True
-        while True:
-            state = fold(self.store.events(self.id))
-            if state.lifecycle is self.goal:
-                return ended(self.workflow, self.id, self.store, state)
-            if state.lifecycle in _UNFINISHED and not self.can_resume(state, is_first=is_first):
-                raise self._failure(state, None)
-            runs = self.may_run(state, is_first=is_first)
-            if is_first:
-                await self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
-                is_first = False
-            if not runs:
-                await self._wait_for_others(state)
-                continue
-            try:
-                run = await self._begin(state)
-            except ExecutionBusyError as busy:
-                if busy.execution_id != self.id:  # it is refused because of another one
-                    raise
-                await self._wait_for_others(state, busy=True)
-                continue
-            await self._wait_for(run)
-            reached = run.execution.state.lifecycle
-            if reached is self.goal:
-                return run
-            if reached in _UNFINISHED:
-                raise self._failure(run.execution.state, run)
-            error = run.execution.done.exception()
-            if error is not None and not isinstance(error, ExecutionBusyError):
-                raise error
+    def begin_waiting(self) -> Any:
+        """Record that its step waits for it."""
+        return self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
+
+    def ends(self, state: State, *, is_first: bool) -> bool:
+        """Whether it has reached its goal.
+
+        Raises:
+            WorkflowError: it has come to another end, and the step does not continue it.
+        """
+        if state.lifecycle is self.goal:
+            return True
+        if state.lifecycle in UNFINISHED and not self.can_resume(state, is_first=is_first):
+            raise self.failure(state)
+        return False
+
+    def is_interrupted(self, state: State, *, is_first: bool) -> bool:
+        """Whether the step ends what it waits for before it continues it."""
+        return False
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
         """Whether the step continues it: it does what a resume of the caller asks for, and no more.
@@ -177,21 +201,82 @@ class _Child(ABC):
         paused = state.lifecycle is ExecutionState.PAUSED
         return paused or (is_first and state.lifecycle is not ExecutionState.CANCELLED)
 
-    async def _begin(self, state: State) -> Run:
+    def failure(self, state: State, cause: BaseException | None = None) -> WorkflowError:
+        """Make the error with which the step fails."""
+        told = f"child {self.id} of workflow '{self.workflow.name}' {_ending(state)}"
+        if state.lifecycle is ExecutionState.CANCELLED:
+            told += f". It is never resumed: resume its caller with rerun='{self.scope.step}' to start another one"
+        error = WorkflowError(told, execution_id=self.id, failed_step=state.failed_step)
+        error.__cause__ = cause
+        return error
+
+
+class _Here:
+    """Runs children in the process of their caller."""
+
+    def __init__(self, host: Execution) -> None:
+        self.host, self.store = host, host.store
+
+    async def recorded(self, execution_id: str) -> State:
+        """Read what is recorded of an execution."""
+        return fold(self.store.events(execution_id))
+
+    def result(self, workflow: Definition, execution_id: str, state: State) -> Result:
+        """Make the result of a complete execution."""
+        return ended(workflow, execution_id, self.store, state).outcome()
+
+    async def finished(self, child: Child) -> Reached:
+        """Run it, or wait for whoever runs it, until it has reached its goal."""
+        is_first = True
+        while True:
+            state = fold(self.store.events(child.id))
+            if child.ends(state, is_first=is_first):
+                return Reached(state, partial(self.result, child.workflow, child.id, state))
+            runs = self._may_run(state) or child.is_interrupted(state, is_first=is_first)
+            if is_first:
+                await child.begin_waiting()
+                is_first = False
+            if not runs:
+                await self._wait_for_others(child, state)
+                continue
+            try:
+                run = await self._begin(child, state)
+            except ExecutionBusyError as busy:
+                if busy.execution_id != child.id:  # it is refused because of another one
+                    raise
+                await self._wait_for_others(child, state, busy=True)
+                continue
+            await self._wait_for(child, run)
+            reached = run.execution.state
+            if reached.lifecycle is child.goal:
+                return Reached(reached, run.outcome)
+            if reached.lifecycle in UNFINISHED:
+                raise child.failure(reached, run.cause)
+            error = run.execution.done.exception()
+            if error is not None and not isinstance(error, ExecutionBusyError):
+                raise error
+
+    def _may_run(self, state: State) -> bool:
+        """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
+        if not state.hibernated:
+            return not (self.host.driver.draining and state.version)
+        return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
+
+    async def _begin(self, child: Child, state: State) -> Run:
         """Start or resume it on the engine's loop; while the log is locked, again and again."""
         while True:
             try:
-                return await self.scope.on_loop(partial(self._start, state))
+                return await child.scope.on_loop(partial(self._start, child, state))
             except StoreError as error:
                 if not error.transient:
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _start(self, state: State) -> Run:
-        self.scope.check()
+    def _start(self, child: Child, state: State) -> Run:
+        child.scope.check()
         token = current_scope.set(None)
         try:
-            run = self.make_ready(state)
+            run = child.make_ready(state, self.host)
             execution = run.attended(self.host)
         finally:
             current_scope.reset(token)
@@ -199,93 +284,104 @@ class _Child(ABC):
             execution.drain()
         return run
 
-    async def _wait_for(self, run: Run) -> None:
+    async def _wait_for(self, child: Child, run: Run) -> None:
         """Wait for one that runs here; if the step ends before, it is stopped, too."""
         try:
-            await self.scope.wait_until(None, self.op, until=lambda: run.done, busy=True)
+            await child.scope.wait_until(None, child.op, until=lambda: run.done, busy=True)
         finally:
             execution = run.execution
-            self.host.children.pop(self.id, None)
+            self.host.children.pop(child.id, None)
             if not run.done:
                 execution.attended_by = None
                 if not (self.host.superseded or self.host.state.lifecycle is ExecutionState.CANCELLED):
-                    execution.ask_to_stop(
-                        self.host.stop_requested or f"step '{self.scope.step}' no longer waits for it"
-                    )
+                    execution.ask_to_stop(self.host.stop_requested or left_alone(child))
 
-    async def _wait_for_others(self, state: State, *, busy: bool = False) -> None:
+    async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> None:
         """Wait until something happened to one that does not run for this step now, or until it is due."""
         wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
-        watch = _Watch(self, state.version)
-        await self.scope.on_loop(watch.look)
+        watch = _Watch(child, self.host, state.version)
+        await child.scope.on_loop(watch.look)
         try:
-            await self.scope.wait_until(due, self.op, until=watch.has_moved, busy=busy)
+            await child.scope.wait_until(due, child.op, until=watch.has_moved, busy=busy)
         finally:
             watch.end()
 
-    def _failure(self, state: State, run: Run | None) -> WorkflowError:
-        told = f"child {self.id} of workflow '{self.workflow.name}' {_ending(state)}"
-        if state.lifecycle is ExecutionState.CANCELLED:
-            told += f". It is never resumed: resume its caller with rerun='{self.scope.step}' to start another one"
-        error = WorkflowError(told, execution_id=self.id, failed_step=state.failed_step)
-        error.__cause__ = None if run is None else run.cause
-        return error
+
+def left_alone(child: Child) -> str:
+    """Say why a child is stopped whose step has ended."""
+    return f"step '{child.scope.step}' no longer waits for it"
 
 
-class _Call(_Child):
+class _Call(Child):
     """One call of a workflow by one attempt of a step."""
 
     def __init__(self, scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool) -> None:
         super().__init__(scope, workflow)
-        if self.host.state.depth >= MOST_DEPTH:
+        host = scope.execution
+        if host.state.depth >= MOST_DEPTH:
             raise CerebelumError(
-                f"step '{scope.step}' of execution {self.host.id} runs workflow '{workflow.variable}' as a child, and "
+                f"step '{scope.step}' of execution {host.id} runs workflow '{workflow.variable}' as a child, and "
                 f"has {MOST_DEPTH} callers above it already, which is the most. Does it call itself without end?"
             )
         self._given = check_inputs(inputs, workflow.shape)
         self._keep = keep
-        digest = fingerprint_args((self._given,), {}, redactor=self.host.redactor)
+        digest = fingerprint_args((self._given,), {}, redactor=host.redactor)
         self.op = scope.identify("child", workflow.name.replace(":", ";"), digest)
-        self.id = new_id(f"{self.host.id}:{scope.step}:{scope.visit}:{self.op}")
+        self.id = new_id(f"{host.id}:{scope.step}:{scope.visit}:{self.op}")
 
     async def result(self) -> Result:
         """Return its outcome, once it is complete."""
         known = self.scope.recorded(self.op)
         if known is not None and known.done and known.result is not None:
-            return self._recorded(known.child or self.id, known.result)
+            return await self._recorded(known.child or self.id, known.result)
         await self.scope.record_mismatch(self.op)
-        run = await self.finished()
-        result = run.outcome()
+        reached = await self.runner.finished(self)
+        result = reached.result()
         if self._keep:
-            output = run.execution.state.output or self.host.encode(None)
+            output = reached.state.output or self.scope.execution.encode(None)
             await self.scope.record(OperationCompleted, self.op, output=output)
         return result
 
-    def make_ready(self, state: State) -> Run:
+    def make_ready(self, state: State, here: Execution) -> Run:
         """Start it, or resume it as a person would: what failed runs again."""
         if not state.version:
-            caller = Caller(self.host.id, self.scope.step, self.host.state.depth + 1)
-            return launch(self.workflow, self._given, self.store, self.id, wait=self.host.stays, caller=caller)
-        if state.caller != self.host.id:
+            return launch(self.workflow, self._given, here.store, self.id, wait=here.stays, caller=self._caller)
+        self._check_caller(state)
+        return take_up(self.workflow, self.id, store=here.store, wait=here.stays)
+
+    def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
+        """Start it, or resume it, as above."""
+        if not values.state.version:
+            inputs = values.encode(self._given, path="inputs")
+            return [started(self.workflow, values.plan, inputs, now, blueprint, self._caller)]
+        self._check_caller(values.state)
+        return resumed(values, Resuming(), now, blueprint)[0]
+
+    @property
+    def _caller(self) -> Caller:
+        host = self.scope.execution
+        return Caller(host.id, self.scope.step, host.state.depth + 1)
+
+    def _check_caller(self, state: State) -> None:
+        if state.caller != self.scope.execution.id:
             raise CerebelumError(
                 f"step '{self.scope.step}' would start its child as {self.id}, and another execution has that id. "
                 f"Give the workflow other inputs"
             )
-        return take_up(self.workflow, self.id, store=self.store, wait=self.host.stays)
 
-    def _recorded(self, child: str, output: Value) -> Result:
+    async def _recorded(self, child: str, output: Value) -> Result:
         """Return the result of a child that the step has seen end; the log need not hold its history any more."""
-        state = fold(self.store.events(child))
+        state = await self.runner.recorded(child)
         if state.lifecycle is not ExecutionState.COMPLETED:
             name = "output"
             done = StepState(phase=Phase.COMPLETED, output=output)
             state = State(workflow=self.workflow.name, lifecycle=ExecutionState.COMPLETED, steps={name: done})
             state.finished[name], state.last_step, state.completed_at = None, name, 0
-        return ended(self.workflow, child, self.store, state).outcome()
+        return self.runner.result(self.workflow, child, state)
 
 
-class _Undo(_Child):
+class _Undo(Child):
     """The rollback of a child, by the attempt that undoes its caller's step."""
 
     goal = ExecutionState.ROLLED_BACK
@@ -294,13 +390,17 @@ class _Undo(_Child):
         super().__init__(scope, workflow)
         self.op, self.id = scope.identify("child", workflow.name.replace(":", ";"), child), child
 
-    def make_ready(self, state: State) -> Run:
+    def make_ready(self, state: State, here: Execution) -> Run:
         """Begin to roll it back, or continue that."""
-        return roll_back(self.workflow, self.id, store=self.store, wait=self.host.stays)
+        return roll_back(self.workflow, self.id, store=here.store, wait=here.stays)
 
-    def may_run(self, state: State, *, is_first: bool) -> bool:
-        """Whether to roll it back now; what it waited for until then, it waits for no more."""
-        return super().may_run(state, is_first=is_first) or (is_first and not state.is_rolling_back)
+    def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
+        """Begin to roll it back, or continue that, as above."""
+        return rollback_events(values, Undoing(), now, blueprint)
+
+    def is_interrupted(self, state: State, *, is_first: bool) -> bool:
+        """Whether it still runs forwards: what it waits for until now, it waits for no more."""
+        return is_first and not state.is_rolling_back
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
         """Whether it can be rolled back: a failed rollback is continued by the next one of its caller."""
@@ -329,22 +429,22 @@ def _ending(state: State) -> str:
 class _Watch:
     """Looks, once a second, whether the log has more of a child than was known."""
 
-    def __init__(self, child: _Child, version: int) -> None:
-        self._child, self._version = child, version
+    def __init__(self, child: Child, host: Execution, version: int) -> None:
+        self._child, self._host, self._version = child, host, version
         self._moved = False
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
         """Look now, and again in a second; on the engine's loop."""
-        child = self._child
+        store = self._host.store
         with suppress(CerebelumError):  # the run's own commits report what is wrong with the log
-            row = child.store.execution(child.id)
-            is_free = row.holder is None or not child.store.lease_left(row.holder)
+            row = store.execution(self._child.id)
+            is_free = row.holder is None or not store.lease_left(row.holder)
             self._moved = row.version != self._version or (is_free and row.summary.state is ExecutionState.RUNNING)
         if self._moved:
-            child.host.look_again()
+            self._host.look_again()
         else:
-            self._timer = child.host.loop.call_later(_LOOK_SECONDS, self.look)
+            self._timer = self._host.loop.call_later(_LOOK_SECONDS, self.look)
 
     def has_moved(self) -> bool:
         """Whether something happened to it."""
@@ -353,7 +453,7 @@ class _Watch:
 
     def end(self) -> None:
         """Look no more; from any thread."""
-        loop = self._child.host.loop
+        loop = self._host.loop
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._cancel)
 

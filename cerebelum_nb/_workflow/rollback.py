@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike
@@ -35,10 +36,10 @@ __all__ = ["Undoing", "preview", "roll_back", "rollback_events"]
 class Undoing(NamedTuple):
     """What a rollback was given."""
 
-    to: object
-    inputs: Inputs | None
-    repeat: Collection[str]
-    mark_done: Mapping[str, Any]
+    to: object = None
+    inputs: Inputs | None = None
+    repeat: Collection[str] = ()
+    mark_done: Mapping[str, Any] = MappingProxyType({})
 
     def last(self, plan: Plan) -> str | None:
         """Return the name of the last step that stays done; None when everything is undone.

@@ -280,7 +280,56 @@ async def endless():
 
 out_of_time = workflow(name="c_out_of_time", timeout="5s")(lambda wf: wf.timeline(endless))
 
+
+@step
+async def asked(inputs):
+    return f"{inputs['of']} answers"
+
+
+@step
+def judged(asked):
+    if asked.startswith("bad"):
+        raise ValueError(f"it is not true: {asked}")
+    return asked
+
+
+@asked.on_rollback
+def unasked(asked, context):
+    return context.run("undone", len, asked)
+
+
+inner = made("c_inner", lambda wf: wf.timeline(asked >> judged))
+
+
+@step
+async def calls():
+    results = [await inner.execute({"of": name}) for name in ("here", "there")]
+    return [(result.output, result.results["asked"], result.status) for result in results]
+
+
+@step
+def calls_plainly(calls):
+    return inner.run({"of": "thread"}).output
+
+
+@step
+def names():
+    return ["ana", "bad", "cy"]
+
+
+placed = inner.given(lambda one: {"of": f"place {one}"}, name="placed")
+of_each = inner.given(lambda name: {"of": name}, name="of_each")
+is_bad = inner.given(lambda one: {"of": "bad"}, name="is_bad")
+children = made("c_children", lambda wf: wf.timeline(one >> placed >> calls >> calls_plainly))
+child_failed = made("c_child_failed", lambda wf: wf.timeline(one >> is_bad >> two))
+child_each = made("c_child_each", lambda wf: wf.timeline(names >> foreach(of_each, name=names, on_error="collect")))
+child_undone = workflow(name="c_child_undone", on_failure="rollback")(lambda wf: wf.timeline(one >> placed >> raises))
+
 CONFORMING = [
+    children,
+    child_failed,
+    child_each,
+    child_undone,
     out_of_time,
     rolled_back,
     stuck,
@@ -408,4 +457,6 @@ long = made("m_long", lambda wf: wf.timeline(one >> worked >> two))
 reminder = made("m_reminder", lambda wf: wf.timeline(one >> reminded))
 repair = made("m_repair", lambda wf: wf.timeline(one >> repaired))
 
-MORTAL = [mortal, external, sleeper, long, reminder, repair]
+family = made("m_family", lambda wf: wf.timeline(one >> mortal.given(lambda inputs: dict(inputs), name="born") >> two))
+
+MORTAL = [family, mortal, external, sleeper, long, reminder, repair]

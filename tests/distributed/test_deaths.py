@@ -97,6 +97,22 @@ async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished
     assert [by["held", 1], by["held", 2], by["quick", 1]] == ["doomed", "other", "doomed"]
 
 
+async def test_a_child_outlives_the_worker_of_its_caller_and_of_its_own_steps(story, start_worker, other, server, log):
+    doomed = start_worker(server.url, "doomed").ready()
+    running = story.start(flows.family, "fam1")
+    await story.seen("held")
+    ((child,), _) = log.executions(caller="fam1")
+    await story.heard_of(child.execution_id, "held")
+    doomed.kill()
+    await other(flows.family)
+    story.open_gate()
+    result = await running
+    assert result.results["born"] == 2 and log.execution(child.execution_id).summary.state == "COMPLETED"
+    assert sorted(story.marks) == ["held", "held", "late", "once", "quick"]
+    assert story.told(child.execution_id, "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
+    assert {step for _, step, _ in story.told("fam1", "StepInterrupted")} <= {"born"}
+
+
 async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_last(
     story, start_worker, other, server, log
 ):

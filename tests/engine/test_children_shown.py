@@ -18,7 +18,6 @@ from cerebelum_nb._store.base import ExecutionRow
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb._views.card import Card
 from cerebelum_nb._views.graph import Graph
-from cerebelum_nb.errors import WorkflowDefinitionError
 
 broken = {"b"}
 
@@ -164,9 +163,3 @@ def test_a_row_that_lost_its_caller_is_found_and_repaired(log):
     assert not archive.verify(store=log).ok
     archive.repair(store=log)
     assert archive.verify(store=log).ok and len(children(log)) == 3
-
-
-def test_a_cluster_refuses_a_workflow_in_a_workflow_before_it_connects(go, log):
-    pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
-    with pytest.raises(WorkflowDefinitionError, match="is a workflow, which a cluster cannot run as a child"):
-        go(release.execute(store=log, core_url="localhost:1"))

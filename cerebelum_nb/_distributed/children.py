@@ -1,0 +1,248 @@
+"""Children on a cluster: a workflow that a step runs there is an execution there, too, which any of its workers drives.
+
+The worker of the step starts or resumes it, as callers do, and waits for a moment. Then the attempt gives its place up,
+as in any long wait, until the child's driver tells that of its caller that it has ended (``Drive.child_ended``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+from .._core.drive import Driver
+from .._core.events import Event
+from .._core.fold import fold
+from .._core.messages import Begin
+from .._core.state import State
+from .._core.step_state import Phase
+from .._engine.clock import Clock, Deadline
+from .._engine.staleness import blueprint_of
+from .._store.base import Store
+from .._workflow.child import UNFINISHED, Child, Reached, left_alone
+from .._workflow.definition import Definition
+from .._workflow.outcome import outcome_of
+from .._workflow.result import Result
+from ..errors import CerebelumError, ExecutionBusyError, WorkflowError
+from .blobs import Blobs
+from .cluster import Cluster
+from .fit import plan_for
+from .followed import Followed
+from .settings import Terms
+from .wire import from_rows, pack, to_row, unpack, with_value
+
+__all__ = ["Brought", "ChildrenThere", "bring"]
+
+T = TypeVar("T")
+
+Brought = dict[str, Any]
+"""Histories of children that a caller's log has: by id the digest of their rows, and those of their own children."""
+
+
+class Waits(Protocol):
+    """What the execution around an attempt is asked for here."""
+
+    id: str
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    worker: str
+
+    @property
+    def continues_elsewhere(self) -> bool:
+        """Whether the attempt has given its place up, or was given back: another one takes its step up."""
+        ...
+
+    def look_again(self) -> None:
+        """Ask those that wait whether what they wait for has happened."""
+        ...
+
+
+class _Found(NamedTuple):
+    """What is recorded of a child; ``over`` is how its run has ended, "" while it runs or when there is none."""
+
+    events: list[Event]
+    state: State
+    over: str
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.events) and not self.over
+
+
+class ChildrenThere:
+    """Runs the children of one attempt.
+
+    Args:
+        host: the execution around the attempt.
+        cluster: where they run; its calls are made on ``polls``.
+        polls: the loop for calls of the cluster, which no step blocks.
+        serves: the names of the workflows that this worker serves.
+        family: asks the driver how a child is to run, by its id: see ``Drive.child``.
+        wait: seconds that the attempt waits here for a child.
+    """
+
+    def __init__(
+        self,
+        host: Waits,
+        cluster: Cluster,
+        polls: asyncio.AbstractEventLoop,
+        serves: Collection[str],
+        family: Callable[[str], Awaitable[dict[str, Any]]],
+        wait: float,
+    ) -> None:
+        self._host, self._cluster, self._polls, self._serves = host, cluster, polls, serves
+        self._family, self._wait_us = family, round(wait * 1e6)
+        self.seen: dict[str, int] = {}
+        """By operation: the last version of its child that the attempt knows."""
+
+    async def recorded(self, execution_id: str) -> State:
+        """Read what is recorded of an execution."""
+        return (await self._read(execution_id, {})).state
+
+    def result(self, workflow: Definition, execution_id: str, state: State) -> Result:
+        """Make the result of a complete execution."""
+        return self._ended(workflow, execution_id, _Found([], state, "completed"))
+
+    async def finished(self, child: Child) -> Reached:
+        """Run it, or wait for whoever runs it, until it has reached its goal."""
+        told, is_first = await self._family(child.id), True
+        while True:
+            found = await self._read(child.id, told)
+            if found.runs and child.is_interrupted(found.state, is_first=is_first):
+                await self._there(self._cluster.stop(child.id, left_alone(child)))
+                found = await self._read(child.id, told, wait=True)
+            if child.ends(found.state, is_first=is_first):
+                return Reached(found.state, partial(self._ended, child.workflow, child.id, found))
+            if not is_first and not found.runs:
+                raise WorkflowError(
+                    f"child {child.id} of workflow '{child.workflow.name}': its run on {self._cluster.url} "
+                    f"{found.over or 'is gone'}, and its history does not say why",
+                    execution_id=child.id,
+                )
+            if is_first:
+                await child.begin_waiting()
+                is_first = False
+            self.seen[child.op] = found.state.version
+            if not found.runs:
+                self.seen[child.op] = await self._launch(child, found, told)
+            await self._wait(child)
+
+    async def _read(self, execution_id: str, told: Mapping[str, Any], *, wait: bool = False) -> _Found:
+        """Read a child from the cluster, or, if that knows less, what its caller brought along."""
+        events, over = await self._there(self._history(execution_id, wait=wait))
+        if events and not over and _has_ended(fold(events)):  # its run is about to end
+            events, over = await self._there(self._history(execution_id, wait=True))
+        if brought := told.get("brought"):
+            known = from_rows(unpack(self._cluster.blobs.payload(brought[0])))
+            if len(known) > len(events):
+                events, over = known, "failed"
+        thick = partial(self._cluster.blobs.fat, whole=False)
+        return _Found(events, fold(with_value(event, thick) for event in events), over)
+
+    async def _history(self, execution_id: str, *, wait: bool) -> tuple[list[Event], str]:
+        if wait:
+            await self._cluster.ended(execution_id)
+        return await self._cluster.history(execution_id)
+
+    async def _launch(self, child: Child, found: _Found, told: Mapping[str, Any]) -> int:
+        """Have a child begin, or continue, and return its version then."""
+        workflow = child.workflow
+        if workflow.name not in self._serves:
+            raise CerebelumError(
+                f"step '{child.scope.step}' runs workflow '{workflow.name}' as a child, which worker "
+                f"{self._host.worker} does not serve. Name its module, too: cerebelum worker MODULE ...; in Python "
+                f"call worker.register_workflow({workflow.variable})"
+            )
+        plan, cluster = plan_for(workflow), self._cluster
+        values = self._values(workflow, child.id, found)
+        now = max(self._host.clock.now(), found.state.updated_at)
+        driver = Driver(plan, fold(found.events))
+        driver.take(Begin(child.begin(values, now, blueprint_of(plan, values.redactor).digest)), now)
+        before = await self._there(cluster.run_id(child.id)) if found.events else None
+        events, terms = [*found.events, *driver.batch], Terms.of(told["terms"])
+        nested = (told.get("brought") or ["", {}])[1]
+        again = bool(found.events)
+        try:
+            await self._there(cluster.launch(child.id, plan, events, terms, again=again, brought=nested))
+        except ExecutionBusyError:
+            return found.state.version  # somebody else was quicker
+        if before is not None:
+            await self._there(cluster.forget_run(child.id, before))
+        return len(events)
+
+    async def _wait(self, child: Child) -> None:
+        """Wait for its end here, for a moment; then the attempt gives its place up."""
+        over = asyncio.run_coroutine_threadsafe(self._cluster.ended(child.id), self._polls)
+        host = self._host
+        over.add_done_callback(lambda _: host.loop.call_soon_threadsafe(host.look_again))
+        moment = Deadline(host.clock, host.clock.now() + self._wait_us)
+        try:
+            await child.scope.wait_until(moment, child.op, until=over.done, busy=True)
+            await child.scope.wait_until(None, child.op, until=over.done)
+        finally:
+            if not over.done():
+                over.cancel()
+                if not host.continues_elsewhere:
+                    stop = self._cluster.stop(child.id, left_alone(child))
+                    asyncio.run_coroutine_threadsafe(stop, self._polls)
+
+    def _ended(self, workflow: Definition, execution_id: str, found: _Found) -> Result:
+        values = self._values(workflow, execution_id, found)
+        values.end()
+        return outcome_of(values, undoes=True)
+
+    def _values(self, workflow: Definition, execution_id: str, found: _Found) -> Followed:
+        store = cast(Store, _ReadBefore(self._cluster.location, self._cluster.blobs, found.events))
+        values = Followed(self._cluster, execution_id, workflow.plan(), found.state, store)
+        values.variable = workflow.variable
+        return values
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(work, self._polls)
+        return await asyncio.wrap_future(future)
+
+
+class _ReadBefore:
+    """What the values of an execution ask of a log: its events, as they were read, and its big values."""
+
+    trusted = True
+
+    def __init__(self, location: str, blobs: Blobs, events: list[Event]) -> None:
+        self.location, self._blobs, self._events = location, blobs, events
+        self.largest, self.redact, self.payload = blobs.largest, blobs.redact, blobs.payload
+
+    def events(self, execution_id: str) -> list[Event]:
+        """Return its events."""
+        thick = partial(self._blobs.fat, whole=False)
+        return [with_value(event, thick) for event in self._events]
+
+
+def _has_ended(state: State) -> bool:
+    return state.lifecycle in UNFINISHED or state.lifecycle.is_final
+
+
+def bring(local: Store, blobs: Blobs, state: State, whole: Callable[[Event], Event], *, done: bool) -> Brought:
+    """Put the histories of an execution's children where workers find them: the cluster may not know them, or not all.
+
+    Args:
+        local: the caller's log.
+        blobs: where workers read.
+        state: the execution.
+        whole: gives an event its values whole.
+        done: whether also those of completed steps are needed, as for a rollback.
+    """
+    found: Brought = {}
+    for _, step in state.attempted():
+        if step.phase is Phase.COMPLETED and not done:
+            continue
+        for child in step.children:
+            events: Sequence[Event] = local.events(child)
+            if events:
+                rows = pack([to_row(with_value(whole(event), blobs.thin)) for event in events])
+                digest = hashlib.sha256(rows).hexdigest()
+                blobs.put(digest, rows)
+                found[child] = [digest, bring(local, blobs, fold(events), whole, done=done)]
+    return found

@@ -1,0 +1,61 @@
+"""What a cluster can run of a workflow; what it cannot is refused in words, before anything has begun."""
+
+from __future__ import annotations
+
+import logging
+
+from .._core.graph import Plan
+from .._dsl.child import placed
+from .._workflow.definition import Definition
+from ..errors import CerebelumError, WorkflowDefinitionError
+
+__all__ = ["plan_for", "refuse_slots"]
+
+log = logging.getLogger("cerebelum_nb")
+
+
+def refuse_slots(workflow: Definition) -> None:
+    """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
+    if workflow.concurrency is not None:
+        raise CerebelumError(
+            f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
+            f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
+        )
+
+
+def plan_for(workflow: Definition) -> Plan:
+    """Return the workflow as it is now.
+
+    Raises:
+        CerebelumError: it has what only the kernel can run, or a workflow on its timeline has.
+    """
+    plan = workflow.plan()
+    refuse_slots(workflow)
+    _refuse_unkept_items(workflow, plan)
+    _warn_of_caches(workflow, plan)
+    seen, todo = {workflow.name}, list(placed(plan))
+    while todo:
+        child = todo.pop()
+        if child.name not in seen:
+            seen.add(child.name)
+            refuse_slots(child)
+            inner = child.plan()
+            _refuse_unkept_items(child, inner)
+            todo += placed(inner)
+    return plan
+
+
+def _refuse_unkept_items(workflow: Definition, plan: Plan) -> None:
+    for name, each in plan.each.items():
+        if not each.body[name].policy.keep:
+            raise WorkflowDefinitionError(
+                f"foreach({name}) of workflow '{workflow.name}' keeps no results (keep=False). On a cluster they "
+                f"would be in the memory of several workers, where no step can have all of them. Keep them, or run it "
+                f"here, without distributed=True and core_url="
+            )
+
+
+def _warn_of_caches(workflow: Definition, plan: Plan) -> None:
+    cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
+    if cached:
+        log.warning("on a cluster no cached results are taken: %s of '%s' will run", ", ".join(cached), workflow.name)
