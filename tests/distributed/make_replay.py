@@ -1,21 +1,41 @@
 """Make the corpus of test_replay.py: one history of the driver for each feature, under the release's number.
 
-Run it as ``python tests/distributed/make_replay.py``: it adds what is missing, and leaves what is there, which shows
+Run it as ``python -m tests.distributed.make_replay``: it adds what is missing, and leaves what is there, which shows
 that histories made before a change of the driver survive it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 HERE = Path(__file__).parent
+_PLACE = re.compile(rb'/[^"\\ ]*/(?=(?:tests/distributed|site-packages|replay-\w+)/)')
+
+
+def without_places(text: str) -> str:
+    """Leave out of a history where on this machine its code was, in payloads too."""
+
+    def payload(found: re.Match[str]) -> str:
+        data = base64.b64decode(found[1])
+        try:
+            packed = zlib.decompress(data)
+        except zlib.error:
+            changed = _PLACE.sub(b"", data)
+        else:
+            changed = zlib.compress(_PLACE.sub(b"", packed), 6)
+        return f'"data":"{base64.b64encode(changed).decode()}"'
+
+    return re.sub(r'"data":"([^"]+)"', payload, _PLACE.sub(b"", text.encode()).decode())
 
 
 async def make(folder: Path, url: str) -> None:
@@ -43,6 +63,8 @@ async def make(folder: Path, url: str) -> None:
         "approval": flows.approved,
         "foreach": flows.collected,
         "signals": flows.signalled,
+        "caller": flows.child_undone,
+        "timeout": flows.out_of_time,
     }
     cluster = await Cluster.connect(url)
     me = f"{os.getpid()}@{socket.gethostname()}"
@@ -62,14 +84,17 @@ async def make(folder: Path, url: str) -> None:
                 await ExecutionClient(url).send_signal(name, "go", number)
         await asyncio.wait([running])
         running.exception()
-        text = json.dumps((await cluster.handle(name).fetch_history()).to_json_dict(), separators=(",", ":"))
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace(me, "caller").replace(f"{HERE.parents[1]}/", "") + "\n")
+        histories = {path: name}
+        for child in log.executions(caller=name)[0]:
+            histories[path.with_stem(f"{cerebelum_nb.__version__}-child")] = child.execution_id
+        for place, found in histories.items():
+            text = json.dumps((await cluster.handle(found).fetch_history()).to_json_dict(), separators=(",", ":"))
+            place.write_text(without_places(text.replace(me, "caller")) + "\n")
     await worker.close()
 
 
 def main() -> None:
-    from conftest import Server
+    from .conftest import Server
 
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
         folder = Path(name)

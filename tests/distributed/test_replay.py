@@ -1,6 +1,6 @@
 """Histories of earlier releases replay on the driver as it is: an execution that is open outlives an upgrade.
 
-The corpus is made by ``python tests/distributed/make_replay.py``, which adds a file for each feature; files of earlier
+The corpus is made by ``python -m tests.distributed.make_replay``, which adds a file for each feature; files of earlier
 releases stay. A change of the driver that breaks one needs ``workflow.patched``.
 """
 
@@ -20,10 +20,10 @@ async def test_a_recorded_history_replays(path):
     from temporalio.client import WorkflowHistory
     from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-    from cerebelum_nb._distributed.driver import Drive
+    from cerebelum_nb._distributed.driver import Drive, DriveChild
 
     history = WorkflowHistory.from_json(path.stem, json.loads(path.read_text()))
-    replayer = Replayer(workflows=[Drive], workflow_runner=UnsandboxedWorkflowRunner())
+    replayer = Replayer(workflows=[Drive, DriveChild], workflow_runner=UnsandboxedWorkflowRunner())
     await replayer.replay_workflow(history)
 
 
