@@ -276,7 +276,12 @@ class Picture:
     def _advice(self, room: int | None) -> Iterator[str]:
         """Say what a person can do now."""
         advice = advise(
-            self.state, self._id, interrupted=self.interrupted, reader=Reader.TERMINAL, command=self.command
+            self.state,
+            self._id,
+            interrupted=self.interrupted,
+            reader=Reader.TERMINAL,
+            command=self.command,
+            on_cluster=self.row.on_cluster,
         )
         if advice is not None:
             yield ""

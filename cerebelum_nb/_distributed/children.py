@@ -108,9 +108,10 @@ class ChildrenThere:
 
     async def finished(self, child: Child) -> Reached:
         """Run it, or wait for whoever runs it, until it has reached its goal."""
-        told, is_first = await self._family(child.id), True
+        told = await self._family(child.id)
+        found = await self._read(child.id, told)
+        is_first = await _is_fresh(child, found.state)
         while True:
-            found = await self._read(child.id, told)
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
                 await self._there(self._cluster.stop(child.id, left_alone(child)))
                 found = await self._read(child.id, told, wait=True)
@@ -129,6 +130,7 @@ class ChildrenThere:
             if not found.runs:
                 self.seen[child.op] = await self._launch(child, found, told)
             await self._wait(child)
+            found = await self._read(child.id, told)
 
     async def _read(self, execution_id: str, told: Mapping[str, Any], *, wait: bool = False) -> _Found:
         """Read a child from the cluster, or, if that knows less, what its caller brought along."""
@@ -222,6 +224,15 @@ class _ReadBefore:
 
 def _has_ended(state: State) -> bool:
     return state.lifecycle in UNFINISHED or state.lifecycle.is_final
+
+
+async def _is_fresh(child: Child, state: State) -> bool:
+    """Whether the step may continue a child that has failed: not when it was woken to hear of just that."""
+    known = child.scope.recorded(child.op)
+    if known is None or not known.ended or state.lifecycle not in UNFINISHED or state.lifecycle is child.goal:
+        return True
+    await child.begin_waiting()  # it has heard: a later attempt, or a resume, continues the child
+    return False
 
 
 def bring(local: Store, blobs: Blobs, state: State, whole: Callable[[Event], Event], *, done: bool) -> Brought:

@@ -414,7 +414,10 @@ class Drive:
     def _suspend(self, name: str, op: str, due_at: int | None, seen: int, by: str) -> None:
         suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
         if self._is_decided(name, suspended):
-            self._inbox.append(partial(self._wake, name))  # it was decided while its worker gave it up
+            # It was decided while its worker gave it up.
+            operation = self._step(name).operations.get(op)
+            child = "" if operation is None else operation.child
+            self._inbox.append(partial(self._look_at_child, child) if child else partial(self._wake, name))
         elif due_at is not None:
             self._naps.begin(f"wait:{name}", self._until(due_at), partial(self._wake, name))
 

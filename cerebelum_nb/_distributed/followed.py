@@ -35,6 +35,8 @@ _LOOK_SECONDS = 1.0
 class Followed(ExecutionValues):
     """An execution on a cluster, as views and results see one of this process."""
 
+    on_cluster = True
+
     def __init__(self, cluster: Cluster, execution_id: str, plan: Plan, state: State, store: Store) -> None:
         super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
         self.cluster = cluster

@@ -188,8 +188,11 @@ class RemoteStore:
         if limit == 0:
             return [], total
         listed = client.list_workflows(query, limit=None if limit is None else offset + limit)
-        found = [self._listed(one, await _shown(one)) async for one in listed]
-        return found[offset:], total
+        newest = dict[str, ExecutionRow]()  # a run that was resumed is listed for a moment after it was deleted
+        async for one in listed:
+            if one.id not in newest:
+                newest[one.id] = self._listed(one, await _shown(one))
+        return list(newest.values())[offset:], total
 
     def _listed(self, found: WorkflowExecution, shown: dict[str, Any]) -> ExecutionRow:
         attributes = {name: values[0] for name, values in found.search_attributes.items() if values}

@@ -88,6 +88,8 @@ _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 class Execution(ExecutionValues):
     """A run of a workflow in this process."""
 
+    on_cluster = False
+
     def __init__(
         self,
         engine: RunLoop[Execution],

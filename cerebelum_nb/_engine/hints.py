@@ -139,6 +139,7 @@ def advise_on(execution: Shown, what: str = "") -> Advice | None:
         variable=execution.variable,
         handle=execution.handle,
         command=command_for(execution.store),
+        on_cluster=execution.on_cluster,
     )
 
 
@@ -153,6 +154,7 @@ def advise(
     variable: str = "",
     handle: Callable[[str | None], str] | None = None,
     command: Command | None = "cerebelum {}".format,
+    on_cluster: bool = False,
 ) -> Advice | None:
     """Say how to resume an execution.
 
@@ -166,9 +168,10 @@ def advise(
         variable: the name of its workflow here, if known.
         handle: writes the call that resumes it if that is not a resume(), given the step that must run again.
         command: writes a command for its log; None for a log that no other process can read.
+        on_cluster: whether a cluster runs it, which wakes it when it is due.
 
     Returns:
-        The advice; None if it is running, or has ended and cannot be resumed.
+        The advice; None if it is running or will be woken, or has ended and cannot be resumed.
 
     Example:
         >>> print(advise(State(lifecycle=ExecutionState.PAUSED, qualname="deploy"), "k1"))
@@ -194,7 +197,7 @@ def advise(
             return writer.signal()
         case ExecutionState.WAITING_FOR_CHILD:
             return writer.child()
-        case ExecutionState.SLEEPING if state.hibernated:
+        case ExecutionState.SLEEPING if state.hibernated and not on_cluster:
             return writer.wake()
         case _:
             return None

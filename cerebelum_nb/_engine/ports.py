@@ -173,6 +173,8 @@ class Shown(Protocol):
     """Writes the call that continues it, given a step to run again; None: by the variable."""
     traceback_shown: bool
     """Whether its view has shown the traceback of its failure, so that the exception below must not."""
+    on_cluster: bool
+    """Whether a cluster runs it."""
     over: bool
     cause: BaseException | None
     """What a step raised in this process, if that failed it."""

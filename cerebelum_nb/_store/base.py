@@ -64,6 +64,11 @@ class ExecutionRow:
     summary: Summary
     holder: Holder | None = None
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether a cluster runs it."""
+        return self.holder is not None and self.holder.is_cluster
+
 
 class Store(Protocol):
     """An append-only event log with leases, and one row per execution for lists."""

@@ -104,7 +104,14 @@ class Reading:
         plan = known or self._blueprint() or self._recorded.plan(self._state.workflow)
         if self._graph is None or self._graph.plan.timeline != plan.timeline:
             self._graph = Graph(plan)
-        advice = advise(self._state, self.id, plan=known, interrupted=interrupted, command=command_for(self._store))
+        advice = advise(
+            self._state,
+            self.id,
+            plan=known,
+            interrupted=interrupted,
+            command=command_for(self._store),
+            on_cluster=row.on_cluster,
+        )
         return Card.at(self.id, self._state, now, self._graph, advice=advice)
 
     def _blueprint(self) -> Plan | None:

@@ -191,7 +191,14 @@ class Look:
         store, state = self.log.store, self._state
         shown_at = state.updated_at if interrupted else now
         graph = self._graph(blueprint_kept(store, state) or self._recorded.plan(state.workflow))
-        advice = advise(state, self.id, interrupted=interrupted, reader=Reader.TERMINAL, command=command_for(store))
+        advice = advise(
+            state,
+            self.id,
+            interrupted=interrupted,
+            reader=Reader.TERMINAL,
+            command=command_for(store),
+            on_cluster=row.on_cluster,
+        )
         card = Card.at(self.id, state, shown_at, graph, advice=advice if is_now else None)
         spans = timeline(self._marks)
         start = state.started_at or spans.start

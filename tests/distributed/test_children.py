@@ -121,6 +121,16 @@ async def test_a_child_that_failed_is_resumed_where_its_caller_is(house, server,
     assert kinds(log, child_of(log, f"{fails}-{fixed}"))[-1] == "WorkflowCompleted" and verify(store=log).ok
 
 
+async def test_a_step_that_is_woken_by_the_failure_of_its_child_fails_and_does_not_run_it_again(house, server, log):
+    house.broken.append(True)
+    leaving = DistributedExecutor(server.url, release_after=0)
+    with pytest.raises(WorkflowError, match="no bricks"):
+        await leaving.execute(house.outer, execution_id="ch7", store=log)
+    assert house.ran == ["plot", "dig the lake", "build"] and "ChildEnded" in kinds(log, "ch7")
+    house.broken.clear()
+    assert (await leaving.resume(house.outer, "ch7", store=log)).output == "sold: house at the lake"
+
+
 async def test_a_child_is_stopped_with_its_caller_and_continues_with_it(house, log, executor):
     house.asks.append(True)
     running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch2", store=log))

@@ -12,9 +12,11 @@ import flows
 import pytest
 
 from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError, WorkflowError, history
+from cerebelum_nb._core.fold import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
+from cerebelum_nb._engine.hints import advise
 
 from .conftest import HERE, Server, die_with_parent
 
@@ -166,6 +168,8 @@ async def test_a_sleep_outlives_the_worker_in_which_it_began(story, start_worker
     while wait_until_hibernated not in story.told("m3", "WorkflowHibernated"):
         await asyncio.sleep(0.05)
     doomed.kill()
+    state, row = fold(story.log.events("m3")), story.log.execution("m3")
+    assert (row.on_cluster, advise(state, "m3", on_cluster=row.on_cluster)) == (True, None)  # no scheduler wakes it
     await other(flows.sleeper)
     assert (await running).results["slept"] == "awake"
     assert story.told("m3", "StepInterrupted", "WorkflowAwakened") == [

@@ -103,8 +103,8 @@ async def test_a_thousand_executions_sleep_and_wake(server, log):
     await worker.close()
 
 
-async def test_a_chain_is_longer_than_one_history(server, log):
-    steps = [no_op(f"s{number}") for number in range(1500)]
+async def test_a_chain_of_10000_steps_is_longer_than_one_history(server, log):
+    steps = [no_op(f"s{number}") for number in range(10_000)]
 
     @workflow
     def chain(wf):
@@ -114,7 +114,7 @@ async def test_a_chain_is_longer_than_one_history(server, log):
         wf.timeline(path)
 
     await run(server, log, chain, "l2")
-    assert completed(log, "l2") == 1500
+    assert completed(log, "l2") == 10_000
     cluster = await Cluster.connect(server.url)
     runs = [found.run_id async for found in cluster.client.list_workflows("WorkflowId = 'l2'")]
     assert len(runs) > 1  # it continued as new, and was read as one
