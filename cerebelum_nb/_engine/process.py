@@ -35,7 +35,7 @@ from typing import Any
 
 from .._core.graph import StepSpec
 from .._core.value import ErrorInfo, Value
-from .._host.caller import as_shown
+from .._host.caller import as_shown, crash_traceback
 from .._host.frontend import Audience, audience
 from .._text.json_text import parse
 from .._values.preview import type_name
@@ -293,9 +293,9 @@ class _Process:
     def _died(self, code: int, dump: str) -> StepProcessError:
         message = f"the process of step '{self.spec.name}' {_how(code)} before the step returned"
         error = StepProcessError(message, exitcode=code)
-        dump = dump.strip()[:_LONGEST_DUMP]
+        dump = crash_traceback(dump.strip()[:_LONGEST_DUMP])
         mro = tuple(f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__ if cls is not object)
-        traceback = f"{dump}\n\n{type(error).__name__}: {message}\n" if dump else f"{type(error).__name__}: {message}\n"
+        traceback = "\n".join([*([dump] if dump else []), f"{type(error).__name__}: {message}\n"])
         vars(error)[DESCRIBED] = ErrorInfo(type=type(error).__name__, message=message, traceback=traceback, mro=mro)
         return error
 

@@ -90,6 +90,8 @@ def deliver(
     while True:
         with _lock:
             state = _state(store, found)
+            if signal_id and signal_id in state.signal_ids:  # who sends it again may not know that it came
+                return False
             if state.lifecycle.is_final:
                 raise SignalError(f"execution {found} is {state.lifecycle}: it takes no signals any more")
             if there and (state.lifecycle is ExecutionState.PAUSED or tries == _MOST_TRIES):
@@ -98,8 +100,6 @@ def deliver(
                     f"first, or send the signal to a log that has a copy of it"
                 )
             tries += 1
-            if signal_id and signal_id in state.signal_ids:
-                return False
             if len(state.signals) >= MOST_UNTAKEN:
                 raise SignalError(
                     f"execution {found} keeps {MOST_UNTAKEN:,} signals that no step has taken, and takes no more until "

@@ -6,6 +6,7 @@ Stdlib only, and nothing of this package: errors, too, are shown by it.
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "as_shown",
+    "crash_traceback",
     "in_cells",
     "is_library_frame",
     "own_frames",
@@ -54,6 +56,38 @@ def in_cells() -> bool:
 def is_library_frame(filename: str) -> bool:
     """Whether a frame's file belongs to this library."""
     return filename.startswith(_HERE)
+
+
+_DUMPED = re.compile(r'  File "(.+)", line (\d+) in (.+)')
+
+
+def crash_traceback(dump: str) -> str:
+    r"""Write what faulthandler said of a crash as a traceback is written: the user's frames, the last call last.
+
+    Threads of this library are left out; the main one, which runs the step, begins in the text of a command.
+
+    Example:
+        >>> print(crash_traceback('Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n'
+        ...     '  File "b.py", line 2 in inner\n  File "a.py", line 1 in outer'))
+        Traceback (most recent call last):
+          File "a.py", line 1, in outer
+          File "b.py", line 2, in inner
+        Fatal Python error: Aborted
+    """
+    told = dump.partition("\n")[0].strip()
+    for stack in dump.split("\n\n")[1:]:
+        found = [*reversed(_DUMPED.findall(stack))]
+        files = {file for file, _, _ in found}
+        if "<string>" not in files and any(map(is_library_frame, files)):
+            continue
+        frames = [
+            f'  File "{as_shown(file)}", line {line}, in {name}'
+            for file, line, name in found
+            if file != "<string>" and not is_library_frame(file)
+        ]
+        if frames:
+            told = "\n".join(["Traceback (most recent call last):", *frames, told])
+    return told
 
 
 def user_traceback(error: BaseException) -> str:
