@@ -15,7 +15,7 @@ from .._core.events import Event, StepCompleted, WorkflowForked
 from .._core.fold import evolve, fold
 from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
 from .._core.graph import Plan
-from .._core.resume import ResumeDecision, step_named
+from .._core.resume import ResumeDecision, code_changed, step_named
 from .._core.resume_plan import planned_steps
 from .._core.state import State
 from .._core.step_state import StepState
@@ -175,7 +175,12 @@ def prepare(
     before = fold(kept.events)
     merged, value = merge_inputs(log, redactor, parent, before.inputs, inputs, fork_id, plan.shape)
     changed = () if inputs is None else why_inputs_changed(plan, before, value)
-    stale = why_stale(plan, before, log, redactor, value)
+    relisted = only_relists(plan, before, value) if changed else ()
+    stale = {
+        name: why
+        for name, why in why_stale(plan, before, log, redactor, value).items()
+        if name not in relisted or code_changed(plan, before, name)  # its unchanged items are not stale
+    }
     chosen = plan_fork(
         plan,
         before,
@@ -184,7 +189,7 @@ def prepare(
         outdated=stale,
         again=(*kept.again, *changed),
         given=given,
-        relisted=only_relists(plan, before, value) if changed else (),
+        relisted=relisted,
     )
     return Fork(
         plan=plan,
