@@ -6,12 +6,13 @@ import asyncio
 import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from cerebelum_nb import ExecutionState, foreach, sleep, step, workflow
+from cerebelum_nb import ExecutionState, WorkflowError, foreach, sleep, step, workflow
 from cerebelum_nb._core.events import StepCompleted
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
@@ -60,9 +61,19 @@ async def long_end(slow_start, context):
     return await context.run("note", lambda: f"{slow_start} done")
 
 
+@step
+async def pieces(slow_start):
+    return [1, 2]
+
+
+@step
+async def place(piece):
+    return piece
+
+
 @workflow
 def inner_work(wf):
-    wf.timeline(slow_start >> long_end)
+    wf.timeline(slow_start >> pieces >> foreach(place, piece=pieces) >> long_end)
 
 
 @step
@@ -118,6 +129,64 @@ def test_killed_after_any_commit_it_ends_the_same_and_no_finished_step_runs_twic
                 check(fold([event], state))
             done = Counter((e.step, e.visit) for e in history if isinstance(e, StepCompleted))
             assert set(done.values()) == {1}, f"died after {death}: {one} finished a step twice"
+
+
+@step
+async def make(inputs):
+    return inputs["item"]
+
+
+@make.on_rollback
+async def unmake(make, context):
+    await sleep("10s")
+    return await context.run("note", lambda: make)
+
+
+@workflow
+def server(wf):
+    wf.timeline(make)
+
+
+@step
+async def check_all(server):
+    raise RuntimeError("they do not see each other")
+
+
+@workflow(on_failure="rollback")
+def fleet(wf):
+    wf.timeline(its_items >> foreach(server, item=its_items) >> check_all)
+
+
+def rolled_back(store):
+    """Start it, or resume it, until it is rolled back."""
+
+    async def live():
+        for _ in range(5):
+            rows = store.executions(caller="")[0]
+            if rows and rows[0].summary.state is ExecutionState.ROLLED_BACK:
+                return
+            with suppress(WorkflowError):
+                await fleet.execute(execution_id="k1", store=store, resume=True)
+
+    asyncio.run(live())
+    return store
+
+
+def test_a_rollback_of_children_killed_after_any_commit_undoes_each_once(clock):
+    first = rolled_back(left_after([]))
+    assert len(first.transactions) > 20
+    for death in range(1, len(first.transactions)):
+        store = rolled_back(left_after(first.transactions[:death]))
+        rows = store.executions()[0]
+        assert [row.summary.state for row in rows] == [ExecutionState.ROLLED_BACK] * 3, f"died after {death}"
+        for row in rows:
+            history = store.events(row.execution_id)
+            state = fold([])
+            for event in history:
+                check(fold([event], state))
+            done = Counter((e.step, e.visit) for e in history if isinstance(e, StepCompleted))
+            assert set(done.values()) == {1}, f"died after {death}: {row.execution_id} did something twice"
+            assert row.execution_id == "k1" or sum(step == "~make" for step, _ in done) == 1
 
 
 PROGRAM = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
 
 import pytest
@@ -205,8 +206,9 @@ def test_signals_that_nobody_takes_are_bounded(go, memory):
         deliver(memory, "k1", "noise", 0)
 
 
-def test_more_than_that_may_be_sent_when_they_are_taken(go, memory, monkeypatch):
-    monkeypatch.setattr(sending, "MOST_UNTAKEN", 100)
+@pytest.mark.parametrize(("most", "times"), [(100, 150), pytest.param(1_000, 10_000, marks=pytest.mark.soak)])
+def test_more_than_that_may_be_sent_when_they_are_taken(go, memory, monkeypatch, most, times):
+    monkeypatch.setattr(sending, "MOST_UNTAKEN", most)
     got = []
 
     @step
@@ -220,14 +222,14 @@ def test_more_than_that_may_be_sent_when_they_are_taken(go, memory, monkeypatch)
         wf.timeline(count)
 
     async def live():
-        run = counting.start({"times": 150}, store=memory)
-        for number in range(150):
+        run = counting.start({"times": times}, store=memory)
+        for number in range(times):
             await run.send_signal("tick", 1)
             while len(got) <= number:
                 await asyncio.sleep(0)
         return await run
 
-    assert go(live()).output == 150
+    assert go(live()).output == times
 
 
 @pytest.mark.parametrize("name", ["", "a:b", None, "two\nlines"])
@@ -257,3 +259,20 @@ def test_a_terminal_sends_it(go, tmp_path):
         wrong = CliRunner().invoke(main, ["--db", str(path), "signal", "k1", "pay:ment"])
         assert wrong.exit_code == 2 and "without ':'" in wrong.output
         assert go(shop.resume("k1", store=store)).output == {"order": 7}
+
+
+@pytest.mark.process
+def test_another_process_sends_it_to_one_that_runs(tmp_path):
+    path = tmp_path / "log.db"
+    with SqliteStore(path, durability="normal") as store:
+        store.hibernate_after = timedelta(days=7)
+
+        async def live():
+            run = shop.start(store=store, execution_id="k1")
+            await until(run, ExecutionState.WAITING_FOR_SIGNAL)
+            words = ["signal", "k1", "payment", "--data", '{"order": 7}', "--db", str(path)]
+            sent = await asyncio.create_subprocess_exec(sys.executable, "-m", "cerebelum_nb", *words)
+            return await sent.wait(), await asyncio.wait_for(run, 60)
+
+        code, result = asyncio.run(live())
+        assert (code, result.output) == (0, {"order": 7})
