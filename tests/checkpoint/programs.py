@@ -52,6 +52,7 @@ _SIMPLE = (
     "a, *b = {l} or [0]",
     "del c",
     "d['y'] = l",
+    "d['i'] = len(d)",
     "p.n += 1",
     "q = p",
     "m = [l, l] if len(repr(l)) < 99 else []",
@@ -87,9 +88,11 @@ _ITERABLES = (
         "[[1], [2]]",
         "[await nap({w})]",
         "{{3, 1}}",
+        "d",
+        "reversed(d.values())",
     ),
 )
-_PAIRS = ("enumerate(m[:2])", "list(d.items())[:2]", "zip('ab', l)", "{{'a': 1, 'b': 2}}.items()")
+_PAIRS = ("enumerate(m[:2])", "list(d.items())[:2]", "zip('ab', l)", "d.items()", "{{'a': 1, 'b': 2}}.items()")
 
 
 _PURE = tuple(one for one in _EXPRESSIONS if one != "inc()")
