@@ -114,7 +114,7 @@ class StepDefinitionError(CerebelumError):
         ...     step(retries="twice")(print)
         ... except StepDefinitionError as error:
         ...     print(error)
-        @step of 'print': retries is how often to try again, a whole number from 0, not 'twice'
+        @step of 'print': retries (how often to try again) must be a whole number from 0, not 'twice'
     """
 
 

@@ -158,7 +158,7 @@ async def test_the_second_decider_is_told_of_the_first(client, store):
 
 async def test_nothing_to_approve_is_an_error(client, store):
     await (nap.start(store=store, execution_id="nap-1").cancel() or reached(client, "nap-1", "CANCELLED"))
-    with pytest.raises(ApprovalError, match="waits for no approval"):
+    with pytest.raises(ApprovalError, match="is not waiting for an approval"):
         await client.approve("nap-1")
 
 
@@ -166,7 +166,7 @@ async def test_a_cancelled_execution_cannot_be_cancelled_again(client, store):
     nap.start(store=store, execution_id="nap-1")
     await client.cancel("nap-1", "no need", by="ana")
     await reached(client, "nap-1", "CANCELLED")
-    with pytest.raises(ResumeError, match="CANCELLED already"):
+    with pytest.raises(ResumeError, match="already CANCELLED"):
         await client.cancel("nap-1")
 
 

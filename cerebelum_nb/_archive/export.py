@@ -87,7 +87,7 @@ def export(
 def exported(log: SqliteStore, execution_id: str, format: Format, table: Table = "steps") -> bytes:  # noqa: A002
     """Return what `export` writes; the id is given in full."""
     if format not in FORMATS:
-        raise ValueError(f"there is no format {format!r}. There are: {', '.join(FORMATS)}")
+        raise ValueError(f"there is no format {format!r}. Available: {', '.join(FORMATS)}")
     if table not in ("steps", "events"):
         raise ValueError(f"there is no table {table!r}. There are: steps, events")
     match format:

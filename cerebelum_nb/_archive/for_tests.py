@@ -54,7 +54,7 @@ def lines(record: Record) -> Iterator[str]:
 def check(target: Path) -> None:
     """Raise StoreError when what is to be replaced is anything but such a file."""
     if target.is_file() and target.stat().st_size and not _is_history(target):
-        raise StoreError(f"The file {target} exists, and is no history for tests. Name another one with -o.")
+        raise StoreError(f"The file {target} exists and is not a test history. Name another one with -o.")
 
 
 def read_history(path: Path) -> History:
@@ -85,7 +85,7 @@ def read_history(path: Path) -> History:
         raise ValueError(f"the history {path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
         raise ValueError(
-            f"{path} is no history for tests: make it with `cerebelum pack --for-tests ID -o {path.name}`"
+            f"{path} is not a test history. Make one with `cerebelum pack --for-tests ID -o {path.name}`"
         ) from error
 
 

@@ -34,7 +34,7 @@ from .verify import verify
 __all__ = ["SUFFIX", "Pack", "Unpacked", "pack", "unpack"]
 
 SUFFIX = ".cerebelum"
-_UNDER_WAY = "packed while it was under way"
+_UNDER_WAY = "packed while it was running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,8 @@ def unpack(
             first = found.findings[0]
             more = f" ({len(found.findings) - 1} more findings)" if len(found.findings) > 1 else ""
             raise StoreError(
-                f"The file {path} is not as it was packed: {first}{more}. Nothing was unpacked. Have it sent again."
+                f"The file {path} was changed after it was packed: {first}{more}. Nothing was unpacked. "
+                "Get a new copy of it."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
         for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not resume what others made

@@ -98,7 +98,7 @@ class Verification:
             [counted(self.executions, "execution"), counted(self.events, "event"), counted(self.values, "value")]
         )
         if self.ok:
-            return f"{self.log}: {looked}, all as they were written"
+            return f"{self.log}: {looked}, all unaltered"
         return "\n".join([f"{self.log} was altered or damaged ({looked}):", *(f"  {found}" for found in self.findings)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
         except sqlite3.OperationalError as exc:
             raise explain(exc, log.location) from exc
         except ERRORS as exc:
-            check.found(f"the file is damaged, it cannot be read to its end: {exc}")
+            check.found(f"the file is damaged and cannot be read to its end: {exc}")
     return Verification(
         log=log.location,
         executions=len(check.heads),
@@ -212,7 +212,7 @@ class Check:
         if execution_id is None:
             self._tags()
             if wrong := results.disagreements(self.db):
-                self.found(f"the index of cached results is not as the events say ({counted(wrong, 'row')})")
+                self.found(f"the index of cached results does not match the events ({counted(wrong, 'row')})")
 
     # -- the file -------------------------------------------------------------------------------------------
 
@@ -229,9 +229,7 @@ class Check:
 
     def _tags(self) -> None:
         for name in labels.disagreements(self.db):
-            told = (
-                "lists do not find it by its tags" if name else "the tags of an execution that is gone are still there"
-            )
+            told = "lists do not find it by its tags" if name else "the tags of a deleted execution are still there"
             self.found(told, name or None)
             if name:
                 row = row_sql.to_row(self.db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (name,)).fetchone())
@@ -286,7 +284,7 @@ class Check:
         if misfits:
             named = ", ".join(misfits[:_MOST_NAMED])
             more = f" and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
-            self.found(f"not as it was written: {named}{more}", execution_id, first)
+            self.found(f"altered: {named}{more}", execution_id, first)
         if not isinstance(last, int):
             self.found(f"its row says version = {last!r}", execution_id)
         elif version < last:
@@ -325,7 +323,7 @@ class Check:
             state, head, before = ScheduleState(schedule_id=name), chain.start(name), len(self.findings)
             for version, hashed, kind, at, data in self.db.execute(events, (key,)):
                 if version != state.version + 1 or not _fits(head, version, (kind, None, None, None, at, data), hashed):
-                    self.found(f"the schedule {name} is not as it was written: its event {version} ({kind})")
+                    self.found(f"the schedule {name} was altered: its event {version} ({kind})")
                     break
                 head = hashed
                 try:
@@ -335,7 +333,7 @@ class Check:
                     break
                 state = evolve_schedule(state, event)
             if len(self.findings) == before and tuple(columns) != schedules.values_of(state):
-                self.found(f"the row of the schedule {name} says something else than its events")
+                self.found(f"the row of the schedule {name} does not match its events")
 
     # -- values ---------------------------------------------------------------------------------------------
 

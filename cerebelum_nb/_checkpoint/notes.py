@@ -16,7 +16,7 @@ def notes(twin: Twin) -> Iterator[str]:
     waits = [place for place in twin.places if place.waits]
     for place in waits:
         if place.refusal:
-            yield f"line {place.line}: it cannot continue there, as {place.refusal}; it continues at the wait before it"
+            yield f"line {place.line}: it cannot continue there: {place.refusal}; it continues at the wait before it"
     around: dict[int, Place] = {}
     for place in waits:
         for outer in () if place.refusal else place.withs:

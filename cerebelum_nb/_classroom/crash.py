@@ -1,4 +1,4 @@
-"""Crashes on demand: a workflow runs in a process of its own, which is killed at one of its events."""
+"""Crashes on demand: a workflow runs in its own process, which is killed at one of its events."""
 
 from __future__ import annotations
 

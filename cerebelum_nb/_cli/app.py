@@ -233,7 +233,7 @@ def log_options(command: F) -> F:
         type=click.Path(),
         expose_value=False,
         callback=_remember,
-        help="The log. Without it $CEREBELUM_DB, else .cerebelum/history.db here.",
+        help="The log. Default: $CEREBELUM_DB, else .cerebelum/history.db here.",
     )
     return db(debug_option(command))
 
@@ -269,7 +269,9 @@ trust_options = (
         help="Run the code that the log names for executions not started by you on this machine.",
     ),
     click.option(
-        "--trust", is_flag=True, help="You know who wrote the log: restore its pickled values, which can run any code."
+        "--trust",
+        is_flag=True,
+        help="Restore the pickled values of the log, which can run any code. Only if you know who wrote it.",
     ),
 )
 """For a log, or an execution of it, that was not made by this user on this machine."""
@@ -340,13 +342,13 @@ def open_log(
 
     path = log_path(ctx)
     if path.is_dir():
-        raise StoreError(f"{path} is a folder, not a log. Name the file, such as --db {path / 'history.db'}.")
+        raise StoreError(f"{path} is a folder, not a log. Give the file, such as --db {path / 'history.db'}.")
     if not create and not path.exists():
         given: str = ctx.meta.get(_DB) or str(path)
         named = given if Path(given).is_absolute() else f"{given} (in {Path.cwd()})"
         raise StoreError(
             f"There is no log at {named}. The first run of a workflow creates it, in the folder where that "
-            "runs: go there, or name it with --db PATH or CEREBELUM_DB."
+            "runs: go there, or give its path with --db PATH or CEREBELUM_DB."
         )
     store = SqliteStore(path, read_only=read_only, trusted=trusted or None)
     ctx.call_on_close(store.close)

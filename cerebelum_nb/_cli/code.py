@@ -28,7 +28,7 @@ def workflows_in(code: str) -> dict[str, Workflow]:
     module = load_notebook(code) if code.endswith(".ipynb") else load_module(code, _ADVICE)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
     if not found:
-        raise WorkflowNotFoundError(f"{code} holds no workflow: nothing in it is decorated with @workflow")
+        raise WorkflowNotFoundError(f"{code} has no workflow: nothing in it is decorated with @workflow")
     return found
 
 
@@ -43,13 +43,13 @@ def workflow_named(given: str) -> Workflow:
     if name:
         by_name = {made.name: made for made in found.values()} | found
         if name not in by_name:
-            hint = did_you_mean(name, by_name, f"It holds: {', '.join(found)}", most=1)
-            raise WorkflowNotFoundError(f"{code} holds no workflow {name!r}. {hint}")
+            hint = did_you_mean(name, by_name, f"It has: {', '.join(found)}", most=1)
+            raise WorkflowNotFoundError(f"{code} has no workflow {name!r}. {hint}")
         return by_name[name]
     own = {id(made): variable for variable, made in found.items() if made.fn.__module__ in (code, "__main__")}
     if len(own or found) > 1:
         choices = "\n".join(f"    {code}:{variable}" for variable in own.values() or found)
-        raise WorkflowNotFoundError(f"{code} holds several workflows: name the one to run, such as\n{choices}")
+        raise WorkflowNotFoundError(f"{code} has several workflows: choose the one to run, such as\n{choices}")
     return found[next(iter(own.values()), next(iter(found)))]
 
 

@@ -101,6 +101,6 @@ def end(
             raise Failure(failure)
         case _:
             click.echo(
-                "it waits, and no process is running it: `cerebelum scheduler` resumes it when it is due",
+                "it is waiting, and no process is running it: `cerebelum scheduler` resumes it when it is due",
                 err=True,
             )

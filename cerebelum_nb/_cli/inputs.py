@@ -45,7 +45,7 @@ class RunCommand(click.Command):
             return
         if workflow.shape is None:
             with formatter.section(f"Inputs of '{workflow.name}'"):
-                formatter.write_text("It does not say what they are: give them with -i NAME=VALUE.")
+                formatter.write_text("They are not declared: give them with -i NAME=VALUE.")
             return
         rows = [*_help_rows(workflow, _own_options(self, ctx))]
         if rows:
@@ -65,7 +65,7 @@ def inputs_given(
         read: reads the text of an input's value.
 
     Raises:
-        UsageError: the workflow does not say what its inputs are.
+        UsageError: the workflow does not declare its inputs.
         InputsError: something is wrong with them; it names every problem.
     """
     if not ctx.args:
@@ -74,11 +74,11 @@ def inputs_given(
     if shape is None:
         word = ctx.args[0]
         if not word.startswith("-"):
-            raise click.UsageError(f"{word!r} is too much: an input is -i NAME=VALUE", ctx)
+            raise click.UsageError(f"{word!r} is unexpected: an input is -i NAME=VALUE", ctx)
         name = word.lstrip("-").partition("=")[0]
         raise click.UsageError(
-            f"there is no option {word.partition('=')[0]}. Workflow '{workflow.name}' does not say what its inputs "
-            f"are (@workflow(inputs=...)), so give them with -i: -i {name or 'NAME'}=VALUE",
+            f"there is no option {word.partition('=')[0]}. Workflow '{workflow.name}' does not declare its inputs "
+            f"(@workflow(inputs=...)), so give them with -i: -i {name or 'NAME'}=VALUE",
             ctx,
         )
     problems: list[str] = []
@@ -108,10 +108,12 @@ def _read(
         turned_off = name.startswith("no_") and name not in fields and _is_bool(fields.get(name[3:], {}))
         name = name[3:] if turned_off else name
         if not word.startswith("--"):
-            problems.append(f"{word!r} belongs to no option: an input is given as --NAME VALUE")
+            problems.append(f"{word!r} is unexpected: an input is given as --NAME VALUE")
             continue
         if name not in fields:
-            problems.append(f"{option} is no option and no input. {did_you_mean(option, offered, '', most=1)}".strip())
+            problems.append(
+                f"{option} is neither an option nor an input. {did_you_mean(option, offered, '', most=1)}".strip()
+            )
             if not sign and words and not words[0].startswith("--"):
                 del words[0]
             continue

@@ -121,7 +121,7 @@ class Picture:
             yield from wrap(clean(labels))
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
-        tail = f"{self._done()}, {format_seconds(self._seconds())} in all"
+        tail = f"{self._done()}, {format_seconds(self._seconds())} in total"
         wide = min(_BAR, (room or _WIDEST) - len(tail) - 2)
         yield f"{styled(bar(share, wide), 'green' if done else 'cyan')}  {tail}" if wide >= 8 else tail
         ended = "" if shown.completed_at is None else f", ended {utc(shown.completed_at)}"
@@ -213,7 +213,7 @@ class Picture:
     def _note(self, step: StepState, room: int | None) -> str:
         """Say what a step that is not done does, or waits for."""
         if step.phase is Phase.RETRYING and step.error is not None:
-            wait = f", the next in {self._left(step.due_at)}" if step.due_at is not None else ""
+            wait = f", next in {self._left(step.due_at)}" if step.due_at is not None else ""
             return f"attempt {step.attempt} failed ({step.error.type}){wait}"
         if step.phase is not Phase.RUNNING or not self._moves:
             return "was at work" if self.interrupted and step.phase is Phase.RUNNING else ""
@@ -249,7 +249,7 @@ class Picture:
             left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
             return f"{left} for signal {operation.op.split(':')[1]}"
         if operation.kind in ("poll", "retry") and operation.number:
-            wait = "" if operation.due_at is None else f", the next in {self._left(operation.due_at)}"
+            wait = "" if operation.due_at is None else f", next in {self._left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
         return ""
 

@@ -66,7 +66,7 @@ def draw(written: Sequence[str], lines: int) -> None:
     colourless = bool(os.environ.get("NO_COLOR"))
     shown = [*written[: lines - 2]]
     shown += [""] * (lines - 1 - len(shown))
-    shown.append(styled("Ctrl-C stops watching", "dim"))
+    shown.append(styled("Ctrl-C to stop watching", "dim"))
     # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
     text = "\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in shown)
     sys.stdout.write(f"\x1b[H{text}\x1b[J")

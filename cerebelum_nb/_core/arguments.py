@@ -36,7 +36,7 @@ def id_of(given: ExecutionLike) -> str:
     """
     found = given if isinstance(given, str) else getattr(given, "execution_id", None)
     if not isinstance(found, str):
-        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {given!r}")
+        raise TypeError(f"an execution id must be text, such as 'k3v9x2ma4t', not {given!r}")
     return found
 
 
@@ -64,7 +64,7 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
         if not isinstance(name, str):
             raise TypeError(f"a {what} is text, such as {next(iter(by_fold.values()))!r}, not {name!r}")
         if name.casefold() not in by_fold:
-            hint = did_you_mean(name, by_fold.values(), f"There are: {', '.join(by_fold.values())}.")
+            hint = did_you_mean(name, by_fold.values(), f"Available: {', '.join(by_fold.values())}.")
             raise ValueError(f"There is no {what} {str(name)!r}. {hint}")
         found.append(by_fold[name.casefold()])
     return tuple(dict.fromkeys(found))
@@ -111,7 +111,7 @@ def workflow_name(given: object) -> str | None:
     if found is None or isinstance(found, str):
         return found
     limit = f"; for the newest {given}, write limit={given}" if isinstance(given, int) else ""
-    raise TypeError(f"workflow= is the name of a workflow, or the workflow itself, not {given!r}{limit}")
+    raise TypeError(f"workflow= must be the name of a workflow, or the workflow itself, not {given!r}{limit}")
 
 
 def count(given: int, what: str) -> int:
@@ -126,7 +126,7 @@ def count(given: int, what: str) -> int:
         5
     """
     if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"{what} is a whole number, not {given!r}")
+        raise TypeError(f"{what} must be a whole number, not {given!r}")
     if given < 0:
-        raise ValueError(f"{what} is zero or more, not {given!r}")
+        raise ValueError(f"{what} must be zero or more, not {given!r}")
     return given

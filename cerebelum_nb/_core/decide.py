@@ -489,7 +489,7 @@ def _jump(
     if state.jumps >= plan.max_jumps:
         message = (
             f"stopped after {plan.max_jumps} jumps, the last from '{source}' back to '{target}': the loop does not "
-            f"end. Give it a way out, or raise the bound with @workflow(max_jumps=...)"
+            f"end. Give it an exit, or raise the limit with @workflow(max_jumps=...)"
         )
         return Fail(source, ErrorInfo(type="JumpLimit", message=message))
     if kind != "back_to":

@@ -276,7 +276,7 @@ def _detail(event: e.Event, state: State) -> str:
         case e.StepFailed():
             return f"after {_took(event, state)}{_on(event.worker)}, {event.error}"
         case e.StepRetried():
-            return f"{event.error}{_on(event.worker)}; the next attempt {_next(event.at, event.due_at)}"
+            return f"{event.error}{_on(event.worker)}; next attempt {_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
         case e.StepNoted():
@@ -310,9 +310,9 @@ def _detail(event: e.Event, state: State) -> str:
             return ""
         case e.PollAttempted():
             found = f" found {event.result}" if event.result else ""
-            return f"check {event.number}{found}; the next {_next(event.at, event.due_at)}"
+            return f"check {event.number}{found}; next {_next(event.at, event.due_at)}"
         case e.RetryAttempted():
-            return f"try {event.number}, {event.error}; the next {_next(event.at, event.due_at)}"
+            return f"try {event.number}, {event.error}; next {_next(event.at, event.due_at)}"
         case e.OperationCompleted():
             return f"{_op(event)}{_tries(event.number)}, {event.output.text}"
         case e.OperationFailed():

@@ -249,7 +249,7 @@ class Driver:
             case Expire():
                 if self.state.is_rolling_back:
                     return False
-                self._interrupt_all("the time of the execution is over", now)
+                self._interrupt_all("the execution timed out", now)
                 self._fail(message.error, None, now)
             case Cancel():
                 self._cancel(message.reason, message.by, now)
@@ -408,7 +408,7 @@ class Driver:
             return False
         times = self._lost[name] = self._lost.get(name, 0) + 1
         if self._spec(name).policy.effect == "external":
-            reason = f"step '{name}' (effect='external') began, and how it ended is not known"
+            reason = f"step '{name}' (effect='external') started, and its outcome is unknown"
         elif times >= MOST_LOST:
             reason = f"{MOST_LOST} attempts of step '{name}' in a row were lost: {message.reason}"
         else:
@@ -417,7 +417,7 @@ class Driver:
                 step = self._known(name)
                 self._set_timer(StartStep(name, step.visit, step.attempt + 1, now + wait), now + wait)
             return True
-        self._interrupt_all("a step beside it was lost", now)
+        self._interrupt_all("another step of its stage was lost", now)
         self._finish(e.WorkflowPaused(at=now, reason=reason))
         return True
 
@@ -447,7 +447,7 @@ class Driver:
             return
         error = self.state.steps[failed].error
         assert error is not None
-        self._interrupt_all("a step beside it failed", now)
+        self._interrupt_all("another step of its stage failed", now)
         if self._fail(error, failed, now) and self.draining:
             self._finish(e.WorkflowHibernated(at=now, wake_at=now))
 

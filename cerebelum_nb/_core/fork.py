@@ -62,7 +62,7 @@ def fork_point(
         reached = fold(history)
         if reached.is_rolling_back:
             raise ResumeError(
-                f"execution {execution_id} is being rolled back: finish that first, or say from_step= to fork it from "
+                f"execution {execution_id} is being rolled back: finish that first, or give from_step= to fork it from "
                 f"before a step that has run"
             )
         if from_step is not None and from_step not in frontier(plan, reached):
@@ -129,8 +129,8 @@ def plan_fork(
     )
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted or gone or lost):
         raise ResumeError(
-            f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing of it would run again "
-            f"in this fork: say from_step=, or give inputs= that a step reads, or overrides="
+            f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing would run again in this "
+            f"fork: give from_step=, or give inputs= that a step reads, or overrides="
         )
     return ResumeDecision(
         retried=chosen.retried,
@@ -199,8 +199,8 @@ def _outcome_unknown(steps: Sequence[str], execution_id: str) -> OutcomeUnknownE
     which = ", ".join(f"'{step}'" for step in steps)
     return OutcomeUnknownError(
         f"execution {execution_id}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and "
-        f"how it ended is not known there: what it does may have happened or not. Fork with one of\n"
-        f"    from_step={steps[0]!r}                 do it in the fork, whatever happened there\n"
+        f"its outcome is unknown there: its effect may or may not have happened. Fork with one of\n"
+        f"    from_step={steps[0]!r}                 run it in the fork, whatever happened there\n"
         f"    overrides={{{steps[0]!r}: result}}      take this as its result",
         steps=tuple(steps),
     )

@@ -38,7 +38,7 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) ->
         if len(set(keys)) < len(keys):
             ((twice, _),) = Counter(keys).most_common(1)
             first, second, *_ = (index for index, found in enumerate(keys) if found == twice)
-            raise ValueError(f"key= gives {twice!r} for items {first} and {second}: each item needs its own key")
+            raise ValueError(f"key= returns {twice!r} for items {first} and {second}: each item needs its own key")
         return keys
     texts = [_text(item) for item in items]
     times = Counter(texts)

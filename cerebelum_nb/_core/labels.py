@@ -49,10 +49,11 @@ def check_name(name: object) -> str:
         ValueError: it is empty, longer than 200 characters, or more than one line.
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of an execution is text, such as 'release 4.2', not {name!r}")
+        raise TypeError(f"the name of an execution must be text, such as 'release 4.2', not {name!r}")
     if not name.strip() or not name.isprintable() or len(name) > _LONGEST:
         raise ValueError(
-            f"the name of an execution is one line of at most {_LONGEST} printable characters, such as 'release 4.2', "
+            f"the name of an execution must be one line of at most {_LONGEST} printable characters, such as 'release "
+            "4.2', "
             f"not {cut(repr(name), 80)}"
         )
     return name.strip()
@@ -71,18 +72,18 @@ def check_tags(tags: Any) -> tuple[str, ...]:
     """
     if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
         hint = f"tags=[{tags!r}]" if isinstance(tags, str) else 'tags=["prod", "eu"]'
-        raise TypeError(f"tags are a list of texts: {hint}, not {tags!r}")
+        raise TypeError(f"tags must be a list of texts: {hint}, not {tags!r}")
     found = list(tags)
     for tag in found:
         if not isinstance(tag, str):
-            raise TypeError(f"a tag is text, such as 'prod', not {tag!r}")
+            raise TypeError(f"a tag must be text, such as 'prod', not {tag!r}")
         if not _TAG.fullmatch(tag) or len(tag) > _LONGEST_TAG or not tag.isprintable():
             raise ValueError(
-                f"a tag is one word of at most {_LONGEST_TAG} characters, such as 'prod' or 'team:core': it begins "
-                f"with a letter or a digit and has no space or comma. This is none: {cut(repr(tag), 80)}"
+                f"a tag must be one word of at most {_LONGEST_TAG} characters, such as 'prod' or 'team:core': starting "
+                f"with a letter or a digit, without spaces and commas, not {cut(repr(tag), 80)}"
             )
     if len(set(found)) > MOST_TAGS:
-        raise ValueError(f"an execution has at most {MOST_TAGS} tags, and these are {len(set(found))}")
+        raise ValueError(f"an execution can have at most {MOST_TAGS} tags, not {len(set(found))}")
     return tuple(sorted(set(found)))
 
 

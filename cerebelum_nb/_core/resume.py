@@ -99,7 +99,7 @@ def plan_resume(
     relisting = relisted if rerun == "stale" else ()
     chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, relisted=relisting)
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted):
-        what = "no step's code has changed since" if rerun == "stale" else f"it ran none of {rerun!r}"
+        what = "no step's code has changed since" if rerun == "stale" else f"it did not run {rerun!r}"
         raise ResumeError(
             f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
             f"Start a new one with execute()"
@@ -127,7 +127,7 @@ def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
     if lost:
         step = step_of(lost[0])
         raise ResumeError(
-            f"execution {execution_id} cannot be rolled back further: '{step}' must be undone, but no longer has a "
+            f"execution {execution_id} cannot be rolled back further: '{step}' must be undone, but it no longer has a "
             f"handler. Define it again with @{step}.on_rollback, then roll back"
         )
 
@@ -267,9 +267,7 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
                 raise _unknown(plan, name, f"{what} names")
     done = [n for n in mark_done if (step := state.step(n)) is not None and step.has_result]
     if done:
-        raise ResumeError(
-            f"mark_done names '{done[0]}', which is completed already: its result is recorded and is used"
-        )
+        raise ResumeError(f"mark_done names '{done[0]}', which is already completed: its recorded result is used")
 
 
 def _is_listed(state: State, name: str) -> bool:
@@ -295,10 +293,11 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
     first = next(iter(steps))
     which = ", ".join(f"'{step}'" for step in steps)
     did_not = "it did not happen" if to_undo else "it did not happen, or may happen twice"
-    did = "it happened; this is its result, and it is undone" if to_undo else "it happened; this is its result"
+    did = f"it happened; this is its result{', and it is undone' if to_undo else ''}"
     raise OutcomeUnknownError(
-        f"{name}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') began, and how it ended is not "
-        f"known: what it does may have happened or not. Look, then {'roll back' if to_undo else 'resume'} with one of\n"
+        f"{name}: {'step' if len(steps) == 1 else 'steps'} {which} (effect='external') started, and its outcome is "
+        f"unknown: its effect may or may not have happened. Check, then {'roll back' if to_undo else 'resume'} with "
+        f"one of\n"
         f"    repeat=[{first!r}]                 {did_not}\n"
         f"    mark_done={{{first!r}: result}}      {did}",
         steps=tuple(steps),
@@ -360,7 +359,7 @@ def refuse_mark(state: State, step: str) -> None:
     """Raise ResumeError if a step already has a result."""
     if step in state.finished:
         raise ResumeError(
-            f"step '{step}' is completed already; to give it another result, go back to it first: "
+            f"step '{step}' is already completed; to give it another result, go back to it first: "
             f"await run.back_to({step!r}), then mark it"
         )
 
@@ -371,20 +370,21 @@ def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
 
 
 def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:
-    lost = [f"  - step '{n}' (completed, gone from the timeline)" for n in state.finished if n not in plan.steps]
+    lost = [f"  - step '{n}' (completed, no longer on the timeline)" for n in state.finished if n not in plan.steps]
     for name, step in state.steps.items():
         if name in again or (name in state.finished and name not in plan.steps):
             continue
         if route_is_lost(plan, step, name):
             taken = f"route '{step.diverge}' of the diverge at" if step.diverge is not None else "branch after"
-            lost.append(f"  - {taken} '{name}' (taken, gone)")
+            lost.append(f"  - {taken} '{name}' (taken, no longer there)")
     if not lost:
         return
     added = [f"  + step '{n}'" for n in plan.steps if n not in state.steps]
     raise ResumeError(
-        f"execution {execution_id} cannot be resumed: workflow '{plan.workflow}' no longer holds what it has done:\n"
+        f"execution {execution_id} cannot be resumed: workflow '{plan.workflow}' no longer has what this execution "
+        "has done:\n"
         + "\n".join([*lost, *added[:5]])
-        + "\nPut it back under its old name, fork the execution, or start a new one with execute()"
+        + "\nRestore it under its old name, fork the execution, or start a new one with execute()"
     )
 
 

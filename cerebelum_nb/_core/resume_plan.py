@@ -89,7 +89,7 @@ def planned_steps(
                 fate = Fate.KEEP
                 reasons = ("done by hand",) if step.by_hand else unknown or (_how_done(step),)
         elif step is not None and step.settled and name not in ahead:
-            fate, reasons = Fate.KEEP, ("failed, and its failure was routed on",)
+            fate, reasons = Fate.KEEP, ("failed, and its failure was handled by a route",)
         elif name in ahead:
             fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else ahead_because,)
         else:
@@ -188,11 +188,11 @@ def _why_again(
     if name in chosen.retried or step.phase is Phase.FAILED:
         if step.items is not None and step.items.failed:
             failed, total = len(step.items.failed), len(step.items.keys)
-            return (f"{failed} of {counted(total, 'item')} failed: only what failed runs again",)
+            return (f"{failed} of {counted(total, 'item')} failed: only the failed ones run again",)
         error = step.error
         return (f"failed: {error.type}: {error.message}" if error is not None else "failed",)
     if name in chosen.restored:
-        return ("its value was kept in memory only",)
+        return ("its value was only kept in memory",)
     made_again = {*chosen.revisited, *chosen.relisted} - {*given}
     uses = (*_uses(plan, name, given, "whose result is given"), *_uses(plan, name, made_again, "which will run"))
     if name in chosen.relisted:
@@ -208,12 +208,12 @@ def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[s
     used = [n for n in (*spec.requires, *spec.optional) if n in among and n != name]
     yield from (f"depends on `{n}`, {how}" for n in used)
     if among and not used and spec.takes_rest:
-        yield f"takes every earlier result, of which some {_MANY[how]}"
+        yield f"takes every earlier result, some of which {_MANY[how]}"
 
 
 def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[Fate, str]:
     """Return whether a route of a step that has or gets a result may lead to a step that is not ahead."""
-    why_not = "passed by on the route this run took"
+    why_not = "skipped on the route this run took"
     if name in plan.stage_of:
         return Fate.SKIP, why_not
     for owner in plan.steps:

@@ -53,7 +53,7 @@ def plan_rollback(
     refuse_unknown(unknown, f"execution {execution_id}", to_undo=True)
     if state.lifecycle is ExecutionState.ROLLED_BACK and not state.finished:
         raise ResumeError(
-            f"execution {execution_id} of workflow '{plan.workflow}' is rolled back already: nothing of it is done"
+            f"execution {execution_id} of workflow '{plan.workflow}' is already rolled back: there is nothing to undo"
         )
     rollback = state.rollback
     if rollback is not None and not rollback.is_over:

@@ -163,7 +163,7 @@ def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState
             changed |= {"last_at": event.due_at, "last_execution": event.execution_id, "next_at": event.next_at}
             changed["note"] = None
         case ScheduleSkipped():
-            changed |= {"note": f"{event.behind} was still at work", "next_at": event.next_at}
+            changed |= {"note": f"{event.behind} was still running", "next_at": event.next_at}
         case ScheduleMissed():
             changed |= {"note": event.reason, "next_at": event.next_at}
         case _:
@@ -187,7 +187,7 @@ def act(
         return None
     if (latest := now - state.definition.catch_up) > due:
         following = after(max(due, latest - 1))
-        reason = hindrance or "no scheduler was at work in time"
+        reason = hindrance or "no scheduler was running in time"
         return ScheduleMissed(at=now, due_at=due, reason=reason, next_at=following)
     started = execution_id_at(state.schedule_id, due)
     return ScheduleStarted(at=now, due_at=due, execution_id=started, next_at=after(due))

@@ -38,7 +38,7 @@ class ExecutionState(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> ExecutionState:
         if not isinstance(value, str):
-            raise TypeError(f"a state is an ExecutionState or its name, not {value!r}")
+            raise TypeError(f"a state must be an ExecutionState or its name, not {value!r}")
         name = value.strip().upper().replace(" ", "_").replace("-", "_")
         if name in cls.__members__:
             return cls[name]
@@ -48,7 +48,7 @@ class ExecutionState(StrEnum):
             return cls(begun[0])
         from .._text.text import did_you_mean  # late: it takes a while, and most names are right
 
-        hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
+        hint = did_you_mean(name, known, f"Available: {', '.join(known)}.")
         raise ValueError(f"There is no state {value!r}. {hint}")
 
     @property

@@ -87,8 +87,8 @@ def _repeats(plan: Plan) -> Iterator[str]:
             if name in seen:
                 loop = " -> ".join(_shortened(order[seen[name] : index + 1]))
                 yield (
-                    f"{where} comes back to a step it has passed: {loop}. Each step may be in it only once; "
-                    f"to repeat it use wf.diverge(from_step=..., patterns={{...: flow.back_to({name})}})"
+                    f"{where} returns to a step it has already passed: {loop}. Each step may be in it only once; "
+                    f"to repeat it, use wf.diverge(from_step=..., patterns={{...: flow.back_to({name})}})"
                 )
                 break
             seen[name] = index
@@ -100,16 +100,16 @@ def _bodies(plan: Plan) -> Iterator[str]:
     for owner, each in plan.each.items():
         for name in each.body:
             if name in inside:
-                yield f"step '{name}' stands in two foreach, {inside[name]} and {owner}: make a second step of it"
+                yield f"step '{name}' is in two foreach, {inside[name]} and {owner}: make a second step of it"
             elif name != owner and name in plan.steps:
-                yield f"step '{name}' stands in foreach({owner}) and by itself: make a second step of it"
+                yield f"step '{name}' is both in foreach({owner}) and outside it: make a second step of it"
             inside[name] = owner
     for user, spec in plan.steps.items():
         for needed in spec.requires:
             if needed in inside and inside[needed] != needed:
                 yield (
-                    f"step '{user}' needs '{needed}', which runs for each item: only '{inside[needed]}' is known "
-                    f"outside of its foreach, as the list of its results"
+                    f"step '{user}' needs '{needed}', which runs for each item: only '{inside[needed]}' is available "
+                    f"outside its foreach, as the list of its results"
                 )
 
 
@@ -130,7 +130,7 @@ def _loops_of_paths(plan: Plan) -> Iterator[str]:
                 if name == start and start not in plan.stage_of and start not in told:
                     told.update(way[here])
                     yield (
-                        f"the paths off the timeline come back to a step they have passed: "
+                        f"the paths off the timeline return to a step they have already passed: "
                         f"{' -> '.join((*way[here], start))}. Put '{start}' on the timeline, where a path may "
                         f"rejoin, or repeat it with flow.retry()"
                     )
@@ -144,8 +144,8 @@ def _routes(plan: Plan) -> Iterator[str]:
     for kind, name in [*(("diverge", n) for n in plan.diverges), *(("branch", n) for n in plan.branches)]:
         if name not in placed:
             yield (
-                f"{kind} hangs on '{name}', which is on no path"
-                f"{_did_you_mean(name, placed, f'put {name} on the timeline, or take the {kind} out')}"
+                f"{kind} is at '{name}', which is on no path"
+                f"{_did_you_mean(name, placed, f'put {name} on the timeline, or remove the {kind}')}"
             )
     for name, label, target, leaves in _targets(plan):
         where = f"{'diverge' if leaves else 'branch'} at '{name}', {label}"
@@ -158,8 +158,8 @@ def _routes(plan: Plan) -> Iterator[str]:
                 continue
             if not leaves:
                 yield (
-                    f"{where}: '{on_timeline[0]}' is already on the timeline, and a branch runs in between: "
-                    f"use flow.skip_to({on_timeline[0]}), or a diverge"
+                    f"{where}: '{on_timeline[0]}' is already on the timeline, and a branch runs in between: use "
+                    f"flow.skip_to({on_timeline[0]}), or a diverge"
                 )
             elif len(stage) > 1 or len(plan.timeline[plan.stage_of[on_timeline[0]]]) > 1:
                 yield (
@@ -188,7 +188,7 @@ def _action(plan: Plan, placed: dict[str, None], name: str, where: str, action: 
         yield from _action_on_path(plan, name, where, action)
         return
     if len(plan.timeline[index]) > 1:
-        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that is alone in its stage"
+        yield f"{where}: {action} would enter a parallel list in the middle; jump to a step that is alone in its stage"
         return
     starts = _timeline_indices(plan, name)
     if action.kind is ActionKind.SKIP_TO and any(index <= here for here in starts):
@@ -208,7 +208,7 @@ def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterat
     if not places:
         yield f"{where}: {action} names a step of another path; jump to a step of the timeline or of the same path"
     elif any(size > 1 for _, _, size in places):
-        yield f"{where}: {action} would enter a parallel list in its middle; jump to a step that is alone in its stage"
+        yield f"{where}: {action} would enter a parallel list in the middle; jump to a step that is alone in its stage"
     elif action.kind is ActionKind.SKIP_TO and any(there <= here for here, there, _ in places):
         yield f"{where}: {action} goes backwards; use flow.back_to({target})"
     elif action.kind is ActionKind.BACK_TO and any(there > here for here, there, _ in places):
@@ -245,7 +245,7 @@ def _undos(plan: Plan, graph: _Graph) -> Iterator[str]:
                 yield f"{who} needs '{needed}', which is not a step of this workflow{_did_you_mean(needed, own, hint)}"
             elif not graph.can_precede(needed, owner):
                 yield (
-                    f"{who} needs the result of '{needed}', which may not be there: give the parameter a default to "
+                    f"{who} needs the result of '{needed}', which may not exist: give the parameter a default to "
                     f"make it optional"
                 )
 
@@ -254,7 +254,7 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
     for user, spec in plan.steps.items():
         for needed in spec.requires:
             if needed not in plan.steps:
-                hint = f"put {needed} on the timeline, or take the parameter out"
+                hint = f"put {needed} on the timeline, or remove the parameter"
                 if needed == "self":
                     hint = "a step is a plain function, not a method: define it outside the class"
                 yield (
@@ -341,7 +341,7 @@ class _Graph:
         reached = {0, *self._reachable(0)} if self.stages else set()
         for name, places in self.places.items():
             if not reached.intersection(places):
-                yield f"step '{name}' can never be reached: every route passes it by"
+                yield f"step '{name}' can never be reached: every route skips it"
 
     def _add(self, path: Path) -> list[int]:
         numbers = []

@@ -136,7 +136,7 @@ class DistributedExecutor:
         if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
             if not resume:
                 raise ResumeError(
-                    f"execution {made_id} exists already: add resume=True to resume it or get its recorded "
+                    f"execution {made_id} already exists: add resume=True to resume it or get its recorded "
                     f"result, or choose another execution_id (without one, each gets its own)"
                 )
             state = fold(known)
@@ -279,7 +279,7 @@ class DistributedExecutor:
         parent = await self._found(workflow, execution_id, cluster, local, "fork")
         made_id = new_id() if fork_id is None else check_id(fork_id)
         if local.events(made_id, upto=1) or await cluster.run_id(made_id) is not None:
-            raise ResumeError(f"execution {made_id} exists already: choose another fork_id")
+            raise ResumeError(f"execution {made_id} already exists: choose another fork_id")
         followed = Followed(cluster, made_id, plan, State(), local)
         made = prepare(
             workflow, local, followed.redactor, parent, from_step, inputs, overrides, rerun=rerun, fork_id=made_id

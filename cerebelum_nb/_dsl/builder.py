@@ -101,7 +101,9 @@ class WorkflowBuilder:
         where = f"branch after {_said(after)}"
         name = self._named(after, f"{where}: after=")
         if on is not None and condition is not None:
-            self._problems.append(f"{where}: on= and condition= are two names of one thing: give one of them")
+            self._problems.append(
+                f"{where}: on= and condition= are two names for the same thing: give only one of them"
+            )
         predicate = on if on is not None else condition
         if predicate is None or not callable(predicate) or isinstance(predicate, Step):
             self._problems.append(
@@ -114,12 +116,12 @@ class WorkflowBuilder:
             self._problems.append(f"{where}: on= takes the step's result as its one argument: lambda result: ...")
         if when_true is None and when_false is None:
             self._problems.append(
-                f"{where}: neither when_true= nor when_false= is given, so it decides nothing: give a path"
+                f"{where}: neither when_true= nor when_false= is given, so it decides nothing: give at least one path"
             )
         if name is None or predicate is None:
             return
         if name in self._branches:
-            self._problems.append(f"{where}: '{name}' has a branch already; nest the second in one of its paths")
+            self._problems.append(f"{where}: '{name}' already has a branch; nest the second in one of its paths")
         self._branches[name] = Branch(
             name,
             predicate,
@@ -159,14 +161,14 @@ class WorkflowBuilder:
             if wrong:
                 self._problems.append(f"{where}: the pattern {label} {wrong}")
             if isinstance(pattern, str) and label in choices:
-                self._warnings.append(f"{where}: pattern {label} is never reached, as it is also given before")
+                self._warnings.append(f"{where}: pattern {label} is never reached: it was already given above")
             elif "_" in choices:
                 self._warnings.append(f"{where}: pattern {label} is never reached, '_' before it matches anything")
             while label in choices:
                 label += "'"
             if target is None:
                 self._problems.append(
-                    f"{where}: pattern {label} has no path; to continue as usual write flow.proceed()"
+                    f"{where}: pattern {label} has no path; to continue as usual, write flow.proceed()"
                 )
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
@@ -243,8 +245,8 @@ class WorkflowBuilder:
         for member in members:
             if isinstance(member, (Chain, list, tuple)):
                 self._problems.append(
-                    f"{where}: a parallel list holds steps, not {_said(member)}. Make one step of that chain, or "
-                    f"put its steps in lists that follow each other"
+                    f"{where}: a parallel list takes steps, not {_said(member)}. Make one step of that chain, or put "
+                    f"its steps in consecutive lists"
                 )
                 continue
             name = self._one(member, where)
@@ -280,7 +282,7 @@ class WorkflowBuilder:
             return
         problem = (
             f"two different steps are named '{item.name}' ({_origin(known)} and {_origin(item)}): "
-            f"give one of them @step(name=...), or run the cell again that lists the older one"
+            f"give one of them @step(name=...), or run the cell again that uses the older one"
         )
         if problem not in self._problems:
             self._problems.append(problem)
@@ -300,7 +302,9 @@ class WorkflowBuilder:
         if isinstance(item, ChildStep):
             self._problems.extend(problem for problem in item.problems() if problem not in self._problems)
         if isinstance(self._steps.get(item.name), Foreach):
-            self._problems.append(f"{where}: step '{item.name}' runs by itself and in a foreach: make two steps of it")
+            self._problems.append(
+                f"{where}: step '{item.name}' is both in a foreach and outside it: make two steps of it"
+            )
             return item.name
         self._same(item)
         return item.name
@@ -375,7 +379,7 @@ def _wrong_pattern(pattern: Any) -> str | None:
         return "is a tuple of classes; give each class its own line"
     if inspect.isclass(pattern):
         if not issubclass(pattern, BaseException):
-            return "is a class, but no exception; use a function of the result"
+            return "is a class, but not an exception; use a function of the result"
         return None
     if callable(pattern) and not _takes_one(pattern):
         return "takes the step's result as its one argument: lambda result: ..."
@@ -383,7 +387,7 @@ def _wrong_pattern(pattern: Any) -> str | None:
 
 
 _MISJOINED = (
-    ("for >>:", "a chain begins with a step; two lists in a row are written a >> [b, c] >> [d, e]"),
+    ("for >>:", "a chain starts with a step; two lists in a row are written a >> [b, c] >> [d, e]"),
     ("foreach() takes", "the list is named by the parameter that receives an item: foreach(deploy, region=regions)"),
     ("foreach() got", "the list is named by the parameter that receives an item: foreach(deploy, region=regions)"),
     ("not supported between instances of", "steps are joined by >>, as in a >> b"),
@@ -429,10 +433,10 @@ def _not_a_step(item: object) -> str:
     if isinstance(item, Action):
         return f"{item} is a flow action; it is a target of branch or diverge, not a part of a path"
     if item is None or item is ...:
-        return f"{item!r} is where a step is expected; give a step, or leave it out"
+        return f"a step is expected, not {item!r}: give one, or leave it out"
     if isinstance(item, (set, frozenset)):
-        return f"{_said(item)} is a set, which has no order; steps that run in parallel go into a list"
-    return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made by @step"
+        return f"{_said(item)} is a set, which has no order; put parallel steps in a list"
+    return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made with @step"
 
 
 def _origin(step: Step[..., Any] | Foreach) -> str:

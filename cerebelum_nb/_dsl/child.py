@@ -72,11 +72,13 @@ class ChildStep(Step[..., Any]):
             inputs = _constant(inputs)
         elif not inspect.isroutine(inputs):
             raise StepDefinitionError(
-                f"{where}: given(...) takes a function that makes its inputs from results, such as lambda build: "
+                f"{where}: given(...) takes a function that returns its inputs, such as lambda build: "
                 f"{{'image': build['tag']}}, or a dict, not {inputs!r}"
             )
         elif inspect.iscoroutinefunction(inputs) or inspect.isgeneratorfunction(inputs):
-            raise StepDefinitionError(f"{where}: what makes its inputs is a plain function, neither async nor yielding")
+            raise StepDefinitionError(
+                f"{where}: the function that returns its inputs must be a plain def, not async or a generator"
+            )
         if unknown := [option for option in options if option not in _OPTIONS]:
             raise StepDefinitionError(f"{where}: given() has no option {unknown[0]!r}; it has {', '.join(_OPTIONS)}")
         try:
@@ -130,8 +132,8 @@ class ChildStep(Step[..., Any]):
             yield f"workflow '{name}', which is a step of it: {problem}"
         if self._inputs is _nothing and (reader := next(_readers(plan), None)) is not None:
             yield (
-                f"workflow '{name}' is a step of it, and nothing says which inputs it is given, which its step "
-                f"'{reader}' takes: write {name}.given(lambda result: {{...}}), or declare them: @workflow(inputs=...)"
+                f"workflow '{name}' is a step of it and has no inputs, which its step '{reader}' needs: write "
+                f"{name}.given(lambda result: {{...}}), or declare them: @workflow(inputs=...)"
             )
 
     def code_hash(self) -> str | None:
@@ -223,7 +225,8 @@ def _body(workflow: Placeable, inputs: Callable[..., Any], name: str) -> Callabl
         made = inputs(**given)
         if not isinstance(made, Mapping):
             raise TypeError(
-                f"what makes the inputs of workflow '{workflow.variable}' returns a dict of names to values, not "
+                f"the function that returns the inputs of workflow '{workflow.variable}' must return a dict of names "
+                "to values, not "
                 f"{type(made).__name__} {made!r}"
             )
         return await workflow.output_of(made)

@@ -47,7 +47,7 @@ def parts_of(fn: Callable[..., Any]) -> tuple[Any, ...]:
     if found is None or not decorations:
         return found.parts if found else ()
     digest = hashlib.sha256(repr(decorations).encode()).hexdigest()[:16]
-    return (*found.parts, Part(kind="decorator", name="what stands under @step", digest=digest, text=repr(decorations)))
+    return (*found.parts, Part(kind="decorator", name="what is under @step", digest=digest, text=repr(decorations)))
 
 
 @functools.cache

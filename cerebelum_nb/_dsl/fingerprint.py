@@ -126,7 +126,7 @@ def function_of(fn: Callable[..., Any]) -> Any:
 def unseen(parts: Iterable[Part]) -> list[str]:
     """Say of which of these parts nobody can tell whether they changed."""
     return [
-        f"cannot tell whether {part.name} changed: of {part.text} only its type counts" for part in parts if part.unseen
+        f"cannot tell whether {part.name} changed: only the type of {part.text} counts" for part in parts if part.unseen
     ]
 
 

@@ -38,7 +38,7 @@ def retry(max_attempts: int = 3) -> Action:
     """
     if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1:
         raise WorkflowDefinitionError(
-            f"flow.retry: max_attempts counts all attempts and is a whole number from 1, not {max_attempts!r}"
+            f"flow.retry: max_attempts counts all attempts and must be a whole number from 1, not {max_attempts!r}"
         )
     return Action(ActionKind.RETRY, max_attempts=max_attempts)
 

@@ -157,10 +157,10 @@ def _problems(
     names = [step.name for step in steps]
     if len(given) != 1:
         told = "is missing" if not given else f"is given {len(given)} times ({', '.join(given)})"
-        yield f"{where}: the list {told}: write once which parameter receives the item, such as region=regions"
+        yield f"{where}: the list {told}: name the one parameter that receives the item, such as region=regions"
     for parameter, source in given.items():
         if parameter in RESERVED:
-            yield f"{where}: '{parameter}' is reserved (every step may take it): name the item's parameter otherwise"
+            yield f"{where}: '{parameter}' is reserved (every step may take it): give the item's parameter another name"
         elif parameter in names:
             yield f"{where}: '{parameter}' is a step of the body: give the item a parameter with another name"
         elif steps and not any(parameter in step.parameters for step in steps):
@@ -173,15 +173,15 @@ def _problems(
                 f"not {_said(source)}"
             )
         elif getattr(source, "name", source) in names:
-            yield f"{where}: it runs over the result of its own body: {parameter}= is an earlier step"
+            yield f"{where}: it runs over the result of its own body: {parameter}= must be an earlier step"
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
-        yield f"{where}: max_concurrency is how many items run at a time, a whole number from 1, not {at_once!r}"
+        yield f"{where}: max_concurrency (how many items run at a time) must be a whole number from 1, not {at_once!r}"
     if key is not None and (not callable(key) or isinstance(key, Step)):
-        yield f"{where}: key is a function of an item, such as key=lambda region: region['name'], not {_said(key)}"
+        yield f"{where}: key must be a function of an item, such as key=lambda region: region['name'], not {_said(key)}"
     elif inspect.iscoroutinefunction(key):
         yield f"{where}: key= is async; it must be a plain function of an item"
     if on_error not in ("fail", "collect"):
-        yield f"{where}: on_error is 'fail' or 'collect', not {on_error!r}"
+        yield f"{where}: on_error must be 'fail' or 'collect', not {on_error!r}"
 
 
 def _wrong_body(where: str, body: tuple[object, ...], steps: tuple[Step[..., Any], ...]) -> Iterator[str]:
@@ -193,9 +193,9 @@ def _wrong_body(where: str, body: tuple[object, ...], steps: tuple[Step[..., Any
         if isinstance(item, (list, tuple)):
             yield f"{where}: a parallel list cannot run for each item: use a chain, a >> b"
         elif isinstance(item, Foreach):
-            yield f"{where}: a foreach cannot be in the body of another: make one list of both, or place them in order"
+            yield f"{where}: a foreach cannot be inside another: make one list of both, or put one after the other"
         else:
-            yield f"{where}: its body is a step or a chain of steps, a >> b, not {_said(item)}"
+            yield f"{where}: its body must be a step or a chain of steps, a >> b, not {_said(item)}"
     for name, count in Counter(step.name for step in steps).items():
         if count > 1:
             yield f"{where}: step '{name}' occurs {count} times in its body: use it once"

@@ -34,26 +34,26 @@ def policy_of(
 ) -> Policy:
     where = f"@step of '{name}'"
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise StepDefinitionError(f"{where}: retries is how often to try again, a whole number from 0, not {retries!r}")
-    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
-        raise StepDefinitionError(f"{where}: backoff multiplies the delay and is at least 1, not {backoff!r}")
-    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
         raise StepDefinitionError(
-            f"{where}: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}"
+            f"{where}: retries (how often to try again) must be a whole number from 0, not {retries!r}"
         )
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or not 1 <= backoff < float("inf"):
+        raise StepDefinitionError(f"{where}: backoff multiplies the delay and must be at least 1, not {backoff!r}")
+    if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
+        raise StepDefinitionError(f"{where}: jitter (the random share of a delay) must be from 0 to 1, not {jitter!r}")
     asked = retry_on if isinstance(retry_on, tuple) or _is_function(retry_on) else (retry_on,)
     for cls in asked if isinstance(asked, tuple) else ():
         if not (inspect.isclass(cls) and issubclass(cls, BaseException)):
             raise StepDefinitionError(
-                f"{where}: retry_on is an exception class, a tuple of them, or a plain function of the exception, "
+                f"{where}: retry_on must be an exception class, a tuple of them, or a plain function of the exception, "
                 f"not {cls!r}"
             )
     if not isinstance(keep, bool):
-        raise StepDefinitionError(f"{where}: keep is True or False, not {keep!r}")
+        raise StepDefinitionError(f"{where}: keep must be True or False, not {keep!r}")
     if effect not in (None, "external"):
-        raise StepDefinitionError(f"{where}: effect is 'external' or left out, not {effect!r}")
+        raise StepDefinitionError(f"{where}: effect must be 'external' or left out, not {effect!r}")
     if checkpoint not in (None, "waits", "lines"):
-        raise StepDefinitionError(f"{where}: checkpoint is 'waits', 'lines' or None, not {checkpoint!r}")
+        raise StepDefinitionError(f"{where}: checkpoint must be 'waits', 'lines' or None, not {checkpoint!r}")
     try:
         delay = seconds(retry_delay, unit="s", what="retry_delay")
         longest = None if max_delay is None else seconds(max_delay, unit="s", what="max_delay")
@@ -90,17 +90,17 @@ def in_process(function: Callable[..., Any], name: str, policy: Policy, process:
     """
     where = f"@step of '{name}'"
     if not isinstance(process, bool):
-        raise StepDefinitionError(f"{where}: process is True or False, not {process!r}")
+        raise StepDefinitionError(f"{where}: process must be True or False, not {process!r}")
     if not process:
         return policy
     if is_async(function):
         raise StepDefinitionError(
-            f"{where}: process=True is for a plain def. A stop or a timeout ends an async def step as it is; make it a "
+            f"{where}: process=True is for a plain def. A stop or a timeout already ends an async def step; make it a "
             f"plain def, or leave out process=True"
         )
     if policy.checkpoint == "lines":
         raise StepDefinitionError(
-            f"{where}: the lines of a step in a process of its own are not recorded: leave out checkpoint= or process="
+            f"{where}: the lines of a step in its own process are not recorded: leave out checkpoint= or process="
         )
     return replace(policy, process=True, checkpoint=None)
 
@@ -111,16 +111,19 @@ def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
         return None
     if effect is not None:
         raise StepDefinitionError(
-            f"{where}: an external effect is never taken from another execution: leave out cache= or effect="
+            f"{where}: the result of an external effect is never taken from another execution: leave out cache= or "
+            "effect="
         )
     if not keep:
-        raise StepDefinitionError(f"{where}: a result that is not kept cannot be taken later: leave out keep=False")
+        raise StepDefinitionError(f"{where}: a result that is not kept cannot be reused: leave out keep=False")
     if cache is True:
         return float("inf")
     try:
         age = seconds(cache, unit="s", what="cache")
     except (TypeError, ValueError) as error:
-        raise StepDefinitionError(f"{where}: {error}. cache is True, or how old a result may be: '7 days'") from error
+        raise StepDefinitionError(
+            f"{where}: {error}. cache must be True, or the maximum age of a result, such as '7 days'"
+        ) from error
     if not age:
         raise StepDefinitionError(f"{where}: cache must be more than zero; leave it out to run each time")
     return age

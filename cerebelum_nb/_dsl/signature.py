@@ -19,14 +19,14 @@ RESERVED = ("context", "inputs")
 def check_name(name: object) -> None:
     """Raise StepDefinitionError unless this can be the name of a step."""
     if not isinstance(name, str):
-        raise StepDefinitionError(f"a step's name is text, not {name!r}: @step(name='fetch')")
+        raise StepDefinitionError(f"a step's name must be text, not {name!r}: @step(name='fetch')")
     if not name:
         raise StepDefinitionError("this step has no name: write step(name='...')(function), or a def")
     if name == "<lambda>":
         raise StepDefinitionError("a lambda has no name: write step(name='...')(lambda ...), or a def")
     if not name.isidentifier() or keyword.iskeyword(name):
         raise StepDefinitionError(
-            f"{name!r} cannot be a step's name: other steps receive its result by a parameter of that name, "
+            f"{name!r} cannot be a step's name: other steps receive its result through a parameter of that name, "
             f"so it must be a Python identifier, such as {_identifier(name)!r}"
         )
     if name in RESERVED:
@@ -61,7 +61,7 @@ def needs_of(fn: Callable[..., Any], name: str) -> dict[str, Any]:
         if parameter.kind is parameter.VAR_KEYWORD:
             rest = True
         elif parameter.name == name:
-            raise StepDefinitionError(f"step '{name}' asks for its own result: rename the parameter or the step")
+            raise StepDefinitionError(f"step '{name}' needs its own result: rename the parameter or the step")
         elif parameter.name not in RESERVED:
             (requires if parameter.default is parameter.empty else optional).append(parameter.name)
     names = {parameter.name for parameter in parameters}

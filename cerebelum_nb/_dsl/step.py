@@ -112,7 +112,7 @@ class Step(Generic[P, R]):
             if isinstance(function, Step):
                 if options:
                     raise StepDefinitionError(
-                        f"on_rollback of '{self.name}': {function!r} is a step with options of its own; give all of "
+                        f"on_rollback of '{self.name}': {function!r} is a step that already has options; give all of "
                         f"them in one place"
                     )
                 made = function
@@ -120,8 +120,8 @@ class Step(Generic[P, R]):
                 made = step(**options)(function)
             if made.name == self.name:
                 raise StepDefinitionError(
-                    f"on_rollback of '{self.name}': what undoes it has the same name, so that it would replace the "
-                    f"step: call it otherwise, such as 'undo_{self.name}'"
+                    f"on_rollback of '{self.name}': its handler has the same name and would replace the step: rename "
+                    f"it, for example to 'undo_{self.name}'"
                 )
             self.undo = made
             return made
@@ -322,7 +322,7 @@ def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
 
 def _check_function(function: Any) -> None:
     if isinstance(function, Step):
-        raise StepDefinitionError(f"{function!r} is a step already: write @step once")
+        raise StepDefinitionError(f"{function!r} is already a step: write @step once")
     if isinstance(function, (staticmethod, classmethod)) or inspect.isclass(function):
         raise StepDefinitionError(f"@step takes a function, not {function!r}: put it above a plain def or async def")
     if not callable(function):
@@ -331,5 +331,5 @@ def _check_function(function: Any) -> None:
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise StepDefinitionError(
-            f"step '{function.__name__}' yields: a step has one result. Return a list, or make a step of each part"
+            f"step '{function.__name__}' yields, but a step has one result. Return a list, or make each part a step"
         )

@@ -221,14 +221,14 @@ def _choose(execution_id: str, state: State, events: list[Event], step: str | No
     steps = dict.fromkeys(approval.step for approval in found)
     if len(steps) > 1:
         raise ApprovalError(
-            f"execution {execution_id} waits for {len(steps)} approvals, in the steps {_listed(steps)}: say which, "
-            f"with step={found[0].step!r}"
+            f"execution {execution_id} is waiting for {len(steps)} approvals, in the steps {_listed(steps)}: choose "
+            f"one with step={found[0].step!r}"
         )
     chosen = found[0]
     if chosen.due_at is not None and chosen.due_at <= now:
         raise ApprovalDecidedError(
             f"the approval '{chosen.approval_type}' of step '{chosen.step}' of execution {execution_id} timed out at "
-            f"{utc(chosen.due_at)}: nobody had decided it",
+            f"{utc(chosen.due_at)}: nobody decided it",
             at=at(chosen.due_at),
         )
     return chosen
@@ -240,7 +240,7 @@ def _nothing_to_decide(execution_id: str, state: State, events: list[Event], ste
         if isinstance(event, ApprovalReceived | ApprovalRejected | ApprovalTimedOut) and step in (None, event.step):
             return _decided(execution_id, event, kinds.get(event.op, "manual"))
     where = f"step '{step}' of execution {execution_id}" if step else f"execution {execution_id}"
-    return ApprovalError(f"{where} waits for no approval: it is {state.status}")
+    return ApprovalError(f"{where} is not waiting for an approval: it is {state.status}")
 
 
 def _decided(
@@ -258,7 +258,7 @@ def _decided(
         case ApprovalRejected(by=by, reason=reason):
             what = f"was rejected by {by or 'somebody'} at {when}: {reason or 'no reason given'}"
         case ApprovalTimedOut():
-            what = f"timed out at {when}: nobody had decided it"
+            what = f"timed out at {when}: nobody decided it"
     return ApprovalDecidedError(f"{which} {what}", by=by, at=at(event.at))
 
 

@@ -86,11 +86,11 @@ def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
     for one in asked:
         name = one if isinstance(one, str) else getattr(one, "name", None)
         if not isinstance(name, str):
-            raise TypeError(f"refresh names steps: refresh=['clean'], not {one!r}")
+            raise TypeError(f"refresh takes names of steps: refresh=['clean'], not {one!r}")
         if name in cached:
             found.append(name)
         elif any(spec.name == name for step in plan.steps for spec in plan.parts(step)):
-            raise ValueError(f"refresh: step '{name}' takes no cached results, so that it runs anyway: leave it out")
+            raise ValueError(f"refresh: step '{name}' takes no cached results, so it runs anyway: leave it out")
         else:
             hint = did_you_mean(name, cached, f"Steps with cache=: {', '.join(cached) or 'none'}.")
             raise ValueError(f"refresh: workflow '{plan.workflow}' has no step {name!r}. {hint}")

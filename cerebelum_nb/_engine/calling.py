@@ -121,7 +121,7 @@ def unawaited(scope: Scope) -> OperationError | None:
     spec = scope.execution.plan.spec(scope.step)
     if spec is not None and not spec.is_async and not can_start_threads():
         return OperationError(
-            f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, and cannot wait "
+            f"step '{scope.step}' of execution {scope.execution.id} called {' and '.join(names[:3])}, but cannot wait "
             f"for it: no thread can start here, so a plain step runs on the event loop. Make it async def, and write "
             f"await {names[0]}"
         )
@@ -167,7 +167,7 @@ def offer(
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
     """Wrap a step's body in an operation, and include that in its code's fingerprint."""
     if not callable(body) or hasattr(body, "policy"):
-        raise StepDefinitionError(f"@{decoration[0]} is above @step; write it below, between @step and the function")
+        raise StepDefinitionError(f"@{decoration[0]} is above @step; put it below, between @step and the function")
     if is_async(body):
 
         @functools.wraps(body)

@@ -53,7 +53,7 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
     row = store.execution(execution_id)
     execution_id, store = row.execution_id, where_it_runs(store, row)
     if row.summary.state.is_final:
-        raise ResumeError(f"execution {execution_id} is {row.summary.state} already; there is nothing to cancel")
+        raise ResumeError(f"execution {execution_id} is already {row.summary.state}; there is nothing to cancel")
     here = leases_of(store).running(execution_id)
     now = current_clock.get().now()
     request = CancelRequested(at=now, reason=reason, by=by)

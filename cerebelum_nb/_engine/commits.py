@@ -168,7 +168,7 @@ class Commits:
         if self._held:
             with suppress(Exception):  # the user's logging handler or filter may raise
                 log.warning(
-                    "the log %s is locked by another program: %s waiting for it to record what is finished. Nothing is "
+                    "the log %s is locked by another program: %s waiting for it to record finished steps. Nothing is "
                     "lost; they can be stopped",
                     location,
                     "one run is" if len(self._held) == 1 else f"{len(self._held)} runs are",
@@ -191,8 +191,8 @@ def rebase(execution: Execution) -> None:
     new = events[written - known :]
     if not new:
         raise StoreError(
-            f"the log {store.location} refuses to append to execution {execution.id} after its version "
-            f"{written}. Check it with `cerebelum verify`"
+            f"the log {store.location} refuses to append to execution {execution.id} after version {written}. Check "
+            f"it with `cerebelum verify`"
         )
     fold(events, state)
     if batch:
@@ -207,7 +207,7 @@ def rebase(execution: Execution) -> None:
 
 def _locked(location: str, seconds: float) -> StoreError:
     return StoreError(
-        f"The log {location} stayed locked by another program for {seconds:.0f} s. See who has it open (a database "
-        f"browser with unsaved changes, a long transaction), and close that",
+        f"The log {location} stayed locked by another program for {seconds:.0f} s. Find what has it open (a database "
+        f"browser with unsaved changes, a long transaction), and close it",
         transient=True,
     )

@@ -39,7 +39,7 @@ class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
         self.execution_id, self.version, self.event, self.step, self.before = execution_id, version, event, step, before
         about = f" of step '{step}'" if step else ""
         when = "before" if before else "after"
-        super().__init__(f"execution {execution_id} crashed {when} event {version}, {event}{about}, as it was asked to")
+        super().__init__(f"execution {execution_id} crashed {when} event {version}, {event}{about}, as requested")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -97,15 +97,15 @@ def look_ahead(spec: StepSpec, state: State) -> str:
 def _entry(twin: Twin, fn: Any, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
     place = twin.find(recorded.place)
     if recorded.arguments != arguments:
-        return None, "it is given other arguments"
+        return None, "its arguments have changed"
     if place is None:
         return None, f"code before line {recorded.line} was changed"
     if place.refusal:
         return None, f"line {place.line} cannot be entered: {place.refusal}"
     if name := twin.needs(place, missing := recorded.missing or {}):
-        return None, f"{name} is used after line {place.line}, and {missing[name]}"
+        return None, f"{name} is used after line {place.line}, but {missing[name]}"
     if recorded.raised and (changed := _changed_helper(recorded.helpers or {}, helpers_of(twin, fn, place))):
-        return None, f"{changed} was changed, which is used before line {place.line}"
+        return None, f"{changed} was changed, and is used before line {place.line}"
     return place, ""
 
 

@@ -185,7 +185,7 @@ def advise(
         case _ if what:
             return writer.resume(what, plan)
         case _ if interrupted:
-            return writer.resume("No process is running it: the one that did has died. To resume:", plan)
+            return writer.resume("No process is running it: the one that was has died. To resume:", plan)
         case ExecutionState.FAILED | ExecutionState.ROLLED_BACK:
             return _after_failure(writer, state, plan)
         case ExecutionState.PAUSED:
@@ -208,21 +208,25 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     if state.lifecycle is ExecutionState.ROLLED_BACK and error is None:
         return writer.resume("It is rolled back. To run it again:", plan)
     if error is not None and error.type == "ExecutionTimeoutError":
-        return writer.resume("A resume gives it the whole time again:", plan)
+        return writer.resume("A resume starts its timeout again:", plan)
     if step is None or error is None:
         return writer.resume("Fix it, then:", plan)
     if undone := undone_by(step):
         handler = None if plan is None else plan.spec(step)
-        fix = f"what undoes '{undone}'" if plan is None or handler is None else f"'{plan.undo[step_of(undone)].name}'"
+        fix = (
+            f"the handler that undoes '{undone}'"
+            if plan is None or handler is None
+            else f"'{plan.undo[step_of(undone)].name}'"
+        )
         return writer.roll_back(f"Fix {fix}, then continue the rollback:", plan)
     if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
         return writer.resume(f"To let '{step}' ask again:", plan)
     if error.type == "SecretMissingError":
         held = re.search(r"the result of step '(.+?)'", error.message)
         if held is not None and held[1] in state.finished:
-            return writer.resume("A secret is in no log. To make it again:", plan, rerun=held[1])
+            return writer.resume("Secrets are never in the log. To make it again:", plan, rerun=held[1])
         if "in the inputs" in error.message:
-            return writer.resume("A secret is in no log. To give it again:", plan, asks=True)
+            return writer.resume("Secrets are never in the log. To give it again:", plan, asks=True)
     if (child := _failed_child(state, step)) and step not in state.finished:
         return writer.resume(f"Fix what failed in its child {child}, then:", plan)
     # The result of a completed step routed the run into its failure: the step must run again, not only its route.
@@ -298,7 +302,9 @@ class _Writer:
     def _guarded(self, unknown: tuple[str, ...]) -> Advice:
         """Advise on steps with an external effect that may or may not have happened."""
         named = ", ".join(f"'{step}'" for step in unknown)
-        what = f"Find out whether {named} had its external effect. If not, the first of these; if it did, the second:"
+        what = (
+            f"Find out whether {named} had its external effect. If not, run the first of these; if it did, the second:"
+        )
         if self.reader is Reader.TERMINAL:
             repeat = "".join(f" --repeat {shlex.quote(step)}" for step in unknown)
             done = "".join(f" --mark-done {shlex.quote(step)}=null" for step in unknown)
@@ -314,10 +320,10 @@ class _Writer:
         asking = list(_asking(self.state))
         steps = [f" --step {shlex.quote(step)}" if len(asking) > 1 else "" for step, _ in asking]
         kinds = ", ".join(dict.fromkeys(operation.approval_type for _, operation in asking))
-        what = f"It waits for approval ({kinds}). To decide, with --response JSON or --reason TEXT if you like:"
+        what = f"It is waiting for approval ({kinds}). To decide, with --response JSON or --reason TEXT if you like:"
         form = f"import cerebelum_nb; cerebelum_nb.approval_form({json.dumps(self.id, ensure_ascii=False)})"
         if self.reader is Reader.CELL or self.command is None:
-            return Advice(what=f"It waits for approval ({kinds}). To decide:", ways=(form,), short=form)
+            return Advice(what=f"It is waiting for approval ({kinds}). To decide:", ways=(form,), short=form)
         quoted = shlex.quote(self.id)
         ways = tuple(self.command(f"{verb} {quoted}{step}") for step in steps for verb in ("approve", "reject"))
         return Advice(what=what, ways=ways, short="cerebelum approve")
@@ -326,7 +332,7 @@ class _Writer:
         """Advise how to send the signal it waits for."""
         waits = (key.split(":")[1] for key in self.state.waiting if key.startswith("signal:"))
         names = list(dict.fromkeys(waits))
-        what = f"It waits for a signal ({', '.join(names)}). To send it, with data if you like:"
+        what = f"It is waiting for a signal ({', '.join(names)}). To send it, with data if you like:"
         if self.reader is Reader.CELL or self.command is None:
             start = "from cerebelum_nb import ExecutionClient; await ExecutionClient().send_signal("
             calls = tuple(f"{start}{json.dumps(self.id)}, {json.dumps(name)})" for name in names)
@@ -338,7 +344,7 @@ class _Writer:
         """Advise on one that waits for children which run in no process, either."""
         children = list(open_children(self.state))
         named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if len(children) > 3 else "")
-        what = f"It waits for {'its child' if len(children) == 1 else 'its children'} {named}. To see what for:"
+        what = f"It is waiting for {'its child' if len(children) == 1 else 'its children'} {named}. To see why:"
         if self.reader is Reader.CELL or self.command is None:
             calls = [f"import cerebelum_nb; cerebelum_nb.watch({json.dumps(child)})" for child in children[:1]]
         else:
@@ -349,12 +355,14 @@ class _Writer:
         """Advise on one that sleeps without a process."""
         call = resume_call(self._called(), self.id)
         if self.reader is Reader.CELL or self.command is None:
-            return Advice(what="It sleeps without a process. To resume it when it is due:", ways=(call,), short=call)
+            return Advice(
+                what="It is sleeping without a process. To resume it when it is due:", ways=(call,), short=call
+            )
         notebook = f" --notebook {shlex.quote(self.state.origin)}" if is_cell(self.state.source) else ""
         if is_cell(self.state.source) and not self.state.origin:
-            return self._written("It sleeps without a process. To resume it when it is due:")
+            return self._written("It is sleeping without a process. To resume it when it is due:")
         way = self.command(f"scheduler{notebook}")
-        return Advice(what="It sleeps without a process. A scheduler wakes it:", ways=(way,), short=way)
+        return Advice(what="It is sleeping without a process. A scheduler wakes it:", ways=(way,), short=way)
 
     def _resume_command(self, options: str) -> str | None:
         """Write the command that resumes it; None if no other process can find its code or read its log."""

@@ -40,11 +40,12 @@ def check_inputs(inputs: Any, shape: Shape | None = None) -> dict[str, Any]:
         inputs = {}
     if isinstance(inputs, Secret) or not isinstance(inputs, Mapping):
         raise TypeError(
-            f"inputs are names with values, such as {{'size': 'small'}}, not {type(inputs).__name__} {inputs!r}"
+            f"inputs must be a dict of names to values, such as {{'size': 'small'}}, not {type(inputs).__name__} "
+            f"{inputs!r}"
         )
     for name in inputs:
         if not isinstance(name, str):
-            raise TypeError(f"the names of inputs are text, not {name!r}")
+            raise TypeError(f"the names of inputs must be text, not {name!r}")
     return dict(inputs) if shape is None else _fitted(dict(inputs), shape)
 
 

@@ -80,8 +80,9 @@ def leases_of(store: Store) -> Leases:
 def superseded(execution_id: str) -> ExecutionBusyError:
     """The error for an execution that another process took over while this one ran it."""
     return ExecutionBusyError(
-        f"another process took over execution {execution_id}: this one had not been heard from for too long (as after "
-        f"a laptop's sleep), or somebody changed the log. What was committed is kept, and nothing more is done here; "
+        f"another process took over execution {execution_id}: this one missed its heartbeats for too long (a laptop "
+        f"that slept, for example), or somebody changed the log. What was committed is kept, and nothing more is "
+        f"done here; "
         f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
         execution_id=execution_id,
         holder="another process",
@@ -146,8 +147,8 @@ class Leases:
                 return
             if last == math.inf:
                 log.warning(
-                    "execution %s is held by %s, which cannot be seen from here: waiting up to %.0f s for a sign of "
-                    "life before it is taken over",
+                    "execution %s is held by %s, which cannot be seen from here: waiting up to %.0f s for a heartbeat "
+                    "before taking it over",
                     execution_id,
                     holder,
                     left,
@@ -220,7 +221,7 @@ class Leases:
     def _refuse_busy(self, execution_id: str) -> None:
         if self.running(execution_id) is not None:
             raise ExecutionBusyError(
-                f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
+                f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
                 execution_id=execution_id,
                 holder="this process",
             )
@@ -228,7 +229,7 @@ class Leases:
         if alive:
             self._leftovers[execution_id] = alive
             raise ExecutionBusyError(
-                f"a step of execution {execution_id} that was stopped is still at work in this process (a thread "
+                f"a step of execution {execution_id} that was stopped is still running in this process (a thread "
                 f"cannot be killed): wait until it has ended, or restart the kernel, then resume again",
                 execution_id=execution_id,
                 holder="this process",
@@ -278,7 +279,7 @@ class Leases:
             except Exception as error:  # noqa: BLE001 - this thread serves all that run here: it must not end
                 if not failing:
                     with suppress(Exception):  # the user's logging handler may raise
-                        log.warning("the heartbeat of %s failed, and is tried again: %r", store.location, error)
+                        log.warning("the heartbeat of %s failed and will be tried again: %r", store.location, error)
                 failing = True
             del store, executions  # so that a log nobody else refers to can be closed
 

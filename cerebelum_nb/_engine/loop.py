@@ -113,7 +113,7 @@ class Engine:
         leases = leases_of(self.store)
         if leases.running(execution_id) is not None or self.store.events(execution_id, upto=1):
             raise ResumeError(
-                f"execution {execution_id} exists already: add resume=True to resume it or get its "
+                f"execution {execution_id} already exists: add resume=True to resume it or get its "
                 f"recorded result, or choose another execution_id (without one, each gets its own)"
             )
         execution = Execution(self, execution_id, plan, State(), 0, redactor, make_context)

@@ -76,7 +76,7 @@ def run_in_process(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> A
     """
     if (why := _why_not()) is not None or scope.thread is None:
         raise OperationError(
-            f"step '{spec.name}' is declared with process=True, and no process can be started here"
+            f"step '{spec.name}' is declared with process=True, but no process can be started here"
             f"{f' ({why})' if why else ''}: leave out process=True"
         )
     return _Process(spec, scope).run(arguments)
@@ -88,7 +88,7 @@ def _why_not() -> str | None:
         return "Python in a browser or on a phone has one process"
     if os.name == "nt":
         return "Windows is not supported"
-    return None if sys.executable else "it is not known which program Python is"
+    return None if sys.executable else "the path of the Python executable is unknown"
 
 
 class _Process:
@@ -142,7 +142,7 @@ class _Process:
     # -- what is sent ---------------------------------------------------------------------------------------
 
     def _package(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        where = f"step '{self.spec.name}' runs in a process of its own"
+        where = f"step '{self.spec.name}' runs in its own process"
         try:
             work = pack((_by_name(self.spec.fn) or self.spec.fn, arguments))
         except Exception as error:  # pickling runs whatever the classes define
@@ -181,7 +181,7 @@ class _Process:
             return unpack(data)
         except Exception as error:
             raise SerializationError(
-                f"the result of step '{self.spec.name}' came from its process and cannot be restored here: "
+                f"the result of step '{self.spec.name}' came from its process but cannot be restored here: "
                 f"{type(error).__name__}: {error}. Return plain data, or a class of a module that can be imported here"
             ) from error
 
@@ -441,7 +441,7 @@ def _how(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     hints = {
-        signal.SIGKILL: ", which was not this library: often the system does so when memory runs out,",
+        signal.SIGKILL: ", not by this library: the system often does so when memory runs out,",
         signal.SIGSEGV: " (a segmentation fault, in code that is not Python)",
     }
     return f"was killed by {name}{hints.get(-code, '')}"  # type: ignore[call-overload]  # an int finds its signal

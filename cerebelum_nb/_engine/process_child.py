@@ -88,7 +88,7 @@ def _run(scope: _FarScope, work: bytes) -> Any:
         if inspect.iscoroutine(result):
             result.close()
         raise OperationError(
-            f"step '{scope.step}' returned something to await, and process=True is for a plain def: leave it out"
+            f"step '{scope.step}' returned an awaitable, but process=True is for a plain def: leave it out"
         )
     if (problem := unawaited(scope)) is not None:
         raise problem
@@ -107,8 +107,8 @@ def _find(step: str, module: str, name: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise OperationError(
-            f"step '{step}' runs in a process of its own, which imports it, and that failed: {error}. It has to be in "
-            f"a module that can be imported by another process: {module}"
+            f"step '{step}' runs in its own process, which could not import it: {error}. It must be in a module that "
+            f"another process can import: {module}"
         ) from error
     return cast(Callable[..., Any], getattr(found, "fn", found))
 
@@ -225,8 +225,8 @@ class _FarScope(Scope):
             data = pack((work, arguments))
         except Exception as error:
             raise SerializationError(
-                f"step '{self.step}' runs in a process of its own, and what it gives to an operation cannot leave it "
-                f"({type(error).__name__}: {error}). Give plain data, or leave out process=True"
+                f"step '{self.step}' runs in its own process, and what it passes to an operation cannot be sent from "
+                f"there ({type(error).__name__}: {error}). Give plain data, or leave out process=True"
             ) from error
         sys.stdout.flush()
         sys.stderr.flush()

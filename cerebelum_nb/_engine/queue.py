@@ -164,7 +164,7 @@ def busy(execution_id: str, slot: str, by: ExecutionRow) -> ExecutionBusyError:
     """The error for an execution that is not started, as another one has its slot."""
     return ExecutionBusyError(
         f"execution {by.execution_id} of workflow '{by.summary.workflow}' is {by.summary.state.words} for {slot}, and "
-        f"only one may run at a time (on_conflict='refuse'): execution {execution_id} is not run, and nothing was "
+        f"only one can run at a time (on_conflict='refuse'): execution {execution_id} was not started, and nothing was "
         f"recorded. Wait for that one, `cerebelum watch {by.execution_id}`, or end it, `cerebelum cancel "
         f"{by.execution_id}`; then try again",
         execution_id=by.execution_id,

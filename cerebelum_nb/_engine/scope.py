@@ -489,15 +489,16 @@ def scope_here(what: str) -> Scope | None:
         scope = next((one for one in at_work if one.is_callers()), None)  # it has lost its context
         if scope is None and at_work and threading.current_thread() is not threading.main_thread():
             raise OperationError(
-                f"{what} was called in thread '{threading.current_thread().name}', which does not know its step, so it "
-                f"would not be recorded. Use context.run(...), which works in any thread, start the thread's work with "
-                f"asyncio.to_thread(...), or hand it the step's context: "
+                f"{what} was called in thread '{threading.current_thread().name}', which is not connected to its step, "
+                f"so it would not be recorded. Use context.run(...), which works in any thread, start the thread's "
+                f"work with "
+                f"asyncio.to_thread(...), or pass it the step's context: "
                 f"pool.submit(contextvars.copy_context().run, function)"
             )
     if scope is not None and not scope.is_here():
         raise OperationError(
             f"{what} was called in a forked process of step '{scope.step}', which cannot record it. Call it in the "
-            f"step itself, and give the process only the work"
+            f"step itself, and leave only the work to the process"
         )
     return scope
 

@@ -50,7 +50,7 @@ _lock = threading.Lock()
 def check_name(name: object) -> None:
     """Raise ValueError unless this can be the name of a signal."""
     if not isinstance(name, str) or not name or ":" in name or not name.isprintable():
-        raise ValueError(f"the name of a signal is text such as 'payment', without ':', not {name!r}")
+        raise ValueError(f"the name of a signal must be text such as 'payment', without ':', not {name!r}")
 
 
 def deliver(
@@ -81,7 +81,7 @@ def deliver(
     """
     check_name(name)
     if signal_id is not None and (not isinstance(signal_id, str) or not signal_id):
-        raise TypeError(f"signal_id is text that no other signal of this execution has, not {signal_id!r}")
+        raise TypeError(f"signal_id must be text that no other signal of this execution has, not {signal_id!r}")
     row = store.execution(execution_id)
     found = row.execution_id
     store = where_it_runs(store, row)
@@ -93,16 +93,16 @@ def deliver(
             if signal_id and signal_id in state.signal_ids:  # who sends it again may not know that it came
                 return False
             if state.lifecycle.is_final:
-                raise SignalError(f"execution {found} is {state.lifecycle}: it takes no signals any more")
+                raise SignalError(f"execution {found} is {state.lifecycle}: it no longer takes signals")
             if there and (state.lifecycle is ExecutionState.PAUSED or tries == _MOST_TRIES):
                 raise SignalError(
-                    f"execution {found} on {store.location} is not running, and takes no signals there: resume it "
+                    f"execution {found} on {store.location} is not running and takes no signals there: resume it "
                     f"first, or send the signal to a log that has a copy of it"
                 )
             tries += 1
             if len(state.signals) >= MOST_UNTAKEN:
                 raise SignalError(
-                    f"execution {found} keeps {MOST_UNTAKEN:,} signals that no step has taken, and takes no more until "
+                    f"execution {found} has {MOST_UNTAKEN:,} signals that no step has taken, and accepts no more until "
                     f"a step waits for them: see `cerebelum events {found} --type SignalReceived`"
                 )
             now = max(current_clock.get().now(), state.updated_at)

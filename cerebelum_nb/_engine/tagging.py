@@ -45,7 +45,7 @@ def tag(
     """
     added, removed = check_tags(add), check_tags(remove)
     if both := sorted({*added} & {*removed}):
-        raise ValueError(f"the tag {both[0]!r} is to be added and to be removed: say one of them")
+        raise ValueError(f"the tag {both[0]!r} is both added and removed: choose one")
     row = store.execution(execution_id)
     found, store = row.execution_id, where_it_runs(store, row)
     tries = 0
@@ -58,8 +58,8 @@ def tag(
             raise ValueError(f"execution {found} would have {len(tags)} tags; it can have {MOST_TAGS}")
         if store.location.startswith(CLUSTER) and (state.lifecycle.is_final or tries == _MOST_TRIES):
             raise CerebelumError(
-                f"execution {found} on {store.location} has ended, and takes no tags there any more: tag the "
-                f"copy of it in your log"
+                f"execution {found} on {store.location} has ended and no longer takes tags there: tag its copy in your "
+                f"log"
             )
         tries += 1
         event = WorkflowTagged(

@@ -41,8 +41,8 @@ def can_start_threads() -> bool:
         except RuntimeError:
             if not _known:
                 log.warning(
-                    "no thread can start here: plain steps run on the event loop, where nothing else runs meanwhile. "
-                    "Make steps that wait async def"
+                    "no thread can start here: plain steps run on the event loop and block it. Make steps that wait "
+                    "async def"
                 )
             _known["starts"] = False
         else:

@@ -124,7 +124,7 @@ class ExecutionValues:
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
             raise SerializationError(
-                f"{path} is too large for the log, which takes {most / 1e6:,.0f} MB in one value. Write it to a file "
+                f"{path} is too large for the log, which accepts {most / 1e6:,.0f} MB in one value. Write it to a file "
                 f"and return the path, or declare the step with @step(keep=False)",
                 path=path,
             )
@@ -291,7 +291,7 @@ class ExecutionValues:
                 given = shaped if isinstance(shaped, Mapping) else vars(shaped)
                 if field not in given:
                     raise DependencyError(
-                        f"foreach({name}) runs over the input {field!r}, which this execution was not given: "
+                        f"foreach({name}) runs over the input {field!r}, which this execution does not have: "
                         f"execute({{{field!r}: [...]}})",
                         step=name,
                         dependency=source,
@@ -339,8 +339,8 @@ class ExecutionValues:
         for producer, value, before, type_ in self._given.pop(step, ()):
             if pickles.fingerprint(value, self.home) != before:
                 warnings.warn(
-                    f"step '{step}' changed the {type_} it got from '{producer}' in place; other steps still "
-                    f"get what '{producer}' returned. Work on a copy, and return what is new",
+                    f"step '{step}' changed the {type_} it got from '{producer}' in place; other steps still get what "
+                    f"'{producer}' returned. Change a copy, and return it",
                     SharedValueWarning,
                     stacklevel=2,
                 )
@@ -404,7 +404,7 @@ def _no_result(user: str, name: str, state: State) -> str:
     if step is None or step.phase is Phase.PENDING:
         why = "was skipped on the route this run took"
     elif step.phase is Phase.FAILED:
-        why = "failed, and its failure was routed on"
+        why = "failed, and its failure was handled by a route"
     else:
         why = "has not finished"
     return (

@@ -71,8 +71,8 @@ class BlockWatch:
             self._told.update(suspects)
             names = " or ".join(f"'{name}'" for name in suspects[:3])
             log.warning(
-                "async step %s blocked the event loop for %s: nothing else could run, and the stop button had to "
-                "wait. Write await sleep(...) instead of time.sleep(...), or make the step a plain def, which runs "
+                "async step %s blocked the event loop for %s: nothing else could run, not even the stop button. "
+                "Write await sleep(...) instead of time.sleep(...), or make the step a plain def, which runs "
                 "in a thread",
                 names,
                 format_seconds(seconds),

@@ -150,7 +150,7 @@ def _values(
     try:
         found = compare(loads[0](one), loads[1](other))
     except (SerializationError, StoreError) as exc:
-        return None, f"stored otherwise, and cannot be compared here: {type(exc).__name__}"
+        return None, f"stored in another form, and cannot be compared here: {type(exc).__name__}"
     return bool(found), found
 
 

@@ -84,7 +84,7 @@ class History(Logs):
 
     def __getitem__(self, name: str) -> History:
         if name not in self.named:
-            raise KeyError(f"no log is called {name!r}; these are: {', '.join(self.named)}")
+            raise KeyError(f"no log is named {name!r}; available: {', '.join(self.named)}")
         return History({name: self.named[name]})
 
 

@@ -42,7 +42,9 @@ def zone(tz: Zone | None) -> tzinfo | None:
     if isinstance(tz, tzinfo):
         return tz
     if not isinstance(tz, str):
-        raise TypeError(f"tz= is the name of a time zone such as 'Europe/Berlin', 'local', or a tzinfo, not {tz!r}")
+        raise TypeError(
+            f"tz= must be the name of a time zone such as 'Europe/Berlin', 'local', or a tzinfo, not {tz!r}"
+        )
     import zoneinfo
 
     try:
@@ -90,7 +92,7 @@ def since_micros(since: Since, tz: Zone | None = None) -> int:
         case str():
             found = _read(since, tz)
         case _:
-            raise TypeError(f"since= is a datetime, a timedelta or text such as '24h', not {since!r}")
+            raise TypeError(f"since= must be a datetime, a timedelta or text such as '24h', not {since!r}")
     return max(0, min(found, _LAST))  # no log holds anything earlier or later
 
 

@@ -197,7 +197,7 @@ def state_at(
         'hello'
     """
     if version is not None and step is not None:
-        raise ValueError("a state is that of an event or that of a step's end: give version= or step=, not both")
+        raise ValueError("give version= or step=, not both")
     with opened(store) as log:
         row = log.execution(execution_id)
         full = row.execution_id
@@ -206,7 +206,7 @@ def state_at(
         elif version is None:
             version = row.version
         elif isinstance(version, bool) or not isinstance(version, int):
-            raise TypeError(f"version is the number of an event, from 1, not {version!r}")
+            raise TypeError(f"version must be the number of an event, from 1, not {version!r}")
         elif not 1 <= version <= row.version:
             raise ValueError(f"execution {full} has the events 1 to {row.version}, not {version}")
         events = log.events(full, upto=version)

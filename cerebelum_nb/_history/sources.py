@@ -42,11 +42,13 @@ class Logs:
             several = [logs] if isinstance(logs, (str, os.PathLike)) or hasattr(logs, "location") else list(logs)
             named = [(os.fspath(log) if isinstance(log, (str, os.PathLike)) else log.location, log) for log in several]
         if not named:
-            raise ValueError("no log is given: history.open takes paths, logs, or a mapping of names to them")
+            raise ValueError("history.open needs at least one log: paths, logs, or a mapping of names to them")
         self.named: Mapping[str, Log] = dict(named)
         if len(self.named) < len(named):
             twice = next(name for name in self.named if [n for n, _ in named].count(name) > 1)
-            raise ValueError(f"two of these logs are called {twice!r}: name them, history.open({{'one': ..., ...}})")
+            raise ValueError(
+                f"two of these logs are named {twice!r}: give them different names, history.open({{'one': ..., ...}})"
+            )
         for log in self.named.values():
             _check(log)
 
@@ -68,7 +70,7 @@ def opened(store: Source | None) -> Iterator[Store]:
     if isinstance(store, Logs):
         if len(store.named) > 1:
             raise StoreError(
-                f"This asks one log, and these are {len(store.named)}: {', '.join(store.named)}. "
+                f"This reads one log, and there are {len(store.named)}: {', '.join(store.named)}. "
                 f"Pick one, such as logs[{next(iter(store.named))!r}]."
             )
         (store,) = store.named.values()

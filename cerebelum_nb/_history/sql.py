@@ -39,7 +39,7 @@ def select(
         ValueError: it cannot be run; the message says why.
     """
     if not isinstance(query, str):
-        raise TypeError(f"a query is text, such as 'SELECT * FROM executions', not {query!r}")
+        raise TypeError(f"a query must be text, such as 'SELECT * FROM executions', not {query!r}")
     refused = False
 
     def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
@@ -57,14 +57,14 @@ def select(
     except (sqlite3.Error, sqlite3.Warning) as exc:
         if refused or _code(exc) == sqlite3.SQLITE_READONLY or _WRITES.search(str(exc)):
             raise StoreError(
-                "history.sql only reads, and this statement would write: nothing was changed. Ask with SELECT, and "
-                "change the DataFrame you get; the log itself is append-only."
+                "history.sql only reads, and this statement would write: nothing was changed. Use SELECT, and change "
+                "the DataFrame it returns; the log itself is append-only."
             ) from exc
         raise _explained(db, exc) from exc
     finally:
         db.set_authorizer(None)
     if cursor.description is None:
-        raise ValueError("the query holds no statement: write one, such as 'SELECT * FROM executions'")
+        raise ValueError("the query is empty: write a statement, such as 'SELECT * FROM executions'")
     return rows, [column[0] for column in cursor.description]
 
 

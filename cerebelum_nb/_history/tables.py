@@ -235,7 +235,7 @@ def events(
     from . import frames
 
     if not isinstance(expand, bool):
-        raise TypeError(f"expand= is True or False, not {expand!r}")
+        raise TypeError(f"expand= must be True or False, not {expand!r}")
     types = names(type, EVENT_TYPES, "type of event")
     with _holding(store, execution_id) as (logs, full):
         query = queries.events(full, types, _steps(step))
@@ -367,7 +367,7 @@ def _steps(given: Any) -> tuple[str, ...]:
     found = tuple(getattr(one, "name", one) for one in several)
     for one in found:
         if not isinstance(one, str):
-            raise TypeError(f"a step is given by its name, or as the step itself, not {one!r}")
+            raise TypeError(f"steps= takes steps or their names, not {one!r}")
     return found
 
 
@@ -379,10 +379,10 @@ def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
         return
     if any(row.execution_id == workflow for row in rows):
         raise ValueError(
-            f"{workflow!r} is the id of an execution, and executions() takes the name of a workflow. To read that "
+            f"{workflow!r} is the id of an execution, but executions() takes the name of a workflow. To read that "
             f"execution: history.state_at({workflow!r}), history.steps({workflow!r}), history.outputs({workflow!r})"
         )
-    hint = did_you_mean(workflow, known, f"There are: {', '.join(known)}.")
+    hint = did_you_mean(workflow, known, f"Available: {', '.join(known)}.")
     warnings.warn(f"the log holds no run of a workflow {workflow!r}. {hint}", stacklevel=3)
 
 

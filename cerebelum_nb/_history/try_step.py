@@ -99,13 +99,13 @@ def try_step(
     workflow = workflow_name(workflow)
     most = None if runs is None else count(runs, "runs")
     if most == 0:
-        raise ValueError("runs is on how many runs the step is tried, a whole number from 1, not 0")
+        raise ValueError("runs (how many runs to try the step on) must be a whole number from 1, not 0")
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ValueError(f"concurrency is how many are tried at once, a whole number from 1, not {concurrency!r}")
+        raise ValueError(f"concurrency (how many are tried at once) must be a whole number from 1, not {concurrency!r}")
     if spec.policy.effect == "external" and not repeat:
         raise CerebelumError(
-            f"step '{spec.name}' has an external effect: a trial would have it again for every run. If that does no "
-            f"harm, try_step({spec.name}, repeat=True)"
+            f"step '{spec.name}' has an external effect: a trial would repeat it for every run. If that does no harm, "
+            f"try_step({spec.name}, repeat=True)"
         )
     with opened(store) as log:
         found = _reached(log, spec.name, most, workflow)

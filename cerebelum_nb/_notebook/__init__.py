@@ -82,10 +82,10 @@ async def run_step(line: str, body: str) -> Any:
 
     shell = get_ipython()
     if shell is None:
-        raise CerebelumError("%%step works in IPython and notebooks only; in a script use @step and @workflow")
+        raise CerebelumError("%%step works only in IPython and notebooks; in a script use @step and @workflow")
     words = line.split()
     if len(words) != 1:
-        raise CerebelumError(f"write %%step and one name, such as %%step load, not '%%step{line}'")
+        raise CerebelumError(f"give %%step one name, such as %%step load, not '%%step{line}'")
     is_cell = caller is not None and caller.f_globals is shell.user_ns
     cell = _read(shell, words[0], body, caller.f_code.co_filename if caller is not None and is_cell else None)
     record = Record(notebook_name(), resolve_store(None), shell.user_ns_hidden)

@@ -40,7 +40,9 @@ def run_command(words: list[str]) -> Any:
     if command is None:
         near = difflib.get_close_matches(name, [*_COMMANDS, *_OF_THE_NOTEBOOK], n=1)
         hint = (
-            f"did you mean %cerebelum {near[0]}?" if near else f"there are {', '.join([*_COMMANDS, *_OF_THE_NOTEBOOK])}"
+            f"did you mean %cerebelum {near[0]}?"
+            if near
+            else f"available: {', '.join([*_COMMANDS, *_OF_THE_NOTEBOOK])}"
         )
         raise CerebelumError(f"%cerebelum has no command '{name}': {hint}")
     try:
@@ -134,7 +136,7 @@ def _reject(execution_id: str, *reason: str) -> Any:
     """Say no, and why."""
     found = _chosen(execution_id)
     if not reason:
-        raise CerebelumError(f"say why, for the step and the log: %cerebelum reject {found} too dear")
+        raise CerebelumError(f"give a reason, for the step and the log: %cerebelum reject {found} too dear")
     return _decided(found, lambda client: client.reject(found, " ".join(reason)), "rejected")
 
 
@@ -152,7 +154,7 @@ def _json(text: str) -> Any:
         return parse(text) if text else None
     except ValueError as error:
         raise CerebelumError(
-            f"a response is JSON, and this is none ({error}): {text}\n"
+            f"a response must be JSON ({error}): {text}\n"
             f'Text needs its own quotes, as in %cerebelum approve ID "yes", and %cerebelum approve ID {{"ok": true}}'
         ) from None
 
@@ -232,6 +234,6 @@ def _of(execution_id: str) -> Workflow:
     made = [workflow for workflow in registered().values() if workflow.name == name]
     if not made:
         raise CerebelumError(
-            f"workflow '{name}' is not defined in this kernel: run the cells that define it, then again"
+            f"workflow '{name}' is not defined in this kernel: run the cells that define it, then try again"
         )
     return made[-1]

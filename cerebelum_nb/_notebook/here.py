@@ -58,7 +58,7 @@ class Here:
 
     def __getattr__(self, name: str) -> Any:
         step, names, _, source, _ = self.__dict__["_here"]
-        raise AttributeError(f"step '{step}' has no {source} {name!r}; there are {', '.join(names) or 'none'}")
+        raise AttributeError(f"step '{step}' has no {source} {name!r}; available: {', '.join(names) or 'none'}")
 
     def __dir__(self) -> list[str]:
         return [*self.names, "names", "step", "error"]
@@ -163,12 +163,14 @@ def _recorded(log: Store, execution_id: str | None) -> Here:
     if execution_id is None:
         rows, _ = log.executions(states=(ExecutionState.FAILED,), limit=1, exact=False)
         if not rows:
-            raise CerebelumError("nothing has failed in this log: here() looks around in a step that failed")
+            raise CerebelumError("no execution of this log has failed: here() inspects a failed step")
         execution_id = rows[0].execution_id
     found = log.execution(execution_id).execution_id
     state = fold(log.events(found))
     if state.failed_step is None:
-        raise CerebelumError(f"execution {found} is {state.status}, and no step of it failed: nothing to look at")
+        raise CerebelumError(
+            f"execution {found} is {state.status}, and none of its steps failed: there is nothing to inspect"
+        )
     names = _arguments(log, found, state, state.failed_step)
     spec, checkpoints = _spec_of(state, state.failed_step), state.steps[state.failed_step].checkpoints
     if spec is None or not checkpoints or not checkpoints[-1].event.raised:

@@ -172,8 +172,8 @@ class Record:
             return error
         if isinstance(cause, SerializationError):
             advice = (
-                f"Step '{cell.name}' records the variables it assigns. Begin the name of one that cannot be stored "
-                f"with an underscore, and it is left out; or make it in a cell without %%step."
+                f"Step '{cell.name}' records the variables it assigns. Start the name of a variable that cannot be "
+                f"stored with an underscore to leave it out, or create it in a cell without %%step."
             )
             cause.args = (f"{cause}\n{advice}",)
         else:  # next to the error, whose text is the user's own; many versions of IPython do not show its notes
@@ -191,7 +191,7 @@ class Record:
             mine = {n for n in own if _same(own[n], n, parts)}
             was, parts = ([p for p in side if not (p.kind == "variable" and p.name in mine)] for side in (was, parts))
         gone = [name for name in cell.reads if name not in namespace and any(_root(part) == name for part in was)]
-        reasons = [f"`{name}` is not defined here yet: run the cell that makes it" for name in gone]
+        reasons = [f"`{name}` is not defined here yet: run the cell that defines it" for name in gone]
         return [*reasons, *explain([part for part in was if _root(part) not in gone], parts)]
 
     def _load(self, name: str, output: Value) -> Any:

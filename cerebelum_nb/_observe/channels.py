@@ -113,8 +113,8 @@ class _Apprise:
             is_known = self._apprise.add(url)
         if not is_known:
             raise CerebelumError(
-                f"Apprise does not understand the {scheme}:// URL to notify: its documentation lists how each service "
-                "is written"
+                f"Apprise does not understand the {scheme}:// URL to notify: its documentation lists the URL of each "
+                "service"
             )
         self.shown, self.name = f"{scheme}://...", _name(url)
 
@@ -148,11 +148,11 @@ def channels(places: Iterable[str]) -> tuple[Channel, ...]:
     for url in (url for place in places for url in _urls(place)):
         match = _URL.fullmatch(url)
         if match is None:
-            raise CerebelumError("what is to be notified is a URL, such as https://..., env:NAME or file:PATH")
+            raise CerebelumError("the receiver must be a URL such as https://..., env:NAME or file:PATH")
         channel = Webhook(url, secret) if match[1].lower() in _WEBHOOKS else _Apprise(url)
         found[channel.name] = channel
     if not found:
-        raise CerebelumError("there is nobody to notify: give a URL, env:NAME or file:PATH")
+        raise CerebelumError("nobody to notify: give a URL, env:NAME or file:PATH")
     return tuple(found.values())
 
 
@@ -160,7 +160,7 @@ def _urls(place: str) -> list[str]:
     if place.startswith("env:"):
         name = place.removeprefix("env:")
         if name not in os.environ:
-            raise CerebelumError(f"the environment variable {name}, which holds whom to notify, is not set")
+            raise CerebelumError(f"the environment variable {name}, which holds the URL to notify, is not set")
         text = os.environ[name]
     elif place.startswith("file:") and not place.startswith("file://"):
         path = Path(place.removeprefix("file:")).expanduser()
@@ -168,7 +168,7 @@ def _urls(place: str) -> list[str]:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise CerebelumError(f"the file {path}, which holds whom to notify, cannot be read: {reason}") from None
+            raise CerebelumError(f"the file {path}, which holds the URL to notify, cannot be read: {reason}") from None
     else:
         text = place
     return [url for line in text.splitlines() if not line.lstrip().startswith("#") for url in line.split()]
@@ -197,7 +197,7 @@ def _key(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError:
-        raise CerebelumError(f"what follows whsec_ in ${SECRET} is no base64") from None
+        raise CerebelumError(f"the text after whsec_ in ${SECRET} is not base64") from None
 
 
 def _name(url: str) -> str:

@@ -113,7 +113,7 @@ class LogMetrics:
         asked = {workflow: times for workflow, times in tally.approvals().items() if times}
         open_now = {(workflow,): float(len(times)) for workflow, times in asked.items()}
         oldest = {(workflow,): min(times) / 1e6 for workflow, times in asked.items()}
-        yield _gauge("approvals_open", "Approvals that wait for a person.", ("workflow",), open_now)
+        yield _gauge("approvals_open", "Approvals that are waiting for a person.", ("workflow",), open_now)
         yield _gauge(
             "approvals_oldest_timestamp_seconds", "When the oldest open approval was asked for.", ("workflow",), oldest
         )
@@ -139,10 +139,8 @@ class LogMetrics:
         dead = [holder.key for holder in holders if not follower.store.lease_left(holder)]
         lost = left + sum(held.get(key, 0) for key in dead)
         yield _gauge("executions_interrupted", "Executions that should run and whose process is gone.", (), {(): lost})
-        yield _gauge(
-            "processes", "Living processes that run executions of the log.", (), {(): len(holders) - len(dead)}
-        )
-        yield _gauge("wakeups_due", "Executions that should have been woken and were not.", (), {(): due})
+        yield _gauge("processes", "Live processes that run executions of the log.", (), {(): len(holders) - len(dead)})
+        yield _gauge("wakeups_due", "Executions that should have been woken but were not.", (), {(): due})
         lag = (now - first) / 1e6 if first else 0
         yield _gauge("wakeup_lag_seconds", "How late the oldest wake-up is.", (), {(): lag})
         following = {(): next_at / 1e6} if next_at else {}
@@ -241,7 +239,7 @@ class ProcessMetrics:
 def _build() -> Iterator[Metric]:
     from prometheus_client.core import InfoMetricFamily
 
-    told = "The version of cerebelum_nb that tells this."
+    told = "The version of cerebelum_nb that serves these metrics."
     yield InfoMetricFamily("cerebelum_build", told, {"version": _version()})
 
 

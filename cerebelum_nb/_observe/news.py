@@ -28,9 +28,9 @@ __all__ = ["KINDS", "News", "news_of", "of_interrupted", "of_late", "still_asked
 
 KINDS = {
     "failed": "an execution failed",
-    "approval": "an execution waits for a person's decision",
+    "approval": "an execution is waiting for a person's decision",
     "interrupted": "the process that ran an execution is gone",
-    "late": "an execution should have been woken and was not",
+    "late": "an execution should have been woken but was not",
     "completed": "an execution is completed",
 }
 """What can be told."""
@@ -160,7 +160,7 @@ def of_late(store: Store, row: ExecutionRow, now: int) -> News:
         version=row.version,
         at=due,
         title=one_line(f"{row.summary.workflow} {row.execution_id} should have been woken {late} ago", 200),
-        text=f"It was due at {utc(due)}, and no scheduler took it up.{run}",
+        text=f"It was due at {utc(due)}, and no scheduler resumed it.{run}",
     )
 
 

@@ -64,7 +64,7 @@ class Notifier:
         >>> Notifier("history.db", "somebody")
         Traceback (most recent call last):
         ...
-        cerebelum_nb.errors.CerebelumError: what is to be notified is a URL, such as https://..., env:NAME or file:PATH
+        cerebelum_nb.errors.CerebelumError: the receiver must be a URL such as https://..., env:NAME or file:PATH
     """
 
     def __init__(
@@ -81,9 +81,7 @@ class Notifier:
     ) -> None:
         self._kinds = frozenset(on)
         if unknown := self._kinds - KINDS.keys():
-            raise CerebelumError(
-                f"there is no such kind of news: {', '.join(sorted(unknown))}. Choose from {', '.join(KINDS)}"
-            )
+            raise CerebelumError(f"unknown kind of event: {', '.join(sorted(unknown))}. Choose from {', '.join(KINDS)}")
         self.channels: tuple[Channel, ...] = channels([to] if isinstance(to, str) else to)
         self._link, self._every, self._patience = link.rstrip("/"), every, round(patience * 1e6)
         self._now, self._pause = now, pause
@@ -244,7 +242,7 @@ class Notifier:
         if all(channel.name in reached for channel in self.channels):
             self.outbox.told(told, now)
         elif not self.outbox.failed(told, frozenset(reached), now):
-            log.warning("notifications: given up after a day: %s", news.title)
+            log.warning("notifications: gave up after a day: %s", news.title)
 
     def _reaches(self, channel: Channel, news: News, link: str) -> bool:
         told = ""

@@ -157,7 +157,8 @@ class Outbox:
 
     def _unusable(self, error: Exception) -> CerebelumError:
         return CerebelumError(
-            f"what was told cannot be kept in {self.path} ({error}): make its folder writable, or delete the file if "
+            f"what was sent cannot be recorded in {self.path} ({error}): make its folder writable, or delete the file "
+            "if "
             "it is damaged"
         )
 

@@ -50,8 +50,7 @@ _LEAVES = (
 )
 """After these no process runs it."""
 _NOT_TAKEN = (
-    "the collector did not take the trace: is its address right, and does it take OTLP over HTTP "
-    "(port 4318, as a rule)?"
+    "the collector did not take the trace: is its address right, and does it take OTLP over HTTP (usually port 4318)?"
 )
 
 
@@ -86,7 +85,7 @@ class Traces:
     ) -> None:
         need("opentelemetry.sdk", "otel")
         if per not in ("execution", "run"):
-            raise ValueError(f"per is 'execution' or 'run', not {per!r}")
+            raise ValueError(f"per must be 'execution' or 'run', not {per!r}")
         if processor is None:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -202,7 +201,9 @@ def _exporter(endpoint: str | None) -> SpanExporter:
         return OTLPSpanExporter()
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise CerebelumError(f"the address of a collector is a URL such as http://localhost:4318, not {endpoint!r}")
+        raise CerebelumError(
+            f"the address of a collector must be a URL such as http://localhost:4318, not {endpoint!r}"
+        )
     whole = endpoint if parts.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
     return OTLPSpanExporter(endpoint=whole)
 

@@ -278,11 +278,13 @@ def retry(
         7
     """
     if not callable(fn):
-        raise TypeError(f"retry takes the function and its arguments apart: await retry(connect, host), got {fn!r}")
+        raise TypeError(
+            f"retry takes the function and its arguments separately: await retry(connect, host), got {fn!r}"
+        )
     if isinstance(backoff, bool) or not isinstance(backoff, (int, float)) or backoff < 0:
-        raise ValueError(f"retry: backoff multiplies the delay and is a number from 0, not {backoff!r}")
+        raise ValueError(f"retry: backoff multiplies the delay and must be a number from 0, not {backoff!r}")
     if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
-        raise ValueError(f"retry: jitter is the share of a delay that is random, from 0 to 1, not {jitter!r}")
+        raise ValueError(f"retry: jitter (the random share of a delay) must be from 0 to 1, not {jitter!r}")
     attempts = _attempts(max_attempts, "retry", default=3)
     assert attempts is not None
     policy = Policy(
@@ -294,7 +296,7 @@ def retry(
     errors = Exception if on_error is None else on_error
     for error in errors if isinstance(errors, tuple) else (errors,):
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
-            raise TypeError(f"retry: on_error is an exception class or a tuple of them, not {error!r}")
+            raise TypeError(f"retry: on_error must be an exception class or a tuple of them, not {error!r}")
     return offer("retry(...)", durable_retry, fn, args, kwargs, attempts, policy, errors, on_attempt)
 
 
@@ -331,7 +333,7 @@ def run_under(
     """Do a side effect once, under a scope if it is known; see :func:`run`."""
     if fn is None or not callable(fn):
         raise TypeError(
-            f"context.run({name!r}, ...): give the function and its arguments apart, "
+            f"context.run({name!r}, ...): give the function and its arguments separately, "
             f"context.run({name!r}, send, to); got {fn!r}"
         )
     if not isinstance(name, str) or not name or ":" in name:
@@ -364,7 +366,7 @@ def _decorator_of_poll(
     on_attempt: Callable[[int, Any], object] | None,
 ) -> Decorator:
     if not callable(condition):
-        raise TypeError(f"@poll: condition is a function of the step's result, not {condition!r}")
+        raise TypeError(f"@poll: condition must be a function of the step's result, not {condition!r}")
     pause = 5.0 if interval is None else seconds(interval, unit="s", what="@poll: interval")
     limit = None if timeout is None else seconds(timeout, unit="s", what="@poll: timeout")
     most = _attempts(max_attempts, "@poll", default=None if timeout is not None else 30)
@@ -387,7 +389,7 @@ def _attempts(value: int | None, what: str, *, default: int | None) -> int | Non
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{what}: max_attempts counts all attempts and is a whole number from 1, not {value!r}")
+        raise ValueError(f"{what}: max_attempts counts all attempts and must be a whole number from 1, not {value!r}")
     return value
 
 

@@ -221,7 +221,7 @@ async def _ask_outside(approval_type: str, data: Any, validate: Callable[[Any], 
     answer = answer_outside.get()
     if answer is None:
         raise CerebelumError(
-            f"the approval '{approval_type}' is asked for outside an execution, where there is no one to ask. Run the "
+            f"the approval '{approval_type}' is requested outside an execution, where there is nobody to ask. Run the "
             f"step in a workflow, or answer in the test: with cerebelum_nb.testing.answering(response): ..."
         )
     response = answer(approval_type, data)
@@ -235,7 +235,7 @@ def _check(approval_type: object, validate: object, what: str) -> None:
     if not isinstance(approval_type, str) or not approval_type or ":" in approval_type or approval_type[0] == "@":
         raise ValueError(f"{what}: the type is text such as 'production', without ':', not {approval_type!r}")
     if validate is not None and not callable(validate):
-        raise TypeError(f"{what}: validate is a function of the response, not {validate!r}")
+        raise TypeError(f"{what}: validate must be a function of the response, not {validate!r}")
 
 
 waits_in_plain_steps(wait_for_approval)

@@ -94,7 +94,7 @@ async def durable_poll(
             spent = (record.now() - began) / 1e6
             failure = PollTimeoutError(
                 f"poll of {name_of(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last "
-                f"result was {_shown(scope, result)}. Give it more max_attempts or timeout, or look why it does not "
+                f"result was {_shown(scope, result)}. Raise max_attempts or timeout, or find out why it does not "
                 f"succeed",
                 attempts=number,
                 elapsed=spent,
@@ -168,7 +168,7 @@ async def durable_run(
         if not operation.result.restorable:
             raise SerializationError(
                 f"context.run({name!r}) in step '{scope.step}' was done, but its result could not be stored "
-                f"({operation.result.preview}); it is not done again. Let it return something storable"
+                f"({operation.result.preview}). It will not be done again. Return something that can be stored"
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
@@ -182,8 +182,8 @@ async def durable_run(
     await scope.record(OperationCompleted, op, output=value)
     if not value.restorable:
         raise SerializationError(
-            f"context.run({name!r}) in step '{scope.step}' returned a secret, which is never stored; "
-            f"it was done and is not done again. Let it return something storable"
+            f"context.run({name!r}) in step '{scope.step}' was done, but returned a secret, which is never stored. It "
+            f"will not be done again. Return something that can be stored"
         )
     return scope.execution.decode(value, f"context.run({name!r})") if value.is_json else result
 

@@ -49,7 +49,7 @@ def wait_for_signal(
     """
     check_name(name)
     if match is not None and not callable(match):
-        raise TypeError(f"wait_for_signal: match is a function of the data, not {match!r}")
+        raise TypeError(f"wait_for_signal: match must be a function of the data, not {match!r}")
     limit = None if timeout is None else seconds(timeout, unit="ms", what="wait_for_signal: timeout")
     return offer(f"wait_for_signal({name!r})", _wait, name, limit, match)
 
@@ -89,7 +89,7 @@ async def _wait(scope: Scope | None, name: str, limit: float | None, match: Call
         await scope.wait_until(due, op, until=functools.partial(_came, scope, seen))
     assert due is not None
     error = SignalTimeoutError(
-        f"no signal '{name}' came within {format_seconds(limit or 0)} for step '{scope.step}' of execution "
+        f"no signal '{name}' arrived within {format_seconds(limit or 0)} for step '{scope.step}' of execution "
         f"{scope.execution.id}. Resume the execution to wait again"
     )
     await scope.record(OperationFailed, op, error=scope.execution.describe(error))
@@ -111,7 +111,7 @@ async def _outside(name: str) -> Any:
     answer = answer_outside.get()
     if answer is None:
         raise CerebelumError(
-            f"the signal '{name}' is waited for outside an execution, where nobody can send it. Run the step in a "
+            f"the signal '{name}' was awaited outside an execution, where nobody can send it. Run the step in a "
             f"workflow, or send it in the test: with cerebelum_nb.testing.answering(data): ..."
         )
     return answer(name, None)

@@ -184,7 +184,7 @@ class _TrialScope(Scope):
             return operation
         if not self._repeat or kind in ("approval", "signal"):
             what = _WORDS[kind].format(rest.partition(":")[0])
-            way = ": nobody is asked in a trial" if kind in ("approval", "signal") else "; repeat=True does it for real"
+            way = ": nobody is asked in a trial" if kind in ("approval", "signal") else "; repeat=True really does it"
             raise CerebelumError(
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
             )

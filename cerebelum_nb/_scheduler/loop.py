@@ -225,8 +225,8 @@ class SchedulerLoop:
             step = next(iter(state.in_flight), state.current_step)
             self._pause(
                 row.execution_id,
-                f"its process died {state.deaths + 1} times in a row in step '{step}', without getting anything done: "
-                f"fix the step, then resume",
+                f"its process died {state.deaths + 1} times in a row in step '{step}', without finishing anything: fix "
+                f"the step, then resume",
             )
             return False
         wait = min(2.0 ** (state.deaths - 1), _LONGEST_BACKOFF)

@@ -44,7 +44,7 @@ class Scheduler:
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<scheduler of {self._loop.store.location}: {state}, {self._loop.taken} taken up>"
+        return f"<scheduler of {self._loop.store.location}: {state}, {self._loop.taken} resumed>"
 
 
 def scheduler(
@@ -85,7 +85,7 @@ def scheduler(
         asyncio.get_running_loop()
     except RuntimeError:
         raise CerebelumError(
-            "scheduler() works in the background of an event loop, and none is running here: call it in a notebook's "
+            "scheduler() runs in the background of an event loop, and none is running here: call it in a notebook's "
             "cell, or run `cerebelum scheduler` in a terminal"
         ) from None
     code = WorkflowFinder(registered, modules, notebook)

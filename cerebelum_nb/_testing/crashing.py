@@ -42,7 +42,7 @@ def crash_after(
         >>> with crash_after("StepStarted", step="build") as crash:
         ...     release.run(store=log, execution_id="k1")
         >>> crash.crashed
-        Crashed("execution k1 crashed after event 2, StepStarted of step 'build', as it was asked to")
+        Crashed("execution k1 crashed after event 2, StepStarted of step 'build', as requested")
         >>> release.resume_sync("k1", store=log).output
         'image'
     """

@@ -60,7 +60,7 @@ def seconds(duration: Duration, *, unit: str, what: str = "duration") -> float:
         raise ValueError(f"{what} must be zero or more and finite, not {duration!r}")
     if value > LONGEST:
         raise ValueError(
-            f"{what} is 1,000 years at most, not {str(duration)[:40]}: the log could not hold when it ends"
+            f"{what} can be at most 1,000 years, not {str(duration)[:40]}: the log could not hold when it ends"
         )
     return value
 
@@ -120,7 +120,5 @@ def _read(text: str, what: str) -> float:
         total += float(match[1]) * _UNITS[match.lastgroup]
         end = match.end()
     if not stripped or end != len(stripped):
-        raise ValueError(
-            f"{what} {text!r} is not understood: write it as '250ms', '5s', '10m', '24h', '1h30m' or '2 days'"
-        )
+        raise ValueError(f"{what} {text!r} is invalid: write it as '250ms', '5s', '10m', '24h', '1h30m' or '2 days'")
     return total

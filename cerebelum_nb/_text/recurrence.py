@@ -57,16 +57,16 @@ class Cron:
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
         if not isinstance(expression, str):
-            raise TypeError(f"cron is text such as '0 6 * * 1-5', not {expression!r}")
+            raise TypeError(f"cron must be text such as '0 6 * * 1-5', not {expression!r}")
         self.expression, self.timezone = " ".join(expression.split()), timezone
         self._zone = zone_of(timezone)
         self._fields = _NAMED.get(self.expression.lower(), self.expression)
         if self._fields.startswith("@"):
-            raise ValueError(f"cron {expression!r} is not understood. {did_you_mean(self._fields, _NAMED, _FIELDS)}")
+            raise ValueError(f"cron {expression!r} is invalid. {did_you_mean(self._fields, _NAMED, _FIELDS)}")
         if len(self._fields.split()) != 5:
             raise ValueError(f"cron {expression!r} has {len(self._fields.split())} fields: {_FIELDS}")
         if self.after(0) is None:
-            raise ValueError(f"cron {expression!r} never happens: no date is like that")
+            raise ValueError(f"cron {expression!r} never happens: no such date exists")
 
     def after(self, moment: int) -> int | None:
         """Return the first time after ``moment``, both µs since the epoch."""
@@ -80,7 +80,7 @@ class Cron:
                     return at
         except CronSimError as error:
             told = str(error).lower()
-            raise ValueError(f"cron {self.expression!r} is not understood ({told}): {_FIELDS}") from None
+            raise ValueError(f"cron {self.expression!r} is invalid ({told}): {_FIELDS}") from None
         return None
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Every:
     def __init__(self, interval: Duration, anchor: int) -> None:
         self.micros = round(seconds(interval, unit="s", what="every") * 1e6)
         if self.micros < 1_000_000:
-            raise ValueError(f"every is at least one second, such as '2 hours', not {interval!r}")
+            raise ValueError(f"every must be at least one second, such as '2 hours', not {interval!r}")
         self._anchor = anchor
 
     def after(self, moment: int) -> int:

@@ -121,15 +121,15 @@ def decode(
         )
     if not trusted:
         raise UntrustedValueError(
-            f"{name} is {_what(value)}. To restore it, it has to be unpickled, which can run any code, and "
-            "this log is not trusted. If you know who wrote it, open it with `connect(path, trusted=True)`.",
+            f"{name} is {_what(value)}. Restoring it means unpickling it, which can run any code, and this log is not "
+            "trusted. If you know who wrote it, open it with `connect(path, trusted=True)`.",
             path=where,
         )
     payload = load(value.digest)
     if isinstance(payload, ForeignBytes):
         raise UntrustedValueError(
-            f"{name} is {_what(value)}. It came here in an unpacked file, and to restore it, it has to be unpickled, "
-            "which can run any code. If you know who packed it, unpack the file again with `--trust`.",
+            f"{name} is {_what(value)}. It came from an unpacked file. Restoring it means unpickling it, which can run "
+            "any code. If you know who packed it, unpack the file again with `--trust`.",
             path=where,
         )
     try:
@@ -308,14 +308,14 @@ def _unstorable(value: object, exc: Exception, redactor: Redactor, path: str) ->
     where = redactor.mask(where)
     if isinstance(culprit, Secret):
         return SerializationError(
-            f"{where} is a Secret inside a {_short_type(value)}, where its place cannot be masked. Put it "
+            f"{where} is a Secret inside a {_short_type(value)}, where it cannot be masked. Put it "
             "in a dict or a list of plain values, or use @step(keep=False).",
             path=where,
         )
     return SerializationError(
         f"{where} is a {_short_type(culprit)} and cannot be stored ({type(exc).__name__}: "
-        f"{redactor.mask(str(exc))}). Use plain data, an id or a file path in its place; a step's result that "
-        "has to stay alive, such as a connection, is kept in memory only with @step(keep=False).",
+        f"{redactor.mask(str(exc))}). Use plain data, an id or a file path in its place; the result of a step that "
+        "must stay alive, such as a connection, can be kept in memory with @step(keep=False).",
         path=where,
     )
 

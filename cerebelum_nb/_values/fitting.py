@@ -107,7 +107,7 @@ def made_of(
     for name in given:
         if name not in fields:
             hint = did_you_mean(str(name), fields, f"{cls.__name__} has: {', '.join(fields) or 'none'}", most=1)
-            problems.append(f"{f'{path}.{name}' if path else name} is no input. {hint}")
+            problems.append(f"{f'{path}.{name}' if path else name} is not an input. {hint}")
     return made
 
 

@@ -119,8 +119,8 @@ class Secret(Generic[T]):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise SerializationError(
-            "A Secret is never written. Put it in a dict or a list of plain values, where its place is "
-            "masked, or use @step(keep=False)."
+            "A Secret is never stored. Put it in a dict or a list of plain values, where it is masked, or use "
+            "@step(keep=False)."
         )
 
 
@@ -143,7 +143,7 @@ def _what_is_missing(path: str, execution_id: str, step: str) -> str:
     where = f"{f'at {path!r} ' if path else ''}in {holder}{f' of execution {execution_id}' if execution_id else ''}"
     resume = f"await wf.resume({json.dumps(execution_id) if execution_id else 'id'}, "
     how = (
-        f"Let the step make it again, in Python: `{resume}rerun=[{json.dumps(step)}])`, or take it from the inputs."
+        f"Run the step again, in Python: `{resume}rerun=[{json.dumps(step)}])`, or take it from the inputs."
         if step
         else f"Give it again, in Python: `{resume}inputs={_inputs_for(path)})`."
     )

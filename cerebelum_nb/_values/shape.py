@@ -136,7 +136,7 @@ def shape_of(cls: Any, where: str, space: Mapping[str, Any] | None = None) -> Sh
         return _ModelShape(cls)
     if not isinstance(cls, type) or not (dataclasses.is_dataclass(cls) or typing.is_typeddict(cls)):
         raise WorkflowDefinitionError(
-            f"{where}: inputs= is a dataclass, a TypedDict or a pydantic model, not {cut(repr(cls), 60)}"
+            f"{where}: inputs= must be a dataclass, a TypedDict or a pydantic model, not {cut(repr(cls), 60)}"
         )
     try:
         learn(cls, space)

@@ -35,7 +35,7 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ApprovalError: it waits for no approval.
+        ApprovalError: it is not waiting for an approval.
 
     Example:
         >>> import asyncio
@@ -65,7 +65,7 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
     found = log.execution(execution_id).execution_id
     waiting = [a for a in open_approvals(fold(log.events(found))) if step in (None, a.step)]
     if not waiting:
-        raise ApprovalError(f"execution {found} waits for no approval")
+        raise ApprovalError(f"execution {found} is not waiting for an approval")
     if audience() is not Audience.NOTEBOOK:
         return Question(found, waiting[0])
     return _widget(log, found, waiting[0])

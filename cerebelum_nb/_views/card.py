@@ -272,7 +272,7 @@ def _note(step: StepState, message: str, now: int) -> str:
             return f"taken from {step.source.rpartition('@')[0]}"
         return "done by hand" if step.by_hand else f"on {step.worker}" if step.worker else ""
     if step.phase is Phase.FAILED and step.error is not None:
-        on = "" if step.diverge is None else ", and was routed on"
+        on = "" if step.diverge is None else ", handled by a route"
         where = f" (on {step.worker})" if step.worker else ""
         return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + where + on
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:

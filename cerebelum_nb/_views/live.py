@@ -36,7 +36,7 @@ _SHARE = 0.02
 _TALL = 300
 """A picture higher than this, in px, goes below the running steps, not above them."""
 
-_LIVE = "shown as it was when this cell began; cerebelum_nb.watch() shows it as it is"
+_LIVE = "shown as it was when this cell started; cerebelum_nb.watch() shows it live"
 
 _MOST_LINES = 10
 """So many steps at work are shown with a bar each; the graph shows them all."""
@@ -189,7 +189,7 @@ class NotebookCard:
         display = "none" if row.percent is None else None
         if bar.layout.display != display:
             bar.layout.display = display
-        text.value = _line_html(row) + (Html("<div>and {} more at work</div>").format(more) if more > 0 else "")
+        text.value = _line_html(row) + (Html("<div>and {} more running</div>").format(more) if more > 0 else "")
 
 
 def _bundle_of(widget: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Slider:
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"  ... {len(lines) - _MOST_LINES + 1} more"]
         head = f"{self._transitions[-1].state.workflow}: {counted(len(self._events), 'event')}"
-        return "\n".join([head, *lines, "to go through them: cerebelum debug"])
+        return "\n".join([head, *lines, "to step through them: cerebelum debug"])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self.to_html()}
@@ -206,7 +206,7 @@ def _live(parts: dict[str, Html], count: int) -> Html:
         '<div style="min-height:4em" aria-live="polite"><b data-part="title"></b> <span data-part="time" '
         'style="opacity:.7"></span><div data-part="detail" style="overflow-wrap:anywhere"></div></div>'
         "{graph}"
-        '<div style="margin-top:6px">What it changed in the state</div><div style="{scrolled}">'
+        '<div style="margin-top:6px">Changes in the state</div><div style="{scrolled}">'
         '<table style="{table}"><tbody data-part="changed"></tbody></table></div>'
         '<details open><summary>steps</summary><table style="{table}">{rows}</table></details>'
         '<details><summary>the whole state</summary><table style="{table}"><tbody data-part="state"></tbody></table>'

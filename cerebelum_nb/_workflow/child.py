@@ -73,8 +73,8 @@ def offer_child(
         )
     if scope.is_far:
         raise CerebelumError(
-            f"step '{scope.step}' calls {what}, and runs in a process of its own, which has no children: leave out "
-            f"process=True, or give '{workflow.name}' its own place in the timeline"
+            f"step '{scope.step}' calls {what}, and runs in its own process, which cannot start children: leave out "
+            f"process=True, or put '{workflow.name}' on the timeline"
         )
     return offer(what, run_child, workflow, inputs, scope=scope)
 
@@ -322,7 +322,7 @@ class _Call(Child):
         if host.state.depth >= MOST_DEPTH:
             raise CerebelumError(
                 f"step '{scope.step}' of execution {host.id} runs workflow '{workflow.variable}' as a child, and "
-                f"has {MOST_DEPTH} callers above it already, which is the most. Does it call itself without end?"
+                f"already has {MOST_DEPTH} callers above it, the maximum. Does it call itself endlessly?"
             )
         self._given = check_inputs(inputs, workflow.shape)
         self._keep = keep
@@ -366,8 +366,8 @@ class _Call(Child):
     def _check_caller(self, state: State) -> None:
         if state.caller != self.scope.execution.id:
             raise CerebelumError(
-                f"step '{self.scope.step}' would start its child as {self.id}, and another execution has that id. "
-                f"Give the workflow other inputs"
+                f"step '{self.scope.step}' would start its child as {self.id}, but another execution has that id. Give "
+                f"the workflow other inputs"
             )
 
     async def _recorded(self, child: str, output: Value) -> Result:

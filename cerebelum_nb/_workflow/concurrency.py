@@ -39,19 +39,21 @@ def concurrency_of(key: Any, on_conflict: Any) -> Concurrency | None:
     if key is None:
         if on_conflict is not None:
             raise WorkflowDefinitionError(
-                f"@workflow: on_conflict={on_conflict!r} says what happens when another execution has the same "
-                f"concurrency_key: give that, too, such as concurrency_key='service'"
+                f"@workflow: on_conflict={on_conflict!r} needs a concurrency_key, such as concurrency_key='service'"
             )
         return None
     if not (isinstance(key, str) and key) and not callable(key):
         raise WorkflowDefinitionError(
-            f"@workflow: concurrency_key is the name of an input, such as 'service', or a function of the inputs, not "
+            "@workflow: concurrency_key must be the name of an input, such as 'service', or a function of the "
+            "inputs, not "
             f"{key!r}"
         )
     how = "queue" if on_conflict is None else on_conflict
     if how not in _CONFLICTS:
         hint = did_you_mean(str(how), _CONFLICTS, "Leave it out to queue.")
-        raise WorkflowDefinitionError(f"@workflow: on_conflict is 'queue', 'cancel' or 'refuse', not {how!r}. {hint}")
+        raise WorkflowDefinitionError(
+            f"@workflow: on_conflict must be 'queue', 'cancel' or 'refuse', not {how!r}. {hint}"
+        )
     return Concurrency(key, how)
 
 
@@ -74,7 +76,7 @@ def slot_of(plan: Plan, inputs: Mapping[str, Any]) -> str:
             hint = did_you_mean(rule.key, inputs, f"Give it: {{{rule.key!r}: ...}}")
             raise InputsError(
                 f"workflow '{plan.workflow}' runs once at a time for each value of the input {rule.key!r} "
-                f"(concurrency_key), which is not given. {hint}"
+                f"(concurrency_key), which is missing. {hint}"
             )
         value = inputs[rule.key]
     else:
@@ -88,8 +90,8 @@ def _called(key: Callable[[Any], object], plan: Plan, inputs: Mapping[str, Any])
         return key(given)
     except Exception as error:
         raise CerebelumError(
-            f"the concurrency_key of workflow '{plan.workflow}' raised {type(error).__name__}: {error}. It is called "
-            f"with the inputs, and returns text or a number, or None for no limit"
+            f"the concurrency_key of workflow '{plan.workflow}' raised {type(error).__name__}: {error}. It takes the "
+            f"inputs, and returns text or a number, or None for no limit"
         ) from error
 
 
@@ -102,12 +104,12 @@ def _text(value: object, plan: Plan) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     except (TypeError, ValueError) as error:
         raise CerebelumError(
-            f"the concurrency_key of workflow '{plan.workflow}' is text, a number, or a list or dict of them, not "
+            f"the concurrency_key of workflow '{plan.workflow}' must be text, a number, or a list or dict of them, not "
             f"{cut(repr(value), 80)}"
         ) from error
     if len(text) > _LONGEST:
         raise CerebelumError(
-            f"the concurrency_key of workflow '{plan.workflow}' has {len(text)} characters, and may have {_LONGEST}: "
+            f"the concurrency_key of workflow '{plan.workflow}' has {len(text)} characters; the maximum is {_LONGEST}: "
             f"{cut(text, 60)}"
         )
     return text
@@ -128,7 +130,7 @@ def refuse_if_caller_has(plan: Plan, store: Store, slot: str, caller: str) -> No
         if above == first.execution_id:
             raise CerebelumError(
                 f"workflow '{plan.workflow}' cannot run as a child here: it needs {slot} (concurrency_key), which its "
-                f"caller {above} has until this child has ended, so both would wait for ever. Give the child another "
+                f"caller {above} holds until this child has ended, so both would wait forever. Give the child another "
                 f"key, or let concurrency_key return None for it"
             )
         above = store.execution(above).summary.caller

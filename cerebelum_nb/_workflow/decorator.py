@@ -88,12 +88,12 @@ def workflow(
     def make(function: Callable[[WorkflowBuilder], object]) -> Workflow:
         check(function)
         if isinstance(max_jumps, bool) or not isinstance(max_jumps, int) or max_jumps < 1:
-            raise WorkflowDefinitionError(f"@workflow: max_jumps is a whole number from 1, not {max_jumps!r}")
+            raise WorkflowDefinitionError(f"@workflow: max_jumps must be a whole number from 1, not {max_jumps!r}")
         if on_failure not in (None, "rollback"):
-            raise WorkflowDefinitionError(f"@workflow: on_failure is 'rollback' or left out, not {on_failure!r}")
+            raise WorkflowDefinitionError(f"@workflow: on_failure must be 'rollback' or left out, not {on_failure!r}")
         chosen = function.__name__ if name is None else name
         if not isinstance(chosen, str) or not chosen.strip():
-            raise WorkflowDefinitionError(f"@workflow: the name is text, not {name!r}")
+            raise WorkflowDefinitionError(f"@workflow: the name must be text, not {name!r}")
         try:
             tagged = check_tags(tags)
         except (TypeError, ValueError) as error:

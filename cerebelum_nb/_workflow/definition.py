@@ -208,7 +208,7 @@ def describe_path(plan: Plan) -> str:
 def check(function: Any) -> None:
     """Raise WorkflowDefinitionError when a function cannot describe a timeline."""
     if isinstance(function, Definition):
-        raise WorkflowDefinitionError(f"{function.name!r} is a workflow already: write @workflow once")
+        raise WorkflowDefinitionError(f"{function.name!r} is already a workflow: write @workflow once")
     if not inspect.isfunction(function):
         raise WorkflowDefinitionError(
             f"@workflow takes a function that describes the timeline, def deploy(wf): ..., not {function!r}"
@@ -224,6 +224,5 @@ def check(function: Any) -> None:
     ]
     if len(required) != 1:
         raise WorkflowDefinitionError(
-            f"workflow '{function.__name__}' takes one argument, on which it calls timeline: "
-            f"def {function.__name__}(wf)"
+            f"workflow '{function.__name__}' must take one argument: def {function.__name__}(wf)"
         )

@@ -170,13 +170,12 @@ def check_id(execution_id: Any) -> str:
             characters.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
-        raise TypeError(f"an execution id is text, such as 'k3v9x2ma4t', not {execution_id!r}")
+        raise TypeError(f"an execution id must be text, such as 'k3v9x2ma4t', not {execution_id!r}")
     if execution_id.startswith("-"):
-        raise ValueError(f"an execution id does not begin with '-', as options of commands do: {execution_id!r}")
+        raise ValueError(f"an execution id must not begin with '-', like an option: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
         raise ValueError(
-            f"an execution id has at most 200 characters, all of them printable, as it is shown in lists, file names "
-            f"and commands: {cut(repr(execution_id), 80)}"
+            f"an execution id must have at most 200 characters, all printable: {cut(repr(execution_id), 80)}"
         )
     return execution_id
 

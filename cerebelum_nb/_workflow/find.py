@@ -106,7 +106,7 @@ def find_workflow(
     if found is None:
         raise WorkflowNotFoundError(
             f"execution {execution_id} belongs to workflow '{origin.workflow}', and {where} holds no workflow of that "
-            f"name. If it has moved or was renamed, name the module that holds it: "
+            f"name. If it has moved or was renamed, name its module: "
             f"cerebelum resume {shlex.quote(execution_id)} --module NAME"
         )
     return found
@@ -187,14 +187,14 @@ def _to_be_named(origin: Origin) -> str:
     what = f"workflow '{origin.workflow}'"
     if origin.module and origin.module != "__main__":
         return (
-            f"{what} is no longer in the module {origin.module!r}. Put it back under its name, or resume the "
-            f"execution with the workflow that follows it"
+            f"{what} is no longer in the module {origin.module!r}. Put it back under its name, or resume the execution "
+            f"with the workflow that replaced it"
         )
     if is_script(origin.source):
         script = Path(origin.source)
         return (
-            f"{what} was started from the script {script}, which no longer holds it: name the file that does, "
-            f"`cerebelum scheduler FILE.py`. What that runs must be under `if __name__ == '__main__':`"
+            f"{what} was started from the script {script}, which no longer has it: name the file that does, "
+            f"`cerebelum scheduler FILE.py`. Code that runs in it must be under `if __name__ == '__main__':`"
         )
     return (
         f"{what} was defined in a notebook: name it, `cerebelum scheduler --notebook NOTEBOOK.ipynb`, or call "
@@ -228,10 +228,10 @@ def _not_trusted(origin: Origin, execution_id: str) -> str:
     file = origin.source if origin.module == "__main__" else origin.module
     return (
         f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
-        f"names {file!r} as its code. What came from elsewhere does not choose which code is run here: nothing was "
-        f"run. If it is the code you mean, name it:\n\n"
+        f"names {file!r} as its code. A log from elsewhere cannot choose which code runs here: nothing was run. If you "
+        f"want this code, name it:\n\n"
         f"    cerebelum resume {shlex.quote(execution_id)} --module {shlex.quote(file)}\n\n"
-        f"With --trust-code it is run unseen"
+        f"With --trust-code it runs without this check"
     )
 
 
@@ -239,14 +239,14 @@ def _not_a_module(origin: Origin, execution_id: str) -> str:
     told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
     if is_script(origin.source):
         return (
-            f"{told}by the script {origin.source}, which is no longer there. Name the file that holds it now:\n\n"
+            f"{told}by the script {origin.source}, which no longer exists. Name the file that has it now:\n\n"
             f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
     *command, call = ways(origin, execution_id)
     if not is_cell(origin.source):
-        return f"{told}at a prompt, so its code is nowhere to be found. Define it there again, then:\n\n    {call}"
+        return f"{told}at a prompt, so its code is not in a file. Define it there again, then:\n\n    {call}"
     here = f":\n\n    {command[0]}" if command else ", by adding --notebook and the notebook's path to the command."
     return (
         f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
-        f"then:\n\n    {call}\n\nOr let its definitions be run from here{here}"
+        f"then:\n\n    {call}\n\nOr run only its definitions from here{here}"
     )

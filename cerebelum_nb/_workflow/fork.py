@@ -168,7 +168,9 @@ def prepare(
     plan = workflow.plan()
     parent = own(workflow, execution_id, log, "fork")
     if overrides is not None and not isinstance(overrides, Mapping):
-        raise TypeError(f"overrides are steps with their results, such as {{'build': 'image-7'}}, not {overrides!r}")
+        raise TypeError(
+            f"overrides must be a dict of steps to results, such as {{'build': 'image-7'}}, not {overrides!r}"
+        )
     given = {step_named(plan, step, "fork"): value for step, value in (overrides or {}).items()}
     first = None if from_step is None else step_named(plan, from_step, "fork")
     kept = fork_point(plan, log.events(parent), parent, first, given)

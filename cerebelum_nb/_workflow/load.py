@@ -71,7 +71,7 @@ def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> Modu
         raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
     except RunStartedError as error:
         told = f"the module {name!r} starts a run when it is imported{_at(error)}"
-        raise WorkflowNotFoundError(f"{told}\nPut that under `if __name__ == '__main__':`, then try again") from error
+        raise WorkflowNotFoundError(f"{told}\nMove it under `if __name__ == '__main__':`, then try again") from error
     except (Exception, SystemExit) as error:  # a module may raise anything
         raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
 
@@ -147,7 +147,7 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
                 how = "under `if __name__ == '__main__':`" if node is not statement else "after it starts a run"
                 raise WorkflowNotFoundError(
                     f"{what} sets {', '.join(map(repr, sorted(changed)))} at line {statement.lineno}, {how}: its steps "
-                    f"read it, and which value the recorded run had is not known here. Set it at the top of the "
+                    f"read it, and the value in the recorded run is unknown here. Set it at the top of the "
                     f"script, or pass it as an input; or resume in the script itself"
                 )
 
@@ -207,7 +207,7 @@ class _Unknown(list[str]):
     def _refuse() -> NoReturn:
         raise WorkflowNotFoundError(
             "it reads its command line (sys.argv), which is not recorded, so it cannot be run again with the same "
-            "settings. Read it under `if __name__ == '__main__':` and pass it on as inputs"
+            "settings. Read it under `if __name__ == '__main__':` and pass it as inputs"
         )
 
 

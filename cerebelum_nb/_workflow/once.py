@@ -61,7 +61,7 @@ def launch_once(
         ExecutionBusyError: it is running, here or elsewhere.
     """
     if resume not in (True, False, "replace_inputs"):
-        raise ValueError(f"resume is True, False or 'replace_inputs', not {resume!r}")
+        raise ValueError(f"resume must be True, False or 'replace_inputs', not {resume!r}")
     if not resume:
         return launch(workflow, inputs, store, execution_id, wait=wait, labels=labels, refresh=refresh)
     refuse_in_step(workflow.variable)
@@ -73,7 +73,7 @@ def launch_once(
     log = resolve_store(store)
     if leases_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
         raise ExecutionBusyError(
-            f"execution {execution_id} is running in this process already: wait for it, watch it, or stop it first",
+            f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
             execution_id=execution_id,
             holder="this process",
         )
@@ -116,7 +116,7 @@ def _differences(log: Store, execution_id: str, recorded: Value | None, given: d
     try:
         known: Mapping[str, Any] = decode(recorded, log.payload, trusted=log.trusted, where=where, missing=missing)
     except UntrustedValueError:
-        return {"inputs": "are not those that are recorded"}
+        return {"inputs": "are not the recorded ones"}
     found = {}
     for name in dict.fromkeys((*known, *given)):
         if name in recorded.masked:
@@ -146,7 +146,7 @@ def _other_inputs(
     replace = "" if has_ended else 'resume="replace_inputs" to resume with these inputs; '
     return ResumeError(
         f"execution {execution_id} of workflow '{workflow.name}' was started with other inputs:\n{listed}\n"
-        f"Use another execution_id to start a new one; {replace}or leave the inputs out to "
+        f"Use another execution_id to start a new one; {replace}or leave out the inputs to "
         f"{'get its recorded result' if has_ended else 'keep the recorded ones'}: "
         f"{execute_call(workflow.variable, execution_id)}"
     )

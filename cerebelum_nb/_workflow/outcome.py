@@ -102,7 +102,7 @@ def warn_of_stale(execution: Shown, stale: Sequence[str]) -> None:
     """Warn of results that a resume keeps although their code or inputs have changed."""
     if stale:
         log.warning(
-            "kept the results of %s, whose code or inputs have changed since; to run them again: %s",
+            "kept the results of %s, although their code or inputs have changed; to run them again: %s",
             ", ".join(stale),
             rerun_stale(resume_call(execution.variable, execution.id), execution.store, execution.id),
         )
@@ -117,7 +117,7 @@ def _ended_by(
     lost = ""
     if unrecorded:
         names = ", ".join(f"'{name}'" for name in unrecorded)
-        lost = f" {names} finished too, which could not be recorded: a resume runs {names} again."
+        lost = f" {names} finished too, but could not be recorded: a resume runs {names} again."
     advice = advise_on(execution, what="To resume it:")
     assert advice is not None  # a resume is always one
     told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"

@@ -114,7 +114,7 @@ def preview(
         PlannedStep(
             step=name,
             fate=Fate.ASK,
-            reasons=("effect='external' began, and how it ended is not known: say repeat= or mark_done=",),
+            reasons=("effect='external' started, and its outcome is unknown: give repeat= or mark_done=",),
         )
         for name in unknown
     ]
@@ -130,6 +130,6 @@ def preview(
                 )
             )
         else:
-            why = f"nothing undoes it: it has no @{step}.on_rollback"
+            why = f"it has no handler (@{step}.on_rollback)"
             told.append(PlannedStep(step=step, fate=Fate.FORGET, reasons=(why,)))
     return Outlook(plan.workflow, found, tuple(told), rollback=True)

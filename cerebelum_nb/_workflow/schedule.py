@@ -189,25 +189,25 @@ def make_schedule(
     if (cron is None) == (every is None):
         given = "both are given" if cron is not None else "neither is given"
         raise ValueError(
-            f"a schedule has either cron='0 6 * * 1-5' or every='2 hours', and {given}: give one of the two"
+            f"a schedule takes either cron='0 6 * * 1-5' or every='2 hours', but {given}: give one of the two"
         )
     if overlap not in ("skip", "queue"):
         hint = did_you_mean(
             str(overlap), ("skip", "queue"), "'skip' leaves that time out, 'queue' starts it afterwards"
         )
-        raise ValueError(
-            f"overlap is 'skip' or 'queue', for a time when the execution before has not ended, not {overlap!r}. {hint}"
-        )
+        raise ValueError(f"overlap must be 'skip' or 'queue', not {overlap!r}. {hint}")
     late = seconds(catch_up, unit="s", what="catch_up")
     if late < _LEAST_CATCH_UP:
         raise ValueError(
-            f"catch_up is at least 10 seconds, not {catch_up!r}: it is how late an execution may still start, and a "
+            f"catch_up (how late an execution may still start) must be at least 10 seconds, not {catch_up!r}: a "
             f"scheduler may be busy for a moment. Write it as '1 minute' or '1 hour'"
         )
     plan, log = workflow.plan(), resolve_store(store)
     name = check_id(workflow.name if schedule_id is None else schedule_id)
     if len(name) > _MOST_ID:
-        raise ValueError(f"the id of a schedule has at most {_MOST_ID} characters: its executions add the time to it")
+        raise ValueError(
+            f"the id of a schedule can have at most {_MOST_ID} characters: its executions add the time to it"
+        )
     zone = zone_of(timezone).key
     value = _kept(check_inputs(inputs, plan.shape), log)
     code = started(workflow, plan, value, 0, "")
@@ -262,7 +262,7 @@ def named(schedule_id: str, store: Store | None = None) -> Schedule:
         raise ScheduleNotFoundError(
             f"several schedules begin with {schedule_id!r}, {', '.join(found)}: give more of the id"
         )
-    there = f"There are: {', '.join(known)}" if known else "This log has no schedules"
+    there = f"Available: {', '.join(known)}" if known else "This log has no schedules"
     raise ScheduleNotFoundError(
         f"there is no schedule {schedule_id!r} in this log. {did_you_mean(schedule_id, known, there)}"
     )
@@ -396,14 +396,14 @@ def _kept(inputs: dict[str, Any], log: Store) -> Value:
     value = encode(inputs, redactor=Redactor(log.redact), path="inputs")
     if value.masked:
         raise ValueError(
-            f"a schedule cannot keep the secret inputs.{value.masked[0]}: secrets are never in the log, and nobody is "
-            f"there to give them again. Read them in the step, from the environment or a vault"
+            f"a schedule cannot keep the secret inputs.{value.masked[0]}: secrets are never in the log, and nobody "
+            f"would be there to give them again. Read them in the step, from the environment or a vault"
         )
     if not value.is_json:
         wrong = [name for name, given in inputs.items() if not encode(given).is_json]
         raise ValueError(
-            f"the inputs of a schedule are text, numbers, dates, lists and dicts: {', '.join(wrong)} cannot be kept as "
-            f"JSON. Give what it is made from, such as a path"
+            f"the inputs of a schedule must be text, numbers, dates, lists and dicts: {', '.join(wrong)} cannot be "
+            f"stored as JSON. Pass something that can, such as a path"
         )
     return value
 

@@ -166,7 +166,7 @@ def started(
     if redactor is not None:
         name = redactor.mask(name)
         if any(redactor.mask(tag) != tag for tag in tags):
-            raise ValueError("a tag holds the text of a secret, and tags are in the log as they are: choose another")
+            raise ValueError("a tag contains the text of a secret, and tags are stored unmasked: choose another tag")
     return WorkflowStarted(
         at=now,
         workflow=workflow.name,

@@ -167,7 +167,7 @@ class Stepper:
         moved = await self._go(UpTo(name))
         if name in (ran for ran, _, _ in moved.ran):
             return moved
-        return StepReport(moved.ran, moved.next, moved.status, f"'{name}' was passed by on the route this run took")
+        return StepReport(moved.ran, moved.next, moved.status, f"'{name}' was skipped on the route this run took")
 
     async def finish(self) -> Result:
         """Run all that is left; once it has completed, return its recorded result.
@@ -247,7 +247,7 @@ class Stepper:
         if running is None:
             raise ResumeError(
                 f"execution {self._id} is not running in this kernel: it is {self.status}. "
-                f"cerebelum_nb.watch({self._id!r}) shows it as it is, also while another process runs it"
+                f"cerebelum_nb.watch({self._id!r}) shows it live, even while another process runs it"
             )
         views.watch(running)
 

@@ -113,7 +113,9 @@ async def sweep(
     step = step_named(workflow.plan(), at, "sweep")
     first, variants = _variants(workflow, overrides, inputs)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-        raise ValueError(f"concurrency is how many variants run at once, a whole number from 1, not {concurrency!r}")
+        raise ValueError(
+            f"concurrency (how many variants run at once) must be a whole number from 1, not {concurrency!r}"
+        )
     prefix = await _prefix(workflow, step, first, execution_id, log, there)
     variants = _named(log, prefix, step, variants)
     work = _Sweep(workflow, step, prefix, log, concurrency, rerun, there)
@@ -127,16 +129,19 @@ def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[s
     listed = not (inputs is None or isinstance(inputs, Mapping))
     for name, given in (("overrides", overrides), ("inputs", inputs if listed else None)):
         if given is not None and (isinstance(given, (str, Mapping)) or not isinstance(given, Collection)):
-            raise TypeError(f"{name} is a list with one entry per variant, not {given!r}")
+            raise TypeError(f"{name} must be a list with one entry per variant, not {given!r}")
     for entry in overrides or ():
         if not isinstance(entry, Mapping):
-            raise TypeError(f"each of overrides gives results by step, such as {{'build': 'image-7'}}, not {entry!r}")
+            raise TypeError(
+                f"each entry of overrides must be a dict of steps to results, such as {{'build': 'image-7'}}, "
+                f"not {entry!r}"
+            )
     each = [check_inputs(entry) for entry in inputs] if listed else []
     given = [{step_named(plan, step, "sweep"): value for step, value in o.items()} for o in overrides or ()]
     if not given and not each:
         raise ValueError("a sweep needs variants: overrides=[{...}, ...], or inputs=[{...}, ...], with one entry each")
     if given and each and len(given) != len(each):
-        raise ValueError(f"overrides has {len(given)} entries and inputs {len(each)}: each variant takes one of both")
+        raise ValueError(f"overrides has {len(given)} entries and inputs {len(each)}: each variant takes one of each")
     shared = {} if listed else check_inputs(inputs)
     each = each or [{} for _ in given]
     given = given or [{} for _ in each]

@@ -207,7 +207,9 @@ def test_an_altered_file_is_refused(packed, elsewhere):
         db.execute("DROP TRIGGER payload_no_update")
         db.execute("UPDATE payload SET data = x'00' WHERE codec = 'cloudpickle'")
         db.execute(sql)
-    with pytest.raises(StoreError, match=r"not as it was packed: done-1: the bytes of the value.*Nothing was unpacked"):
+    with pytest.raises(
+        StoreError, match=r"was changed after it was packed: done-1: the bytes of the value.*Nothing was unpacked"
+    ):
         archive.unpack(packed, store=elsewhere)
     assert elsewhere.executions() == ([], 0)
 

@@ -235,5 +235,5 @@ def test_a_step_may_change_between_lines_and_waits():
 
 
 def test_another_word_is_refused():
-    with pytest.raises(StepDefinitionError, match="checkpoint is 'waits', 'lines' or None, not 'line'"):
+    with pytest.raises(StepDefinitionError, match="checkpoint must be 'waits', 'lines' or None, not 'line'"):
         step(name="one", checkpoint="line")(lambda: 1)

@@ -36,7 +36,7 @@ def test_a_wait_that_has_no_place_is_named_with_the_reason():
 
     (note,) = notes(one)
     assert note == (
-        "step 'one', line +5: it cannot continue there, as it waits in a `finally`; it continues at the wait before it"
+        "step 'one', line +5: it cannot continue there: it waits in a `finally`; it continues at the wait before it"
     )
 
 

@@ -139,7 +139,7 @@ def test_a_failed_execution_is_rolled_back(spawn, folder):
     done = spawn("rollback", "failed-1")
     assert done.code == 0 and "deploy  failed-1  rolled back" in done.out and "✓  undo build" in done.out
     assert (folder / "removed").read_text().startswith("app:1: RuntimeError: port 443")
-    assert "is rolled back already" in spawn("rollback", "failed-1").err
+    assert "is already rolled back" in spawn("rollback", "failed-1").err
 
 
 def test_an_undo_that_fails_says_how_to_continue(spawn, folder):
@@ -324,8 +324,8 @@ BAD = [
     (("resume", "done-1"), 7, "is completed: there is nothing to resume"),
     (("resume", "cancelled-1"), 7, "was cancelled"),
     (("cancel", "done-1"), 7, "already"),
-    (("approve", "done-1"), 7, "waits for no approval"),
-    (("approve", "asleep-1"), 7, "waits for no approval"),
+    (("approve", "done-1"), 7, "is not waiting for an approval"),
+    (("approve", "asleep-1"), 7, "is not waiting for an approval"),
     (("approve", "asking-1", "--response", "{yes}"), 2, "--response '\"yes\"'"),
     (("reject", "asking-1"), 2, "--reason"),
     (("resume", "failed-1", "--inputs", "[1]"), 2, "names with values"),
@@ -336,7 +336,7 @@ BAD = [
     (("resume", "failed-1", "--module", "json"), 6, "holds no workflow of that name"),
     (("resume", "failed-1", "--notebook", "none.ipynb"), 6, "cannot be read"),
     (("resume", "failed-1", "--notebook", "shop.py"), 6, "is not a notebook"),
-    (("list", "--status", "nonsense"), 2, "There are: QUEUED, RUNNING, SLEEPING"),
+    (("list", "--status", "nonsense"), 2, "Available: QUEUED, RUNNING, SLEEPING"),
     (("list", "--status", "faild"), 2, "Did you mean 'FAILED'"),
     (("list", "--limit", "-1"), 2, "--limit"),
     (("events", "done-1", "--type", "StepFail"), 2, "Did you mean 'StepFailed'"),
@@ -487,11 +487,11 @@ def test_told_to_wait_it_watches_when_somebody_continues(folder, call, piped):
 
 def test_a_resized_terminal_is_redrawn(terminal, moving):
     shown = terminal("watch", "moving-1", "--interval", "0.1", columns=80, lines=24)
-    shown.wait_for("Ctrl-C stops watching")
+    shown.wait_for("Ctrl-C to stop watching")
     shown.resize(40, 12)
     shown.wait_for("started")
-    shown.wait_for("Ctrl-C stops watching")
-    shown.wait_for("Ctrl-C stops watching")
+    shown.wait_for("Ctrl-C to stop watching")
+    shown.wait_for("Ctrl-C to stop watching")
     assert max(len(line) for line in shown.frames()[0]) > 40
     small = shown.frames()[-2]
     assert (len(small), [line for line in small if len(line) > 40]) == (12, [])
@@ -499,16 +499,16 @@ def test_a_resized_terminal_is_redrawn(terminal, moving):
 
 def test_ctrl_c_stops_watching_and_nothing_else(terminal, moving, call):
     shown = terminal("watch", "moving-1", "--interval", "0.1")
-    shown.wait_for("Ctrl-C stops watching")
+    shown.wait_for("Ctrl-C to stop watching")
     shown.type("\x03")
     assert shown.end() == 130
-    assert "stopped watching; the execution goes its way" in shown.left_behind
+    assert "stopped watching; the execution continues" in shown.left_behind
     assert state(call, "moving-1") == "RUNNING"
 
 
 def test_a_terminal_that_goes_away_is_given_back(terminal, moving):
     shown = terminal("watch", "moving-1", "--interval", "0.1")
-    shown.wait_for("Ctrl-C stops watching")
+    shown.wait_for("Ctrl-C to stop watching")
     shown.process.send_signal(signal.SIGTERM)
     assert shown.end() == 128 + signal.SIGTERM
     assert shown.raw.endswith("\x1b[?1049l")
@@ -611,7 +611,7 @@ def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
     code = "import shop; from cerebelum_nb import WorkflowError\ntry: shop.deploy.run(execution_id='a b/c')\n"
     code += "except WorkflowError: pass\nshop.deploy.run(execution_id='-x')"
     done = run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
-    assert "ValueError: an execution id does not begin with '-'" in done.stderr
+    assert "ValueError: an execution id must not begin with '-'" in done.stderr
     assert "    cerebelum resume 'a b/c'\n" in call("status", "a b/c").out
 
 

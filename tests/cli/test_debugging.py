@@ -139,7 +139,7 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(debug):
     [
         ("frobnicate\n", "there is no command 'frobnicate'"),
         ("nxt\n", "did you mean next?"),
-        ("jump 99\n", "'99' is no event: there are 1 to 6"),
+        ("jump 99\n", "'99' is not an event: the events are 1 to 6"),
         ("jump\n", "'' is no event"),
         ("n two\n", "'two' is no event"),
         ("n 0\n", "'0' is no event"),

@@ -89,8 +89,8 @@ def test_everything_that_is_wrong_is_said_at_once(run):
     assert done.code == 2
     assert done.err.splitlines() == [
         "Error: the inputs do not fit Inputs, 5 problems:",
-        "  - --region is no option and no input. Did you mean '--regions'?",
-        "  - 'stray' belongs to no option: an input is given as --NAME VALUE",
+        "  - --region is neither an option nor an input. Did you mean '--regions'?",
+        "  - 'stray' is unexpected: an input is given as --NAME VALUE",
         "  - --until needs a value",
         "  - size is 'medium', not one of 'small', 'large'",
         "  - count is 'many', not a whole number",
@@ -98,7 +98,7 @@ def test_everything_that_is_wrong_is_said_at_once(run):
 
 
 def test_a_wrong_option_of_the_command_is_told_with_its_nearest(run):
-    assert "--wiat is no option and no input. Did you mean '--wait'?" in run("--size", "small", "--wiat").err
+    assert "--wiat is neither an option nor an input. Did you mean '--wait'?" in run("--size", "small", "--wiat").err
 
 
 def test_the_help_lists_the_inputs_of_the_workflow_that_is_named(run):
@@ -121,7 +121,7 @@ def test_the_help_of_what_cannot_be_loaded_says_why(call):
     ("words", "told"),
     [
         (["typed.py:untyped", "--size", "small"], "give them with -i: -i size=VALUE"),
-        (["typed.py:untyped", "stray"], "'stray' is too much: an input is -i NAME=VALUE"),
+        (["typed.py:untyped", "stray"], "'stray' is unexpected: an input is -i NAME=VALUE"),
         (["--size", "small", "typed.py:release"], "CODE comes first, then the inputs"),
     ],
 )

@@ -162,7 +162,7 @@ def test_prune_refuses_what_makes_no_sense(call, arguments, told):
 
 def test_verify_finds_a_log_as_it_was_written(call):
     done = call("verify")
-    assert (done.code, done.out) == (0, "✓ as it was written: 8 executions, 44 events, 0 values\n")
+    assert (done.code, done.out) == (0, "✓ unaltered: 8 executions, 44 events, 0 values\n")
     found = call("verify", "--json").json
     assert found["ok"] and found["findings"] == []
     assert found["heads"]["done-1"]["version"] == 4
@@ -170,7 +170,7 @@ def test_verify_finds_a_log_as_it_was_written(call):
 
 def test_verify_of_one_execution_shows_the_head_of_its_chain(call):
     head = call("verify", "--json").json["heads"]["done-1"]["hash"]
-    assert call("verify", "done-1").out == f"✓ as it was written: done-1, 4 events; its chain ends in {head}\n"
+    assert call("verify", "done-1").out == f"✓ unaltered: done-1, 4 events; its chain ends in {head}\n"
 
 
 def test_verify_says_where_a_log_was_altered(call):

@@ -77,7 +77,7 @@ def test_a_list_of_one_workflow(call):
 def test_a_page_says_how_to_see_the_next(call):
     page = call("list", "--limit", 2, "--offset", 1)
     assert first_column(page.out) == ALL[1:3]
-    assert page.err == "2 to 3; the next: --offset 3\n"
+    assert page.err == "2 to 3; next: --offset 3\n"
 
 
 def test_nothing_found_is_said_next_to_the_output(call):
@@ -202,7 +202,7 @@ def test_events_as_json(call):
 def test_events_of_one_step_by_pages(call):
     page = call("events", "failed-1", "--step", "build", "--limit", 1)
     assert len(page.out.splitlines()) == 2
-    assert page.err == "1 to 1 of 2; the next: --offset 1\n"
+    assert page.err == "1 to 1 of 2; next: --offset 1\n"
 
 
 def test_those_whose_process_died_can_be_listed(call):

@@ -132,7 +132,7 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "told"),
     [
-        (["ship.py"], 6, "holds several workflows: name the one to run, such as ship.py:deploy ship.py:nap"),
+        (["ship.py"], 6, "has several workflows: choose the one to run, such as ship.py:deploy ship.py:nap"),
         (["ship.py:deplo"], 6, "ship.py holds no workflow 'deplo'. Did you mean 'deploy'?"),
         (["nowhere:deploy"], 6, "the module 'nowhere' is not found"),
         (
@@ -143,7 +143,7 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
         (["ship.py:deploy", "--inputs", "nothing.json"], 2, "nothing.json cannot be read"),
         (["ship.py:deploy", "--inputs", "code.txt"], 2, "code.txt is not JSON (line 2"),
         (["ship.py:deploy", "--resume"], 2, "--resume needs the --id"),
-        (["ship.py:deploy", "--id", "-x"], 2, "does not begin with '-'"),
+        (["ship.py:deploy", "--id", "-x"], 2, "must not begin with '-'"),
     ],
 )
 def test_what_cannot_run_is_refused(call, code, arguments, exit_code, told):

@@ -58,11 +58,11 @@ def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):
     [
         (["tag", "+eu"], "name executions by their IDs, or say which"),
         (["tag", "done-1", "--workflow", "check", "+eu"], "name executions by their IDs, or say which"),
-        (["tag", "done-1", "+a b"], "a tag is one word"),
-        (["tag", "done-1", "+x", "-x"], "'x' is to be added and to be removed"),
-        (["list", "--tag", "a,b"], "a tag is one word"),
+        (["tag", "done-1", "+a b"], "a tag must be one word"),
+        (["tag", "done-1", "+x", "-x"], "'x' is both added and removed"),
+        (["list", "--tag", "a,b"], "a tag must be one word"),
         (["run", "shop:check", "--name", ""], "the name of an execution is one line"),
-        (["run", "shop:check", "--tag", "+x"], "a tag is one word"),
+        (["run", "shop:check", "--tag", "+x"], "a tag must be one word"),
     ],
 )
 def test_what_cannot_be_a_name_or_a_tag_is_a_usage_error(call, words, told):

@@ -338,7 +338,7 @@ def test_a_lost_external_effect_pauses_the_run_as_nobody_knows_whether_it_happen
     run = Driven(plan)
     run.begin()
     assert run.tell(Lost("a", 1, 1, "its worker died")) == [CancelAttempts(), End()]
-    assert "not known" in run.driver.state.reason
+    assert "outcome is unknown" in run.driver.state.reason
 
 
 def test_an_outcome_of_an_attempt_that_was_lost_is_refused(driven):

@@ -89,7 +89,7 @@ def test_a_value_that_was_kept_in_memory_only_is_made_again(machine, spec_of):
     m = machine("a >> b", specs=[spec_of("b", requires=("a",))])
     m.start("a")
     m.feed(e.StepCompleted(at=0, step="a", output=Value("none", type="conn")))
-    assert look(failed_at(m, "b"))["a"] == ("run", "its value was kept in memory only")
+    assert look(failed_at(m, "b"))["a"] == ("run", "its value was only kept in memory")
 
 
 def test_routes_that_are_not_chosen_yet_are_named(machine):
@@ -120,7 +120,7 @@ def test_the_way_not_taken_is_skipped(machine):
         "x": ("run", "failed: Bad: no"),
         "y": ("run", "has not run yet"),
         "z": ("skip", "`a` took another route"),
-        "b": ("skip", "passed by on the route this run took"),
+        "b": ("skip", "skipped on the route this run took"),
     }
 
 
@@ -128,7 +128,7 @@ def test_a_failure_that_was_routed_on_is_kept(machine):
     m = machine("a >> b", diverge={"a": {"error": "proceed"}})
     m.failed("a")
     m.diverged("a", "error")
-    assert look(failed_at(m, "b"))["a"] == ("keep", "failed, and its failure was routed on")
+    assert look(failed_at(m, "b"))["a"] == ("keep", "failed, and its failure was handled by a route")
 
 
 @pytest.mark.parametrize(

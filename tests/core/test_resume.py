@@ -242,8 +242,8 @@ def test_a_timeline_that_lost_a_completed_step_is_refused_with_a_diff(machine, p
     m.done("a")
     m.plan = plan_of("x >> b")
     text = refused(m)
-    assert "- step 'a' (completed, gone" in text and "+ step 'x'" in text
-    assert "Put it back" in text and "fork" in text and "start a new one" in text
+    assert "- step 'a' (completed, no longer" in text and "+ step 'x'" in text
+    assert "Restore it" in text and "fork" in text and "start a new one" in text
 
 
 def test_a_timeline_that_lost_a_step_which_failed_continues(machine, plan_of):

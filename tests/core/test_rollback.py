@@ -159,7 +159,7 @@ def test_what_is_rolled_back_is_not_rolled_back_again(machine):
     begin(m)
     m.done("~b", "~a")
     end(m)
-    with pytest.raises(ResumeError, match="is rolled back already"):
+    with pytest.raises(ResumeError, match="is already rolled back"):
         begin(m)
 
 

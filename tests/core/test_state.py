@@ -389,7 +389,7 @@ def test_a_state_is_found_by_its_name_in_any_case():
     ("given", "error", "told"),
     [
         ("faild", ValueError, "Did you mean 'FAILED'"),
-        ("x", ValueError, "There are: QUEUED"),
+        ("x", ValueError, "Available: QUEUED"),
         (7, TypeError, "not 7"),
     ],
 )

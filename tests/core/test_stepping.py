@@ -100,7 +100,7 @@ def test_only_a_step_without_a_result_is_marked(machine):
     m = machine("a >> b")
     refuse_mark(m.state, "a")
     m.done("a")
-    with pytest.raises(ResumeError, match="completed already"):
+    with pytest.raises(ResumeError, match="already completed"):
         refuse_mark(m.state, "a")
 
 

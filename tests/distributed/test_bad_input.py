@@ -146,7 +146,7 @@ async def test_a_worker_without_a_workflow_says_what_to_name(server):
 async def test_an_id_that_was_used_is_refused_unless_it_is_to_go_on(server, worker, log):
     executor = DistributedExecutor(server.url)
     await executor.execute(flows.grouped, execution_id="used", store=log)
-    with pytest.raises(ResumeError, match="exists already: add resume=True"):
+    with pytest.raises(ResumeError, match="already exists: add resume=True"):
         await executor.execute(flows.grouped, execution_id="used", store=log)
 
 

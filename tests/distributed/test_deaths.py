@@ -151,7 +151,7 @@ async def test_a_worker_killed_in_an_external_effect_pauses_the_run_and_a_person
     await story.seen("charged")
     doomed.kill()
     await other(flows.external)
-    with pytest.raises(ExecutionStoppedError, match=r"'charged'.*began, and how it ended is not known"):
+    with pytest.raises(ExecutionStoppedError, match=r"'charged'.*started, and its outcome is unknown"):
         await running
     with pytest.raises(OutcomeUnknownError):
         await story.executor.resume(flows.external, "m2", store=story.log)

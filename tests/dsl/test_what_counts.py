@@ -153,7 +153,7 @@ Connection.__module__ = "sqlite3"
 
 def test_of_a_live_object_it_is_said_that_nobody_can_tell():
     found = of(READS, C=Connection())
-    assert unseen(found.parts) == ["cannot tell whether C changed: of <sqlite3.Connection> only its type counts"]
+    assert unseen(found.parts) == ["cannot tell whether C changed: only the type of <sqlite3.Connection> counts"]
 
 
 def test_a_table_that_is_too_large_to_digest_cannot_be_told_either():

@@ -564,7 +564,7 @@ def test_a_route_of_a_step_that_is_nowhere():
         wf.timeline(a)
         wf.branch(after=d, on=bool, when_true=e)
 
-    assert "branch hangs on 'd'" in the_error(describe)
+    assert "branch is at 'd'" in the_error(describe)
 
 
 def test_a_branch_to_a_step_of_the_timeline():
@@ -597,7 +597,7 @@ def test_a_path_that_continues_after_it_rejoined():
         (b, flow.skip_to(a), "use flow.back_to(a)"),
         (b, flow.skip_to(b), "use flow.back_to(b)"),
         (a, flow.back_to(b), "use flow.skip_to(b)"),
-        (a, flow.skip_to(d), "parallel list in its middle"),
+        (a, flow.skip_to(d), "parallel list in the middle"),
         (a, flow.skip_to("zzz"), "is on no path"),
     ],
     ids=str,
@@ -648,7 +648,7 @@ def test_every_problem_is_told_at_once():
         wf.diverge(from_step=e, patterns={"x": d})
 
     text = "\n".join(errors_of(describe))
-    assert all(part in text for part in ["2 times", "'biuld'", "'c' is text", "on= takes a function", "hangs on 'e'"])
+    assert all(part in text for part in ["2 times", "'biuld'", "'c' is text", "on= takes a function", "is at 'e'"])
 
 
 def test_execute_raises_what_validate_reports():

@@ -248,7 +248,7 @@ def test_what_nobody_asked_for_cannot_be_decided(store, go):
         return 1
 
     go(timeline(quick).execute(store=store, execution_id="k1"))
-    with pytest.raises(ApprovalError, match="waits for no approval: it is COMPLETED"):
+    with pytest.raises(ApprovalError, match="is not waiting for an approval: it is COMPLETED"):
         decide_approval(store, "k1", approve=True)
 
 
@@ -262,7 +262,7 @@ def test_of_several_one_is_to_be_named(store, decided):
         return await wait_for_approval("right")
 
     def both():
-        with pytest.raises(ApprovalError, match=r"'left', 'right': say which, with step='left'"):
+        with pytest.raises(ApprovalError, match=r"'left', 'right': choose one with step='left'"):
             decide_approval(store, "k1", approve=True)
         decide_approval(store, "k1", approve=True, response="r", step="right")
         decide_approval(store, "k1", approve=True, response="l")
@@ -275,7 +275,7 @@ def test_of_several_one_is_to_be_named(store, decided):
 
 
 def test_outside_an_execution_nobody_can_be_asked():
-    with pytest.raises(CerebelumError, match="outside an execution, where there is no one to ask"):
+    with pytest.raises(CerebelumError, match="outside an execution, where there is nobody to ask"):
         asyncio.run(asking()())
 
 

@@ -406,12 +406,12 @@ def test_steps_without_a_cache_leave_no_trace(log):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"cache": "soon"}, "cache is True, or how old a result may be: '7 days'"),
+        ({"cache": "soon"}, "cache must be True, or the maximum age of a result, such as '7 days'"),
         ({"cache": 0}, "cache must be more than zero"),
-        ({"cache": -1}, "cache is True, or how old"),
-        ({"cache": [1]}, "cache is True, or how old"),
+        ({"cache": -1}, "cache must be True, or the maximum age"),
+        ({"cache": [1]}, "cache must be True, or the maximum age"),
         ({"cache": True, "effect": "external"}, "an external effect is never taken from another execution"),
-        ({"cache": True, "keep": False}, "a result that is not kept cannot be taken later"),
+        ({"cache": True, "keep": False}, "a result that is not kept cannot be reused"),
     ],
 )
 def test_a_cache_that_cannot_be_is_refused_where_the_step_is_defined(options, told):
@@ -428,9 +428,9 @@ def test_a_cache_that_cannot_be_is_refused_where_the_step_is_defined(options, to
     ("refresh", "error", "told"),
     [
         (["cleen"], ValueError, "has no step 'cleen'. Did you mean 'clean'?"),
-        (["use"], ValueError, "step 'use' takes no cached results, so that it runs anyway"),
-        ([7], TypeError, "refresh names steps"),
-        (True, TypeError, "refresh names steps"),
+        (["use"], ValueError, "step 'use' takes no cached results, so it runs anyway"),
+        ([7], TypeError, "refresh takes names of steps"),
+        (True, TypeError, "refresh takes names of steps"),
     ],
 )
 def test_a_refresh_of_something_else_is_refused_before_anything_runs(go, memory, refresh, error, told):

@@ -230,7 +230,7 @@ def test_other_inputs_start_it_at_the_top(log, clock):
 
     asyncio.run(live())
     assert sent == [1, 2]
-    assert [event.reason for event in checkpoints(log) if not event.place] == ["it is given other arguments"]
+    assert [event.reason for event in checkpoints(log) if not event.place] == ["its arguments have changed"]
 
 
 def test_a_retry_starts_at_the_top(log, clock):

@@ -284,7 +284,7 @@ def test_a_workflow_that_calls_itself_for_ever_is_ended(log, fails):
         wf.timeline(endless.given({}))
 
     error = fails(endless.execute(store=log))
-    assert "has 16 callers above it already" in str(error) and str(error).count("child ") < 6
+    assert "already has 16 callers above it" in str(error) and str(error).count("child ") < 6
 
 
 def test_a_secret_in_the_inputs_of_a_child_is_in_no_log(go, log):
@@ -776,7 +776,7 @@ def test_children_of_one_concurrency_key_wait_for_each_other_or_are_refused(go, 
     if how == "queue":
         assert go(run).output == [1, 2, 3]
     else:
-        assert "only one may run at a time" in str(fails(run))
+        assert "only one can run at a time" in str(fails(run))
 
 
 @pytest.mark.parametrize("how", ["queue", "cancel", "refuse"])
@@ -798,7 +798,7 @@ def test_a_child_that_needs_the_slot_of_its_caller_is_refused_and_waits_for_noth
         wf.timeline(again)
 
     error = fails(alone.execute({"service": "web"}, store=log, execution_id="k1"))
-    assert "it needs alone:web (concurrency_key), which its caller k1 has" in str(error)
+    assert "it needs alone:web (concurrency_key), which its caller k1 holds" in str(error)
 
 
 # -- rollback -------------------------------------------------------------------------------------------------

@@ -35,13 +35,13 @@ def test_a_workflow_whose_steps_take_inputs_must_be_told_which():
 @pytest.mark.parametrize(
     ("wrong", "remedy"),
     [
-        (lambda: smoke_tests.given(3), "a function that makes its inputs from results"),
-        (lambda: smoke_tests.given(takes), "a function that makes its inputs from results"),
+        (lambda: smoke_tests.given(3), "a function that returns its inputs"),
+        (lambda: smoke_tests.given(takes), "a function that returns its inputs"),
         (lambda: smoke_tests.given(lambda: {"image": "a"}, repeat=2), "given() has no option 'repeat'; it has retries"),
         (lambda: smoke_tests.given(lambda: {"image": "a"}, name="smoke tests"), "smoke_tests.given(..., name='...')"),
-        (lambda: smoke_tests.given(lambda smoke_tests: {}), "asks for its own result"),
-        (lambda: smoke_tests.given(test_a_workflow_is_given_a_plain_function), "a plain function, neither async"),
-        (lambda: smoke_tests.given(lambda: {"image": "a"}, retries=-1), "retries is how often to try again"),
+        (lambda: smoke_tests.given(lambda smoke_tests: {}), "needs its own result"),
+        (lambda: smoke_tests.given(test_a_workflow_is_given_a_plain_function), "a plain def, not async"),
+        (lambda: smoke_tests.given(lambda: {"image": "a"}, retries=-1), "retries (how often to try again)"),
     ],
 )
 def test_given_says_what_it_takes(wrong, remedy):
@@ -76,7 +76,7 @@ def test_a_step_that_makes_no_inputs_is_told_so(memory, fails):
     def outer(wf):
         wf.timeline(takes >> smoke_tests.given(lambda takes: takes))
 
-    assert "returns a dict of names to values, not int 1" in str(fails(outer.execute(store=memory)))
+    assert "must return a dict of names to values, not int 1" in str(fails(outer.execute(store=memory)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_step_that_makes_no_inputs_is_told_so(memory, fails):
         (lambda: smoke_tests.start({"image": "a"}), "write await smoke_tests.execute({...})"),
         (lambda: smoke_tests.resume("k9"), "write await smoke_tests.execute({...})"),
         (lambda: smoke_tests.run({"image": "a"}), "write await smoke_tests.execute({...})"),
-        (lambda: smoke_tests.execute(["a"]), "inputs are names with values"),
+        (lambda: smoke_tests.execute(["a"]), "inputs must be a dict of names to values"),
     ],
 )
 def test_a_call_in_a_step_that_cannot_be_a_child_says_what_to_write(memory, fails, call, remedy):

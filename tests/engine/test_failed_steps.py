@@ -135,7 +135,7 @@ def test_a_helper_that_is_fixed_and_made_the_variables_starts_it_at_its_top(note
     notebook.cell(USES)
     notebook.fails()
     notebook.cell(HELPERS.format(text="int(text)", use="value + 1"))
-    assert notebook.plan == "starts at its top: read was changed, which is used before line 5"
+    assert notebook.plan == "starts at its top: read was changed, and is used before line 5"
     assert notebook.resume() == 6
     assert notebook.done == ["top", "top"]
 

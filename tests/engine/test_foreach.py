@@ -399,7 +399,7 @@ def test_the_inner_steps_of_a_chain_are_not_known_outside():
     def crawl(wf):
         wf.timeline(regions >> foreach(fetch >> parse, url=regions) >> look)
 
-    assert any("only 'parse' is known outside" in problem for problem in crawl.validate().errors)
+    assert any("only 'parse' is available outside" in problem for problem in crawl.validate().errors)
 
 
 def test_a_source_that_runs_later_is_refused():
@@ -428,8 +428,8 @@ def test_a_source_that_runs_later_is_refused():
         ({"region": "regions"}, "such as 'inputs.regions', not 'regions'"),
         ({"region": regions, "max_concurrency": 0}, "a whole number from 1, not 0"),
         ({"region": regions, "max_concurrency": True}, "a whole number from 1, not True"),
-        ({"region": regions, "key": "name"}, "key is a function of an item"),
-        ({"region": regions, "on_error": "skip"}, "on_error is 'fail' or 'collect', not 'skip'"),
+        ({"region": regions, "key": "name"}, "key must be a function of an item"),
+        ({"region": regions, "on_error": "skip"}, "on_error must be 'fail' or 'collect', not 'skip'"),
     ],
 )
 def test_a_wrong_argument_is_reported_with_what_to_write(given, told):
@@ -458,8 +458,8 @@ def parse(fetch):
     ("body", "told"),
     [
         (fetch >> [parse, report], "a parallel list cannot run for each item"),
-        (foreach(fetch, url=regions), "a foreach cannot be in the body of another"),
-        (print, "its body is a step or a chain of steps"),
+        (foreach(fetch, url=regions), "a foreach cannot be inside another"),
+        (print, "its body must be a step or a chain of steps"),
         (fetch >> parse >> fetch, "step 'fetch' occurs 2 times in its body"),
     ],
 )

@@ -441,7 +441,7 @@ def test_a_step_that_is_gone_is_forgotten_by_the_fork(store, go):
     a, b, c = names
     go(timeline(a, b, c).execute(store=store, execution_id="k1"))
     new = step(name="b2")(lambda **rest: sorted(rest))
-    with pytest.raises(ResumeError, match=r"step 'b' \(completed, gone"):
+    with pytest.raises(ResumeError, match=r"step 'b' \(completed, no longer"):
         go(timeline(a, new, c).resume("k1", rerun="c", store=store))
     result = go(timeline(a, new, c).fork("k1", "b2", store=store))
     assert result.results["b2"] == ["a"]
@@ -484,8 +484,8 @@ def test_a_route_that_is_gone_is_chosen_again(store, go):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({}, r"is completed, and nothing of it would run again in this fork: say from_step="),
-        ({"inputs": {"colour": "red"}}, r"nothing of it would run again"),
+        ({}, r"is completed, and nothing would run again in this fork: give from_step="),
+        ({"inputs": {"colour": "red"}}, r"nothing would run again"),
         ({"from_step": "shp"}, r"fork\(\) names 'shp'.* Did you mean 'ship'"),
         ({"overrides": {"biuld": 1}}, r"Did you mean 'build'"),
         ({"rerun": "lft"}, r"Did you mean 'left'"),

@@ -210,13 +210,13 @@ def test_an_execution_is_tagged_while_it_runs_and_keeps_running(go, store):
 @pytest.mark.parametrize(
     ("add", "remove", "told"),
     [
-        ("prod", (), "tags are a list of texts: tags=\\['prod'\\]"),
-        (["a b"], (), "a tag is one word"),
-        (["-x"], (), "begins with a letter or a digit"),
-        ([""], (), "a tag is one word"),
-        ([7], (), "a tag is text, such as 'prod', not 7"),
+        ("prod", (), "tags must be a list of texts: tags=\\['prod'\\]"),
+        (["a b"], (), "a tag must be one word"),
+        (["-x"], (), "starting with a letter or a digit"),
+        ([""], (), "a tag must be one word"),
+        ([7], (), "a tag must be text, such as 'prod', not 7"),
         (["x" * 101], (), "at most 100 characters"),
-        (["x"], ["x"], "'x' is to be added and to be removed"),
+        (["x"], ["x"], "'x' is both added and removed"),
         ([f"t{n}" for n in range(MOST_TAGS + 1)], (), "at most 50 tags"),
     ],
 )
@@ -229,13 +229,13 @@ def test_what_cannot_be_a_tag_is_refused_before_anything_is_written(three, add, 
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "x" * 201, 7])
 def test_what_cannot_be_a_name_is_refused_before_anything_is_written(go, store, name):
-    with pytest.raises((TypeError, ValueError), match="the name of an execution is"):
+    with pytest.raises((TypeError, ValueError), match="the name of an execution must be"):
         go(release.execute(store=store, name=name))
     assert not ids(store)
 
 
 def test_a_workflow_refuses_what_cannot_be_a_tag_where_it_is_defined():
-    with pytest.raises(WorkflowDefinitionError, match=r"@workflow: tags are a list of texts: tags=\['prod'\]"):
+    with pytest.raises(WorkflowDefinitionError, match=r"@workflow: tags must be a list of texts: tags=\['prod'\]"):
         workflow(tags="prod")(lambda wf: None)
 
 

@@ -51,12 +51,12 @@ def test_a_result_names_its_execution(store, result, ask):
 @ASKING
 @pytest.mark.parametrize("which", [12, ["k1"], object()], ids=["a number", "a list", "an object"])
 def test_anything_else_is_refused_in_words(store, result, ask, which):
-    with pytest.raises(TypeError, match=r"an execution id is text, such as 'k3v9x2ma4t', not "):
+    with pytest.raises(TypeError, match=r"an execution id must be text, such as 'k3v9x2ma4t', not "):
         ask(which, store=store)
 
 
 def test_none_is_no_execution(store, result):
-    with pytest.raises(TypeError, match="an execution id is text"):
+    with pytest.raises(TypeError, match="an execution id must be text"):
         history.outputs(None, store=store)
 
 
@@ -66,5 +66,5 @@ def test_a_workflow_continues_with_what_an_error_or_a_result_names(store, go, re
     assert go(release.resume(failed.value, inputs={"bad": 0}, store=store)).execution_id == "k2"
     assert release.plan_fork(result, build, store=store).execution_id == "k1"
     assert go(release.fork(result, build, store=store)).output == "image"
-    with pytest.raises(TypeError, match="an execution id is text"):
+    with pytest.raises(TypeError, match="an execution id must be text"):
         go(release.cancel(7, store=store))

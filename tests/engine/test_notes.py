@@ -160,7 +160,7 @@ def test_the_card_shows_them(go, store):
 
 def test_in_a_test_a_note_is_only_checked():
     Context().note("url", "https://a.example.org")
-    with pytest.raises(ValueError, match="the name of a note is one line"):
+    with pytest.raises(ValueError, match="the name of a note must be one line"):
         Context().note("", 1)
 
 
@@ -168,12 +168,12 @@ def test_in_a_test_a_note_is_only_checked():
     ("name", "value", "told"),
     [
         (7, 1, "the name is text, such as 'url', not 7"),
-        ("", 1, "the name of a note is one line"),
-        ("two\nlines", 1, "the name of a note is one line"),
+        ("", 1, "the name of a note must be one line"),
+        ("two\nlines", 1, "the name of a note must be one line"),
         ("x" * 101, 1, "at most 100 printable characters"),
-        ("big", "x" * LARGEST_NOTE, "and a note at most 4,000"),
-        ("object", object(), "a note is a small fact that JSON can hold"),
-        ("bytes", {1, 2}, "a note is a small fact that JSON can hold"),
+        ("big", "x" * LARGEST_NOTE, "and a note can have 4,000"),
+        ("object", object(), "a note must be a small value that JSON can hold"),
+        ("bytes", {1, 2}, "a note must be a small value that JSON can hold"),
     ],
 )
 def test_what_cannot_be_a_note_fails_the_step_in_words(fails, memory, name, value, told):

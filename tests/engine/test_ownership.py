@@ -150,7 +150,7 @@ def test_a_heartbeat_that_fails_costs_one_beat(tmp_path, quick, caplog):
 
     with Log(tmp_path / "log.db", durability="normal") as log:
         assert asyncio.run(one(slow).execute(store=log)).output == "done"
-    assert "is tried again: RuntimeError('out of order')" in caplog.text
+    assert "will be tried again: RuntimeError('out of order')" in caplog.text
 
 
 @pytest.mark.parametrize("again", ["resume", "execute"])

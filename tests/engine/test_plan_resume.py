@@ -194,7 +194,7 @@ def test_steps_off_the_timeline_are_told_apart(store, go):
         "look": ("keep", ["done, unchanged"]),
         "fix": ("run", ["failed: ValueError: cannot"]),
         "shout": ("skip", ["`look` took another route"]),
-        "ship": ("skip", ["passed by on the route this run took"]),
+        "ship": ("skip", ["skipped on the route this run took"]),
     }
 
 

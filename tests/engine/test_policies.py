@@ -181,7 +181,9 @@ async def _never(error): ...
 
 @pytest.mark.parametrize("retry_on", ["OSError", 3, None, _never, (OSError, "x"), (len,)])
 def test_what_cannot_say_it_is_refused(retry_on):
-    with pytest.raises(StepDefinitionError, match="'flaky': retry_on is an exception class, a tuple of them, or a"):
+    with pytest.raises(
+        StepDefinitionError, match="'flaky': retry_on must be an exception class, a tuple of them, or a"
+    ):
         failing(1, retry_on=retry_on)
 
 

@@ -378,7 +378,7 @@ def test_what_it_cannot_be_combined_with_is_refused_where_it_is_written():
         step(process=True)(fetch)
     with pytest.raises(StepDefinitionError, match=r"'plain': the lines of a step in a process of its own"):
         step(process=True, checkpoint="lines")(plain)
-    with pytest.raises(StepDefinitionError, match=r"'plain': process is True or False, not 'yes'"):
+    with pytest.raises(StepDefinitionError, match=r"'plain': process must be True or False, not 'yes'"):
         step(process="yes")(plain)
 
 
@@ -391,7 +391,7 @@ def test_what_cannot_be_sent_is_named(log):
 
     error = fails(timeline(work), log).__cause__
     assert isinstance(error, SerializationError)
-    assert "step 'work' runs in a process of its own, and its function.closure['lock'], a _thread.lock" in str(error)
+    assert "step 'work' runs in its own process, and its function.closure['lock'], a _thread.lock" in str(error)
 
 
 def test_a_result_that_cannot_be_sent_is_named(log):
@@ -416,7 +416,7 @@ def test_a_child_workflow_is_refused(log):
         return child.run({})
 
     error = fails(timeline(work), log).__cause__
-    assert "runs in a process of its own, which has no children" in str(error)
+    assert "runs in its own process, which has no children" in str(error)
 
 
 def test_a_coroutine_in_disguise_is_refused(log):

@@ -485,7 +485,7 @@ WRONG = [
     ("a number", declared(name="w", concurrency_key=5), W, r"name of an input.*not 5"),
     ("an empty name", declared(name="w", concurrency_key=""), W, r"name of an input, such as"),
     ("a list", declared(name="w", concurrency_key=["a"]), W, r"a function of the inputs, not"),
-    ("no key", declared(name="w", on_conflict="queue"), W, r"give that, too, such as concurr"),
+    ("no key", declared(name="w", on_conflict="queue"), W, r"needs a concurrency_key, such as concurr"),
     ("a policy misspelt", declared(name="w", concurrency_key="a", on_conflict="que"), W, r"Did you mean 'queue'"),
     ("a policy of peers", declared(name="w", concurrency_key="a", on_conflict="skip"), W, r"'cancel' or 'refuse'"),
     ("an input misspelt", run_of({"servise": 1}, concurrency_key="service"), InputsError, r"Did you mean 'servise'"),

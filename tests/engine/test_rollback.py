@@ -129,7 +129,7 @@ def test_the_plan_names_what_has_no_handler(go, store):
         wf.timeline(mail)
 
     go(news.execute(store=store, execution_id="k1"))
-    assert news.plan_rollback("k1", store=store)[mail].reasons == ("nothing undoes it: it has no @mail.on_rollback",)
+    assert news.plan_rollback("k1", store=store)[mail].reasons == ("it has no handler (@mail.on_rollback)",)
 
 
 def test_an_undo_that_fails_ends_it_and_a_second_call_continues(go, fails, store, world, deploy):
@@ -365,7 +365,7 @@ def test_an_external_effect_that_may_have_happened_is_asked_about(go, store, wor
 
     with pytest.raises(WorkflowError):
         go(pay_slowly.execute(store=store, execution_id="k2"))
-    with pytest.raises(OutcomeUnknownError, match=r"Look, then roll back with one of"):
+    with pytest.raises(OutcomeUnknownError, match=r"Check, then roll back with one of"):
         go(pay_slowly.rollback("k2", store=store))
     assert pay_slowly.plan_rollback("k2", store=store)["slow"].fate == "ask"
     go(pay_slowly.rollback("k2", mark_done={"slow": "receipt"}, store=store))
@@ -418,7 +418,7 @@ def test_a_fork_of_a_half_undone_execution_is_refused(fails, go, memory, deploy)
         raise OSError("api down")
 
     fails(deploy.rollback("k1", store=memory))
-    with pytest.raises(ResumeError, match="is being rolled back: finish that first, or say from_step="):
+    with pytest.raises(ResumeError, match="is being rolled back: finish that first, or give from_step="):
         go(deploy.fork("k1", store=memory))
     fails(deploy.fork("k1", from_step="check", store=memory))  # it runs check again, and undoes nothing
 
@@ -444,8 +444,8 @@ def test_a_step_whose_cell_is_run_again_keeps_its_handler():
     [
         (lambda a: a.on_rollback(retries=-1)(lambda a: 1), "a lambda has no name"),
         (lambda a: a.on_rollback(3), "@step takes a function, not 3"),
-        (lambda a: a.on_rollback(a), "what undoes it has the same name"),
-        (lambda a: a.on_rollback(retries=1)(step(name="b")(lambda: 1)), "is a step with options of its own"),
+        (lambda a: a.on_rollback(a), "its handler has the same name"),
+        (lambda a: a.on_rollback(retries=1)(step(name="b")(lambda: 1)), "is a step that already has options"),
     ],
 )
 def test_what_cannot_undo_a_step_is_refused(make, told):
@@ -476,7 +476,7 @@ def test_a_handler_that_asks_for_what_is_not_there_is_a_problem_of_the_workflow(
 
     late, unknown = w.validate().errors
     assert late == (
-        "'undo_a', which undoes 'a', needs the result of 'b', which may not be there: give the parameter a default to "
+        "'undo_a', which undoes 'a', needs the result of 'b', which may not exist: give the parameter a default to "
         "make it optional"
     )
     assert unknown == (
@@ -497,7 +497,7 @@ def test_a_workflow_that_rolls_back_and_has_nothing_to_undo_says_so():
     assert w.validate().warnings == (
         "on_failure='rollback' undoes nothing: no step has a handler. Define one with @STEP.on_rollback",
     )
-    with pytest.raises(WorkflowDefinitionError, match="on_failure is 'rollback' or left out, not 'undo'"):
+    with pytest.raises(WorkflowDefinitionError, match="on_failure must be 'rollback' or left out, not 'undo'"):
         workflow(on_failure="undo")(lambda wf: None)
 
 

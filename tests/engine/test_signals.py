@@ -167,7 +167,7 @@ def test_nobody_sends_in_time(go, fails, store, clock):
     store.hibernate_after = timedelta.max
     error = fails(shop.execute(store=store, execution_id="k1"))
     assert isinstance(error.__cause__, SignalTimeoutError)
-    assert "no signal 'payment' came within 2d for step 'payment' of execution k1" in str(error)
+    assert "no signal 'payment' arrived within 2d for step 'payment' of execution k1" in str(error)
 
 
 def test_one_who_left_its_process_is_woken_by_its_signal_only(go, memory, clock):
@@ -193,7 +193,7 @@ def test_an_execution_that_has_ended_takes_no_signals(go, store):
         wf.timeline(build)
 
     go(quick.execute(store=store, execution_id="k1"))
-    with pytest.raises(SignalError, match="execution k1 is COMPLETED: it takes no signals any more"):
+    with pytest.raises(SignalError, match="execution k1 is COMPLETED: it no longer takes signals"):
         go(ExecutionClient(store).send_signal("k1", "payment"))
 
 
@@ -202,7 +202,7 @@ def test_signals_that_nobody_takes_are_bounded(go, memory):
     go(shop.execute(store=memory, execution_id="k1"))
     for number in range(MOST_UNTAKEN):
         deliver(memory, "k1", "noise", number)
-    with pytest.raises(SignalError, match="keeps 1,000 signals that no step has taken"):
+    with pytest.raises(SignalError, match="has 1,000 signals that no step has taken"):
         deliver(memory, "k1", "noise", 0)
 
 
@@ -234,7 +234,7 @@ def test_more_than_that_may_be_sent_when_they_are_taken(go, memory, monkeypatch,
 
 @pytest.mark.parametrize("name", ["", "a:b", None, "two\nlines"])
 def test_a_name_that_is_none_is_refused(name, memory):
-    with pytest.raises(ValueError, match="the name of a signal is text such as 'payment'"):
+    with pytest.raises(ValueError, match="the name of a signal must be text such as 'payment'"):
         wait_for_signal(name)
     with pytest.raises(ValueError, match="the name of a signal"):
         deliver(memory, "k1", name)

@@ -222,8 +222,8 @@ def test_a_result_that_cannot_be_stored_is_the_error_of_its_row(store, go, fit):
     [
         ({}, ValueError, "a sweep needs variants"),
         ({"overrides": []}, ValueError, "a sweep needs variants"),
-        ({"overrides": {"rate": 1}}, TypeError, "overrides is a list with one entry per variant"),
-        ({"overrides": [0.1]}, TypeError, "each of overrides gives results by step"),
+        ({"overrides": {"rate": 1}}, TypeError, "overrides must be a list with one entry per variant"),
+        ({"overrides": [0.1]}, TypeError, "each entry of overrides must be a dict of steps"),
         ({"overrides": [{"rte": 1}]}, ResumeError, "Did you mean 'rate'"),
         ({"overrides": RATES, "inputs": [{}]}, ValueError, "overrides has 3 entries and inputs 1"),
         ({"overrides": RATES, "concurrency": 0}, ValueError, "a whole number from 1, not 0"),

@@ -86,7 +86,7 @@ def test_a_store_that_raises_ends_the_run_with_its_error(fails, go, error):
     with pytest.raises((WorkflowError, StoreError)) as caught:
         go(chain.execute(store=log, execution_id="k1"))
     assert str(error) in str(caught.value) and caught.value.__cause__ is not None
-    assert "'first' finished too, which could not be recorded" in str(caught.value)
+    assert "'first' finished too, but could not be recorded" in str(caught.value)
     assert 'resume("k1")' in str(caught.value)
 
 

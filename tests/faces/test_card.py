@@ -75,7 +75,7 @@ def test_a_failure_that_a_route_took_up_is_no_step_that_is_missing(store):
     state = fold(store.events("k1"))
     assert Card.at("k1", state, 0, Graph(fitting.plan())).to_text().splitlines() == [
         "fitting: completed, 2 of 2 steps",
-        "  ✗ size  returned error: too big, and was routed on",
+        "  ✗ size  returned error: too big, handled by a route",
         "  ✓ fetch",
     ]
 

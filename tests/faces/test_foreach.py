@@ -96,7 +96,7 @@ def test_a_moment_has_a_row_for_each_item_and_shows_one(log):
 
 def test_a_plan_says_that_only_what_failed_runs_again(log):
     assert rollout.plan_resume("k1", store=log)["deploy"].reasons == (
-        "2 of 100 items failed: only what failed runs again",
+        "2 of 100 items failed: only the failed ones run again",
     )
 
 

@@ -64,21 +64,21 @@ def test_a_workflow_is_given_by_name_or_as_itself(runs):
     [
         (
             lambda log: history.executions(100, store=log),
-            "workflow= is .*not 100; .*limit=100",
+            "workflow= must be .*not 100; .*limit=100",
         ),
         (lambda log: history.executions("check", 7, store=log), "state"),
-        (lambda log: history.executions(["check"], store=log), "workflow= is the name"),
-        (lambda log: history.steps(7, store=log), "an execution id is text"),
-        (lambda log: history.steps(None, 7, store=log), "workflow= is the name"),
-        (lambda log: history.steps(None, "check", 7, store=log), "a step is given by its name"),
+        (lambda log: history.executions(["check"], store=log), "workflow= must be the name"),
+        (lambda log: history.steps(7, store=log), "an execution id must be text"),
+        (lambda log: history.steps(None, 7, store=log), "workflow= must be the name"),
+        (lambda log: history.steps(None, "check", 7, store=log), "steps= takes steps or their names"),
         (lambda log: history.steps(None, "check", "ping", 7, store=log), "state of a step"),
         (lambda log: history.events("check-1", 7, store=log), "type of event"),
-        (lambda log: history.events("check-1", None, "ping", store=log), "expand= is True or False, not 'ping'"),
-        (lambda log: history.try_step(ping, workflow=7, store=log), "workflow= is the name"),
-        (lambda log: history.plot_time(7, store=log), "workflow= is the name"),
-        (lambda log: history.plot_failures(7, store=log), "workflow= is the name"),
-        (lambda log: history.plot_durations(7, store=log), "workflow= is the name"),
-        (lambda log: history.plot_trend(7, store=log), "workflow= is the name"),
+        (lambda log: history.events("check-1", None, "ping", store=log), "expand= must be True or False, not 'ping'"),
+        (lambda log: history.try_step(ping, workflow=7, store=log), "workflow= must be the name"),
+        (lambda log: history.plot_time(7, store=log), "workflow= must be the name"),
+        (lambda log: history.plot_failures(7, store=log), "workflow= must be the name"),
+        (lambda log: history.plot_durations(7, store=log), "workflow= must be the name"),
+        (lambda log: history.plot_trend(7, store=log), "workflow= must be the name"),
     ],
 )
 def test_a_filter_of_another_type_is_refused_by_its_name(runs, ask, told):
@@ -98,7 +98,7 @@ def test_the_newest_few(runs):
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True])
 def test_a_limit_is_a_whole_number_from_zero(runs, limit):
-    with pytest.raises((TypeError, ValueError), match="limit is"):
+    with pytest.raises((TypeError, ValueError), match="limit must be"):
         history.executions(limit=limit, store=runs.store)
 
 
@@ -179,7 +179,7 @@ def test_every_table_is_given_in_local_time(runs, in_tokyo, read):
 def test_a_zone_that_does_not_exist_is_refused_with_the_nearest(runs):
     with pytest.raises(ValueError, match=r"no time zone 'Europe/Berln'. Did you mean 'Europe/Berlin'"):
         history.executions(tz="Europe/Berln", store=runs.store)
-    with pytest.raises(TypeError, match="tz= is the name of a time zone"):
+    with pytest.raises(TypeError, match="tz= must be the name of a time zone"):
         history.executions(tz=9, store=runs.store)
 
 
@@ -195,7 +195,7 @@ def test_a_time_that_is_not_understood_is_refused(runs, since):
 
 
 def test_a_number_is_no_time(runs):
-    with pytest.raises(TypeError, match="since= is a datetime"):
+    with pytest.raises(TypeError, match="since= must be a datetime"):
         history.executions(since=5, store=runs.store)
 
 
@@ -306,7 +306,7 @@ def test_one_step_and_one_state(runs):
     assert set(history.events(type="StepFailed", step="verify", store=runs.store)["step"]) == {"verify"}
     with pytest.raises(ValueError, match=r"no state of a step 'faild'\. Did you mean 'FAILED'"):
         history.steps(state="faild", store=runs.store)
-    with pytest.raises(TypeError, match="a step is given by its name, or as the step itself, not 7"):
+    with pytest.raises(TypeError, match="steps= takes steps or their names, not 7"):
         history.events(step=7, store=runs.store)
 
 
@@ -454,7 +454,7 @@ def test_json_functions_may_be_used(runs):
 )
 def test_a_statement_that_writes_is_refused(runs, tmp_path, statement):
     before = history.events(store=runs.store)
-    with pytest.raises(StoreError, match=r"only reads.*nothing was changed. Ask with SELECT"):
+    with pytest.raises(StoreError, match=r"only reads.*nothing was changed. Use SELECT"):
         history.sql(statement.format(folder=tmp_path), store=runs.store)
     pd.testing.assert_frame_equal(history.events(store=runs.store), before)
     assert not (tmp_path / "other.db").exists()
@@ -468,7 +468,7 @@ def test_a_statement_that_writes_is_refused(runs, tmp_path, statement):
         ("SELECT * FROM steps WHERE step = :s", "history.sql\\(query, name=...\\)"),
         ("SELECT 1; SELECT 2", "one statement"),
         ("SELEC 1", "syntax error"),
-        ("", "holds no statement"),
+        ("", "query is empty"),
     ],
 )
 def test_a_wrong_query_says_what_is_wrong(runs, query, told):

@@ -111,12 +111,14 @@ def test_an_id_in_no_log_is_refused_with_near_ones(logs):
 
 def test_one_of_the_logs_is_picked_by_its_name(logs):
     assert set(logs["there"].executions()["execution_id"]) == {"check-1", "check-9"}
-    with pytest.raises(KeyError, match="these are: here, there"):
+    with pytest.raises(KeyError, match="available: here, there"):
         logs["elsewhere"]
 
 
 def test_what_asks_one_log_says_so(logs):
-    with pytest.raises(StoreError, match=r"asks one log, and these are 2: here, there. Pick one, such as logs\['here'"):
+    with pytest.raises(
+        StoreError, match=r"reads one log, and there are 2: here, there. Pick one, such as logs\['here'"
+    ):
         history.outputs("check-9", store=logs)
 
 
@@ -210,10 +212,10 @@ def test_a_path_without_a_log_is_refused_at_once(tmp_path):
 
 
 def test_no_log_is_refused():
-    with pytest.raises(ValueError, match="no log is given"):
+    with pytest.raises(ValueError, match="needs at least one log"):
         history.open([])
 
 
 def test_two_logs_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="two of these logs are called ':memory:': name them"):
+    with pytest.raises(ValueError, match="two of these logs are named ':memory:': give them"):
         history.open([MemoryStore(), MemoryStore()])

@@ -284,7 +284,7 @@ def test_a_trend_shows_the_steps_asked_for(log):
     ("call", "message"),
     [
         (lambda log: history.plot_durations("deploy1", store=log), "no run of a workflow 'deploy1'. Did you mean"),
-        (lambda log: history.plot_time("nope", store=log), "There are: "),
+        (lambda log: history.plot_time("nope", store=log), "Available: "),
         (lambda log: history.plot_failures(store=MemoryStore()), "the log holds no execution yet"),
         (lambda log: history.plot_trend("deploy3", ["notifi"], store=log), "no step 'notifi' of workflow 'deploy3'"),
         (lambda log: history.plot("begun", store=begun()), "no step of execution begun has started yet"),
@@ -309,7 +309,7 @@ def test_an_unknown_run_is_told_with_near_ids(log):
 
 
 def test_more_than_six_trends_are_refused(log):
-    with pytest.raises(ValueError, match="up to 6 names"):
+    with pytest.raises(ValueError, match="at most 6 names"):
         history.plot_trend("deploy15", NAMES, store=log)
 
 

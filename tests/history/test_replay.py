@@ -157,7 +157,7 @@ def test_every_event_can_be_told_in_a_line(kind):
         (e.StepCompleted(at=9, step="x", output=Value("json", "7"), by_hand=True), "by hand, 7"),
         (
             e.StepRetried(at=100_000, step="x", error=ErrorInfo(type="OSError", message="no"), due_at=2_100_000),
-            "OSError: no; the next attempt in 2s",
+            "OSError: no; next attempt in 2s",
         ),
         (e.Jumped(at=9, step="x", kind="back_to", to="a", reset=("a", "b")), "back_to a; again: a, b"),
         (e.OperationCompleted(at=9, step="x", op="run:mail:ab1:0", output=Value("json", "7")), "run mail, 7"),

@@ -60,7 +60,7 @@ def test_a_notebook_that_is_there_already_is_not_overwritten(tmp_path: Path) -> 
     (tmp_path / "01_deploy_a_service.ipynb").write_text("mine")
     result = CliRunner().invoke(main, ["demo", "--dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert "is there already" in result.output
+    assert "already exists" in result.output
     assert (tmp_path / "01_deploy_a_service.ipynb").read_text() == "mine"
 
 

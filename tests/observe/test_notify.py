@@ -325,7 +325,7 @@ async def test_a_notifier_that_cannot_work_warns_once_and_harms_no_run(log, rece
         notifier.start()
         for number in range(5):
             await log.run(f"k{number}")
-    assert caplog.text.count("notifications: what was told cannot be kept") == 1
+    assert caplog.text.count("notifications: what was sent cannot be recorded") == 1
 
 
 KILLED = """

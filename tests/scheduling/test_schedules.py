@@ -203,7 +203,7 @@ def test_times_that_passed_without_a_scheduler_are_started_as_far_as_catch_up_go
     told = []
     assert at_work(log, told.append).start_due(clock.now() + 4 * HOUR) == clock.now() + 4 * HOUR + 30 * MINUTE
     assert kinds(log) == ["Set", "Missed", "Started", "Started", "Started"]
-    assert "is missed, as no scheduler was at work in time" in told[0]
+    assert "is missed, as no scheduler was running in time" in told[0]
     started = [event.due_at - clock.now() for event in log.schedule_events("nightly")[2:]]
     assert started == [3 * HOUR, 3 * HOUR + 30 * MINUTE, 4 * HOUR]
 
@@ -247,7 +247,7 @@ def test_a_time_is_skipped_while_the_execution_before_it_has_not_ended(clock, lo
     for hour in (1, 2):
         work.start_due(clock.now() + hour * HOUR)
     assert kinds(log) == ["Set", "Started", "Skipped"] and states(log) == {"0100": "SLEEPING"}
-    assert made.known.note == "nightly-20260101T010000Z was still at work"
+    assert made.known.note == "nightly-20260101T010000Z was still running"
     complete(log, "nightly-20260101T010000Z")
     work.start_due(clock.now() + 3 * HOUR)
     assert kinds(log) == ["Set", "Started", "Skipped", "Started"] and made.known.note is None
@@ -282,7 +282,7 @@ def test_with_a_concurrency_key_any_execution_of_that_value_counts(clock, log):
         keyed.schedule(every="1h", inputs={"service": service}, schedule_id=name, store=log)
     at_work(log).start_due(clock.now() + HOUR)
     assert [kinds(log, name)[-1] for name in "abc"] == ["Started", "Skipped", "Started"]
-    assert log.schedule("b").note == "a-20260101T010000Z was still at work"
+    assert log.schedule("b").note == "a-20260101T010000Z was still running"
 
 
 def test_one_that_got_the_slot_in_between_leaves_nothing_of_the_start(clock, log):
@@ -378,9 +378,9 @@ def test_its_events_are_never_changed(file_log):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ("UPDATE schedule_event SET at = at + 1 WHERE version = 2", r"nightly is not as it was written: its event 2"),
-        ("DELETE FROM schedule_event WHERE version = 1", r"nightly is not as it was written: its event 2"),
-        ("UPDATE schedule SET next_at = 1", r"row of the schedule nightly says something else"),
+        ("UPDATE schedule_event SET at = at + 1 WHERE version = 2", r"nightly was altered: its event 2"),
+        ("DELETE FROM schedule_event WHERE version = 1", r"nightly was altered: its event 2"),
+        ("UPDATE schedule SET next_at = 1", r"row of the schedule nightly does not match"),
     ],
 )
 def test_verify_finds_what_was_altered(file_log, change, found):
@@ -433,26 +433,31 @@ def in_a_step():
 
 
 WRONG = [
-    ("no time", set_up(), ValueError, r"either cron='0 6 \* \* 1-5' or every='2 hours', and neither is given"),
+    ("no time", set_up(), ValueError, r"either cron='0 6 \* \* 1-5' or every='2 hours', but neither is given"),
     ("two rules", set_up(cron="* * * * *", every="1h"), ValueError, r"both are given: give one"),
     ("four fields", set_up(cron="0 6 * *"), ValueError, r"has 4 fields: write five fields, minute hour"),
     ("six fields", set_up(cron="0 0 6 * * *"), ValueError, r"has 6 fields: write five"),
-    ("a minute 61", set_up(cron="61 6 * * *"), ValueError, r"not understood \(bad minute\): write five fields"),
+    ("a minute 61", set_up(cron="61 6 * * *"), ValueError, r"invalid \(bad minute\): write five fields"),
     ("a weekday in words", set_up(cron="0 6 * * monday"), ValueError, r"bad day-of-week"),
     ("the 30th of February", set_up(cron="0 6 30 2 *"), ValueError, r"bad day-of-month"),
     ("a misspelt name", set_up(cron="@dayly"), ValueError, r"Did you mean '@daily'"),
-    ("a number as cron", set_up(cron=5), TypeError, r"cron is text such as '0 6 \* \* 1-5', not 5"),
+    ("a number as cron", set_up(cron=5), TypeError, r"cron must be text such as '0 6 \* \* 1-5', not 5"),
     ("a zone without a continent", set_up(cron="@daily", timezone="Madrid"), ValueError, r"mean 'Europe/Madrid'"),
     ("no zone", set_up(cron="@daily", timezone="Mars/Base"), ValueError, r"no time zone 'Mars/Base'"),
     ("a path as a zone", set_up(cron="@daily", timezone="../etc"), ValueError, r"no time zone '../etc'"),
-    ("an interval of nothing", set_up(every=0), ValueError, r"every is at least one second, such as '2 hours'"),
-    ("an interval in words", set_up(every="often"), ValueError, r"'often' is not understood: write it as"),
-    ("no catch_up", set_up(every="1h", catch_up=0), ValueError, r"catch_up is at least 10 seconds.*'1 minute'"),
+    ("an interval of nothing", set_up(every=0), ValueError, r"every must be at least one second, such as '2 hours'"),
+    ("an interval in words", set_up(every="often"), ValueError, r"'often' is invalid: write it as"),
+    ("no catch_up", set_up(every="1h", catch_up=0), ValueError, r"catch_up .*must be at least 10 seconds.*'1 minute'"),
     ("a policy of peers", set_up(every="1h", overlap="allow"), ValueError, r"'skip' or 'queue'.*leaves that time out"),
     ("a secret", set_up(every="1h", inputs={"t": Secret("x")}), ValueError, r"secret inputs.t.*from the environment"),
-    ("an object", set_up(every="1h", inputs={"f": slice(3)}), ValueError, r"f cannot be kept as JSON.*such as a path"),
-    ("inputs that are none", set_up(every="1h", inputs=[1]), TypeError, r"inputs are names with values"),
-    ("an id as an option", set_up(every="1h", schedule_id="-x"), ValueError, r"does not begin with '-'"),
+    (
+        "an object",
+        set_up(every="1h", inputs={"f": slice(3)}),
+        ValueError,
+        r"f cannot be stored as JSON.*such as a path",
+    ),
+    ("inputs that are none", set_up(every="1h", inputs=[1]), TypeError, r"inputs must be a dict of names to values"),
+    ("an id as an option", set_up(every="1h", schedule_id="-x"), ValueError, r"must not begin with '-'"),
     ("a long id", set_up(every="1h", schedule_id="x" * 190), ValueError, r"at most 180 characters"),
     ("another's id", taken, CerebelumError, r"'s' starts workflow 'nightly', not 'other'.*schedule delete s"),
     ("an empty workflow", lambda: empty.schedule(every="1h"), WorkflowDefinitionError, r"timeline is empty"),

@@ -112,7 +112,7 @@ def test_code_that_is_not_what_ran_and_other_results_are_no_proof(notebook, log)
 def test_a_run_that_it_could_not_resume_is_named(notebook, log):
     run(notebook(SHOP), log, {"amount": 1}, "k1")
     made = promoted(notebook([*SHOP, "@workflow\ndef order(wf):\n    wf.timeline(price)"]), log)
-    assert "step 'charge' (completed, gone from the timeline)" in made.proofs[0].histories[0].refused
+    assert "step 'charge' (completed, no longer on the timeline)" in made.proofs[0].histories[0].refused
 
 
 def test_its_tests_run(notebook, log, tmp_path):

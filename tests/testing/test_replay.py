@@ -72,7 +72,7 @@ def test_a_history_fits_the_code_that_made_it(history):
 
 def test_a_history_that_could_not_be_resumed_is_refused(history):
     with pytest.raises(
-        AssertionError, match=r"(?s)1 of 1 recorded histories do not fit.*refused: .*step 'tax' \(completed, gone"
+        AssertionError, match=r"(?s)1 of 1 recorded histories do not fit.*refused: .*step 'tax' \(completed, no longer"
     ):
         replay(history, flow_of(price))
 
@@ -142,7 +142,7 @@ def test_several_files_are_replayed_and_those_of_other_workflows_are_left_out(hi
 def test_packing_it_again_replaces_it_and_nothing_else(history, tmp_path, log):
     archive.pack("k1", history, for_tests=True, store=log)
     (tmp_path / "mine.jsonl").write_text("{}\n")
-    with pytest.raises(Exception, match=r"is no history for tests. Name another one with -o"):
+    with pytest.raises(Exception, match=r"is not a test history. Name another one with -o"):
         archive.pack("k1", tmp_path / "mine.jsonl", for_tests=True, store=log)
 
 

@@ -122,7 +122,7 @@ def test_a_deep_copy_is_equal() -> None:
 
 
 def test_pickling_it_is_refused() -> None:
-    with pytest.raises(SerializationError, match="never written"):
+    with pytest.raises(SerializationError, match="never stored"):
         pickle.dumps(Secret(TOKEN))
 
 

@@ -134,12 +134,12 @@ def test_every_problem_is_said_at_once():
         "dry is 1, not true or false",
         "colour is 'green', not one of 'red', 'blue'",
         "regions[0].name is missing: give text",
-        "regions[0].nam is no input. Did you mean 'name'?",
+        "regions[0].nam is not an input. Did you mean 'name'?",
         "regions[1] is 7, not Region",
         "day is 'soon', not a date, such as 2026-11-29",
         "labels['a'] is 'x', not a whole number",
         "pair is [1], not a list",
-        "cuont is no input. Did you mean 'count'?",
+        "cuont is not an input. Did you mean 'count'?",
     ]
     assert take(Deploy, {})[1] == ["size is missing: give one of 'small', 'large'"]
 
@@ -206,7 +206,9 @@ def test_a_word_of_a_command_line_is_text_where_the_field_is():
 
 @pytest.mark.parametrize("wrong", [dict, 3, "Deploy", list[int]])
 def test_what_is_no_shape_is_refused(wrong):
-    with pytest.raises(WorkflowDefinitionError, match="inputs= is a dataclass, a TypedDict or a pydantic model, not"):
+    with pytest.raises(
+        WorkflowDefinitionError, match="inputs= must be a dataclass, a TypedDict or a pydantic model, not"
+    ):
         workflow(inputs=wrong)(lambda wf: None)
 
 

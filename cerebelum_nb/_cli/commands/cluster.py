@@ -27,18 +27,18 @@ def cluster() -> None:
 
 
 @cluster.command()
-@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="Where it takes calls (7233).")
+@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="The port that it listens on (7233).")
 @debug_option
 def up(port: int) -> None:
     """Start it, unless it runs; it keeps running when this terminal is closed."""
     server = extension("server").start(port)
-    click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its pages: {server.ui}")
+    click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its web page: {server.ui}")
     core = "" if port == 7233 else f" --core localhost:{port}"
     click.echo(f"next, where your code is: cerebelum worker MODULE{core}")
 
 
 @cluster.command()
-@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="Where it takes calls (7233).")
+@click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="The port that it listens on (7233).")
 @debug_option
 @click.pass_context
 def down(ctx: click.Context, port: int) -> None:
@@ -60,7 +60,7 @@ def status(ctx: click.Context) -> None:
     servers = extension("server")
     found = servers.servers()
     for server in found:
-        click.echo(f"localhost:{server.port}  process {server.pid}  pages {server.ui}  history {server.database}")
+        click.echo(f"localhost:{server.port}  process {server.pid}  web page {server.ui}  history {server.database}")
     if not found:
         click.echo("no server that `cerebelum cluster up` started runs here", err=True)
         ctx.exit(Exit.FAILED)
@@ -68,25 +68,27 @@ def status(ctx: click.Context) -> None:
 
 @click.command()
 @click.argument("code", metavar="MODULE|FILE|NOTEBOOK...", nargs=-1, required=True)
-@click.option("--core", metavar="HOST:PORT", help="The cluster. Without it $CEREBELUM_CORE_URL, else localhost:7233.")
+@click.option("--core", metavar="HOST:PORT", help="The cluster. Default: $CEREBELUM_CORE_URL, else localhost:7233.")
 @click.option("--queue", metavar="NAME", default="", help="The group of workers it belongs to, such as gpu.")
-@click.option("--id", "worker_id", metavar="NAME", help="What the history calls it; by default its process and host.")
+@click.option("--id", "worker_id", metavar="NAME", help="Its name in the history; by default its process and host.")
 @click.option(
-    "--max-steps", metavar="N", type=click.IntRange(min=1), default=200, help="So many steps run at a time (200)."
+    "--max-steps", metavar="N", type=click.IntRange(min=1), default=200, help="How many steps run at a time (200)."
 )
 @click.option(
     "--grace",
     metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=5.0,
-    help="How long steps may finish when it is stopped (5); another worker takes the rest up.",
+    help="How long steps may still run when it is stopped (5); another worker runs the rest.",
 )
-@click.option("--metrics", metavar="HOST:PORT", default="", help="Where Prometheus may read the SDK's figures.")
+@click.option(
+    "--metrics", metavar="HOST:PORT", default="", help="The address where Prometheus reads the SDK's metrics."
+)
 @click.option(
     "--release",
     metavar="TEXT",
     default="",
-    help="The release of this code: what begins now goes to its workers, and stays with them.",
+    help="The release of this code: new executions run on its workers, and stay there.",
 )
 @debug_option
 def worker(
@@ -120,12 +122,12 @@ def worker(
 
 @click.command()
 @click.argument("execution_ids", metavar="[ID]...", nargs=-1)
-@click.option("--core", metavar="HOST:PORT", help="The cluster. Without it $CEREBELUM_CORE_URL, else localhost:7233.")
-@click.option("--once", is_flag=True, help="Copy what is there now, also what has ended, and wait for nothing.")
+@click.option("--core", metavar="HOST:PORT", help="The cluster. Default: $CEREBELUM_CORE_URL, else localhost:7233.")
+@click.option("--once", is_flag=True, help="Copy what is there now, including what has ended, and exit.")
 @log_options
 @click.pass_context
 def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None, once: bool) -> None:
-    """Copy what runs on a cluster into the log.
+    """Copy the executions of a cluster into the log.
 
     With IDs, until those executions have ended; without, everything that runs there, until Ctrl-C. The log then shows
     them to every command and notebook, and nothing local takes them up while they run there.

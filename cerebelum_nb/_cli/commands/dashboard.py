@@ -29,7 +29,7 @@ __all__ = ["dashboard"]
     "--token-file",
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the token in this file, which is made if it is not there; by default it is new at each start.",
+    help="Keep the token in this file, created if missing; by default each start makes a new token.",
 )
 @click.option("--read-only", is_flag=True, help="Only show: no approving, cancelling or resuming.")
 @click.option(
@@ -54,7 +54,7 @@ __all__ = ["dashboard"]
     "--notify",
     metavar="URL",
     multiple=True,
-    help="Tell somebody what happens in the logs, as `cerebelum notify --to URL` does; may be repeated.",
+    help="Notify this URL of what happens in the logs, as `cerebelum notify --to URL` does. Can be repeated.",
 )
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 @log_options
@@ -78,7 +78,7 @@ def dashboard(
     It listens on this machine only. Ctrl-C stops the dashboard, and no execution.
     """
     if read_only and allow_resume:
-        raise click.UsageError("--read-only and --allow-resume contradict each other: give one of them")
+        raise click.UsageError("--read-only and --allow-resume exclude each other: give one of them")
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "jinja2")):
         raise CerebelumError("the dashboard needs more packages: pip install 'cerebelum_nb[web]'")
     from ..._web.rendering import Settings

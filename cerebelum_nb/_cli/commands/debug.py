@@ -251,7 +251,7 @@ class Walk(cmd.Cmd):
     def _number(self, text: str) -> int | None:
         if text.isascii() and text.isdigit() and 1 <= int(text) <= len(self._events):
             return int(text)
-        paint(f"{text!r} is no event: there are 1 to {len(self._events)}", "red", err=True)
+        paint(f"{text!r} is not an event: the events are 1 to {len(self._events)}", "red", err=True)
         return None
 
     def _move(self, number: int) -> None:
@@ -311,7 +311,7 @@ class Walk(cmd.Cmd):
         import difflib
 
         near = difflib.get_close_matches(given, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {one_line(', '.join(known), 400)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"available: {one_line(', '.join(known), 400)}"
         for line in wrap(f"there is no {what} {given!r}: {hint}"):
             paint(line, "red", err=True)
 
@@ -319,8 +319,11 @@ class Walk(cmd.Cmd):
 _COMMANDS = {
     "next": ("[N]", "go to the next event, or N events ahead"),
     "prev": ("[N]", "go back by one event, or by N"),
-    "jump": ("N|STEP|start|end", "go to event N, to the first of a step, to the first, to the last"),
-    "break": ("[STEP|EVENT]", "stop where a step starts, or at a type of event such as StepFailed; without, list them"),
+    "jump": ("N|STEP|start|end", "go to event N, to the first one of a step, to the first or the last event"),
+    "break": (
+        "[STEP|EVENT]",
+        "stop where a step starts, or at a type of event such as StepFailed; without an argument, list them",
+    ),
     "delete": ("[STEP|EVENT]", "remove that breakpoint; without an argument, all of them"),
     "continue": ("", "go to the next breakpoint, or to the end"),
     "show": ("[STEP|inputs|state]", "the run, a step, its inputs, or all of the state, as of this event"),

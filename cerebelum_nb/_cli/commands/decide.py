@@ -19,8 +19,8 @@ __all__ = ["approve", "cancel", "reject"]
 _WAITING = ("WAITING_FOR_APPROVAL", "RUNNING", "SLEEPING")
 _ACTIVE = (*_WAITING, "PAUSED", "QUEUED")
 
-_by = click.option("--by", metavar="NAME", help="Who decides, for the log; by default your user name.")
-_step = click.option("--step", metavar="STEP", help="The step whose approval it is, if several wait.")
+_by = click.option("--by", metavar="NAME", help="Who decides, as recorded in the log; by default your user name.")
+_step = click.option("--step", metavar="STEP", help="The step to decide for, if several are waiting.")
 _json = click.option("--json", "json_", is_flag=True, help="The decision as one object.")
 
 
@@ -43,7 +43,7 @@ def approve(
     step: str | None,
     json_: bool,
 ) -> None:
-    """Approve what an execution waits for.
+    """Approve what an execution is waiting for.
 
     `cerebelum status ID` shows what is asked. The process that runs the execution continues with it; if there is none,
     a scheduler or `cerebelum resume ID` resumes it.
@@ -62,7 +62,7 @@ def approve(
 @log_options
 @click.pass_context
 def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, step: str | None, json_: bool) -> None:
-    """Reject what an execution waits for.
+    """Reject what an execution is waiting for.
 
     The step that asked raises ApprovalRejectedError with the reason.
     """
@@ -72,7 +72,7 @@ def reject(ctx: click.Context, execution_id: str, reason: str, by: str | None, s
 @click.command()
 @execution_argument(_ACTIVE)
 @click.option("--reason", metavar="TEXT", help="Why, for the log.")
-@click.option("--by", metavar="NAME", help="Who cancels it, for the log; by default your user name.")
+@click.option("--by", metavar="NAME", help="Who cancels it, as recorded in the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, outcome.")
 @core_option
 @log_options
@@ -135,7 +135,7 @@ def _decide(
     paint(f"{did}{who}: {decision.approval_type} of step '{decision.step}' of {decision.execution_id}")
     if decision.pending:
         paint(
-            "the step takes the response when it is resumed" if not runs else "the step has still to take the response"
+            "the step takes the response when it is resumed" if not runs else "the step has not taken the response yet"
         )
     if not runs:
         advice = advise(
@@ -162,7 +162,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
         return parse(text)
     except ValueError as error:
         raise click.UsageError(
-            f"{option} takes JSON, and this is none ({error}): {text}\n"
+            f"{option} must be JSON ({error}): {text}\n"
             f"Text needs its own quotes, and the shell needs quotes around everything:\n"
             f"    {option} '\"yes\"'\n"
             f"    {option} '{{\"ok\": true}}'"

@@ -54,7 +54,7 @@ def demo(directory: Path | None) -> None:
     """
     if not all(importlib.util.find_spec(name) for name in ("ipykernel", "jupyter_client")):
         raise click.ClickException(
-            "the demo runs in a Jupyter kernel, and there is none in this environment. Install it with\n\n"
+            "the demo needs a Jupyter kernel, which this environment does not have. Install it with\n\n"
             '    pip install "cerebelum_nb[notebook]"'
         )
     place = _prepare(directory)
@@ -75,7 +75,7 @@ def _prepare(directory: Path | None) -> Path:
     place = Path(tempfile.mkdtemp(prefix="cerebelum-demo-")) if directory is None else directory.resolve()
     copy = place / NOTEBOOK
     if copy.exists():
-        raise click.ClickException(f"{copy} is there already. Name another folder with --dir, or leave --dir out.")
+        raise click.ClickException(f"{copy} already exists. Choose another folder with --dir, or leave --dir out.")
     try:
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_notebook(), copy)
@@ -219,7 +219,7 @@ class _Outputs:
 
 def _farewell(place: Path) -> str:
     return (
-        "That was a real run. Its event log is a SQLite file, which any tool may query:\n\n"
+        "That was a real run. Its event log is a SQLite file, which any tool can query:\n\n"
         f"    {place / LOG}\n\n"
         "To do it yourself, open the notebook:\n\n"
         f"    {sys.executable} -m jupyter lab {place / NOTEBOOK}\n"

@@ -56,7 +56,7 @@ class Check:
 @log_options
 @click.pass_context
 def doctor(ctx: click.Context, json_: bool) -> None:
-    """Check the log and what is in it, and say what to do.
+    """Check the log and its executions, and say what to do.
 
     It checks versions, the file and its disk, its integrity, executions whose process died, and overdue waits. Nothing
     is changed. Exits with 1 if something needs attention.
@@ -102,7 +102,7 @@ def _checks(ctx: click.Context, path: Path) -> Iterator[Check]:
         yield Check(
             name="integrity",
             ok=False,
-            message=f"the file is damaged, it cannot be read to its end: {error}",
+            message=f"the file is damaged and cannot be read to its end: {error}",
             advice="Restore it from a copy, or save what is readable: sqlite3 LOG .recover",
         )
 
@@ -138,13 +138,13 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
     if path.stat().st_size > _LARGE_LOG:
-        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` lists the executions that may no longer be needed"
+        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` lists executions you may no longer need"
         yield Check(name="room", ok=True, message=told)
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(
             name="permissions",
             ok=False,
-            message="the log, or the folder it is in, cannot be written to: it can be read, and nothing can run",
+            message="the log, or the folder it is in, cannot be written to: it can be read, but nothing can run",
             advice="Change their permissions, or copy the log to a place of your own.",
         )
     beside = path.with_name(path.name + "-wal")
@@ -169,7 +169,7 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         yield Check(
             name="room",
             ok=False,
-            message=f"{file_size(free)} are free on its disk: {'nothing' if free < 1 << 20 else 'not much'} can be "
+            message=f"{file_size(free)} is free on its disk: {'nothing' if free < 1 << 20 else 'not much'} can be "
             "written",
             advice="Free space, or delete old executions: cerebelum prune --older-than 90d --dry-run",
         )
@@ -203,7 +203,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
         yield Check(
             name="events",
             ok=False,
-            message=f"events are missing, or the list does not fit them: {_listed(ids)}",
+            message=f"events are missing, or the list does not match them: {_listed(ids)}",
             advice="Something else has written to this file: `cerebelum verify` says where. Restore it from a copy.",
             executions=ids,
         )
@@ -211,7 +211,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
     (events,) = db.execute("SELECT count(*) FROM event").fetchone()
     told = f"{counted(executions, 'execution')}, {counted(events, 'event')}, none missing"
-    yield Check(name="events", ok=True, message=f"{told}; if any was altered, `cerebelum verify` says")
+    yield Check(name="events", ok=True, message=f"{told}; `cerebelum verify` says whether any was altered")
     misfits = db.execute(
         f"""SELECT x.execution_id FROM execution x
             LEFT JOIN event e ON e.execution = x.key AND e.version = x.version
@@ -227,7 +227,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
         yield Check(
             name="list",
             ok=False,
-            message=f"states that are none, or not those of the events: {_listed(ids)}",
+            message=f"states that do not exist, or do not match the events: {_listed(ids)}",
             advice="Something else has written to this file. `cerebelum verify` says what differs, and "
             "`cerebelum verify --repair` rebuilds the list from the events, if they are intact.",
             executions=ids,
@@ -253,7 +253,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
             executions=tuple(stale),
         )
     else:
-        yield Check(name="leases", ok=True, message=f"{counted(len(held), 'execution')} held, each by a living process")
+        yield Check(name="leases", ok=True, message=f"{counted(len(held), 'execution')} held, each by a live process")
     if left:
         yield Check(
             name="orphans",
@@ -274,7 +274,7 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
             ok=False,
             message=f"{counted(len(late), 'execution')} overdue, by up to {longest}: "
             f"{_listed([name for name, _ in late])}",
-            advice="No scheduler is at work on this log: start `cerebelum scheduler`.",
+            advice="No scheduler is running for this log: start `cerebelum scheduler`.",
             executions=tuple(name for name, _ in late),
         )
     else:

@@ -26,7 +26,7 @@ __all__ = ["export"]
     "--format",
     "format_",
     type=click.Choice(["html", "jsonl", "csv", "parquet"]),
-    help="By default the one that FILE ends with, else html. Parquet needs the extra 'arrow'.",
+    help="By default the extension of FILE, else html. Parquet needs the extra 'arrow'.",
 )
 @click.option(
     "--table",

@@ -43,7 +43,7 @@ __all__ = ["fork"]
     multiple=True,
     help="Run this kept step again, with all that depend on it; `stale` means the steps whose code has changed.",
 )
-@click.option("--plan", is_flag=True, help="Only say what would run, and why.")
+@click.option("--plan", is_flag=True, help="Only show what would run, and why.")
 @click.option("--wait", is_flag=True, help="Stay in this process through long waits.")
 @core_option
 @click.option("--json", "json_", is_flag=True, help="When the fork has ended, print it as `status --json` does.")
@@ -72,7 +72,7 @@ def fork(
     state is shown.
     """
     if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
     core = core_of(ctx)
     store = open_log(ctx, trusted=trust, create=core is not None)
     if core is not None:

@@ -32,13 +32,17 @@ __all__ = ["active", "list"]
     "cancelled, in any case, or its beginning; or interrupted: its process died.",
 )
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
-@click.option("--name", metavar="NAME", help="Only executions with this name; * in it stands for any characters.")
+@click.option("--name", metavar="NAME", help="Only executions with this name; * matches any characters.")
 @click.option(
-    "--tag", "tags", metavar="TAG", multiple=True, help="Only executions with this tag. Can be repeated: with all."
+    "--tag",
+    "tags",
+    metavar="TAG",
+    multiple=True,
+    help="Only executions with this tag. Can be repeated: with all of them.",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=50, help="At most N (50).")
 @click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="Skip the newest N (0).")
-@click.option("--children", is_flag=True, help="Executions that steps of others started, too.")
+@click.option("--children", is_flag=True, help="Include executions that steps of other executions started.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: executions (without their steps and values), total, has_more."
 )
@@ -90,7 +94,7 @@ def list(  # noqa: A001  # the command's name
         filtered = bool(status or workflow or name or tags)
         _say(_nothing(total, offset, filtered=filtered, children=others))
     elif more:
-        _say(f"{offset + 1} to {offset + len(found)}; the next: --offset {offset + len(found)}")
+        _say(f"{offset + 1} to {offset + len(found)}; next: --offset {offset + len(found)}")
 
 
 @click.command()
@@ -99,7 +103,7 @@ def list(  # noqa: A001  # the command's name
 @log_options
 @click.pass_context
 def active(ctx: click.Context, json_: bool) -> None:
-    """List what runs, sleeps or waits, and what for.
+    """List what is running, sleeping or waiting, and for what.
 
     An execution whose process died is shown as interrupted: `cerebelum resume ID` resumes it.
     """
@@ -181,9 +185,9 @@ def _next(shown: ExecutionStatus) -> str:
 
 def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
     if total:
-        return f"nothing from {offset + 1} on: there are {total}"
-    hint = f"; {counted(children, 'child', 'children')} would be, with --children" if children else ""
-    return f"no execution is like that{hint}" if filtered else "no execution yet"
+        return f"nothing from {offset + 1} on; the total is {total}"
+    hint = f"; {counted(children, 'child', 'children')} would match with --children" if children else ""
+    return f"no execution matches{hint}" if filtered else "no execution yet"
 
 
 def _say(text: str) -> None:

@@ -20,13 +20,13 @@ __all__ = ["metrics"]
     metavar="N",
     type=click.IntRange(0, 65535),
     default=9464,
-    help="The port to serve on (9464); 0 takes a free one.",
+    help="The port to serve on (9464); 0 chooses a free one.",
 )
 @click.option(
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    help="The address to listen on (127.0.0.1, which only this machine reaches).",
+    help="The address to listen on (127.0.0.1, which only this machine can reach).",
 )
 @click.option("--once", is_flag=True, help="Print the metrics and exit.")
 @log_options

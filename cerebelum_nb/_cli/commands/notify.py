@@ -22,21 +22,22 @@ _KINDS = ("failed", "approval", "interrupted", "late", "completed")
     "--to",
     metavar="URL",
     multiple=True,
-    help="Whom to tell; may be repeated. env:NAME and file:PATH say where URLs are kept. Without it $CEREBELUM_NOTIFY.",
+    help="Whom to notify. env:NAME and file:PATH read the URLs from there. Can be repeated. Default: "
+    "$CEREBELUM_NOTIFY.",
 )
 @click.option(
     "--on",
     metavar="KIND,...",
     default="failed,approval,interrupted,late",
-    help=f"What to tell, of {', '.join(_KINDS)}; by default all but the last.",
+    help=f"What to notify of: {', '.join(_KINDS)}; by default all but the last.",
 )
-@click.option("--link", metavar="URL", default="", help="The dashboard of the log, to link to.")
-@click.option("--once", is_flag=True, help="Tell what is to be told now, and exit.")
-@click.option("--test", is_flag=True, help="Send a message to try it out, and exit.")
+@click.option("--link", metavar="URL", default="", help="The address of the log's dashboard, for links.")
+@click.option("--once", is_flag=True, help="Send what is due now, and exit.")
+@click.option("--test", is_flag=True, help="Send a test message, and exit.")
 @log_options
 @click.pass_context
 def notify(ctx: click.Context, to: tuple[str, ...], on: str, link: str, once: bool, test: bool) -> None:
-    """Tell people what happens in a log.
+    """Send notifications of what happens in a log.
 
     It tells once of each execution that failed, waits for a decision, was left by a process that is gone, or should
     have been woken. An http(s):// URL is a webhook that gets JSON, signed with $CEREBELUM_NOTIFY_SECRET; any other URL
@@ -50,7 +51,7 @@ def notify(ctx: click.Context, to: tuple[str, ...], on: str, link: str, once: bo
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
         raise click.UsageError(f"--on: there is no {unknown[0]!r}; there are {', '.join(_KINDS)}")
     if not to and "CEREBELUM_NOTIFY" not in os.environ:
-        raise click.UsageError("whom to tell? Give --to URL, or set CEREBELUM_NOTIFY")
+        raise click.UsageError("nobody to notify: give --to URL, or set CEREBELUM_NOTIFY")
     notifier = Notifier(store.location, to or ("env:CEREBELUM_NOTIFY",), on=kinds, link=link)
     ctx.call_on_close(notifier.close)
     shown = ", ".join(channel.shown for channel in notifier.channels)

@@ -18,8 +18,8 @@ __all__ = ["pack", "unpack"]
 @click.command()
 @execution_argument()
 @click.option("-o", "--output", metavar="FILE", help="The file to write. By default ID.cerebelum in this folder.")
-@click.option("--redact", metavar="NAME", multiple=True, help="Mask values under this name. Can be repeated.")
-@click.option("--for-tests", is_flag=True, help="Write text for the tests of the workflow: ID.jsonl, see `replay`.")
+@click.option("--redact", metavar="NAME", multiple=True, help="Mask values with this name. Can be repeated.")
+@click.option("--for-tests", is_flag=True, help="Write text for tests of the workflow, ID.jsonl: see `replay`.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: path, execution_id, events, values, masked, left_out, children."
 )
@@ -47,7 +47,7 @@ def pack(
     if made.masked:
         told += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:
-        told += f"; {counted(made.left_out, 'value')} left out, which may hold a secret and cannot be masked"
+        told += f"; {counted(made.left_out, 'value')} left out, because they may hold a secret and cannot be masked"
     click.secho(clean(told), err=True, dim=True)
 
 
@@ -75,6 +75,4 @@ def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust:
         paint(f"{one.execution_id}: {told}")
     pickles = sum(one.pickles for one in found)
     if pickles:
-        click.secho(
-            f"{counted(pickles, 'value')} would have to be unpickled: shown, not restored, without --trust", err=True
-        )
+        click.secho(f"{counted(pickles, 'value')} need unpickling: shown, but not restored without --trust", err=True)

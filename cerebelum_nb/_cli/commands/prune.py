@@ -34,13 +34,15 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     try:
         return None if value is None else timedelta(seconds=seconds(value, unit="s", what="it"))
     except (ValueError, OverflowError) as error:
-        told = f"{value!r} is no length of time: write 90d, 12h, 2w"
+        told = f"{value!r} is not a length of time: write 90d, 12h or 2w"
         raise click.BadParameter(told, ctx, param) from error
 
 
 @click.command()
-@click.option("--older-than", metavar="AGE", callback=_age, help="Only executions that ended longer ago: 90d, 12h, 2w.")
-@click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Of each workflow, keep the newest N.")
+@click.option(
+    "--older-than", metavar="AGE", callback=_age, help="Only executions that ended longer ago than this: 90d, 12h, 2w."
+)
+@click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Keep the newest N of each workflow.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
 @click.option(
     "--state",
@@ -51,7 +53,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timed
     help="Only completed, failed, cancelled (by default all three) or paused ones. Can be repeated.",
 )
 @click.option("--archive", metavar="FILE", type=click.Path(dir_okay=False), help="Write them to this log first.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--json", "json_", is_flag=True, help="One object: execution_ids, events, values, freed, archive, dry_run."
@@ -78,9 +80,11 @@ def prune(
     from ..._archive.prune import prune as delete
 
     if older_than is None and keep_last is None:
-        raise click.UsageError("say which executions: --older-than 90d, --keep-last 20, or both")
+        raise click.UsageError("choose the executions: --older-than 90d, --keep-last 20, or both")
     if not (dry_run or yes or sys.stdin.isatty()):
-        raise click.UsageError("there is no terminal to ask on: say --yes to delete, or --dry-run to see what")
+        raise click.UsageError(
+            "there is no terminal to ask on: add --yes to delete, or --dry-run to see what would be deleted"
+        )
     store = open_log(ctx)
     wanted: dict[str, Any] = {
         "older_than": older_than,

@@ -46,7 +46,7 @@ def as_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> 
     """Read names with values, as JSON."""
     read = read_json(given, "--inputs")
     if read is not None and not isinstance(read, dict):
-        raise click.BadParameter('inputs are names with values, such as \'{"size": "small"}\'', ctx, param)
+        raise click.BadParameter('inputs must be names with values, such as \'{"size": "small"}\'', ctx, param)
     return read
 
 
@@ -69,7 +69,7 @@ def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
         if variable and variable not in os.environ:
             raise click.BadParameter(f"there is no environment variable {variable}", ctx, param)
         if not variable and not sys.stdin.isatty():
-            raise click.BadParameter(f"here is no terminal to ask for {name}: write {name}=env:VARIABLE", ctx, param)
+            raise click.BadParameter(f"there is no terminal to ask for {name}: write {name}=env:VARIABLE", ctx, param)
         found[name] = Secret(os.environ[variable] if variable else click.prompt(name, hide_input=True, err=True))
     return found
 
@@ -83,16 +83,16 @@ def workflow_options(command: Any) -> Any:
             metavar="NAME[=env:VARIABLE]",
             multiple=True,
             callback=as_secrets,
-            help="Give a secret input again, as it is not in the log: it is asked for without echo, or read from the "
-            "environment.",
+            help="Give a secret input again, which is not in the log: the command asks for it without echo, or reads "
+            "it from the environment.",
         ),
-        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace the inputs of these names."),
+        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace the inputs with these names."),
         click.option(
             "--notebook",
             metavar="PATH",
             type=click.Path(dir_okay=False, path_type=Path),
             help="Use the workflow of this notebook. Only its definitions are run: imports, functions, classes, and "
-            "the assignments these use.",
+            "the assignments they use.",
         ),
         click.option("--module", metavar="NAME", help="Use this module, or .py file, instead of the recorded one."),
         *trust_options,
@@ -115,14 +115,14 @@ def workflow_options(command: Any) -> Any:
     "--repeat",
     metavar="STEP",
     multiple=True,
-    help='For an interrupted step with effect="external": its effect did not happen, run it again.',
+    help='For an interrupted step with effect="external" whose effect did not happen: run it again.',
 )
 @click.option(
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
     callback=as_results,
-    help="For such a step: its effect happened, and this is its result.",
+    help="For such a step whose effect did happen: take this as its result.",
 )
 @click.option(
     "--wait",
@@ -157,7 +157,7 @@ def resume(
     followed here. At the end its state is shown.
     """
     if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
     core = core_of(ctx)
     store = open_log(ctx, trusted=trust, create=core is not None)
     if core is not None:

@@ -25,22 +25,23 @@ __all__ = ["rollback"]
 @click.command()
 @execution_argument(("PAUSED", "FAILED", "COMPLETED", "CANCELLED", "SLEEPING", "WAITING_FOR_APPROVAL"))
 @workflow_options
-@click.option("--to", metavar="STEP", help="Undo only what completed after this step, which stays done.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be undone, in that order, and what has no handler.")
+@click.option("--to", metavar="STEP", help="Undo only what completed after this step; the step itself stays done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be undone, in order, and what has no handler.")
 @click.option(
     "--repeat",
     metavar="STEP",
     multiple=True,
-    help='For an interrupted step with effect="external": its effect did not happen, there is nothing to undo.',
+    help='For an interrupted step with effect="external" whose effect did not happen: there is nothing to undo.',
 )
 @click.option(
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
     callback=as_results,
-    help="For such a step: its effect happened, this is its result, undo it. Of an undo, ~STEP=null: it is done.",
+    help="For such a step whose effect did happen: take this as its result, and undo it. "
+    "For an undo that is done: ~STEP=null.",
 )
-@click.option("--wait", is_flag=True, help="Stay in this process through long waits of what undoes a step.")
+@click.option("--wait", is_flag=True, help="Stay in this process through long waits in rollback handlers.")
 @click.option("--json", "json_", is_flag=True, help="At the end, print the execution as `status --json` does.")
 @core_option
 @log_options
@@ -69,7 +70,7 @@ def rollback(
     cluster, and followed here.
     """
     if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give one of them")
+        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
     core = core_of(ctx)
     store = open_log(ctx, trusted=trust, create=core is not None)
     if core is not None:
@@ -108,6 +109,6 @@ def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> s
         f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
         f"Find out whether it has. If not:\n"
         f"    {again(ctx, f'{command} {repeat}')}\n"
-        f"If it has, give its result, as JSON, to have it undone, too:\n"
+        f"If it has, give its result as JSON, and it is undone too:\n"
         f"    {again(ctx, f'{command} {done}')}"
     )

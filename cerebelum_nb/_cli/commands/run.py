@@ -71,7 +71,7 @@ def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> 
         told = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise click.BadParameter(f"{given} is not JSON ({told})", ctx, param) from error
     if not isinstance(read, dict):
-        raise click.BadParameter(f'{given} holds no names with values, such as {{"size": "small"}}', ctx, param)
+        raise click.BadParameter(f'{given} does not hold names with values, such as {{"size": "small"}}', ctx, param)
     return read
 
 
@@ -106,19 +106,19 @@ def inputs_options(command: F) -> F:
     metavar="NAME[=env:VARIABLE]",
     multiple=True,
     callback=as_secrets,
-    help="A secret input: it is asked for without echo, or read from the environment, and is never in the log.",
+    help="A secret input, never in the log: the command asks for it without echo, or reads it from the environment.",
 )
 @click.option("--id", "execution_id", metavar="ID", help="An id of your own; by default a new short one.")
 @click.option("--name", metavar="NAME", help="What people call this execution: `list --name` finds it.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="A tag: `list --tag` finds it. Can be repeated.")
 @click.option(
-    "--refresh", metavar="STEP", multiple=True, help="Run this step, whatever cached result there is. Can be repeated."
+    "--refresh", metavar="STEP", multiple=True, help="Run this step even if a cached result exists. Can be repeated."
 )
 @click.option(
     "--resume",
     "again_",
     is_flag=True,
-    help="If there is an execution of that --id, resume it, or show its end if it is completed.",
+    help="If an execution with that --id exists, resume it, or show its result if it is completed.",
 )
 @click.option("--schema", is_flag=True, help="Only print the JSON Schema of its inputs.")
 @click.option("--detach", is_flag=True, help="Only record the start; a scheduler of this log runs it.")
@@ -168,7 +168,9 @@ def run(
         raise click.UsageError("--resume needs the --id of the execution")
     core, labels = core_of(ctx), labels_of(name, tags)
     if detach and core is not None:
-        raise click.UsageError("--detach leaves it to a scheduler of the log, --core to a cluster: give one of them")
+        raise click.UsageError(
+            "--detach leaves it to a scheduler of the log, --core to a cluster: give only one of them"
+        )
     try:
         chosen = new_id() if execution_id is None else check_id(execution_id)
     except (TypeError, ValueError) as error:

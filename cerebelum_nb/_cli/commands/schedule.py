@@ -40,20 +40,20 @@ def schedule() -> None:
 @schedule.command()
 @click.argument("code", metavar="CODE[:WORKFLOW]")
 @click.option("--cron", metavar="FIELDS", help="When: minute, hour, day, month, weekday, such as '0 6 * * 1-5'.")
-@click.option("--every", metavar="D", help="Or at which distance, such as '2 hours', counted from now.")
-@click.option("--timezone", metavar="ZONE", default="UTC", help="The zone of --cron, such as Europe/Madrid (UTC).")
+@click.option("--every", metavar="D", help="Or the interval, such as '2 hours', counted from now.")
+@click.option("--timezone", metavar="ZONE", default="UTC", help="The time zone of --cron, such as Europe/Madrid (UTC).")
 @inputs_options
 @click.option(
     "--overlap",
     type=click.Choice(["skip", "queue"]),
     default="skip",
-    help="When the execution before has not ended: start nothing, or queue behind it (skip).",
+    help="If the previous execution has not ended: start nothing, or queue behind it (skip).",
 )
 @click.option(
     "--catch-up",
     metavar="D",
     default="1h",
-    help="How late a time may still be started when no scheduler was at work; later it is missed (1h).",
+    help="How late an execution may still start if no scheduler was running; after that it is missed (1h).",
 )
 @click.option("--id", "schedule_id", metavar="ID", help="An id of your own; by default the workflow's name.")
 @click.option("--json", "json_", is_flag=True, help="One object, as `schedule list --json` has them.")
@@ -116,7 +116,7 @@ def list_(ctx: click.Context, json_: bool) -> None:
         as_json({"schedules": [told_of_schedule(state) for state in found]})
         return
     if not found:
-        click.secho("no schedule yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
+        click.secho("no schedules yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
         return
     for line in table(_COLUMNS, [_row(state) for state in found], width()):
         emit(line)
@@ -139,7 +139,7 @@ def next_(ctx: click.Context, schedule_id: str, count: int, json_: bool) -> None
     for moment in times:
         paint(in_zone(moment, state.definition.timezone))
     if state.state == "PAUSED":
-        click.secho("it is paused: none of these is started before `schedule resume`", err=True, dim=True)
+        click.secho("it is paused: nothing starts before `schedule resume`", err=True, dim=True)
 
 
 @schedule.command()

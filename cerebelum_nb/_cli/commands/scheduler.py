@@ -21,20 +21,20 @@ __all__ = ["scheduler"]
     "--notebook",
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Use the workflows of this notebook too; only its definitions are run.",
+    help="Also use the workflows of this notebook; only its definitions are run.",
 )
 @click.option(
     "--max-deaths",
     metavar="N",
     type=click.IntRange(min=1),
     default=5,
-    help="Pause an execution when N processes in a row died in it without finishing anything (5).",
+    help="Pause an execution after N processes in a row died in it without finishing anything (5).",
 )
 @click.option(
     "--notify",
     metavar="URL",
     multiple=True,
-    help="Tell somebody what happens in the log, as `cerebelum notify --to URL` does; may be repeated.",
+    help="Notify this URL of what happens in the log, as `cerebelum notify --to URL` does. Can be repeated.",
 )
 @trust_options[0]
 @trust_options[1]
@@ -49,7 +49,7 @@ def scheduler(
     trust: bool,
     trust_code: bool,
 ) -> None:
-    """Resume what is due, and what a dead process left.
+    """Resume what is due, or was left by a dead process.
 
     It also times approvals out. Workflows are found in the module or script they were started from; MODULEs (names, or
     .py files) are imported first, with the working directory on the path. Several schedulers on one log share the work.
@@ -63,7 +63,7 @@ def scheduler(
         from ..._observe.notify import Notifier
 
         ctx.call_on_close(Notifier(store.location, notify).start().close)
-    tell(f"at work on {store.location}")
+    tell(f"running for {store.location}")
     run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
     tell("stopped")
 

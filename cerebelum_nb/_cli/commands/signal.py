@@ -22,7 +22,7 @@ __all__ = ["signal"]
 @click.argument("name")
 @click.option("--data", metavar="JSON", help="What the step receives; by default null.")
 @click.option("--signal-id", metavar="ID", help="A second signal with the same id is ignored.")
-@click.option("--by", metavar="NAME", help="Who sends it, for the log; by default your user name.")
+@click.option("--by", metavar="NAME", help="Who sends it, as recorded in the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, name, sent.")
 @core_option
 @log_options
@@ -53,7 +53,7 @@ def signal(
         as_json({"execution_id": row.execution_id, "name": name, "sent": sent})
         return
     if not sent:
-        paint(f"a signal with the id {signal_id} was sent before: nothing is sent")
+        paint(f"a signal with the id {signal_id} was sent before: nothing was sent now")
         return
     paint(f"sent: signal '{name}' to {row.execution_id}")
     if store.execution(row.execution_id).holder is None:

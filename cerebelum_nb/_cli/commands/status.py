@@ -117,7 +117,7 @@ def events(
         click.secho(_nothing(store, execution_id, step), err=True, dim=True)
     elif more:
         reached = offset + len(found)
-        click.secho(f"{offset + 1} to {reached} of {total}; the next: --offset {reached}", err=True, dim=True)
+        click.secho(f"{offset + 1} to {reached} of {total}; next: --offset {reached}", err=True, dim=True)
 
 
 def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
@@ -126,7 +126,7 @@ def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
         asked = "SELECT DISTINCT step FROM events WHERE execution_id = ? AND step IS NOT NULL"
         begun = [name for (name,) in db.execute(asked, [execution_id])]
     if step is None or step in begun:
-        return "no event is like that"
+        return "no event matches"
     from ..._text.text import did_you_mean
 
     hint = did_you_mean(step, begun, f"These have: {', '.join(begun) or 'none yet'}.")

@@ -23,7 +23,7 @@ __all__ = ["trace"]
     "--per",
     type=click.Choice(["execution", "run"]),
     default="execution",
-    help="What one trace holds: the execution, or each run of it in a process.",
+    help="What makes one trace: the whole execution, or each of its runs in a process.",
 )
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, spans.")
 @log_options
@@ -50,7 +50,7 @@ def trace(ctx: click.Context, execution_id: str, otlp: str | None, per: str, jso
         as_json({"execution_id": execution_id, "spans": [_as_data(span) for span in spans]})
         return
     if not spans:
-        emit(f"nothing of {execution_id} has ended yet")
+        emit(f"no attempt of {execution_id} has ended yet")
         return
     first = min(span.start for span in spans)
     emit(f"trace {_hex(spans[0].trace, 16)}")

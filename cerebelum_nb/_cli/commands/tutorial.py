@@ -55,7 +55,7 @@ def tutorial(
     watch: bool,
     interval: float,
 ) -> None:
-    """Learn it by doing: lessons of ten minutes.
+    """Learn by doing, in lessons of ten minutes.
 
     `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
     opened as it is. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check

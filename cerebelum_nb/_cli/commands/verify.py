@@ -23,7 +23,7 @@ _MOST = 50
     "--repair",
     "repairs",
     is_flag=True,
-    help="If the events are intact and the list disagrees with them, rebuild its rows. Nothing else is changed.",
+    help="If the events are intact but the list does not match them, rebuild its rows. Nothing else is changed.",
 )
 @click.option("--json", "json_", is_flag=True, help="One object: ok, findings, repaired, and the head of each chain.")
 @log_options
@@ -61,11 +61,11 @@ def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: b
         if execution_id is not None:
             ((name, (version, head)),) = found.heads.items()
             looked = f"{name}, {counted(version, 'event')}; its chain ends in {head}"
-        word, colour = ("✓ as it was written", "green") if found.ok else ("altered or damaged", "red")
+        word, colour = ("✓ unaltered", "green") if found.ok else ("altered or damaged", "red")
         for line in wrap(f"{word}: {looked}"):
             emit(line.replace(word, styled(word, colour)))
         if found.repairable:
-            what = f"The events of {counted(len(found.repairable), 'execution')} are intact, and only the list differs."
+            what = f"The events of {counted(len(found.repairable), 'execution')} are intact; only the list differs."
             for line in wrap(f"{what} To rebuild it from them:"):
                 emit(line)
             emit(f"    {again(ctx, ' '.join(['verify', *map(shlex.quote, filter(None, [execution_id])), '--repair']))}")

@@ -52,7 +52,7 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
             )
         except KeyboardInterrupt:
             _leave_behind(reader.take())
-            click.echo("stopped watching; the execution goes its way", err=True)
+            click.echo("stopped watching; the execution continues", err=True)
             ctx.exit(Exit.STOPPED)
     _leave_behind(picture)
     if not picture.over:

@@ -218,11 +218,11 @@ def plot_trend(
         chosen = [steps] if isinstance(steps, str) else list(steps)
     if len(chosen) > _MOST_TRENDS:
         raise ValueError(
-            f"steps= takes up to {_MOST_TRENDS} names, so that their lines can be distinguished, not {len(chosen)}"
+            f"steps= takes at most {_MOST_TRENDS} names, to keep their lines distinguishable, not {len(chosen)}"
         )
     for name in chosen:
         if name not in known:
-            hint = did_you_mean(name, known, f"There are: {', '.join(known)}.")
+            hint = did_you_mean(name, known, f"Available: {', '.join(known)}.")
             raise CerebelumError(f"no step {name!r} of workflow {workflow!r} is completed. {hint}")
     taken = {}
     for name in chosen:
@@ -236,7 +236,7 @@ def plot_trend(
 def _one(workflow: Any) -> str:
     name = workflow_name(workflow)
     if name is None:
-        raise TypeError("workflow= is the name of a workflow, or the workflow itself, not None")
+        raise TypeError("workflow= must be the name of a workflow, or the workflow itself, not None")
     return name
 
 
@@ -244,5 +244,5 @@ def _pictures(name: str) -> Any:
     try:
         import matplotlib  # noqa: F401  # only to say what is missing
     except ImportError:
-        raise CerebelumError("pictures need matplotlib: pip install 'cerebelum_nb[plot]'") from None
+        raise CerebelumError("plots need matplotlib: pip install 'cerebelum_nb[plot]'") from None
     return import_module(f".{name}", __package__)

@@ -103,7 +103,7 @@ def nothing(workflow: str | None, store: Source | None) -> CerebelumError:
     if not known:
         return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
     if workflow is not None and workflow not in known:
-        hint = did_you_mean(workflow, known, f"There are: {', '.join(known)}.")
+        hint = did_you_mean(workflow, known, f"Available: {', '.join(known)}.")
         return CerebelumError(f"there is nothing to draw: the log holds no run of a workflow {workflow!r}. {hint}")
     return CerebelumError(f"there is nothing to draw: no step {of(workflow)}has started yet")
 
