@@ -1,7 +1,7 @@
 """cerebelum_nb: durable workflows in a notebook.
 
-This file only names what is public. Every module is loaded when a name of it is first used, so that importing the
-package costs next to nothing and pandas, ipywidgets and sqlite-utils are loaded only when they are needed.
+This file only lists the public names. Each module is loaded when one of its names is first used, so importing the
+package costs almost nothing, and pandas, ipywidgets and sqlite-utils are loaded only when needed.
 
 The examples in docstrings use its names without importing them, and ``release``, a workflow of one step, ``build``,
 which returns "image". Where an example names no log, it writes to ``log``, the session's.
@@ -279,7 +279,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Take the magics away; IPython calls it for ``%unload_ext cerebelum_nb``."""
+    """Remove the magics; IPython calls it for ``%unload_ext cerebelum_nb``."""
     from ._notebook import unload
 
     unload(shell)
@@ -290,7 +290,7 @@ def __dir__() -> list[str]:
 
 
 def _live_view(execution: Shown) -> AbstractContextManager[None] | None:
-    """Show a run, if a front end is watching."""
+    """Show a run, if a front end can display it."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
     from ._views.live import live_view
@@ -313,7 +313,7 @@ def _slide(execution_id: str, events: Sequence[Event], plan: Plan | None) -> Any
 
 
 def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
-    """Tell somebody of what happens in a log."""
+    """Send notifications of what happens in a log."""
     from ._observe.notify import notify_from_here
 
     return notify_from_here(path, to)

@@ -8,12 +8,12 @@
     ├── WorkflowError              an execution failed (.execution_id, .failed_step)
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
     ├── ExecutionCancelledError    an execution was cancelled for good
-    ├── ItemError                  items of a foreach failed; stands for one of them with on_error="collect" (.item)
+    ├── ItemError                  items of a foreach failed; with on_error="collect", one of them (.item)
     ├── DependencyError            a step needs a result that does not exist
     ├── OperationError             an operation was not awaited, or was called where no step can record it
     ├── ExecutionTimeoutError      an execution took longer than its workflow allows (also a TimeoutError)
     ├── StepTimeoutError           a step took longer than its policy allows (also a TimeoutError)
-    ├── StepProcessError           the process of a step ended by itself (.exitcode)
+    ├── StepProcessError           the process of a step died (.exitcode)
     ├── PollTimeoutError           a poll ran out of attempts or time (also a TimeoutError)
     ├── ApprovalRejectedError      a person rejected an approval
     ├── ApprovalTimeoutError       it was not answered in time (also a TimeoutError)
@@ -26,11 +26,11 @@
     ├── ExecutionBusyError         another process is running it (.holder, .free_at)
     ├── ResumeError                the execution cannot be resumed as asked
     │   └── OutcomeUnknownError    a resume would repeat an external effect that may have happened (.steps)
-    ├── ScheduleNotFoundError      there is no such schedule
+    ├── ScheduleNotFoundError      no schedule has this id
     ├── WorkflowNotFoundError      the code of a recorded execution is not where it was
     ├── StoreError                 the log is locked, full, corrupt, newer or read-only
     └── SerializationError         a value cannot be stored or restored (.path)
-        ├── UntrustedValueError    it must be unpickled, and the log is not trusted
+        ├── UntrustedValueError    it would have to be unpickled, but the log is not trusted
         └── SecretMissingError     a secret is not in this process; pass it again
 
 A message says what happened, to which step of which execution, and what to do next.
@@ -88,7 +88,7 @@ class CerebelumError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """Show it in IPython without the library's own frames, which do not help a user."""
+        """Show it in IPython without the library's own frames."""
         text = "\n".join([f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())])
         return [*self._frames(), *text.splitlines()]
 
@@ -123,7 +123,7 @@ class WorkflowDefinitionError(CerebelumError):
 
     Attributes:
         errors: every problem found, each a sentence with its fix.
-        warnings: what looks wrong but can run.
+        warnings: what looks wrong but does not prevent a run.
 
     Example:
         >>> @workflow
@@ -220,7 +220,7 @@ class ExecutionCancelledError(_OutcomeError):
 
 
 class ItemError(CerebelumError):
-    """The item of a ``foreach`` failed: what the next step receives in its place with ``on_error="collect"``.
+    """An item of a ``foreach`` failed; with ``on_error="collect"`` the next step receives this in its place.
 
     Attributes:
         item: the item's key.
@@ -321,10 +321,10 @@ class OperationError(CerebelumError):
 
 
 class StepProcessError(CerebelumError):
-    """The process of a step with ``process=True`` ended by itself, or what the step raised cannot be restored here.
+    """The process of a step with ``process=True`` died, or the step's exception cannot be restored here.
 
     Attributes:
-        exitcode: with what it ended; ``-N`` if signal N killed it, None if it raised.
+        exitcode: its exit code; ``-N`` if signal N killed it, None if it raised.
 
     Example:
         >>> @step(process=True)
@@ -365,7 +365,7 @@ class StepTimeoutError(CerebelumError, TimeoutError):
 
 
 class ExecutionTimeoutError(CerebelumError, TimeoutError):
-    """An execution took longer than the ``timeout`` of its workflow. A resume gives it the whole time again.
+    """An execution took longer than the ``timeout`` of its workflow. A resume starts the timeout again.
 
     Example:
         >>> @step
@@ -413,7 +413,7 @@ class PollTimeoutError(CerebelumError, TimeoutError):
 
 
 class ApprovalRejectedError(CerebelumError):
-    """A person rejected what a step asked for.
+    """A person rejected an approval that a step requested.
 
     Example:
         >>> try:
@@ -452,7 +452,7 @@ class ApprovalError(CerebelumError):
         ...     client.run_sync(client.approve("k1"))
         ... except ApprovalError as error:
         ...     print(error)
-        execution k1 waits for no approval: it is COMPLETED
+        execution k1 is not waiting for an approval: it is COMPLETED
     """
 
 
@@ -504,7 +504,7 @@ class ApprovalRefusedError(ApprovalError):
 
 
 class SignalError(CerebelumError):
-    """A signal cannot be sent: the execution has ended, or keeps too many that no step has taken.
+    """A signal cannot be sent: the execution has ended, or has too many that no step has taken.
 
     Example:
         >>> log = MemoryStore()
@@ -513,7 +513,7 @@ class SignalError(CerebelumError):
         ...     asyncio.run(ExecutionClient(log).send_signal("r1", "payment"))
         ... except SignalError as error:
         ...     print(error)
-        execution r1 is COMPLETED: it takes no signals any more
+        execution r1 is COMPLETED: it no longer takes signals
     """
 
 
@@ -547,7 +547,7 @@ class ExecutionNotFoundError(CerebelumError):
 
 
 class ExecutionBusyError(CerebelumError):
-    """Another run holds this execution; no two run it at the same time.
+    """Another process or run is running this execution.
 
     Attributes:
         execution_id: the execution that is held.
@@ -612,7 +612,7 @@ class WorkflowNotFoundError(CerebelumError):
 
 
 class ScheduleNotFoundError(CerebelumError):
-    """There is no schedule with this id in the log, or several begin with it.
+    """No schedule of the log has this id, or several begin with it.
 
     Example:
         >>> client = ExecutionClient(MemoryStore())
@@ -662,7 +662,7 @@ class StoreError(CerebelumError):
     """The log cannot be read or written: locked, full, corrupt, read-only, or of a newer schema.
 
     Attributes:
-        transient: whether the same call may soon succeed, as when another program holds the write lock.
+        transient: whether the same call may succeed soon, for example when another program holds the write lock.
 
     Example:
         >>> try:

@@ -7,8 +7,8 @@
 Every function reads the session's log, or the one given as ``store=`` (a log, or the path of one), and never
 writes; ``history.open`` takes several at once. Times are UTC, ``datetime64[us, UTC]``; lengths of time are
 ``timedelta64[us]``; whole numbers are the nullable ``Int64``; text is ``str``; names that repeat (workflow, step,
-state, type) are categories. An id may be shortened as long as it is unambiguous, and a result
-or a run will do in its place. Only public functions live here;
+state, type) are categories. An id may be shortened as long as it is unambiguous, and a result or a run can be given
+instead. Only public functions live here;
 pandas is imported when one is called.
 """
 

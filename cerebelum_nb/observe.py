@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Recorded(NamedTuple):
-    """An event that is in the log now.
+    """An event that was recorded in the log.
 
     Attributes:
         execution_id: the execution it belongs to.
@@ -65,7 +65,7 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarting:
-    """An attempt of a step that starts next; its ``StepStarted`` is in the log.
+    """An attempt of a step that is about to start; its ``StepStarted`` is in the log.
 
     Attributes:
         execution_id: the execution it belongs to.
@@ -116,23 +116,23 @@ def add(
     *,
     before_attempt: Callable[[AttemptStarting], object] | None = None,
 ) -> Observation:
-    """Tell a function what happens in every execution of this process, from now on.
+    """Call a function with every event of the executions of this process, from now on.
 
-    Both are called on the event loop that runs the execution, so they must be quick: put what takes time into a queue.
-    What they return is ignored. One that raises is logged once and not called again.
+    Both are called on the event loop that runs the execution, so they must be quick: put slow work into a queue. Return
+    values are ignored. A function that raises is logged once and not called again.
 
     Args:
-        on_event: called with each event, after it was recorded, in the order of the log: also with what another program
-            appends to an execution that runs here, such as a decision or a signal. What was recorded before this
-            process took an execution up is not told.
-        before_attempt: called before an attempt of a step starts, in the attempt's own context: a context variable
-            that is set here is seen by the step.
+        on_event: called with each event after it was recorded, in the order of the log, including those that another
+            program appends to an execution that runs here, such as a decision or a signal; not with those recorded
+            before this process resumed an execution.
+        before_attempt: called before an attempt of a step starts, in the attempt's own context: the step sees a context
+            variable that is set here.
 
     Returns:
-        What ends it: call its ``stop()``, or use it in a ``with`` statement.
+        A handle that ends it: call its ``stop()``, or use it in a ``with`` statement.
 
     Raises:
-        TypeError: there is nothing to call.
+        TypeError: neither function is given.
 
     Example:
         >>> seen = []

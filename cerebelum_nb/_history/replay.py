@@ -85,7 +85,7 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
             2 StepStarted build
             3 StepCompleted build
             4 WorkflowCompleted
-        to go through them: cerebelum debug
+        to step through them: cerebelum debug
     """
     with opened(store) as log:
         found, events = _events(execution_id, log)

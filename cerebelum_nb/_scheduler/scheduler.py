@@ -78,7 +78,7 @@ def scheduler(
         ...     await background.stop()
         ...     return background
         >>> asyncio.run(cell())
-        <scheduler of :memory:: stopped, 0 taken up>
+        <scheduler of :memory:: stopped, 0 resumed>
     """
     stop_when_loading()
     try:

@@ -1,1 +1,1 @@
-"""What a user holds: a workflow, a run, a result, and how each is started, resumed and forked."""
+"""The user's objects: a workflow, a run, a result, and how each is started, resumed and forked."""

@@ -1,9 +1,9 @@
-"""A workflow run inside a step: an execution of its own, which its caller waits for.
+"""A workflow run inside a step: a separate execution, which its caller waits for.
 
 It is a durable operation of the step. Its id derives from its caller, the step, the visit and the inputs, so a resume
-of the caller after any crash finds it again: one that is complete gives its result, one that failed or was left is
-resumed, one that hibernates is waited for. Whoever comes first runs it, be it the caller's process, a scheduler or a
-person; the others wait for its end (_engine/children.py says how they learn of it).
+of the caller after a crash finds it again: a complete one gives its result, one that failed or was interrupted is
+resumed, and a hibernated one is waited for. The caller's process, a scheduler or a person may run it, whoever is first;
+the others wait for its end (_engine/children.py says how they learn of it).
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCE
 def offer_child(
     scope: Scope, workflow: Definition, verb: str, inputs: Inputs | None, options: Mapping[str, Any]
 ) -> PendingOperation[Result]:
-    """Offer a step to run a workflow as a child: the call is awaited, or finished where it stands in a plain step.
+    """Make the call that runs a workflow as a child: an async step awaits it, in a plain step it runs at once.
 
     Args:
         scope: the step that calls.
-        workflow: what it calls.
+        workflow: the workflow.
         verb: the method that it called.
         inputs: the inputs it gave.
         options: the other arguments it gave, by name.
 
     Raises:
-        CerebelumError: an option was given; a child takes none.
+        CerebelumError: an option was given, which a child does not take.
     """
     what = f"{workflow.variable}.{verb}(...)"
     if given := [name for name, value in options.items() if value not in (None, False, ())]:
@@ -147,7 +147,7 @@ class Elsewhere(Protocol):
 
 
 class Child(ABC):
-    """An execution that an attempt of a step runs, or waits for, until it has come to an end of one kind."""
+    """An execution that an attempt of a step runs, or waits for, until it ends."""
 
     goal = ExecutionState.COMPLETED
 
@@ -194,7 +194,7 @@ class Child(ABC):
         return False
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step continues it: it does what a resume of the caller asks for, and no more.
+        """Whether the step continues it, as a resume of the caller asks for.
 
         One that is paused may have been stopped with the caller, just before that was resumed.
         """
@@ -257,13 +257,13 @@ class _Here:
                 raise error
 
     def _may_run(self, state: State) -> bool:
-        """Whether to run it now: not while it sleeps, nor when this process will soon run nothing any more."""
+        """Whether to run it now: not while it sleeps, nor while this process is stopping."""
         if not state.hibernated:
             return not (self.host.driver.draining and state.version)
         return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
 
     async def _begin(self, child: Child, state: State) -> Run:
-        """Start or resume it on the engine's loop; while the log is locked, again and again."""
+        """Start or resume it on the engine's loop; retry while the log is locked."""
         while True:
             try:
                 return await child.scope.on_loop(partial(self._start, child, state))
@@ -285,7 +285,7 @@ class _Here:
         return run
 
     async def _wait_for(self, child: Child, run: Run) -> None:
-        """Wait for one that runs here; if the step ends before, it is stopped, too."""
+        """Wait for one that runs here; if the step ends first, stop it too."""
         try:
             await child.scope.wait_until(None, child.op, until=lambda: run.done, busy=True)
         finally:
@@ -297,7 +297,7 @@ class _Here:
                     execution.ask_to_stop(self.host.stop_requested or left_alone(child))
 
     async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> None:
-        """Wait until something happened to one that does not run for this step now, or until it is due."""
+        """Wait until something happens to one that does not run for this step, or until it is due."""
         wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(child, self.host, state.version)
@@ -366,12 +366,12 @@ class _Call(Child):
     def _check_caller(self, state: State) -> None:
         if state.caller != self.scope.execution.id:
             raise CerebelumError(
-                f"step '{self.scope.step}' would start its child as {self.id}, but another execution has that id. Give "
-                f"the workflow other inputs"
+                f"step '{self.scope.step}' would start its child as {self.id}, but another execution has that id. "
+                f"Give the workflow other inputs"
             )
 
     async def _recorded(self, child: str, output: Value) -> Result:
-        """Return the result of a child that the step has seen end; the log need not hold its history any more."""
+        """Return the result of a child whose end the step has recorded; its history may since have been pruned."""
         state = await self.runner.recorded(child)
         if state.lifecycle is not ExecutionState.COMPLETED:
             name = "output"
@@ -399,7 +399,7 @@ class _Undo(Child):
         return rollback_events(values, Undoing(), now, blueprint)
 
     def is_interrupted(self, state: State, *, is_first: bool) -> bool:
-        """Whether it still runs forwards: what it waits for until now, it waits for no more."""
+        """Whether it still runs forwards: its own waits no longer matter."""
         return is_first and not state.is_rolling_back
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
@@ -414,7 +414,7 @@ def _ending(state: State) -> str:
         case ExecutionState.FAILED if state.error is not None:
             where = f" at step '{state.failed_step}'" if state.failed_step else ""
             told = str(state.error)
-            if told.startswith("WorkflowError: child "):  # its own child failed: the first and the last say it all
+            if told.startswith("WorkflowError: child "):  # its own child failed: the first and the last message are enough
                 first, *more = re.split(r": (?:\.\.\.: )?child ", told.removeprefix("WorkflowError: "))
                 told = ": ".join([first, *(["..."] if len(more) > 1 else []), *(f"child {one}" for one in more[-1:])])
             return f"failed{where}: {told}"
@@ -427,7 +427,7 @@ def _ending(state: State) -> str:
 
 
 class _Watch:
-    """Looks, once a second, whether the log has more of a child than was known."""
+    """Checks once a second whether the log has new events of a child."""
 
     def __init__(self, child: Child, host: Execution, version: int) -> None:
         self._child, self._host, self._version = child, host, version
@@ -435,7 +435,7 @@ class _Watch:
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Look now, and again in a second; on the engine's loop."""
+        """Check now, and again in a second; on the engine's loop."""
         store = self._host.store
         with suppress(CerebelumError):  # the run's own commits report what is wrong with the log
             row = store.execution(self._child.id)
@@ -452,7 +452,7 @@ class _Watch:
         return self._moved or (known is not None and known.ended)
 
     def end(self) -> None:
-        """Look no more; from any thread."""
+        """Stop checking; from any thread."""
         loop = self._host.loop
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._cancel)

@@ -1,4 +1,4 @@
-"""Concurrency keys: which slot an execution needs, and what becomes of those that have it.
+"""Concurrency keys: which slot an execution needs, and what happens to those that have it.
 
 How executions queue for a slot is in _engine/queue.py.
 """
@@ -25,7 +25,7 @@ _CONFLICTS = ("queue", "cancel", "refuse")
 _LONGEST = 200
 
 SCHEDULE_SLOT = "schedule:"
-"""How the slot begins that the executions of one schedule share, if their workflow has no concurrency key."""
+"""The prefix of the slot shared by the executions of one schedule, if their workflow has no concurrency key."""
 
 messages = logging.getLogger("cerebelum_nb")
 
@@ -34,7 +34,7 @@ def concurrency_of(key: Any, on_conflict: Any) -> Concurrency | None:
     """Check what ``@workflow`` was given.
 
     Raises:
-        WorkflowDefinitionError: it is not understood.
+        WorkflowDefinitionError: it is invalid.
     """
     if key is None:
         if on_conflict is not None:
@@ -66,7 +66,7 @@ def slot_of(plan: Plan, inputs: Mapping[str, Any]) -> str:
 
     Raises:
         InputsError: the input that is the key is not given.
-        CerebelumError: the function that makes the key raised, or made no key.
+        CerebelumError: the function that returns the key raised, or returned something else.
     """
     rule = plan.concurrency
     if rule is None:
@@ -123,7 +123,7 @@ def refuse_if_busy(plan: Plan, store: Store, execution_id: str, slot: str) -> No
 
 
 def refuse_if_caller_has(plan: Plan, store: Store, slot: str, caller: str) -> None:
-    """Raise CerebelumError when a child needs the slot that one of its callers has until the child has ended."""
+    """Raise CerebelumError if a child needs the slot that one of its callers holds until the child has ended."""
     first = store.in_slot(slot) if slot else None
     above: str | None = caller
     while first is not None and above:

@@ -1,4 +1,4 @@
-"""``@workflow``: from a function that describes a timeline to a :class:`.workflow.Workflow`, and those made here."""
+"""``@workflow``, which makes a :class:`.workflow.Workflow` of a function, and the workflows of this process."""
 
 from __future__ import annotations
 
@@ -50,28 +50,27 @@ def workflow(
     on_conflict: str | None = None,
     tags: Collection[str] = (),
 ) -> Workflow | Callable[[Callable[[WorkflowBuilder], object]], Workflow]:
-    """Make a function that describes a timeline a workflow.
+    """Turn a function that describes a timeline into a workflow.
 
     Args:
         fn: takes one argument, on which it calls ``timeline``, ``branch`` and ``diverge``.
         name: the workflow's name in the log; by default the function's.
-        max_jumps: how many jumps back one execution may make before it fails, so that no loop runs for ever.
-        on_failure: ``"rollback"`` to undo at once what an execution that fails has done, as :meth:`Workflow.rollback`
-            does. Where nobody knows whether an external effect happened, it only fails, and a rollback asks.
-        inputs: a dataclass, a TypedDict or a pydantic model that inputs have to fit. They are checked before anything
+        max_jumps: how many jumps back one execution may make before it fails, so that no loop runs forever.
+        on_failure: ``"rollback"`` to undo at once what a failed execution has done, as :meth:`Workflow.rollback` does.
+            If it is unknown whether an external effect happened, it only fails, and a rollback asks.
+        inputs: a dataclass, a TypedDict or a pydantic model that the inputs must fit. They are checked before anything
             runs and converted, defaults apply, and steps receive an instance of the class. Without it they are a dict.
         timeout: how long an execution may take, waits included: seconds, a ``timedelta`` or text such as ``"2 days"``.
-            Then it fails with ``ExecutionTimeoutError``. It counts from the start, or from the last resume: each gives
-            it the whole time.
-        concurrency_key: the name of an input, or a function of the inputs: of the executions with the same value only
-            one runs at a time, in whichever process. None from the function means no limit.
-        on_conflict: what a second one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
+            Then it fails with ``ExecutionTimeoutError``. It counts from the start or the last resume.
+        concurrency_key: the name of an input, or a function of the inputs: only one execution with the same value runs
+            at a time, in any process. None from the function means no limit.
+        on_conflict: what another one does: ``"queue"`` (the default) waits in the state QUEUED, first come, first
             served; ``"cancel"`` cancels the others and takes their place; ``"refuse"`` raises ``ExecutionBusyError``,
             and nothing is recorded.
-        tags: what every execution of it is tagged with: ``["prod"]``.
+        tags: the tags of each of its executions: ``["prod"]``.
 
     Raises:
-        WorkflowDefinitionError: it is no such function. Problems of the timeline are reported when it is run.
+        WorkflowDefinitionError: an argument is invalid. Problems of the timeline are reported when it is run.
 
     Example:
         >>> from cerebelum_nb import step

@@ -1,7 +1,7 @@
 """What a workflow is, before it runs: a function that describes a timeline, the plan it makes, and how that is shown.
 
-The function is evaluated again at every start and every resume, in its own module: a step whose cell was edited and run
-again is the one that runs.
+The function is evaluated again at every start and every resume, in its own module, so an edited step is the one that
+runs.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Definition(Composite, ABC):
         name: the workflow's name in the log.
         max_jumps: how many jumps back one execution may make.
         on_failure: ``"rollback"`` if an execution that fails is rolled back at once.
-        inputs: the class that its inputs have to fit.
+        inputs: the class that its inputs must fit.
         timeout: how long an execution may take, seconds.
-        concurrency: of how many of its executions only one runs at a time.
-        tags: what every execution of it has.
+        concurrency: its concurrency key and what happens on conflict.
+        tags: the tags of each of its executions.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Definition(Composite, ABC):
         return newest(self, self.name, self._fn, self._load)._fn
 
     def as_step(self, item: str = "") -> ChildStep:
-        """Return the step that stands for it in another timeline, or in a foreach whose item has this parameter."""
+        """Return the step that represents it in another timeline, or in a foreach whose item has this parameter."""
         known = self._as_step.get(item)
         if known is None:
             known = self._as_step[item] = child_step(self, item)
@@ -90,15 +90,15 @@ class Definition(Composite, ABC):
         name: str | None = None,
         **options: Any,
     ) -> ChildStep:
-        """Place it in another timeline, as a step: say what inputs it is given there.
+        """Use it as a step of another timeline, and say what inputs it gets there.
 
         Its output is the step's result. Its failure fails the step, and a resume of the outer execution resumes it
         where it failed. Without this, a workflow that declares its inputs takes each from the step of that name, or
         from the inputs of the outer execution.
 
         Args:
-            inputs: a function that makes them, whose parameters are those of a step: results by name, and ``inputs``;
-                or names to values.
+            inputs: a function that returns them, whose parameters are those of a step: results by name, and ``inputs``;
+                or a dict of names to values.
             name: the step's name; by default the workflow's.
             options: ``retries``, ``retry_delay``, ``timeout`` and so on, as ``@step`` takes them.
 
@@ -106,7 +106,7 @@ class Definition(Composite, ABC):
             A step, for ``timeline``, ``branch``, ``diverge`` and ``foreach``.
 
         Raises:
-            StepDefinitionError: an argument is not what such a step can be made from.
+            StepDefinitionError: an argument is invalid.
 
         Example:
             >>> from cerebelum_nb import step, workflow
@@ -130,14 +130,14 @@ class Definition(Composite, ABC):
 
     @abstractmethod
     async def output_of(self, inputs: Mapping[str, Any]) -> Any:
-        """Run it as a child of the present step, and return its output."""
+        """Run it as a child of the current step, and return its output."""
 
     @abstractmethod
     async def undo_children(self) -> Any:
-        """Roll back the children of the step that the present attempt undoes."""
+        """Roll back the children of the step that the current attempt undoes."""
 
     def describe(self) -> tuple[Plan, Report]:
-        """Evaluate the timeline as it is now, and judge it."""
+        """Evaluate the timeline as it is now, and validate it."""
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
         if self.shape is not None or self.timeout is not None or self.concurrency is not None:
             plan = replace(plan, shape=self.shape, timeout=self.timeout, concurrency=self.concurrency)
@@ -146,7 +146,7 @@ class Definition(Composite, ABC):
     def validate(self) -> Report:
         """Evaluate the timeline as it is now and report what is wrong with it, all at once.
 
-        The notes say of steps that wait at which lines they cannot continue, and why.
+        The notes say at which lines steps that wait cannot continue, and why.
         """
         plan, report = self.describe()
         steps = [spec for name in plan.steps for spec in plan.parts(name)]
@@ -179,7 +179,7 @@ class Definition(Composite, ABC):
         return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
 
     def inputs_schema(self) -> dict[str, Any]:
-        """Describe its inputs as JSON Schema; any object if it declares no class for them."""
+        """Describe its inputs as a JSON Schema, which allows any object if it declares no class for them."""
         return {"type": "object"} if self.shape is None else self.shape.schema()
 
     def to_mermaid(self) -> str:
@@ -206,7 +206,7 @@ def describe_path(plan: Plan) -> str:
 
 
 def check(function: Any) -> None:
-    """Raise WorkflowDefinitionError when a function cannot describe a timeline."""
+    """Raise WorkflowDefinitionError if a function cannot describe a timeline."""
     if isinstance(function, Definition):
         raise WorkflowDefinitionError(f"{function.name!r} is already a workflow: write @workflow once")
     if not inspect.isfunction(function):

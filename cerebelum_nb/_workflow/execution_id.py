@@ -1,7 +1,7 @@
-"""Which execution of a workflow is meant: one that is named, or the newest that can be resumed; and what ids are.
+"""Which execution of a workflow is meant: a given id, or the newest that can be resumed; and what a valid id is.
 
 Two notebooks or scripts may write one log, and each may have a workflow of the same name. So the newest execution is
-looked for among those that were started here.
+searched among those that were started here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ messages = logging.getLogger("cerebelum_nb")
 
 _PAGE = 20
 _MOST_LOOKED_AT = 1000
-"""Among how many unfinished executions of other notebooks this one's own is looked for."""
+"""How many unfinished executions of other notebooks are searched for one of this notebook."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
@@ -70,7 +70,7 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can be resumed by itself; the prefix of a sweep stays where its variants begin."""
+    """The newest that can be resumed; the paused prefix of a sweep does not count."""
     here, newest = origin(), None
     for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
         whose = _origin_of(row, log)
@@ -137,11 +137,11 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
 
 
 _asked: set[tuple[str, str]] = set()
-"""The workflows whose unfinished executions were looked for, by log and name: once in a process, as it may be a lot."""
+"""The workflows whose unfinished executions were searched, by log and name: once per process, as there may be many."""
 
 
 def tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
-    """Say, when a notebook is run from the top again, that an earlier run of the same can be resumed."""
+    """When a notebook is run from the top again, say that an earlier run of it can be resumed."""
     if not in_cells() or (log.location, workflow.name) in _asked:
         return
     _asked.add((log.location, workflow.name))
@@ -165,9 +165,8 @@ def check_id(execution_id: Any) -> str:
     """Return an id.
 
     Raises:
-        TypeError: it is no text.
-        ValueError: a command would take it for an option, a terminal would act on it, or it is longer than 200
-            characters.
+        TypeError: it is not text.
+        ValueError: it begins with '-', is not printable, or is longer than 200 characters.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
         raise TypeError(f"an execution id must be text, such as 'k3v9x2ma4t', not {execution_id!r}")
@@ -181,7 +180,7 @@ def check_id(execution_id: Any) -> str:
 
 
 def new_id(seed: str | None = None) -> str:
-    """Make an id that is short, easy to read aloud, and starts with a letter; of one seed always the same.
+    """Make an id that is short, easy to read aloud, and starts with a letter; the same for the same seed.
 
     Example:
         >>> new_id("of this seed")

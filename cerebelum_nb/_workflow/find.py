@@ -29,7 +29,7 @@ Origin = WorkflowStarted
 
 
 class Runnable(Protocol):
-    """What is needed of a workflow: its name, and how to resume or roll back one of its executions."""
+    """What callers need of a workflow: its name, and how to resume or roll back one of its executions."""
 
     name: str
 
@@ -40,13 +40,13 @@ class Runnable(Protocol):
         inputs: Any = None,
         **options: Any,
     ) -> Any:
-        """Go on with an execution."""
+        """Resume an execution."""
 
     async def rollback(self, execution_id: str, to: Any = None, **options: Any) -> Any:
         """Undo what an execution has done."""
 
     def plan_rollback(self, execution_id: str, to: Any = None, **options: Any) -> Any:
-        """Say what that would undo."""
+        """Show what that would undo."""
 
 
 def origin_of(store: Store, execution_id: str) -> Origin:
@@ -76,12 +76,12 @@ def find_workflow(
     Args:
         origin: what the log says of it, from :func:`origin_of`.
         execution_id: for messages.
-        module: import this one instead of the recorded one.
+        module: import this module instead of the recorded one.
         notebook: look in the definitions of this notebook instead.
-        may_run: whether the code that the log names may be run (``Store.may_run``); what a person names always may.
+        may_run: whether the code that the log names may be run (``Store.may_run``); code named by a person always may.
 
     Raises:
-        WorkflowNotFoundError: the module cannot be imported, may not be, or holds no such workflow.
+        WorkflowNotFoundError: the module cannot or must not be imported, or has no such workflow.
     """
     if notebook is not None:
         found = _in(load_notebook(notebook), origin)
@@ -138,7 +138,7 @@ class WorkflowFinder(Generic[W]):
         self._failed: dict[str, str] = {}
 
     def find(self, origin: Origin, execution_id: str = "ID", *, may_run: bool = True) -> W:
-        """Return the workflow of an execution: defined here, in what was named, or in the module it was started from.
+        """Return the workflow of an execution: defined here, in the named module or notebook, or where it began.
 
         Args:
             origin: what the log says of it.
@@ -146,7 +146,7 @@ class WorkflowFinder(Generic[W]):
             may_run: whether the code that the log names may be run.
 
         Raises:
-            WorkflowNotFoundError: it is not to be found, or not to be run; the message says what to do.
+            WorkflowNotFoundError: it cannot be found or must not be run; the message says what to do.
         """
         module = origin.module
         live = self._known().get((module, origin.workflow))
@@ -166,7 +166,7 @@ class WorkflowFinder(Generic[W]):
         return cast(W, found)
 
     def _load(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
-        """Load code once; what could not be loaded is not tried again for each of its executions."""
+        """Load code once; a failed load is not repeated for each execution."""
         if name in self._failed:
             raise WorkflowNotFoundError(self._failed[name])
         try:
@@ -224,7 +224,7 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
 
 
 def _not_trusted(origin: Origin, execution_id: str) -> str:
-    """Say that the code which the log names was not chosen here, and how to choose it."""
+    """Say that the code named by the log was not chosen here, and how to choose it."""
     file = origin.source if origin.module == "__main__" else origin.module
     return (
         f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "

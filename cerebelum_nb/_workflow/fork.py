@@ -1,7 +1,7 @@
-"""A fork made ready: the part of a parent's history that it keeps, and what it puts in the place of the rest.
+"""Preparing a fork: the part of the parent's history that it keeps, and what replaces the rest.
 
-The parent is only read, so it may be running, here or elsewhere. Events are copied; values that are not JSON are
-stored once per content, and are shared.
+The parent is only read, so it may be running, here or elsewhere. Events are copied; values that are not JSON are stored
+once per content and shared.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def fork(
     wait: bool = False,
     store: Store | None = None,
 ) -> Run:
-    """Make a fork ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
+    """Prepare a fork; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
     redactor = Redactor(log.redact)
@@ -110,10 +110,10 @@ def forked(values: ExecutionValues, made: Fork, now: int, plan: str) -> list[Eve
     """Make the events that a fork begins with.
 
     Args:
-        values: the fork, of which nothing is recorded; it gets what this process knows of the parent besides its log.
-        made: what the fork is to be.
+        values: the fork, of which nothing is recorded; it gets what this process knows about the parent beyond the log.
+        made: the prepared fork.
         now: the time, µs since the epoch.
-        plan: the digest of the plan it goes by.
+        plan: the digest of its plan.
     """
     events = made.begin(max(now, made.before.updated_at), plan)
     state = fold(events)
@@ -133,7 +133,7 @@ def preview(
     rerun: str | Collection[str] = (),
     store: Store | None = None,
 ) -> Outlook:
-    """Say what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
+    """Show what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
     log = resolve_store(store)
     made = prepare(workflow, log, Redactor(log.redact), execution_id, from_step, inputs, overrides, rerun)
     after = fold(made.begin(made.before.updated_at))

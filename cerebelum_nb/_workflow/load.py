@@ -1,8 +1,7 @@
 """Running code that was recorded: a module, a script's file, the definitions of a notebook.
 
-Importing a module runs the module, as it does everywhere. A script is run from its top, as Python does for a process
-pool: what is under ``if __name__ == "__main__":`` is left out, and where it would start a run, it ends. Of a
-notebook, whose cells do everything, only what defines something is run.
+A module is imported, which runs it. A script runs from its top, as Python does for a process pool: the block under ``if
+__name__ == "__main__":`` is left out, and it ends where it would start a run. In a notebook, only definitions are run.
 """
 
 from __future__ import annotations
@@ -41,19 +40,19 @@ from .statements import (
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
-"""What to do about a module that is not found, for who resumes one execution."""
+"""Advice for resuming one execution when its module is not found."""
 
 
 def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> ModuleType:
-    """Import a module, with the working directory among the places where it is looked for.
+    """Import a module; the working directory is on the search path.
 
     Args:
         name: its name, or the path of a Python file.
         advice: what to do when there is none.
-        source: the file it was when it was recorded; where that is still there, it is found from anywhere.
+        source: the recorded file; while it exists, the module is found from anywhere.
 
     Raises:
-        WorkflowNotFoundError: there is none, or it raised while it was imported; the message says where.
+        WorkflowNotFoundError: it does not exist, or raised when it was imported; the message says where.
     """
     if name.endswith(".py"):
         return load_script(name)
@@ -89,12 +88,12 @@ def _root_of(name: str, source: str) -> str:
 def load_script(path: str | os.PathLike[str]) -> ModuleType:
     """Run a script up to where it would start a run, and return it as a module.
 
-    Its own top level runs, as Python runs it for a process pool: what is under ``if __name__ == "__main__":`` does
-    not. So its definitions see the settings they saw when it was run. A file in a package may import from that
+    Its top level runs, as Python runs it for a process pool, without the block under ``if __name__ == "__main__":``. So
+    its definitions see the same settings as when it was run. A file in a package may import from that
     package, as with ``python -m``.
 
     Raises:
-        WorkflowNotFoundError: it cannot be read, is no Python, raised, or reads its command line.
+        WorkflowNotFoundError: it cannot be read, is not valid Python, raised, or reads its command line.
     """
     place = Path(path).absolute()
     what = f"the script {place}"
@@ -119,15 +118,15 @@ def load_script(path: str | os.PathLike[str]) -> ModuleType:
 
 
 def _line_of(error: BaseException, file: str) -> int | None:
-    """Return the line of the program's top level at which it was ended."""
+    """Return the line of the program's top level where it ended."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file and f.name == "<module>"]
     return lines[0] if lines else None
 
 
 def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_at: int | None) -> None:
-    """Raise WorkflowNotFoundError when what was left out changes something that steps read.
+    """Raise WorkflowNotFoundError if the part that did not run changes something that steps read.
 
-    A step would run with other settings than those of the recorded run, and nobody would know.
+    A step would silently run with other settings than in the recorded run.
     """
     body = parse_python(place.read_bytes(), str(place)).body
     wanted = wanted_names(body)
@@ -153,7 +152,7 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
 
 
 def _run(code: CodeType, module: ModuleType) -> None:
-    """Run a program where no event loop runs, as it may start one."""
+    """Run a program where no event loop is running, because it may start one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -165,9 +164,9 @@ def _run(code: CodeType, module: ModuleType) -> None:
 
 
 class _NotMain(ast.NodeTransformer):
-    """Let a program find that it is not the main one, while its classes still belong to ``__main__``.
+    """Make a program see that it is not the main one, while its classes still belong to ``__main__``.
 
-    As when it ran: a value whose class is recorded as one of ``__main__`` is found again, and fingerprints stay.
+    As when it ran: values whose class is recorded in ``__main__`` can be restored, and fingerprints stay the same.
     """
 
     def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # the name ast calls
@@ -187,7 +186,7 @@ class _NotMain(ast.NodeTransformer):
 
 
 class _Unknown(list[str]):
-    """The command line of a program that is loaded: all that is known of it is the program's name."""
+    """The command line of a loaded program, of which only the program's name is known."""
 
     def __init__(self, name: str) -> None:
         super().__init__([name])
@@ -246,14 +245,14 @@ def _look_in_package(path: Path) -> str | None:
 
 
 def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
-    """Run the definitions of a notebook and return them as a module; what runs something is left out.
+    """Run only the definitions of a notebook and return them as a module.
 
     Run, in the notebook's order: imports, functions (so steps and workflows), classes, and the assignments of names
-    that these use, unless they await or start something (``result = deploy.run()``). Calls, magics, loops and
-    whatever else is in a cell are left out.
+    that these use, unless they await or start something (``result = deploy.run()``). Everything else (calls, magics,
+    loops) is left out.
 
     Raises:
-        WorkflowNotFoundError: it is no notebook, or a definition raised.
+        WorkflowNotFoundError: it is not a notebook, or a definition raised.
     """
     place = Path(path)
     cells = read_cells(place)
@@ -284,7 +283,7 @@ def _define(place: Path, parts: list[_Part]) -> ModuleType:
     for part in parts:
         for node in part.tree.body:
             if not defines(node, wanted, assigned):
-                for name in bound(node) & wanted:  # what it would compute is not known: using it must not go unnoticed
+                for name in bound(node) & wanted:  # its value is unknown: using it must not go unnoticed
                     vars(module).pop(name, None)
                 continue
             try:

@@ -1,7 +1,7 @@
-"""``execution_id=..., resume=True``: what runs under an id of the caller's, run once however often it is asked for.
+"""``execution_id=..., resume=True``: run an execution with a chosen id once, however often the call is made.
 
-A notebook that is run from the top again, or a script that is started again, asks for the same id with the same
-inputs: it gets the recorded outcome, resumes what is unfinished, or starts what has never begun.
+A notebook or script that runs again from the top asks for the same id with the same inputs: it gets the recorded
+outcome, resumes an unfinished execution, or starts a new one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def launch_once(
     labels: Labels = NO_LABELS,
     refresh: Any = (),
 ) -> Run:
-    """Make the execution of an id ready: a new one, a recorded one that is resumed, or one that has ended.
+    """Prepare the execution of an id: a new one, a recorded one to resume, or one that has ended.
 
     The arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
@@ -71,7 +71,7 @@ def launch_once(
             'execution_id="2026-05-report"; without an id, resume() takes the newest'
         )
     log = resolve_store(store)
-    if leases_of(log).running(check_id(execution_id)) is not None:  # it may have begun just now and not be in the log
+    if leases_of(log).running(check_id(execution_id)) is not None:  # it may have just started and not be in the log yet
         raise ExecutionBusyError(
             f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
             execution_id=execution_id,
@@ -92,13 +92,13 @@ def launch_once(
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
-    """Watch the holder of an execution to resume, as ``resume()`` does, until it is known whether it is alive."""
+    """Watch the holder of an execution, as ``resume()`` does, until it is known whether it is alive."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
         await leases_of(log).wait_until_seen(execution_id)
 
 
 def _is_known(log: Store, execution_id: str) -> bool:
-    """Whether there is an execution of exactly this id, of which another one's id may be the beginning."""
+    """Whether an execution has exactly this id, not only as a prefix."""
     try:
         return log.execution(execution_id).execution_id == execution_id
     except ExecutionNotFoundError:
@@ -106,7 +106,7 @@ def _is_known(log: Store, execution_id: str) -> bool:
 
 
 def _differences(log: Store, execution_id: str, recorded: Value | None, given: dict[str, Any]) -> dict[str, str]:
-    """Say of each input that is not what is recorded how it differs; a secret is never in the log to be compared."""
+    """Say how each input differs from the recorded one; secrets are never in the log, so they are not compared."""
     redactor = Redactor(log.redact)
     value = encode(given, redactor=redactor, path="inputs")
     if recorded is None or (value.codec, value.json, value.digest) == (recorded.codec, recorded.json, recorded.digest):

@@ -48,7 +48,7 @@ def outcome_of(execution: Shown, *, undoes: bool) -> Result:
 
     Args:
         execution: the execution.
-        undoes: whether the run was to roll it back, so that this is no failure.
+        undoes: whether the run was a rollback, so that ROLLED_BACK is no failure.
     """
     __tracebackhide__ = True
     state = execution.state
@@ -66,7 +66,7 @@ def outcome_of(execution: Shown, *, undoes: bool) -> Result:
             raise _failure(execution, where, f"It is rolled back: {rollback_told(state)}") from cause_of(execution)
         case ExecutionState.PAUSED:
             advice = advise_on(execution)
-            assert advice is not None  # of a paused one there is always one
+            assert advice is not None  # a paused execution always has one
             raise ExecutionStoppedError(
                 f"{where} is paused: {state.reason}. {kept}. {advice}",
                 execution_id=execution.id,
@@ -83,7 +83,7 @@ def outcome_of(execution: Shown, *, undoes: bool) -> Result:
 
 
 def cause_of(execution: Shown) -> BaseException | None:
-    """Return what a step raised in this process, if that failed the execution: from the user's own frames on."""
+    """Return the exception of a step in this process that failed the execution, starting at the user's own frames."""
     if execution.cause is None:
         return None
     error = without_secrets(execution.cause, execution.redactor)
@@ -135,7 +135,7 @@ def _failure(execution: Shown, where: str, kept: str) -> WorkflowError:
     assert state.error is not None
     step = state.failed_step
     advice = advise_on(execution)
-    assert advice is not None  # of a failed one there is always one
+    assert advice is not None  # a failed execution always has one
     what = f"step '{step}' of {where} failed" if step else f"{where} failed"
     if step and undone_by(step):
         what = f"undoing step '{undone_by(step)}' of {where} failed"
@@ -155,6 +155,6 @@ def _failure(execution: Shown, where: str, kept: str) -> WorkflowError:
 
 
 def _sentence(error: BaseException) -> str:
-    """The error's class, except of one of our own, and its text; a text that cannot be made must not hide the end."""
+    """The error's class, except for our own, and its text; a failing ``__str__`` must not hide the outcome."""
     told = describe(error)
     return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"

@@ -1,4 +1,4 @@
-"""What a run leaves in the caller's hands: ``Result`` and the outputs in it."""
+"""``Result``: the outcome of a run, and its outputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Result:
         started_at: when it started, UTC.
         completed_at: when it ended, UTC; None while it has not.
         wake_at: when a hibernated execution is due to wake, UTC; None when it waits for a person, or does not wait.
-        waits_for: the kinds of approval it waits for.
+        waits_for: the kinds of approval it is waiting for.
         resume_hint: the call that resumes it, unless it has ended.
         next: what happens next if it has not ended, and how to resume it; empty when it has ended.
         lineage: where it was forked from; empty when it was not.
@@ -80,7 +80,7 @@ class Result:
 
     @property
     def steps(self) -> dict[str, tuple[str, float | None, str]]:
-        """Every step that was touched, in order: its state, the seconds it took, its value or error in short."""
+        """Every step that has started, in order: its state, its seconds, a short form of its value or error."""
         return {
             name: (
                 step.phase.value,

@@ -35,10 +35,10 @@ _MARKS |= {Fate.UNDO: "↶", Fate.FORGET: "!", Fate.ASK: "?"}
 class Outlook:
     """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
 
-    A step on a route that is still to be chosen may run. Of a rollback it says which steps are undone, in that order,
-    and which have no handler.
+    A step on a route that is not chosen yet may run. For a rollback it lists the steps that are undone, in order, and
+    those without a handler.
 
-    Iterate over it, or ask for one step by its name: each has ``step``, ``fate`` and ``reasons``.
+    Iterate over it, or index it with a step or its name: each entry has ``step``, ``fate`` and ``reasons``.
 
     Example:
         >>> from cerebelum_nb import WorkflowError, step, workflow
@@ -70,7 +70,7 @@ class Outlook:
         self._is_rollback = rollback
 
     def __getitem__(self, step: object) -> PlannedStep:
-        """What becomes of one step, given by its name or as the step itself."""
+        """The plan for one step, given by its name or as the step itself."""
         name = getattr(step, "name", step)
         for planned in self.steps:
             if planned.step == name:

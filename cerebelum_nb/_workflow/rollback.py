@@ -1,4 +1,4 @@
-"""A rollback made ready, and shown before: what is undone, in which order, and what has no handler."""
+"""Preparing and previewing a rollback: what is undone, in which order, and what has no handler."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Undoing", "preview", "roll_back", "rollback_events"]
 
 
 class Undoing(NamedTuple):
-    """What a rollback was given."""
+    """The arguments of a rollback."""
 
     to: object = None
     inputs: Inputs | None = None
@@ -61,7 +61,7 @@ def roll_back(
     wait: bool = False,
     store: Store | None = None,
 ) -> Run:
-    """Make a rollback ready; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
+    """Prepare a rollback; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
     refuse_in_step(workflow.variable)
     plan, log = workflow.plan(), resolve_store(store)
     given = Undoing(to, inputs, repeat, mark_done or {})
@@ -77,7 +77,7 @@ def roll_back(
 
 
 def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: str) -> list[Event]:
-    """Make the events with which a rollback begins, or is continued.
+    """Make the events with which a rollback begins or continues.
 
     Args:
         found: the execution.
@@ -86,7 +86,7 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
         digest: of the plan as it is now.
 
     Raises:
-        As :meth:`~cerebelum_nb.Workflow.rollback`, for what keeps it from being rolled back.
+        As :meth:`~cerebelum_nb.Workflow.rollback`, for what prevents a rollback.
     """
     plan = found.plan
     value = replaced_inputs(found, given.inputs)
@@ -104,7 +104,7 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
 def preview(
     workflow: Definition, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None
 ) -> Outlook:
-    """Say what a rollback would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_rollback`."""
+    """Show what a rollback would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_rollback`."""
     plan, log = workflow.plan(), resolve_store(store)
     last = None if to is None else step_named(plan, to, "plan_rollback")
     found = own(workflow, execution_id, log, "roll back")

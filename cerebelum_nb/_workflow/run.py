@@ -118,7 +118,7 @@ class Run:
         return self.outcome()
 
     async def leave(self) -> Result:
-        """Record that it started, and run nothing: whoever looks for what is due runs it."""
+        """Record that it started, and run nothing; a scheduler runs it."""
         __tracebackhide__ = True
         self._execution.driver.take(Drain(), self._execution.now())
         return await self.unseen()
@@ -161,7 +161,7 @@ class Run:
         return cause_of(self._execution)
 
     def _tell_later(self, done: asyncio.Future[None]) -> None:
-        """Report a failure that is not awaited: behind a cell it would pass unseen."""
+        """Report a failure that is not awaited, which would otherwise go unnoticed."""
         if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
             return
         _unheard.add(self)
@@ -199,7 +199,7 @@ class Run:
         return self._result().slider()
 
     def stop(self, reason: str = STOPPED) -> None:
-        """Pause it: what is finished is kept, what is in flight is interrupted."""
+        """Pause it: finished steps are kept, running ones are interrupted."""
         if not self._execution.over:
             self._execution.ask_to_stop(reason)
 
@@ -213,13 +213,13 @@ class Run:
         Args:
             name: the name of the signal.
             data: what the step receives.
-            signal_id: what makes it this very signal: a second one with the same id is ignored.
+            signal_id: identifies the signal: a second one with the same id is ignored.
 
         Returns:
             False when a signal with this ``signal_id`` was sent before.
 
         Raises:
-            SignalError: it has ended, or keeps 1,000 signals that no step took.
+            SignalError: it has ended, or has 1,000 signals that no step took.
         """
         return await send(self._execution.store, self.execution_id, name, data=data, signal_id=signal_id)
 

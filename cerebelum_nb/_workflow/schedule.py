@@ -1,6 +1,6 @@
 """Schedules of workflows: made, changed, paused and deleted here; what starts their executions is the scheduler.
 
-A schedule lives in the log (_core/schedule.py says as what), so any process may change it, and every scheduler of the
+A schedule is stored in the log (_core/schedule.py says how), so any process can change it, and every scheduler of the
 log sees the change at once.
 """
 
@@ -57,7 +57,7 @@ _MOST_ID = 180  # the ids of its executions add the time
 class Schedule:
     """A schedule in a log: when a workflow is started, and with which inputs.
 
-    Whatever is read from it is read from the log now.
+    Its attributes are read from the log each time.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -126,7 +126,7 @@ class Schedule:
         return self.known.last_execution
 
     def next(self, count: int = 5) -> list[datetime]:
-        """Return the coming times, in its time zone; of a paused one those that would come.
+        """Return the coming times, in its time zone; if it is paused, those it would have.
 
         Args:
             count: how many.
@@ -134,18 +134,18 @@ class Schedule:
         return [time for moment in coming(self.known, checked_count(count, "count")) if (time := self._local(moment))]
 
     def pause(self, *, by: str | None = None) -> None:
-        """Start nothing until it is resumed; times that pass meanwhile are left out.
+        """Start nothing until it is resumed; times in between are skipped.
 
         Args:
-            by: who pauses it, for the log; by default the user of this process.
+            by: who pauses it, as recorded in the log; by default the user of this process.
         """
         _change(self._store, self.schedule_id, lambda state, now: core.SchedulePaused(at=now, by=_who(by)), "ACTIVE")
 
     def resume(self, *, by: str | None = None) -> None:
-        """Start executions again, from the next time on.
+        """Start executions again, beginning with the next time.
 
         Args:
-            by: who resumes it, for the log; by default the user of this process.
+            by: who resumes it, as recorded in the log; by default the user of this process.
         """
 
         def resumed(state: ScheduleState, now: int) -> ScheduleEvent:
@@ -154,10 +154,10 @@ class Schedule:
         _change(self._store, self.schedule_id, resumed, "PAUSED")
 
     def delete(self, *, by: str | None = None) -> None:
-        """Delete it; the executions that it has started stay, and so does its history.
+        """Delete it; its executions and its history stay.
 
         Args:
-            by: who deletes it, for the log; by default the user of this process.
+            by: who deletes it, as recorded in the log; by default the user of this process.
         """
         _change(self._store, self.schedule_id, lambda state, now: core.ScheduleDeleted(at=now, by=_who(by)), "")
 

@@ -1,7 +1,7 @@
-"""An execution made ready: what a start, a resume and a wake-up record first. Nothing runs here.
+"""Preparing an execution: what a start, a resume and a wake-up record first. Nothing runs here.
 
-Each takes the workflow as it is now, gets hold of the execution, and returns a :class:`.run.Run` that has
-not begun; whatever is wrong is raised before anything is written.
+Each takes the workflow as it is now, claims the execution, and returns a :class:`.run.Run` that has not begun; errors
+are raised before anything is written.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Caller(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What was said about an execution when it was started: name, tags, the steps that take no cached result.
+    """Options of a start: name, tags, the steps that take no cached result.
 
-    ``redactor`` knows the secrets that are in neither.
+    ``redactor`` knows the secrets, which must be in neither.
     """
 
     labels: Labels
@@ -102,7 +102,7 @@ def launch(
     labels: Labels = NO_LABELS,
     refresh: Any = (),
 ) -> Run:
-    """Make a new execution ready; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
+    """Prepare a new execution; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
     Args:
         workflow: the workflow.
@@ -157,8 +157,8 @@ def started(
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
         caller: who starts it, if it is a child.
-        slot: what only one execution at a time may have.
-        told: what was said about it besides.
+        slot: the slot, which only one execution at a time may have.
+        told: its other options.
     """
     by = caller or Caller("", "", 0)
     labels, redactor, refresh = told or Told(NO_LABELS, None, ())
@@ -188,7 +188,7 @@ def started(
 
 
 def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> Run:
-    """Make the handle of an execution that has ended: nothing runs, and its outcome is the recorded one."""
+    """Make the handle of an ended execution, whose outcome is the recorded one."""
     execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
     execution.over = True
     execution.done.set_result(None)
@@ -214,7 +214,7 @@ def _loaded_from(workflow: Definition) -> str:
 
 
 def _origin_of_code(workflow: Definition) -> str:
-    """Return what starts it: a command does it for the script or notebook that it loads, and is none itself."""
+    """Return what starts it: the script or notebook; a command starts the one that it loads."""
     return _loaded_from(workflow) or ("" if in_terminal.get() else origin())
 
 
@@ -231,7 +231,7 @@ def take_up(
     live: Collection[str] = (),
     store: Store | None = None,
 ) -> Run:
-    """Make a recorded execution ready to be resumed; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
+    """Prepare to resume a recorded execution; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
     ``live`` names completed steps whose unstorable value the caller still has.
     """
@@ -268,8 +268,8 @@ def resumed(
     """Make the events that a resume begins with.
 
     Args:
-        execution: what is recorded, and the plan by which it is resumed.
-        given: what was asked for.
+        execution: what is recorded, and the current plan.
+        given: the arguments of the resume.
         now: the time, µs since the epoch; never before the last event.
         blueprint: the digest of the plan's blueprint.
 
@@ -320,8 +320,8 @@ def resumed(
 async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
     """Return the whole id of an execution to resume, once it is known whether its holder lives.
 
-    A holder that cannot be seen from here is watched for as long as its lease lasts; whether the execution may be
-    taken over is decided by the claim that follows.
+    A holder on another machine is watched for as long as its lease lasts; the claim that follows decides whether the
+    execution may be taken over.
     """
     refuse_in_step(workflow.variable)
     log = resolve_store(store)
@@ -331,9 +331,9 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
-    """Make one ready that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`.
+    """Prepare one that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`.
 
-    No holder is watched first: the scheduler, who calls this, has watched it already from round to round.
+    The holder is not watched here: the scheduler, which calls this, has been watching it.
     """
     plan = workflow.plan()
     engine = engine_of(store)
@@ -363,12 +363,12 @@ def _is_cancelled(store: Store, execution_id: str) -> bool:
 
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
-    """Put new inputs over the recorded ones; return them when that changes something."""
+    """Merge new inputs into the recorded ones; return them when that changes something."""
     return merged_inputs(execution, inputs)[1]
 
 
 def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[dict[str, Any], Value | None]:
-    """Put new inputs over the recorded ones; return all of them, and as a value when that changes something."""
+    """Merge new inputs into the recorded ones; return all of them, and as a value when that changes something."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
@@ -376,7 +376,7 @@ def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[di
 
 
 def calling_step() -> Scope | None:
-    """Return the step that calls, if one does; a process forked in a step is no part of it."""
+    """Return the calling step, if any; a process forked in a step does not count."""
     stop_when_loading()
     scope = current_scope.get()
     return scope if scope is not None and scope.is_here() else None

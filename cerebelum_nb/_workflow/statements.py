@@ -1,6 +1,6 @@
 """What a notebook or a script defines: which statements of it define something, and which run something.
 
-Syntax only: nothing is run here. What is defined is run by load.py, and written into a module by `cerebelum promote`.
+Only syntax: nothing runs here. load.py runs the definitions, and `cerebelum promote` writes them into a module.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_cells(place: Path) -> list[str]:
     """Return the sources of the code cells of a notebook.
 
     Raises:
-        WorkflowNotFoundError: it is none.
+        WorkflowNotFoundError: it is not a notebook.
     """
     try:
         document = parse(place.read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def read_cells(place: Path) -> list[str]:
 
 
 def parse_cell(source: str) -> ast.Module | None:
-    """Parse a cell; one that is no Python defines nothing here."""
+    """Parse a cell; one that is not Python defines nothing."""
     try:
         return parse_python(as_python(source))
     except SyntaxError:
@@ -71,7 +71,7 @@ def parse_cell(source: str) -> ast.Module | None:
 
 
 def as_python(source: str) -> str:
-    """Turn magics into calls, which then are left out."""
+    """Turn magics into calls, which are left out later."""
     if not any(line.lstrip()[:1] in ("%", "!", "?") or line.rstrip().endswith("?") for line in source.splitlines()):
         return source
     from IPython.core.inputtransformer2 import TransformerManager
@@ -84,7 +84,7 @@ _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDe
 
 
 def is_definition(node: ast.stmt) -> bool:
-    """Whether it defines something, or chooses between definitions, such as between two imports."""
+    """Whether it defines something, or chooses between definitions, such as two imports."""
     match node:
         case ast.If(test=test, body=body, orelse=orelse) if not asks_for_main(test) and not runs_something(test):
             return all(_is_choice(child) for child in (*body, *orelse))
@@ -104,7 +104,7 @@ def asks_for_main(test: ast.expr) -> bool:
 
 
 def wanted_names(nodes: list[ast.stmt]) -> set[str]:
-    """Name what the definitions use, directly or through what those names are computed from."""
+    """Name what the definitions use, directly or indirectly."""
     wanted = {name for node in nodes if is_definition(node) for name in used(node)}
     while True:
         more = {name for node in nodes if (bound(node) | modified(node)) & wanted for name in used(node)} - wanted
@@ -133,7 +133,7 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def bound(node: ast.AST) -> set[str]:
-    """Name what a statement assigns to or deletes, also an item or an attribute of it."""
+    """Name what a statement assigns to or deletes, including items and attributes."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
     targets = (n for n in _outside_functions(node) if isinstance(getattr(n, "ctx", None), (ast.Store, ast.Del)))
@@ -159,7 +159,7 @@ def used(node: ast.AST) -> Iterator[str]:
 
 
 def runs_something(node: ast.AST) -> bool:
-    """Whether it runs something at once; what is in a lambda is only defined."""
+    """Whether it runs something immediately; the body of a lambda does not count."""
     match node:
         case ast.Lambda():
             return False

@@ -1,8 +1,8 @@
 """``Stepper``: an execution run cell by cell.
 
 Between two cells the execution is paused in the log and no process holds it: any kernel may attach and continue. So
-each call here is a resume with a limit, and a handle remembers nothing that the log does not know, except values
-that are kept in memory only.
+each call here is a resume with a limit, and a handle holds nothing that is not in the log, except values kept only in
+memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StepReport:
     """What one call did.
 
     Attributes:
-        ran: the steps that got an outcome, with how they ended and a short form of their value.
+        ran: the steps that ended, with their outcome and a short form of their value.
         next: the steps that would run next; empty at the end.
         status: the execution's state now.
     """
@@ -148,7 +148,7 @@ class Stepper:
         return await self._go(OneStage())
 
     async def run_to(self, step: object) -> StepReport:
-        """Run up to a step and that step too, then pause.
+        """Run up to and including a step, then pause.
 
         Args:
             step: a step or its name; it has no result yet.
@@ -185,7 +185,7 @@ class Stepper:
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
     async def rerun(self, step: object) -> StepReport:
-        """Run one completed step once more, and pause; what depends on it has to run again as well.
+        """Run one completed step again, and pause; what depends on it must run again as well.
 
         Args:
             step: a step or its name.
@@ -201,7 +201,7 @@ class Stepper:
         return await self._go(OneStage(), (name,))
 
     async def back_to(self, step: object) -> StepReport:
-        """Go back before a step: it and all that follows has to run again; runs nothing.
+        """Go back before a step: it and everything after it must run again; runs nothing.
 
         Args:
             step: a step or its name, which has run.
@@ -256,7 +256,7 @@ class Stepper:
         return views.slide(self._id, self._store.events(self._id))
 
     def plan(self) -> Outlook:
-        """Say what would run now, and why; runs nothing."""
+        """Show what would run now, and why; runs nothing."""
         from .resume_plan import look_ahead
 
         return look_ahead(self._workflow.plan(), self._store, self._id)

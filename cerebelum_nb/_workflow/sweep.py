@@ -1,8 +1,8 @@
-"""``sweep``: variants of a run from one shared prefix, side by side, and the table that compares them.
+"""``sweep``: variants of a run that share a prefix, run side by side and compared in a table.
 
-The prefix is an execution that is paused before the step where the variants part; each variant is a fork of it, under
-an id that follows from the prefix and the variant. So a sweep that is run again over the same prefix finds what it
-has done, and resumes the rest.
+The prefix is an execution that is paused before the step where the variants diverge. Each variant is a fork of it, with
+an id derived from the prefix and the variant, so repeating a sweep over the same prefix finds finished variants and
+resumes the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _COLUMNS = ("execution_id", "state", "duration", "output", "error")
 
 
 class Elsewhere(Protocol):
-    """What runs executions on a cluster, and copies their history into a log meanwhile."""
+    """Runs executions on a cluster, and copies their history into a log."""
 
     async def run_before(
         self, workflow: Definition, step: str, inputs: Inputs | None, execution_id: str, *, again: bool, store: Store
@@ -88,7 +88,7 @@ class Elsewhere(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Variant:
-    """One row: what is given in it alone; with what all share, which inputs it changes; under which id it runs."""
+    """One row: its own overrides and inputs, the inputs it changes overall, and its id."""
 
     overrides: dict[str, Any]
     inputs: dict[str, Any]
@@ -124,7 +124,7 @@ async def sweep(
 
 
 def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[str, Any], list[_Variant]]:
-    """Read what is given: the inputs that a prefix is started with, and each variant."""
+    """Read the arguments: the inputs of the prefix, and each variant."""
     plan = workflow.plan()
     listed = not (inputs is None or isinstance(inputs, Mapping))
     for name, given in (("overrides", overrides), ("inputs", inputs if listed else None)):
@@ -150,7 +150,7 @@ def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[s
 
 
 def _named(log: Store, prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
-    """Give each variant the id that follows from the prefix and from what is other in it; equal ones are counted."""
+    """Give each variant an id derived from the prefix and its differences; equal ones are numbered."""
     recorded = fold(log.events(prefix)).inputs
     known = {} if recorded is None else decode(recorded, log.payload, trusted=log.trusted, where="the inputs")
     met: Counter[str] = Counter()
@@ -176,7 +176,7 @@ async def _prefix(
     log: Store,
     there: Elsewhere | None,
 ) -> str:
-    """Make sure that an execution has run the steps before the step, and return its id."""
+    """Make sure that an execution has run the steps before ``at``, and return its id."""
     __tracebackhide__ = True
     if there is not None:
         return await _prefix_there(workflow, step, inputs, execution_id, log, there)
@@ -237,7 +237,7 @@ def _has_run(step: str, history: Sequence[object]) -> bool:
 
 
 class _Sweep:
-    """The variants at work."""
+    """The running variants."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ class _Sweep:
         self.ended: Callable[[ExecutionState], None]
 
     async def run(self, variants: Sequence[_Variant]) -> None:
-        """Run what is not done yet.
+        """Run the unfinished variants.
 
         Raises:
             ExecutionStoppedError: it was stopped; everything can be resumed.
@@ -354,7 +354,7 @@ class _Sweep:
         return state is ExecutionState.CANCELLED or (state is ExecutionState.COMPLETED and not self.rerun)
 
     def _make(self, variant: _Variant) -> Run | None:
-        """Make a variant ready; None when there is nothing to do."""
+        """Prepare a variant; None if there is nothing to do."""
         if not self.log.events(variant.execution_id, upto=1):
             return fork(
                 self.workflow,
@@ -378,7 +378,7 @@ class _Sweep:
 
 @contextmanager
 def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
-    """Show how far it is, in one line on stderr, on a terminal; return what to call when a variant ends."""
+    """On a terminal, show progress in one line on stderr; return the function to call when a variant ends."""
     ends: Counter[ExecutionState] = Counter()
     stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
 
@@ -401,7 +401,7 @@ def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
 
 
 def _table(log: Store, variants: Sequence[_Variant], refused: Mapping[str, str]) -> pd.DataFrame:
-    """Lay the variants out, a row each."""
+    """Return the variants as a table, one row each."""
     import pandas as pd
 
     states = [fold(log.events(variant.execution_id)) for variant in variants]
@@ -433,7 +433,7 @@ def _output(log: Store, execution_id: str, state: State) -> Any:
 
 
 def _columns(outputs: Sequence[Any]) -> dict[str, list[Any]]:
-    """Lay outputs out: a column per member when all of them are such objects."""
+    """Return outputs as columns: one per member if all outputs are objects."""
     there = [output for output in outputs if output is not None]
     if not there or not all(isinstance(output, dict) for output in there):
         return {"output": list(outputs)}

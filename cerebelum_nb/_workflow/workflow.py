@@ -1,4 +1,4 @@
-"""``Workflow``: what can be done with one. Each method is a signature, what it means, and a call of what does it."""
+"""``Workflow`` and its methods. Each is a signature and its documentation; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ R = TypeVar("R")
 def _for_sync_code(
     call: Callable[Concatenate[Workflow, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Workflow, P], R]:
-    """Make the twin of an async method that waits for it, with its arguments."""
+    """Make the sync counterpart of an async method, with the same arguments."""
 
     @wraps(call)
     def twin(self: Workflow, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -94,28 +94,28 @@ class Workflow(Definition):
     ) -> Coroutine[Any, Any, Result]:
         """Run it here and wait until it is done.
 
-        Inside a step it runs as a child of the step's execution, in the same log, under an id that is derived: a step
-        that runs again finds it. It is resumed, stopped and cancelled with its caller, and takes nothing but inputs.
+        Inside a step it runs as a child of the step's execution, in the same log, under a derived id, so that a step
+        that runs again finds it. It is resumed, stopped and cancelled with its caller, and takes only inputs.
 
         Args:
-            inputs: what steps receive as ``inputs``; names to values.
+            inputs: what steps receive as ``inputs``: a dict of names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
-            resume: True makes the call one that may be made again, as by a notebook that is run from the top: it
-                starts the execution of that id, resumes it if it is unfinished, or returns its recorded result
-                without running anything. ``"replace_inputs"`` also takes other inputs than are recorded.
-            wait: True waits here to the end, however long; by default a wait longer than the log's
+            resume: True makes the call repeatable, as in a notebook that is run from the top: it starts the execution
+                of that id, resumes it if it is unfinished, or returns its recorded result without running anything.
+                ``"replace_inputs"`` also accepts inputs that differ from the recorded ones.
+            wait: True waits here until the end, however long; by default a wait longer than the log's
                 ``hibernate_after`` (an hour) ends the run in this process, and the result says when it wakes.
-            name: what people call this execution, ``"release 4.2"``: lists show it and find it. It need not be
-                unique. Like ``tags``, it counts when the execution starts, and not when it is resumed.
-            tags: words to find it by, besides those of the workflow: ``["prod", "eu"]``.
-            refresh: steps with ``cache=`` that run now, whatever results the log has of them.
-            distributed: True runs it on a cluster of workers, and copies its history into this log meanwhile.
+            name: what people call this execution, ``"release 4.2"``: lists show it and find it. It need not be unique.
+                Like ``tags``, it is set when the execution starts, not when it is resumed.
+            tags: words to find it by, in addition to those of the workflow: ``["prod", "eu"]``.
+            refresh: steps with ``cache=`` that run even if the log has a result for them.
+            distributed: True runs it on a cluster of workers, and copies its history into this log.
             core_url: HOST:PORT of that cluster's Temporal server; by default ``$CEREBELUM_CORE_URL``, else
                 ``localhost:7233``. Naming one implies ``distributed``.
 
         Returns:
-            The outcome of the completed execution; or, SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
+            The outcome of the completed execution; if it is SLEEPING or WAITING_FOR_APPROVAL, how far it is and what is
             next.
 
         Raises:
@@ -123,7 +123,7 @@ class Workflow(Definition):
             WorkflowError: a step failed; the message ends with the call that resumes it.
             ExecutionStoppedError: it was stopped; it can be resumed.
             ExecutionCancelledError: it was cancelled.
-            ResumeError: there is an execution of that id already; with ``resume``, it has other inputs.
+            ResumeError: an execution of that id already exists; with ``resume``, it has other inputs.
             ExecutionBusyError: with ``resume``, it is running, here or elsewhere.
             StoreError: the log cannot be written.
 
@@ -209,7 +209,7 @@ class Workflow(Definition):
         a child, as with :meth:`execute`.
 
         Raises:
-            CerebelumError: it is called inside an async step, which it would block.
+            CerebelumError: it was called inside an async step, which it would block.
             KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed.
             Otherwise as :meth:`execute`.
         """
@@ -251,7 +251,7 @@ class Workflow(Definition):
 
         Raises:
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
-            Otherwise as :meth:`execute`, as far as is known before it runs.
+            Otherwise as :meth:`execute`, for what is known before it runs.
         """
         self._need_a_loop("in the background", "start")
         labels = Labels.of(name, tags)
@@ -279,11 +279,11 @@ class Workflow(Definition):
         Args:
             execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
             skip_completed_steps: False runs everything again under the same id.
-            inputs: replace the recorded inputs of these names, or supply secrets again.
+            inputs: replace the recorded inputs with these names, or supply secrets again.
             rerun: names of completed steps to run again with what depends on them; ``"stale"`` means those whose
                 code changed.
             repeat: steps with ``effect="external"`` that may run again although their outcome is unknown.
-            mark_done: steps that need not run (again), with the results they are to have: ``{"charge": receipt}``.
+            mark_done: steps that need not run (again), with their results: ``{"charge": receipt}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
             distributed: True resumes it on a cluster, wherever it ran before.
@@ -293,11 +293,11 @@ class Workflow(Definition):
             As :meth:`execute`.
 
         Raises:
-            OutcomeUnknownError: it would repeat an external effect that may have happened: say ``repeat`` or
+            OutcomeUnknownError: it would repeat an external effect that may have happened: give ``repeat`` or
                 ``mark_done``.
-            ResumeError: it cannot be resumed: it is completed, or the timeline lost a step it has completed.
-            ExecutionBusyError: it is running, here or elsewhere. Where this cannot be seen (another machine, another
-                container), its heartbeat is watched first, for up to the 30 s that a lease lasts.
+            ResumeError: it cannot be resumed: it is completed, or a completed step is no longer on the timeline.
+            ExecutionBusyError: it is running, here or elsewhere. If this cannot be known at once (another machine or
+                container), its heartbeat is watched first, for up to the 30 s of a lease.
             ExecutionNotFoundError: there is no such execution.
             Otherwise as :meth:`execute`.
 
@@ -352,7 +352,7 @@ class Workflow(Definition):
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
         """Resume an execution that is due, or that a dead process left; for schedulers.
 
-        Unlike :meth:`resume` it makes no decision of a person's: a step that failed stays failed.
+        Unlike :meth:`resume`, it makes no decision for a person: a failed step stays failed.
 
         Args:
             execution_id: its id.
@@ -377,10 +377,10 @@ class Workflow(Definition):
         execution_id: str | None = None,
         resume: Resume = False,
     ) -> Stepper:
-        """Record a start and run nothing: the handle then runs it cell by cell.
+        """Record a start and run nothing; run it cell by cell with the handle it returns.
 
         Args:
-            inputs: what steps receive as ``inputs``; names to values.
+            inputs: what steps receive as ``inputs``: a dict of names to values.
             store: the log to write; by default the session's.
             execution_id: an id of your own; by default a new short one.
             resume: True resumes the execution of that id, if there is one; as in :meth:`execute`.
@@ -402,14 +402,14 @@ class Workflow(Definition):
         return self._stepper(run.execution_id, log)
 
     def attach(self, execution_id: ExecutionLike | None = None, *, store: Store | None = None) -> Stepper:
-        """Continue an execution cell by cell: after a kernel restart, or one that stopped or failed.
+        """Continue an execution cell by cell: after a kernel restart, a stop or a failure.
 
         Args:
             execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
             store: the log; by default the session's.
 
         Returns:
-            The handle that :meth:`begin` gave.
+            A handle, as from :meth:`begin`.
 
         Raises:
             ResumeError: it belongs to another workflow, or there is nothing to resume.
@@ -426,19 +426,19 @@ class Workflow(Definition):
         rerun: str | Collection[str] = (),
         store: Store | None = None,
     ) -> Outlook:
-        """Say what a resume would do with each step, and why; runs nothing.
+        """Show what a resume would do with each step, and why; runs nothing.
 
         Args:
             execution_id: its id or an unambiguous prefix; None takes the newest that can be resumed.
-            inputs: the inputs the resume would replace.
-            rerun: what the resume would be given as ``rerun``.
+            inputs: the ``inputs`` of the resume.
+            rerun: the ``rerun`` of the resume.
             store: the log; by default the session's.
 
         Returns:
             A table: run, keep, stale, may run or skip for each step, with the reasons.
 
         Raises:
-            As :meth:`resume`, for what keeps it from being resumed.
+            As :meth:`resume`, for what prevents a resume.
         """
         from .resume_plan import look_ahead
 
@@ -461,30 +461,29 @@ class Workflow(Definition):
     ) -> Result:
         """Undo what an execution has done: completed steps with an ``on_rollback`` handler, the last one first.
 
-        The state is ROLLED_BACK then, and what was undone is not done any more: a resume runs it again. A rollback that
-        fails, or whose process dies, is finished by calling this again, or by a resume; what is undone is not undone
-        twice.
+        Its state is then ROLLED_BACK, and a resume runs the undone steps again. If a rollback fails or its process
+        dies, call this again, or resume; nothing is undone twice.
 
         Args:
             execution_id: the execution: its id or an unambiguous prefix. It must not be running.
-            to: the last step that stays done, or its name: what completed after it is undone. None: everything.
-            inputs: replace the recorded inputs of these names, or supply secrets again.
-            repeat: steps with ``effect="external"`` whose outcome is unknown, and that did not happen; or such an undo
+            to: the last step that stays done, or its name; what completed after it is undone. None undoes everything.
+            inputs: replace the recorded inputs with these names, or supply secrets again.
+            repeat: steps with ``effect="external"`` and unknown outcome whose effect did not happen; or such an undo
                 (``"~charge"``), which may run again.
-            mark_done: such steps that did happen, with their results, so that they are undone, too; or undos that you
-                did by hand: ``{"~charge": None}``.
+            mark_done: such steps whose effect did happen, with their results, to be undone too; or undos that you did
+                by hand: ``{"~charge": None}``.
             wait: as in :meth:`execute`.
             store: the log; by default the session's.
-            distributed: True undoes it on a cluster, wherever it ran.
+            distributed: True rolls it back on a cluster, wherever it ran.
             core_url: as in :meth:`execute`.
 
         Returns:
-            The execution, ROLLED_BACK; or, while an undo waits for long, how far it is.
+            The execution, ROLLED_BACK; or, during a long wait of an undo, how far it is.
 
         Raises:
             WorkflowError: an undo failed; the message ends with the call that continues.
-            OutcomeUnknownError: an external effect may have happened: say ``repeat`` or ``mark_done``.
-            ResumeError: it is rolled back already, or ``to`` has not completed.
+            OutcomeUnknownError: an external effect may have happened: give ``repeat`` or ``mark_done``.
+            ResumeError: it is already rolled back, or ``to`` has not completed.
             ExecutionBusyError: it is running, here or elsewhere: stop it first.
             ExecutionNotFoundError: there is no such execution.
 
@@ -527,7 +526,7 @@ class Workflow(Definition):
     rollback_sync = _for_sync_code(rollback)
 
     def plan_rollback(self, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None) -> Outlook:
-        """Say what :meth:`rollback` would undo, in that order, and what has no handler; runs nothing.
+        """Show what :meth:`rollback` would undo, in order, and what has no handler; runs nothing.
 
         Args:
             execution_id: the execution: its id or an unambiguous prefix.
@@ -538,7 +537,7 @@ class Workflow(Definition):
             A table: undo, no handler or keep for each step that is done, with the reasons.
 
         Raises:
-            As :meth:`rollback`, for what keeps it from being rolled back.
+            As :meth:`rollback`, for what prevents a rollback.
         """
         from .rollback import preview
 
@@ -558,17 +557,17 @@ class Workflow(Definition):
         distributed: bool = False,
         core_url: str | None = None,
     ) -> Result:
-        """Run on from a point of another execution, as a new one; the other stays as it is, whatever its state.
+        """Start a new execution from a point of another one, which does not change, whatever its state.
 
-        The fork keeps the results recorded before ``from_step``, and of what ran in parallel with it, and runs the
-        rest as the workflow is now. Of what it keeps, steps that read a changed input run again, and so does what
-        depends on them or on a result that is given.
+        The fork keeps the results recorded before ``from_step``, and of steps parallel to it, and runs the rest with
+        the workflow as it is now. Kept steps that read a changed input run again, as does everything that depends on
+        them or on a given result.
 
         Args:
             execution_id: the execution to fork: its id or an unambiguous prefix.
-            from_step: the first step that runs in the fork, or its name; it is left before its first visit. None: the
-                first step whose result is given, else the point that the execution has reached.
-            inputs: replace the recorded inputs of these names; secrets that this process does not have are given again.
+            from_step: the first step that runs in the fork, or its name; the fork begins before its first visit. None:
+                the first step with a given result, or else the point that the execution has reached.
+            inputs: replace the recorded inputs with these names; give secrets again that this process does not have.
             overrides: results in place of what steps return, by step or name: ``{"build": "image-7"}``.
             rerun: names of kept steps to run again with what depends on them; ``"stale"`` means those whose code
                 changed.
@@ -642,13 +641,13 @@ class Workflow(Definition):
         rerun: str | Collection[str] = (),
         store: Store | None = None,
     ) -> Outlook:
-        """Say what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
+        """Show what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
 
         Returns:
             A table: run, keep, stale, may run or skip for each step, with the reasons.
 
         Raises:
-            As :meth:`fork`, for what keeps it from being forked.
+            As :meth:`fork`, for what prevents a fork.
         """
         from .fork import preview
 
@@ -667,20 +666,20 @@ class Workflow(Definition):
         distributed: bool = False,
         core_url: str | None = None,
     ) -> pd.DataFrame:
-        """Run variants side by side from a prefix that is run once, and compare them in one table.
+        """Run a prefix once and variants of the rest side by side, and compare them in one table.
 
-        The prefix is an execution too, which ends paused before ``at``; each variant is a fork of it, an
-        execution like any other: shown in lists, resumed, forked. A variant that fails does not stop the others.
+        The prefix is an execution too, which ends paused before ``at``. Each variant is a fork of it, an execution like
+        any other: it is listed, and can be resumed and forked. A variant that fails does not stop the others.
 
         Args:
-            at: the step before which the variants part, or its name.
+            at: the step before which the variants diverge, or its name.
             overrides: one entry per variant: results by step, as :meth:`fork` takes them.
-            inputs: a list with one entry per variant, of the inputs which are other in it (the prefix is run with the
-                first); or names to values for all of them.
-            execution_id: an execution that is the prefix: one that has reached ``at``, or the prefix of an earlier
-                sweep. Over the same prefix finished variants are kept, and the others are resumed.
+            inputs: a list with one entry per variant, of the inputs that differ in it (the prefix runs with the first);
+                or a dict of inputs for all of them.
+            execution_id: an execution to use as the prefix: one that has reached ``at``, or the prefix of an earlier
+                sweep, whose finished variants are kept and whose others are resumed.
             concurrency: how many variants run at once.
-            rerun: of variants that are finished: steps to run again, or ``"stale"``, as in :meth:`resume`.
+            rerun: steps of finished variants to run again, or ``"stale"``, as in :meth:`resume`.
             store: the log; by default the session's.
             distributed: True runs the prefix and the variants on a cluster.
             core_url: as in :meth:`execute`.
@@ -692,7 +691,7 @@ class Workflow(Definition):
 
         Raises:
             WorkflowError: the prefix failed; the message ends with the call that resumes it.
-            ExecutionStoppedError: it was stopped, and what ran is paused; likewise.
+            ExecutionStoppedError: it was stopped; running variants are paused, and the message ends with the same call.
             ResumeError: the prefix does not reach ``at``.
             ValueError: there are no variants.
 
@@ -745,27 +744,27 @@ class Workflow(Definition):
         schedule_id: str | None = None,
         store: Store | None = None,
     ) -> Schedule:
-        """Start it again and again, at certain times; ``cerebelum scheduler`` or ``scheduler()`` starts and runs it.
+        """Start it repeatedly, at certain times; ``cerebelum scheduler`` or ``scheduler()`` starts and runs it.
 
-        Each time is started once, however many schedulers work on the log and whatever dies. Calling it again with the
-        same id changes the schedule, or does nothing if nothing is different, so a notebook may be run again.
+        Each time is started once, however many schedulers run for the log and whichever of them die. Calling it again
+        with the same id changes the schedule, or does nothing if nothing differs, so a notebook can be run again.
 
         Args:
             cron: when, as five fields of minute, hour, day, month and weekday: ``"0 6 * * 1-5"``.
-            every: or at which distance: ``"2 hours"``, a timedelta, or seconds; counted from now.
+            every: or the interval, counted from now: ``"2 hours"``, a timedelta, or seconds.
             timezone: the zone of ``cron``, such as ``"Europe/Madrid"``, and of the times that are shown.
             inputs: what each execution is started with. Secrets are refused: the log never holds them.
-            overlap: what happens at a time when the execution before it has not ended: ``"skip"`` starts nothing,
-                ``"queue"`` queues the new one behind it. With a concurrency key, any execution of that value counts.
-            catch_up: how late a time may still be started, when no scheduler was at work; later it is missed.
+            overlap: what happens if the previous execution has not ended: ``"skip"`` starts nothing,
+                ``"queue"`` queues the new one behind it. With a concurrency key, any execution with that value counts.
+            catch_up: how late an execution may still start if no scheduler was running; after that it is missed.
             schedule_id: an id of your own; by default the workflow's name.
             store: the log; by default the session's.
 
         Returns:
-            The schedule, which can be asked for the coming times, paused, resumed and deleted.
+            The schedule, which lists the coming times and can be paused, resumed and deleted.
 
         Raises:
-            ValueError: the times are not understood, there is no such zone, or inputs cannot be kept.
+            ValueError: the times or the time zone are invalid, or inputs cannot be stored.
             InputsError: the inputs do not fit what the workflow declares.
             WorkflowDefinitionError: the timeline cannot run.
             CerebelumError: another workflow's schedule has that id.
@@ -814,5 +813,5 @@ class Workflow(Definition):
 
 
 def _executor(core_url: str | None, **options: Any) -> Any:
-    """Make what runs workflows on a cluster; it is above this package, and needs extra packages."""
+    """Make the executor for a cluster; it is above this package, and needs extra packages."""
     return extension("executor").DistributedExecutor(core_url, **options)

@@ -146,7 +146,9 @@ def test_an_undo_that_fails_says_how_to_continue(spawn, folder):
     (folder / "registry-down").touch()
     done = spawn("rollback", "failed-1")
     assert done.code == 1 and "undo build: OSError: the registry is down" in done.out
-    assert "Fix what undoes 'build', then continue the rollback:\n    cerebelum rollback failed-1" in done.out
+    assert (
+        "Fix the handler that undoes 'build', then continue the rollback:\n    cerebelum rollback failed-1" in done.out
+    )
     (folder / "registry-down").unlink()
     assert spawn("rollback", "failed-1", "--json").json["status"] == "ROLLED_BACK"
 
@@ -329,9 +331,9 @@ BAD = [
     (("approve", "asking-1", "--response", "{yes}"), 2, "--response '\"yes\"'"),
     (("reject", "asking-1"), 2, "--reason"),
     (("resume", "failed-1", "--inputs", "[1]"), 2, "names with values"),
-    (("resume", "failed-1", "--inputs", "{"), 2, "--inputs takes JSON"),
+    (("resume", "failed-1", "--inputs", "{"), 2, "--inputs must be JSON"),
     (("resume", "died-1", "--mark-done", "charge"), 2, "is not STEP=VALUE"),
-    (("resume", "failed-1", "--module", "a", "--notebook", "b"), 2, "give one of them"),
+    (("resume", "failed-1", "--module", "a", "--notebook", "b"), 2, "give only one of them"),
     (("resume", "failed-1", "--module", "no_such_module"), 6, "'no_such_module' is not found from"),
     (("resume", "failed-1", "--module", "json"), 6, "holds no workflow of that name"),
     (("resume", "failed-1", "--notebook", "none.ipynb"), 6, "cannot be read"),
@@ -535,7 +537,7 @@ def test_a_scheduler_without_its_code_says_so(call):
 def test_a_scheduler_continues_with_what_was_decided_and_stops_when_told(folder, call):
     scheduler = Popen([*CEREBELUM, "scheduler"], stdout=subprocess.PIPE, env=environment(), text=True)
     try:
-        assert "at work on" in scheduler.stdout.readline()
+        assert "running on" in scheduler.stdout.readline()
         assert call("approve", "asking-1").code == 0
         wait_for(lambda: "asking-1" in rows("executions", "state = 'COMPLETED'"), "it is completed")
         scheduler.send_signal(signal.SIGTERM)

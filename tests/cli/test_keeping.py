@@ -92,7 +92,7 @@ def test_an_altered_pack_is_refused(call):
         db.execute("DROP TRIGGER event_no_update")
     done = call("unpack", "done-1.cerebelum", "--db", "new.db")
     assert done.code == 5
-    assert "not as it was packed" in done.err
+    assert "was changed after it was packed" in done.err
 
 
 # -- prune --------------------------------------------------------------------------------------------------
@@ -144,8 +144,8 @@ def test_prune_only_says_what_would_go(call):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "say which executions"),
-        (("--older-than", "ninety"), "90d, 12h, 2w"),
+        ((), "choose the executions"),
+        (("--older-than", "ninety"), "90d, 12h or 2w"),
         (("--keep-last", "1", "--state", "running"), "There is no state to prune 'RUNNING'"),
         (("--keep-last", "1", "--archive", LOG), "the archive is the log itself"),
     ],
@@ -177,7 +177,7 @@ def test_verify_says_where_a_log_was_altered(call):
     alter("UPDATE event SET at = at - 1 WHERE version = 3 AND execution = 1")
     done = call("verify", columns=80)
     assert done.code == 1
-    assert "✗ done-1: not as it was written" in done.out
+    assert "✗ done-1: altered" in done.out
     assert "event 3 (StepCompleted of 'ping')" in " ".join(done.out.split())
     (finding,) = call("verify", "--json").json["findings"]
     assert (finding["execution_id"], finding["version"]) == ("done-1", 3)

@@ -82,7 +82,7 @@ def test_a_page_says_how_to_see_the_next(call):
 
 def test_nothing_found_is_said_next_to_the_output(call):
     done = call("list", "--workflow", "none")
-    assert (done.code, done.out, done.err) == (0, "", "no execution is like that\n")
+    assert (done.code, done.out, done.err) == (0, "", "no execution matches\n")
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,9 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
     (code / "typed.py").write_text(shape + CODE.replace("@workflow\ndef deploy", "@workflow(inputs=Ship)\ndef deploy"))
     wrong = spawn("run", "typed.py:deploy", "-i", "count=many", "-i", "size=3")
     assert wrong.code == 2
-    assert "version is missing: give text\n  - count is 'many', not a whole number\n  - size is no input" in wrong.err
+    assert (
+        "version is missing: give text\n  - count is 'many', not a whole number\n  - size is not an input" in wrong.err
+    )
     done = spawn("run", "typed.py:deploy", "-i", "version=1.10", "--json")
     assert done.json["inputs"] == {"version": "1.10", "count": 1}
     assert spawn("run", "typed.py:deploy", "--schema").json["required"] == ["version"]
@@ -133,7 +135,7 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
     ("arguments", "exit_code", "told"),
     [
         (["ship.py"], 6, "has several workflows: choose the one to run, such as ship.py:deploy ship.py:nap"),
-        (["ship.py:deplo"], 6, "ship.py holds no workflow 'deplo'. Did you mean 'deploy'?"),
+        (["ship.py:deplo"], 6, "ship.py has no workflow 'deplo'. Did you mean 'deploy'?"),
         (["nowhere:deploy"], 6, "the module 'nowhere' is not found"),
         (
             ["ship.py:deploy", "-i", "size", "-i", "a=1", "-i", "a=2"],
@@ -169,7 +171,7 @@ def test_a_schedule_is_made_shown_paused_and_deleted(spawn, code):
         assert max(map(len, lines)) <= columns and "NEXT" in lines[0]
     assert "is active" in spawn("schedule", "resume", "deploy").out
     assert "is deleted" in spawn("schedule", "delete", "deploy").out
-    assert "no schedule yet" in spawn("schedule", "list").err
+    assert "no schedules yet" in spawn("schedule", "list").err
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_a_schedule_is_made_shown_paused_and_deleted(spawn, code):
         ((), 2, "give either --cron '0 6 * * 1-5' or --every '2 hours'"),
         (("--cron", "0 6 * *"), 2, "has 4 fields"),
         (("--cron", "@daily", "--timezone", "Madrid"), 2, "Did you mean 'Europe/Madrid'?"),
-        (("--every", "1s", "--catch-up", "soon"), 2, "'soon' is not understood"),
+        (("--every", "1s", "--catch-up", "soon"), 2, "'soon' is invalid"),
     ],
 )
 def test_a_schedule_that_is_not_understood_says_how_to_write_it(spawn, code, given, code_, told):

@@ -19,7 +19,7 @@ def test_a_run_is_found_by_its_name_and_its_tags(call, named):
         assert [line.split()[0] for line in done.out.splitlines()] == ["ID", named]
         assert "NAME AND TAGS" in done.out and "release 4.2 #eu #prod" in done.out
     assert call("list", "--tag", "eu", "--json").json["executions"][0]["tags"] == ["eu", "prod"]
-    assert "no execution is like that" in call("list", "--tag", "us").err
+    assert "no execution matches" in call("list", "--tag", "us").err
 
 
 def test_lists_without_names_have_no_column_for_them(call):
@@ -61,7 +61,7 @@ def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):
         (["tag", "done-1", "+a b"], "a tag must be one word"),
         (["tag", "done-1", "+x", "-x"], "'x' is both added and removed"),
         (["list", "--tag", "a,b"], "a tag must be one word"),
-        (["run", "shop:check", "--name", ""], "the name of an execution is one line"),
+        (["run", "shop:check", "--name", ""], "the name of an execution must be one line"),
         (["run", "shop:check", "--tag", "+x"], "a tag must be one word"),
     ],
 )

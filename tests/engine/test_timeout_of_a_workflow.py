@@ -71,7 +71,7 @@ def test_an_execution_fails_when_its_time_is_over_and_its_waits_count(log, fails
     assert clock.now() - before == 2 * 3600 * 10**6
     assert isinstance(error.__cause__, ExecutionTimeoutError)
     assert "took longer than the timeout of its workflow, 2h, waits included" in str(error)
-    assert "1 of 2 steps are finished and kept. A resume gives it the whole time again" in str(error)
+    assert "1 of 2 steps are finished and kept. A resume starts its timeout again" in str(error)
     assert log.execution("k1").summary.state is ExecutionState.FAILED
     assert [event.step for event in log.events("k1") if isinstance(event, StepInterrupted)] == ["second"]
 

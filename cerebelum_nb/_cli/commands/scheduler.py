@@ -63,7 +63,7 @@ def scheduler(
         from ..._observe.notify import Notifier
 
         ctx.call_on_close(Notifier(store.location, notify).start().close)
-    tell(f"running for {store.location}")
+    tell(f"running on {store.location}")
     run_forever(store, modules=modules, notebook=notebook, max_deaths=max_deaths, trust_code=trust_code, tell=tell)
     tell("stopped")
 
