@@ -279,7 +279,7 @@ def test_two_hundred_steps_stay_smooth_and_watch_shows_them_again(lab: Lab, brow
     for number in (0, 1):
         book.run_through(number)
     book.run(2)
-    expect(book.output(2)).to_contain_text("more at work", timeout=90_000)
+    expect(book.output(2)).to_contain_text("more running", timeout=90_000)
     expect(book.output(2).locator(".widget-hbox .progress-bar").first).to_be_visible(timeout=90_000)
     shoot(book.page, "wide_1_running")
     saw(lab, "wide")

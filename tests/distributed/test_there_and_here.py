@@ -82,7 +82,7 @@ async def test_a_run_is_forked_there_wherever_it_ran(shop, server, log):
     assert (there.output, given.output) == ("image shipped", "another shipped") and shop.runs == ["ship", "ship"]
     parents = history.executions(store=log).set_index("execution_id")["parent"]
     assert (parents["f1-fork"], parents["f0-fork"]) == ("f1", "f0")
-    with pytest.raises(ResumeError, match="f1-fork exists already"):
+    with pytest.raises(ResumeError, match="f1-fork already exists"):
         await shop.fork("f1", "ship", store=log, fork_id="f1-fork", core_url=server.url)
 
 

@@ -255,7 +255,7 @@ def test_twenty_at_once(log):
         ("import os; os._exit(3)", "ended with exit code 3", 3),
         (
             "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-            "often the system does so when memory runs out",
+            "the system often does so when memory runs out",
             -9,
         ),
     ],
@@ -376,7 +376,7 @@ def test_what_it_cannot_be_combined_with_is_refused_where_it_is_written():
 
     with pytest.raises(StepDefinitionError, match=r"'fetch': process=True is for a plain def"):
         step(process=True)(fetch)
-    with pytest.raises(StepDefinitionError, match=r"'plain': the lines of a step in a process of its own"):
+    with pytest.raises(StepDefinitionError, match=r"'plain': the lines of a step in its own process"):
         step(process=True, checkpoint="lines")(plain)
     with pytest.raises(StepDefinitionError, match=r"'plain': process must be True or False, not 'yes'"):
         step(process="yes")(plain)
@@ -416,7 +416,7 @@ def test_a_child_workflow_is_refused(log):
         return child.run({})
 
     error = fails(timeline(work), log).__cause__
-    assert "runs in its own process, which has no children" in str(error)
+    assert "runs in its own process, which cannot start children" in str(error)
 
 
 def test_a_coroutine_in_disguise_is_refused(log):

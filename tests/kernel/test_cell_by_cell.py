@@ -94,7 +94,7 @@ def test_here_shows_the_live_variables_of_the_step_that_failed(kernel: LiveKerne
     )
     assert "target = 'WEB'" in text(kernel.run("here()"))
     missing = kernel.run("here().targit")
-    assert "step 'ship' has no variable 'targit'; there are build, inputs, target" in missing.error
+    assert "step 'ship' has no variable 'targit'; available: build, inputs, target" in missing.error
 
 
 def test_here_puts_the_names_into_the_notebook_when_asked(kernel: LiveKernel) -> None:
@@ -124,7 +124,7 @@ def test_here_reads_the_arguments_from_the_log_in_a_new_kernel(tmp_path: Path) -
 
 def test_here_with_nothing_failed_says_so(kernel: LiveKernel) -> None:
     kernel.run("import sys\nfor name in ('last_value', 'last_exc'):\n    vars(sys).pop(name, None)")
-    assert "nothing has failed in this log" in kernel.run("here()").error
+    assert "no execution of this log has failed" in kernel.run("here()").error
     assert "There is no execution 'nope'" in kernel.run("here('nope')").error
     kernel.run("r = await release.execute({'name': 'x'})")
     assert "no step of it failed" in kernel.run("here(r.execution_id)").error

@@ -61,7 +61,7 @@ def test_the_stop_button_pauses_a_plain_step_in_its_thread(kernel: LiveKernel) -
     assert "ExecutionStoppedError" in stopped.error
     refused = kernel.run("await deploy.resume()")
     assert "ExecutionBusyError" in refused.error
-    assert "still at work" in refused.error
+    assert "still running in this process" in refused.error
     when_free = (
         "gate.set()\nwhile True:\n    try:\n        r = await deploy.resume()\n        break\n"
         "    except cerebelum_nb.ExecutionBusyError:\n        await asyncio.sleep(0.05)\nprint(r.output)"
@@ -136,7 +136,7 @@ def test_a_live_card_carries_its_text_for_a_front_end_without_widgets(kernel: Li
     first, *_, last = kernel.run("await deploy.execute();", as_a_person=True).shown
     assert "application/vnd.jupyter.widget-view+json" in first
     assert first["text/plain"].startswith("deploy: starting, 0 of 1 steps\n  · quick\n")
-    assert "cerebelum_nb.watch() shows it as it is" in first["text/plain"]
+    assert "cerebelum_nb.watch() shows it live" in first["text/plain"]
     assert set(last) == {"text/plain", "text/html"}
     assert last["text/plain"] == "deploy: completed, 1 of 1 steps\n  ✓ quick"
 

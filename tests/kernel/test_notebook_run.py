@@ -190,8 +190,8 @@ def test_a_secret_is_not_in_the_log_so_its_step_runs_again(kernel: LiveKernel) -
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("%%step\nx = 1", "write %%step and one name"),
-        ("%%step two words\nx = 1", "write %%step and one name"),
+        ("%%step\nx = 1", "give %%step one name"),
+        ("%%step two words\nx = 1", "give %%step one name"),
         ("%%step 3x\nx = 1", "cannot be a step's name"),
         ("%%step inputs\nx = 1", "is reserved"),
         ("%%step broken\nx = = 1", "SyntaxError"),
