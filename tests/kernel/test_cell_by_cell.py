@@ -127,7 +127,7 @@ def test_here_with_nothing_failed_says_so(kernel: LiveKernel) -> None:
     assert "no execution of this log has failed" in kernel.run("here()").error
     assert "There is no execution 'nope'" in kernel.run("here('nope')").error
     kernel.run("r = await release.execute({'name': 'x'})")
-    assert "no step of it failed" in kernel.run("here(r.execution_id)").error
+    assert "none of its steps failed" in kernel.run("here(r.execution_id)").error
 
 
 def test_the_line_magic_lists_inspects_and_resumes(kernel: LiveKernel) -> None:
