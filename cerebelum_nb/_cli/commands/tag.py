@@ -51,7 +51,9 @@ def _as_change(
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Instead of IDs: those of this workflow.")
 @click.option("--status", metavar="STATE", type=StateType(interrupted=True), help="Those in this state.")
 @click.option("--name", metavar="NAME", help="Those with this name; * matches any characters.")
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Those with this tag. Can be repeated: with all of them.")
+@click.option(
+    "--tag", "tags", metavar="TAG", multiple=True, help="Those with this tag. Can be repeated: with all of them."
+)
 @click.option("--by", metavar="NAME", help="Who tags them, as recorded in the log; by default your user name.")
 @click.option("--json", "json_", is_flag=True, help="One object: execution_id, tags; of several: executions.")
 @core_option
