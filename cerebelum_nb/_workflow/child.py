@@ -414,9 +414,7 @@ def _ending(state: State) -> str:
         case ExecutionState.FAILED if state.error is not None:
             where = f" at step '{state.failed_step}'" if state.failed_step else ""
             told = str(state.error)
-            if told.startswith(
-                "WorkflowError: child "
-            ):  # its own child failed: the first and the last message are enough
+            if told.startswith("WorkflowError: child "):  # its own child failed: the first and last are enough
                 first, *more = re.split(r": (?:\.\.\.: )?child ", told.removeprefix("WorkflowError: "))
                 told = ": ".join([first, *(["..."] if len(more) > 1 else []), *(f"child {one}" for one in more[-1:])])
             return f"failed{where}: {told}"
