@@ -15,7 +15,7 @@ from typing import Any
 
 from .._core.events import Event, StepPrinted, WorkflowStarted
 from .._core.fold import fold
-from .._core.value import Value
+from .._core.value import ErrorInfo, Value
 from .._store import rows
 from .._text.json_text import parse
 from ..errors import StoreError
@@ -41,7 +41,7 @@ class History:
 
 def lines(record: Record) -> Iterator[str]:
     """Yield the lines of the file."""
-    events = [_anonymous(event) for event in rows.decode(row for row, _ in record.events)]
+    events = list(_anonymous(list(rows.decode(row for row, _ in record.events))))
     yield _line({_FORMAT: 1, "execution_id": record.id, "workflow": fold(events).workflow})
     for version, (kind, step, visit, attempt, at, data) in enumerate(map(rows.encode, events), start=1):
         told = {"version": version, "type": kind, "step": step, "visit": visit, "attempt": attempt, "at": at}
@@ -94,13 +94,22 @@ def _row(told: dict[str, Any], line: str) -> rows.Row:
     return told["type"], told.get("step"), told.get("visit"), told.get("attempt"), told["at"], data
 
 
-def _anonymous(event: Event) -> Event:
-    """Leave out where it ran, and who answered."""
-    if isinstance(event, WorkflowStarted):
-        return replace(event, source=PurePath(event.source).name, origin=PurePath(event.origin).name)
-    if isinstance(event, StepPrinted):
-        return replace(event, text="")
-    return replace(event, by=None) if getattr(event, "by", None) else event  # type: ignore[arg-type]  # those that have it take None
+def _anonymous(events: list[Event]) -> Iterator[Event]:
+    """Leave out where it ran, and who answered: the text of an error tells both."""
+    people = {person for event in events if (person := getattr(event, "by", None))}
+    for event in events:
+        match event:
+            case WorkflowStarted(source=source, origin=origin):
+                yield replace(event, source=PurePath(source).name, origin=PurePath(origin).name)
+            case StepPrinted():
+                yield replace(event, text="")
+            case _ if isinstance(error := getattr(event, "error", None), ErrorInfo):
+                message = error.message
+                for person in people:
+                    message = message.replace(f" was rejected by {person}:", " was rejected:")
+                yield replace(event, error=replace(error, message=message, traceback=""))  # type: ignore[arg-type]  # it has one
+            case _:
+                yield replace(event, by=None) if getattr(event, "by", None) else event  # type: ignore[arg-type]  # those that have it take None
 
 
 def _is_history(target: Path) -> bool:

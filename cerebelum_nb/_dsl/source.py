@@ -158,21 +158,25 @@ class _File:
 
     def __init__(self, name: str, lines: list[str]) -> None:
         self.name, self.lines = name, lines
-        self._compiled: dict[int, dict[tuple[str, int], list[CodeType]]] = {}
+        self._compiled: dict[tuple[int, bool], dict[tuple[str, int], list[CodeType]]] = {}
 
     @cached_property
     def text(self) -> str:
         return "".join(self.lines)
 
     @cached_property
+    def tree(self) -> ast.Module:
+        """What it says; nothing if it is no Python."""
+        try:
+            return parse_python(self.text)
+        except (SyntaxError, ValueError, RecursionError):
+            return ast.Module([], [])
+
+    @cached_property
     def index(self) -> dict[tuple[str, int], list[Definition]]:
         """Every function by name and first line (decorators count), every class by name and 0."""
         index: dict[tuple[str, int], list[Definition]] = {}
-        try:
-            tree = parse_python(self.text)
-        except (SyntaxError, ValueError, RecursionError):
-            return index
-        for node in ast.walk(tree):
+        for node in ast.walk(self.tree):
             match node:
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
                     line = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
@@ -183,18 +187,22 @@ class _File:
                     index.setdefault((node.name, 0), []).insert(0, node)
         return index
 
-    def compiled(self, flags: int) -> dict[tuple[str, int], list[CodeType]]:
-        """The code objects which this text gives, by name and first line."""
-        found = self._compiled.get(flags)
+    def compiled(self, flags: int, *, apart: bool) -> dict[tuple[str, int], list[CodeType]]:
+        """The code objects which this text gives, by name and first line.
+
+        A kernel compiles the statements of a cell ``apart``. That gives other code where a function calls into a module
+        that the same cell imports: CPython compiles ``module.call()`` in a way of its own where it sees the import.
+        """
+        found = self._compiled.get((flags, apart))
         if found is not None:
             return found
-        found = self._compiled[flags] = {}
+        found = self._compiled[flags, apart] = {}
+        allowed = flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        units = [ast.Module([node], []) for node in self.tree.body] if apart else [self.tree]
         try:
-            allowed = flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-            top = compile(self.text, self.name, "exec", allowed, dont_inherit=True)
+            todo = [compile(unit, self.name, "exec", allowed, dont_inherit=True) for unit in units]
         except (SyntaxError, ValueError, RecursionError):
             return found
-        todo = [top]
         while todo:
             code = todo.pop()
             found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
@@ -207,8 +215,9 @@ class _File:
         nodes = self.index.get(key, [])
         if not nodes:
             return None
-        runs = bytecode(code)
-        if all(bytecode(written) != runs for written in self.compiled(code.co_flags & FUTURE_FLAGS).get(key, ())):
+        runs, flags = bytecode(code), code.co_flags & FUTURE_FLAGS
+        written = (one for apart in (False, True) for one in self.compiled(flags, apart=apart).get(key, ()))
+        if all(bytecode(one) != runs for one in written):
             return None
         if len(nodes) > 1:
             nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]

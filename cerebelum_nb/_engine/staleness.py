@@ -36,6 +36,7 @@ __all__ = [
     "parts_written",
     "pieces",
     "schema_kept",
+    "what_changed",
     "why_inputs_changed",
     "why_stale",
 ]
@@ -210,19 +211,20 @@ def only_relists(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]
 def _why_changed(plan: Plan, state: State, name: str, store: Store, redactor: Redactor) -> list[str]:
     specs = plan.parts(name)
     if len(specs) == 1:
-        return _what_changed(specs[0], state.steps[name].code, store, redactor)
+        return what_changed(specs[0], state.steps[name].code, store, redactor)
     items = state.steps[name].items
     ran = {} if items is None else {step_of(part): known.code for part, known in items.steps.items()}
     words = [
         f"`{spec.name}`: {told}"
         for spec in specs
         if spec.name in ran and ran[spec.name] != spec.code
-        for told in _what_changed(spec, ran[spec.name], store, redactor)
+        for told in what_changed(spec, ran[spec.name], store, redactor)
     ]
     return words or ["its code changed"]
 
 
-def _what_changed(spec: StepSpec, code: str | None, store: Store, redactor: Redactor) -> list[str]:
+def what_changed(spec: StepSpec, code: str | None, store: Store, redactor: Redactor) -> list[str]:
+    """Say how a step differs from the code with this digest, as far as the log holds that."""
     from .._dsl.fingerprint import Part, explain
 
     old = parts_kept(store, code) if code is not None else None

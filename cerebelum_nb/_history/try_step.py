@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import count, workflow_name
-from .._core.events import Event, StepCompleted, StepFailed, StepStarted
+from .._core.events import Event, OperationFailed, StepCompleted, StepFailed, StepStarted
 from .._core.fold import fold
 from .._core.graph import StepSpec
-from .._core.step_state import StepState
+from .._core.step_state import Operation, StepState
 from .._core.value import Value
 from .._dsl.step import Step
 from .._engine.sync import run_sync
@@ -161,7 +161,7 @@ async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool, at_l
     assert isinstance(start, StepStarted)
     ended = _end_of(history, start, began)
     before = fold(history[: ended - 1])  # an outcome forgets the operations
-    operations = dict(before.steps[spec.name].operations)
+    operations = _denied(history[: ended - 1], spec.name, began) | before.steps[spec.name].operations
     state = before if at_line else fold(history[:began])
     trial = await try_out(spec, log, execution_id, state, operations, repeat=repeat, at_line=at_line)
     then = fold(history[:ended]).steps[spec.name]
@@ -174,6 +174,17 @@ def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
         if isinstance(event, (StepCompleted, StepFailed)) and (event.step, event.visit) == (start.step, start.visit):
             return n
     return len(history) + 1
+
+
+def _denied(history: Sequence[Event], step: str, began: int) -> dict[str, Operation]:
+    """Return what this attempt waited for and was denied, as it was when it was decided."""
+    found: dict[str, Operation] = {}
+    for n, event in enumerate(history[began:], began):
+        if isinstance(event, OperationFailed) and event.step == step:
+            operation = fold(history[:n]).steps[step].operations.get(event.op)
+            if operation is not None and operation.is_decided:
+                found[event.op] = operation
+    return found
 
 
 def _row(log: Store, execution_id: str, then: StepState, trial: Trial) -> _Row:

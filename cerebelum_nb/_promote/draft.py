@@ -32,6 +32,7 @@ __all__ = ["Draft", "draft_of"]
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _OF_NOTEBOOKS = {"In", "Out", "_", "__", "___", "display", "exit", "quit"}
 _TOKEN = re.compile(r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|sk-\w{20,}|xox[abp]-[\w-]{10,}|eyJ\w{20,}\.\w{10,})")
+_WRITTEN = re.compile(r"get_ipython\(\)\.run_cell_magic\('writefile', '(?:-a )?(?P<file>\S+\.py)'")
 _SECRET = re.compile("|".join(NAMES), re.IGNORECASE)
 
 
@@ -91,9 +92,9 @@ def _statements(cells: Sequence[str]) -> Iterator[_Statement]:
     assigned = {name for node in nodes if is_assignment(node) for name in bound(node)}
     for number, source, tree in trees:
         for node in () if tree is None else tree.body:
-            binds = {name for child in ast.walk(node) for name in _imported(child)} | bound(node) | modified(node)
+            binds = bound(node) | modified(node)
             for child in ast.walk(node) if not isinstance(node, _FUNCTIONS) else ():
-                binds |= {child.name} if isinstance(child, _FUNCTIONS) else set()
+                binds |= {child.name} if isinstance(child, _FUNCTIONS) else _imported(child)
             text = _slice(source, node)
             yield _Statement(number, node, text, _globals_of(node), frozenset(binds), defines(node, wanted, assigned))
 
@@ -280,5 +281,10 @@ def _no_workflow(notebook: Path, workflow: str | None, statements: Sequence[_Sta
         return (
             f"{notebook} defines no workflow: its steps are cells that begin with %%step. Write each as a function "
             f"under @step, and one under @workflow that puts them on a timeline, then promote"
+        )
+    written = [match["file"] for s in statements if "@workflow" in s.text and (match := _WRITTEN.match(s.text))]
+    if written:
+        return (
+            f"{notebook} defines no workflow: its cells write one into {', '.join(written)}, which is a module already"
         )
     return f"{notebook} defines no workflow: there is no function under @workflow in its cells"

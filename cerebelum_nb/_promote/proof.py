@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from .._core.events import StepCompleted, StepStarted
 from .._core.graph import Plan, owner_of
+from .._engine.staleness import what_changed
 from .._store.base import Store
 from .._testing.replay import Replayed, check_history
+from .._values import Redactor
 from .._workflow.workflow import Workflow
 
 __all__ = ["Proof", "Proven", "prove"]
@@ -68,7 +70,7 @@ def prove(flow: Workflow, store: Store, *, runs: int, pure: Collection[str]) -> 
     ids = [row.execution_id for row in store.executions(workflow=flow.name, limit=runs)[0]]
     histories = [check_history(store, execution_id, plan, pure) for execution_id in ids]
     recorded = _recorded(store, ids)
-    steps = [_proven(name, plan, recorded, histories) for name in plan.steps]
+    steps = [_proven(name, plan, recorded, histories, store) for name in plan.steps]
     return Proof(workflow=flow.name, steps=steps, histories=histories)
 
 
@@ -87,12 +89,17 @@ def _recorded(store: Store, ids: Sequence[str]) -> Mapping[str, str | None]:
     return found
 
 
-def _proven(name: str, plan: Plan, recorded: Mapping[str, str | None], histories: Sequence[Replayed]) -> Proven:
+def _proven(
+    name: str, plan: Plan, recorded: Mapping[str, str | None], histories: Sequence[Replayed], store: Store
+) -> Proven:
     spec = plan.steps[name]
     known = {part: code for part, code in recorded.items() if part == name or ("[" in part and owner_of(part) == name)}
-    now = {part: other.code for part in known if (other := plan.spec(part)) is not None}
-    same = None if not known else all(now.get(part) == code for part, code in known.items())
-    why = next(("; ".join(h.stale[name]) for h in histories if name in h.stale), "") if same is False else ""
+    now = {part: found for part in known if (found := plan.spec(part)) is not None}
+    differ = {part: found for part, found in now.items() if found.code != known[part]}
+    same = None if not known else not differ and now.keys() == known.keys()
+    redactor = Redactor(store.redact)
+    told = [words for part, found in differ.items() for words in what_changed(found, known[part], store, redactor)]
+    why = "; ".join(dict.fromkeys(told))
     changed = [history for history in histories if name in history.changed]
     tried = len(changed) + sum(name in history.same for history in histories)
     return Proven(

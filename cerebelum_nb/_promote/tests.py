@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .._archive.files import file_name
 from .._archive.pack import pack
+from .._core.fold import fold
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.sqlite import SqliteStore
 from .proof import Proof
@@ -46,6 +48,12 @@ def test_{name}_survives_every_crash(workflows):
 '''
 
 
+_NO_CRASH = """
+
+# No crash of {name} is tested: in none of these runs has every step a result that could stand in for it.
+"""
+
+
 def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store: SqliteStore) -> list[Path]:
     """Write the tests of a module into ``tests``, and recorded runs into ``tests/histories``.
 
@@ -72,11 +80,19 @@ def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store
         pure = [proven.step for proven in proof.steps if proven.tried and proven.tried == proven.as_recorded]
         if files:
             text += _REPLAY.format(name=name, histories=[made.path.name for made in files], pure=pure)
-        whole = [one for one in kept if store.execution(one).summary.state is ExecutionState.COMPLETED]
+        whole = [one for one in kept if _is_whole(fold(store.events(one)))]
         if whole:
             external = [proven.step for proven in proof.steps if proven.external]
             repeat = f"(repeat={external})" if external else ""  # a double does nothing, however often
             text += _CRASH.format(name=name, history=f"{file_name(whole[0])}.jsonl", repeat=repeat)
+        elif files:
+            text += _NO_CRASH.format(name=name)
     place = folder / f"test_{target.stem}.py"
     place.write_text(text, encoding="utf-8")
     return [place, *written]
+
+
+def _is_whole(state: State) -> bool:
+    """Whether a run completed, and every step that it reached has a result that was kept: then none runs in the test."""
+    results = [step.output for step in state.steps.values() if step.settled]
+    return state.lifecycle is ExecutionState.COMPLETED and all(out is not None and out.restorable for out in results)

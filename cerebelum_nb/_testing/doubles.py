@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .._core.graph import Plan, StepSpec
+from .._core.graph import Plan, StepSpec, key_of
 from .._dsl.code import is_async
 from .._dsl.step import Step
+from .._engine.scope import current_scope
 from .._text.text import did_you_mean
 from .._workflow.workflow import Workflow
 from .fates import Fate
 
-__all__ = ["Fails", "with_doubles"]
+__all__ = ["Fails", "PerItem", "with_doubles"]
 
 
 _THE_STEP: Any = type("TheStep", (), {"__repr__": lambda self: "the step itself"})()
@@ -56,6 +57,38 @@ class Fails:
     def function(self, spec: StepSpec) -> Callable[..., Any]:
         """Return what runs once it fails no more."""
         return spec.fn if self._then is _THE_STEP else _function(self._then, spec)[0]
+
+
+class PerItem(list[Any]):
+    """The recorded results of a step of a foreach, in the order of the items; as a double it gives each item its own.
+
+    Args:
+        results: the results by the key of the item.
+
+    Example:
+        >>> PerItem({"ams3": "up", "nyc1": "down"})
+        ['up', 'down']
+    """
+
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        super().__init__(results.values())
+        self._results = results
+
+    def of_this_item(self) -> Any:
+        """Return the result of the item whose step runs now.
+
+        Raises:
+            LookupError: the recorded run had no such item.
+        """
+        scope = current_scope.get()
+        assert scope is not None, "a double runs as a step"
+        key = key_of(scope.step)
+        if key not in self._results:
+            raise LookupError(
+                f"'{scope.step}' has no recorded result, as the run had the items {', '.join(self._results)}: give the "
+                f"test the inputs of that run, or this step another double"
+            )
+        return self._results[key]
 
 
 class _Doubled(Workflow):
@@ -138,7 +171,7 @@ def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Ca
     async def value(**_: Any) -> Any:
         for _turn in range(fate.next_turns() if fate is not None else 0):
             await asyncio.sleep(0)
-        return double
+        return double.of_this_item() if isinstance(double, PerItem) else double
 
     return value, True
 

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from .._archive.for_tests import History, read_history
 from .._core.events import WorkflowCompleted
 from .._core.fold import fold
-from .._core.graph import Plan, StepSpec
+from .._core.graph import Plan, StepSpec, key_of, owner_of, step_of
 from .._core.resume_plan import Fate
+from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
 from .._engine.sync import run_sync
@@ -30,6 +31,7 @@ from .._values import decode
 from .._workflow.resume_plan import look_ahead
 from .._workflow.workflow import Workflow
 from ..errors import OutcomeUnknownError, ResumeError
+from .doubles import PerItem
 
 __all__ = ["On", "Recorded", "Replay", "Replayed", "check_history", "recorded", "replay"]
 
@@ -171,7 +173,8 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
         history: a file that ``cerebelum pack --for-tests`` wrote. It may hold pickled values, which are restored.
 
     Returns:
-        Its inputs, and of each step the last result; without those that were not kept.
+        Its inputs, and of each step the last result, of a step of a foreach a list of those of its items; without those
+        that were not kept.
 
     Raises:
         ValueError: it is no such file.
@@ -188,13 +191,25 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
         loaded = {
             name: decode(step.output, store.payload, trusted=True, where=f"step '{name}'")
             for name, step in read.state.attempted()
-            if step.output is not None and step.output.restorable and "[" not in name
+            if step.output is not None and step.output.restorable
         }
         given = read.state.inputs
         inputs = decode(given, store.payload, trusted=True, where="inputs") if given is not None else {}
     finally:
         store.close()
-    return Recorded(inputs=inputs, results=loaded, output=loaded.get(read.state.last_step or ""))
+    return Recorded(inputs=inputs, results=_by_step(read.state, loaded), output=loaded.get(read.state.last_step or ""))
+
+
+def _by_step(state: State, loaded: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the results for the items of a foreach under the names of its steps."""
+    found = {name: result for name, result in loaded.items() if "[" not in name}
+    for name, step in state.steps.items():
+        if step.items is not None and name in found:
+            found[name] = PerItem(dict(zip(step.items.keys, found[name], strict=False)))
+            inner = [part for part in loaded if "[" in part and owner_of(part) == name and step_of(part) != name]
+            for part in map(step_of, inner):
+                found[part] = PerItem({key_of(one): loaded[one] for one in inner if step_of(one) == part})
+    return found
 
 
 def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[str]) -> Replayed:

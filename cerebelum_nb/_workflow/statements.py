@@ -142,6 +142,8 @@ def bound(node: ast.AST) -> set[str]:
 
 def modified(node: ast.AST) -> set[str]:
     """Name what a statement calls a method of, for its effect: ``settings.update(...)``."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return set()  # what its body modifies, it does not modify by being defined
     calls = (
         n.value.func for n in _outside_functions(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
     )

@@ -441,7 +441,8 @@ def now():
     return shell.user_ns["found"]
 cell("N = 5\\ndef clean(x):\\n    return x + N")
 cell("class Shape:\\n    side: int = 1")
-cell("%config InteractiveShell.ast_node_interactivity = 'all'\\nasync def f(x):\\n    return clean(x), Shape")
+cell("%config InteractiveShell.ast_node_interactivity = 'all'\\nimport json\\n"
+     "async def f(x):\\n    return json.dumps(clean(x)), Shape")
 cell("import asyncio\\nawait asyncio.sleep(0)\\nlate = lambda: 1")
 first = now()
 assert first is not None and first == now()
@@ -455,6 +456,7 @@ cell("class Shape:\\n    side: int = 2")
 print(explain(third.parts, now().parts))
 late = fingerprint(shell.user_ns["late"])
 print(late.parts[0].text)
+print(first.parts[0].text.splitlines()[0])
 """
 
 
@@ -467,8 +469,9 @@ def test_cells_of_a_real_shell_are_followed_from_version_to_version(tmp_path: Pa
         env={"IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    constant, helper, cls, late = done.stdout.splitlines()
+    constant, helper, cls, late, calls_what_its_cell_imports = done.stdout.splitlines()
     assert ast.literal_eval(constant) == ["constant N was 5, is 6"]
     assert ast.literal_eval(helper) == ["helper `clean` changed at line 3"]
     assert ast.literal_eval(cls) == ["class `Shape` changed at line 2", "class `Shape.side` was 1, is 2"]
     assert late == "lambda: 1"
+    assert calls_what_its_cell_imports == "async def f(x):"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import nullcontext
 
 import pandas as pd
 import pytest
@@ -233,7 +234,8 @@ def test_a_poll_and_an_operation_in_a_thread_are_judged_alike(log):
     assert history.try_step(wait, repeat=True, store=log)["new"].tolist() == ['"changed"']
 
 
-def test_an_approval_that_was_given_counts_and_another_one_is_never_asked_for(log):
+@pytest.mark.parametrize("approve", [True, False])
+def test_how_an_approval_was_decided_counts_and_another_one_is_never_asked_for(log, approve):
     def asking(question):
         @step
         async def ask():
@@ -245,11 +247,13 @@ def test_an_approval_that_was_given_counts_and_another_one_is_never_asked_for(lo
         running = timeline(asking("go?")).start(store=log, execution_id="k1")
         while not running._execution.state.waiting:
             await asyncio.sleep(0)
-        decide_approval(log, "k1", approve=True, response="yes", by="ada")
-        await running
+        decide_approval(log, "k1", approve=approve, response="yes", reason="no", by="ada")
+        with nullcontext() if approve else pytest.raises(WorkflowError, match="rejected by ada"):
+            await running
 
     asyncio.run(given())
-    assert history.try_step(asking("go?"), store=log)["new"].tolist() == ['"yes"']
+    tried = history.try_step(asking("go?"), store=log)
+    assert tried["changed"].tolist() == [False] and tried["old"].tolist() == tried["new"].tolist()
     (error,) = history.try_step(asking("really?"), repeat=True, store=log)["error"]
     assert error.endswith("with these arguments: nobody is asked in a trial")
 

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.process  # ruff formats what is written
 
 SHOP = [
     "from cerebelum_nb import WorkflowError, history, step, workflow\nimport math",
-    "# what a person pays at least\nMINIMUM = 5",
+    "# what a person pays at least\nMINIMUM = 5\nasked = []",
     "def rounded(amount):\n    return math.ceil(amount)",
-    "@step\ndef price(inputs):\n    return inputs['amount'] * 2",
+    "@step\ndef price(inputs):\n    import math\n    asked.append(1)\n    return math.floor(inputs['amount'] * 2)",
     "@step(effect='external')\ndef charge(price):\n    # the bank is told here\n    return {'paid': rounded(price)}",
     "@charge.on_rollback\ndef refund(charge):\n    return charge['paid']",
     "@workflow\ndef order(wf):\n    wf.timeline(price >> charge)",
     "result = await order.execute({'amount': 1})\nhistory.steps(result.execution_id)",
-    "@step\ndef price(inputs):\n    return max(MINIMUM, inputs['amount'] * 2)",
+    "@step\ndef price(inputs):\n    asked.append(1)\n    return max(MINIMUM, inputs['amount'] * 2)",
 ]
 
 

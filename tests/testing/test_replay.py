@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from cerebelum_nb import ExecutionClient, WorkflowError, archive, step, wait_for_approval, workflow
+from cerebelum_nb import ExecutionClient, WorkflowError, archive, foreach, step, wait_for_approval, workflow
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb.testing import replay
+from cerebelum_nb.testing import Workflows, recorded, replay
 
 
 @step
@@ -128,6 +128,48 @@ def test_the_file_is_text_without_secrets_paths_and_people(tmp_path, log):
     assert "ApprovalReceived" in text
     for private in ("hunter-22", "ana", str(tmp_path), __file__):
         assert private not in text
+
+
+def test_an_error_in_the_file_tells_neither_who_rejected_nor_where_it_ran_and_is_the_same_error(tmp_path, log):
+    @step
+    async def ask():
+        return await wait_for_approval("budget")
+
+    log.hibernate_after = timedelta(0)
+    asked = flow_of(ask, name="asked")
+    asked.run(store=log, execution_id="k3")
+    client = ExecutionClient(log)
+    client.run_sync(client.reject("k3", "too dear", by="ana"))
+    with pytest.raises(WorkflowError, match="rejected by ana: too dear"):
+        asked.resume_sync("k3", store=log)
+    path = archive.pack("k3", tmp_path / "k3.jsonl", for_tests=True, store=log).path
+
+    assert "was rejected: too dear" in path.read_text()
+    for private in ("ana", str(tmp_path), __file__):
+        assert private not in path.read_text()
+    assert replay(path, asked, pure=[ask])[0].same == ["ask"]
+
+
+def test_what_a_foreach_gave_stands_in_for_it_item_by_item(tmp_path, log):
+    @step
+    def fetch(region):
+        return region.upper()
+
+    @step
+    def parse(fetch):
+        return f"{fetch}!"
+
+    @workflow
+    def rollout(wf):
+        wf.timeline(foreach(fetch >> parse, region="inputs.regions"))
+
+    rollout.run({"regions": ["ams3", "nyc1"]}, store=log, execution_id="k5")
+    then = recorded(archive.pack("k5", tmp_path / "k5.jsonl", for_tests=True, store=log).path)
+    assert then.results == {"fetch": ["AMS3", "NYC1"], "parse": ["AMS3!", "NYC1!"]}
+    with Workflows() as workflows:
+        assert workflows.run(rollout, then.inputs, doubles=then.results).output == then.output
+        with pytest.raises(WorkflowError, match="no recorded result, as the run had the items ams3, nyc1"):
+            workflows.run(rollout, {"regions": ["lon1"]}, doubles=then.results)
 
 
 def test_several_files_are_replayed_and_those_of_other_workflows_are_left_out(history, tmp_path, log):
