@@ -93,6 +93,6 @@ def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store
 
 
 def _is_whole(state: State) -> bool:
-    """Whether a run completed, and every step that it reached has a result that was kept: then none runs in the test."""
+    """Whether a run completed, and each step that it reached has a result that was kept: then none runs in a test."""
     results = [step.output for step in state.steps.values() if step.settled]
     return state.lifecycle is ExecutionState.COMPLETED and all(out is not None and out.restorable for out in results)

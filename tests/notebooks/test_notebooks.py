@@ -29,8 +29,8 @@ NBVAL = "--nbval" if IS_LAID_OUT_AS_STORED else "--nbval-lax"
 class Promotion:
     """What `cerebelum promote` says of a notebook; docs/howto/promote.md lists it.
 
-    ``pure``: the steps that are tried on recorded runs. ``refused``: why it is no module as it is. ``differ``: the steps
-    whose code is another one than ran, by workflow.
+    ``pure``: the steps that are tried on recorded runs. ``refused``: why it is no module as it is. ``differ``: the
+    steps whose code is another one than ran, by workflow.
     """
 
     pure: tuple[str, ...] = ("all",)
