@@ -91,9 +91,9 @@ class Workflows:
         execution_id: str | None = None,
         *,
         inputs: Mapping[str, Any] | None = None,
-        rerun: str | Collection[str] = (),
-        repeat: Collection[str] = (),
-        mark_done: Mapping[str, Any] | None = None,
+        rerun: str | Collection[Any] = (),
+        repeat: Collection[Any] = (),
+        mark_done: Mapping[Any, Any] | None = None,
         doubles: Mapping[Any, Any] | None = None,
     ) -> WorkflowRun:
         """Resume a run that failed, crashed or was stopped; it goes as far as :meth:`run` does.
@@ -105,7 +105,7 @@ class Workflows:
             flow: the workflow.
             execution_id: its id; by default the last one of this workflow.
             inputs: as in :meth:`~cerebelum_nb.Workflow.resume`, like ``rerun``, ``repeat`` and ``mark_done``.
-            rerun: completed steps to run again.
+            rerun: completed steps to run again, by step or its name.
             repeat: steps with an external effect that may happen again.
             mark_done: the results of steps that are not to run.
             doubles: as in :meth:`run`; by default those it was started with.
@@ -129,7 +129,8 @@ class Workflows:
         if not recorded.version or (recorded.lifecycle is ExecutionState.COMPLETED and not rerun):
             make = partial(launch_once, doubled, given, self.store, found, resume=True)
         else:
-            options: dict[str, Any] = {"inputs": inputs, "rerun": rerun, "repeat": repeat, "mark_done": mark_done}
+            options: dict[str, Any] = {"inputs": inputs, "rerun": _named(rerun), "repeat": _named(repeat)}
+            options["mark_done"] = {_name(step): result for step, result in (mark_done or {}).items()}
             make = partial(take_up, doubled, found, store=self.store, **options)
         return self._go(found, doubled, inputs or given, make)
 
@@ -151,3 +152,11 @@ class Workflows:
         self._driver.go(execution_id, flow, inputs, make)
         run.raise_error()
         return run
+
+
+def _named(steps: str | Collection[Any]) -> str | list[str]:
+    return steps if isinstance(steps, str) else [_name(step) for step in steps]
+
+
+def _name(step: Any) -> str:
+    return str(getattr(step, "name", step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -186,8 +187,17 @@ def test_pytest_finds_the_plugin_by_itself():
     assert found.value == "cerebelum_nb._testing.plugin"
 
 
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_hundred_tests_of_the_example_project_pass(project, tmp_path):
+    shutil.copytree(DOCS / "examples" / "shop", tmp_path / "example")
+    code, told = project("", "-q", "example")
+    assert code == 0 and "100 passed" in told, told
+
+
 def test_the_examples_of_the_page_run_under_pytest(project):
-    page = Path(__file__).parents[2] / "docs" / "howto" / "test.md"
+    page = DOCS / "howto" / "test.md"
     text = page.read_text(encoding="utf-8").partition("## Keep runs as tests")[0]
     code, told = project("\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)), "-q")
     assert code == 0 and "6 passed" in told, told
