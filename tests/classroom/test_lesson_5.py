@@ -82,6 +82,9 @@ def test_stale_is_what_changed_and_what_was_made_of_it(lesson: Lesson) -> None:
 def test_a_fork_with_other_inputs_begins_where_they_are_used(lesson: Lesson) -> None:
     assert "fork the run" in repr(lesson.check(3, "read"))
     execution_id = repaired()
+    with pytest.raises(WorkflowError):
+        weather.fork_sync(execution_id, from_step="read", inputs={"readings": ["n/a"]})
+    assert "the fork failed: ZeroDivisionError" in repr(lesson.check(3, "read"))
     weather.fork_sync(execution_id, from_step="convert", inputs={"readings": ["68", "59"]})
     assert "you said 'convert'" in repr(lesson.check(3, "convert"))
     assert lesson.check(3, "read")
