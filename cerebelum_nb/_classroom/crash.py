@@ -15,13 +15,14 @@ from .._engine.clock import Clock
 from .._store.connect import resolve_store
 from .._store.sqlite import SqliteStore
 from .._text.html import Html, small_table
-from .._text.text import counted, did_you_mean
+from .._text.text import did_you_mean
 from .._text.times import at as moment_of
 from .._workflow.execution_id import new_id
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .evidence import Evidence, RecordedRun
 from .helper import run_jobs
+from .language import say, say_counted
 from .mortal import IS_ALONE, KILLED, Job, Lives, Moment, dumps, live_here
 
 if TYPE_CHECKING:
@@ -62,10 +63,15 @@ class Crash:
         return moment_of(self.run.events[-1].at)
 
     def __str__(self) -> str:
-        many = counted(len(self.run.events), "event")
-        if self.has_died:
-            return f"process {self.pid} was killed; {many} of execution {self.execution_id} are on disk"
-        return f"execution {self.execution_id} ended with {many}: the event to die at did not happen"
+        if not self.has_died:
+            return say("execution {id} ended, and the event to die at did not happen", id=self.execution_id)
+        return say_counted(
+            len(self.run.events),
+            "process {pid} was killed; 1 event of execution {id} is on disk",
+            "process {pid} was killed; {n} events of execution {id} are on disk",
+            pid=self.pid,
+            id=self.execution_id,
+        )
 
     def __repr__(self) -> str:
         rows = [f"{n:>4}  {kind:<20} {step or ''}".rstrip() for n, (kind, step) in enumerate(self.run.pairs(), 1)]
@@ -73,7 +79,7 @@ class Crash:
 
     def _repr_html_(self) -> str:
         rows = [(str(n), kind, step or "") for n, (kind, step) in enumerate(self.run.pairs(), 1)]
-        return Html("<p>{}</p>{}").format(str(self), small_table([("version", "type", "step"), *rows]))
+        return Html("<p>{}</p>{}").format(str(self), small_table([(say("version"), say("type"), say("step")), *rows]))
 
 
 def crash(

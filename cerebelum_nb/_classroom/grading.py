@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 from .._archive.verify import verify
 from .._core.state_name import ExecutionState
 from .._store.log_file import path_of
-from .._text.text import counted, cut
+from .._text.text import cut
 from ..errors import CerebelumError, StoreError
 from .evidence import ANSWERS, Evidence
 from .exercises import LESSONS, exercises_of, graded
+from .language import say, say_counted
 from .verdict import Score, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Register", "Standing", "grade", "lessons_in", "roster", "score_of"]
+__all__ = ["Register", "Standing", "grade", "in_words", "lessons_in", "roster", "score_of"]
 
 _MOST_FINDINGS = 5
 
@@ -198,8 +199,24 @@ def _trouble(evidence: Evidence) -> str:
         return ""
     found = row.summary
     if found.error:
-        return cut(f"{found.workflow} failed: {found.error}", 60)
-    return f"{found.workflow} {str(found.state).lower().replace('_', ' ')} after {counted(found.done_steps, 'step')}"
+        return cut(say("{workflow} failed: {error}", workflow=found.workflow, error=found.error), 60)
+    return say_counted(
+        found.done_steps,
+        "{workflow} {state} after 1 step",
+        "{workflow} {state} after {n} steps",
+        workflow=found.workflow,
+        state=say(in_words(found.state)),
+    )
+
+
+def in_words(state: ExecutionState) -> str:
+    """Write a state as the roster says it.
+
+    Example:
+        >>> in_words(ExecutionState.WAITING_FOR_APPROVAL)
+        'waiting for approval'
+    """
+    return state.lower().replace("_", " ")
 
 
 def _students(pattern: str, paths: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._engine.origin import notebook_path
 
-__all__ = ["language", "say", "texts"]
+__all__ = ["language", "say", "say_counted", "texts"]
 
 _FOLDER = Path(__file__).with_name("lessons")
 
@@ -42,6 +42,16 @@ def say(text: str, **values: object) -> str:
     if here != "en":
         text = texts(here, "messages").get(text, text)
     return text.format(**values) if values else text
+
+
+def say_counted(number: int, one: str, several: str, **values: object) -> str:
+    """Return one of two messages: the first for 1, the second, which names ``{n}``, for any other number.
+
+    Example:
+        >>> say_counted(1, "1 event", "{n} events"), say_counted(2, "1 event", "{n} events")
+        ('1 event', '2 events')
+    """
+    return say(one if number == 1 else several, n=number, **values)
 
 
 @cache

@@ -8,9 +8,9 @@ from .._host.caller import shell
 from .._store.base import Store
 from .._store.connect import default_store
 from .._text.html import Html, small_table
-from .._text.text import counted
 from ..errors import CerebelumError, StoreError
 from .evidence import ANSWERS, Evidence
+from .language import say, say_counted
 from .lesson import Lesson
 
 __all__ = ["Peek", "peek"]
@@ -60,17 +60,17 @@ class Peek:
         if new:
             from IPython.display import display
 
-            told = f"the log has {counted(len(new), 'new event')}"
+            told = say_counted(len(new), "the log has 1 new event", "the log has {n} new events")
             rows = [(execution, str(version), kind, step) for execution, version, kind, step in new[-_MOST_EVENTS:]]
             if len(new) > _MOST_EVENTS:
-                told += f", of which the last {_MOST_EVENTS} are shown"
+                told += say(", of which the last {n} are shown", n=_MOST_EVENTS)
             text = "\n".join([told, *("  ".join(row).rstrip() for row in rows)])
-            table = small_table([("execution", "version", "type", "step"), *rows])
+            table = small_table([(say("execution"), say("version"), say("type"), say("step")), *rows])
             shown = {"text/plain": text, "text/html": Html("<div style='opacity:.75'>{}{}</div>").format(told, table)}
             display(shown, raw=True)  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
-        return f"below each cell: what is new in {self._store.location}"
+        return say("below each cell: what is new in {log}", log=self._store.location)
 
 
 def peek(log: Store | Lesson | None = None) -> Peek:

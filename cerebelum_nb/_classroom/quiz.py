@@ -7,6 +7,7 @@ from typing import Any
 
 from .._host.frontend import Audience, audience
 from .._text.html import Html
+from .language import say
 from .verdict import Verdict
 
 __all__ = ["Quiz", "quiz"]
@@ -103,6 +104,6 @@ def quiz(question: str, options: Mapping[str, str], right: str | Callable[[], st
 
     def check(letter: str) -> Verdict:
         found = right if isinstance(right, str) else right()
-        return Verdict(question, [] if letter == found else [f"not {letter}: look again"])
+        return Verdict(question, [] if letter == found else [say("not {letter}: look again", letter=letter)])
 
     return Quiz(question, options, check, answer)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from .._text.html import Html
+from .language import say
 
 __all__ = ["World"]
 
@@ -54,7 +55,7 @@ class World:
         self.path.write_text("")
 
     def __repr__(self) -> str:
-        return "\n".join(f"{times} x {what}" for what, times in self.counts().items()) or "nothing has happened"
+        return "\n".join(f"{times} x {what}" for what, times in self.counts().items()) or say("nothing has happened")
 
     def _repr_html_(self) -> str:
         return Html("<pre>{}</pre>").format(repr(self))

@@ -79,9 +79,10 @@ def _changes(register: Register, interval: float) -> None:
 def _lines(cells: Mapping[str, Mapping[str, Standing]], columns: int | None, lines: int | None) -> list[str]:
     """Write a class as a table, in two halves side by side if it is longer than the screen."""
     from .._classroom.grading import Register
+    from .._classroom.language import say
 
     lessons = Register.columns(cells)
-    heads = [Column(title="student", least=6), *(Column(title=lesson, least=8) for lesson in lessons)]
+    heads = [Column(title=say("student"), least=6), *(Column(title=lesson, least=8) for lesson in lessons)]
     rows = [[Cell(name), *(_cell(row.get(lesson)) for lesson in lessons)] for name, row in cells.items()]
     told = [*_summary(cells, lessons), ""]
     if columns is None or lines is None or len(rows) + len(told) < lines:
@@ -95,6 +96,8 @@ def _lines(cells: Mapping[str, Mapping[str, Standing]], columns: int | None, lin
 
 def _summary(cells: Mapping[str, Mapping[str, Standing]], lessons: Sequence[str]) -> list[str]:
     """Say of each lesson how many have done it, are at it, and are in trouble."""
+    from .._classroom.language import say
+
     told = []
     for lesson in lessons:
         found = [row[lesson] for row in cells.values() if lesson in row]
@@ -102,9 +105,10 @@ def _summary(cells: Mapping[str, Mapping[str, Standing]], lessons: Sequence[str]
             sum(each.is_done for each in found),
             sum(bool(each.trouble) and not each.is_done for each in found),
         )
-        parts = [f"{done} done", f"{len(found) - done} at it", *([f"{stuck} with a run in trouble"] if stuck else [])]
-        told.append(f"{lesson}: {', '.join(parts)}" if lesson != "log" else f"{len(found)} cannot be read")
-    return told or ["nobody has begun yet"]
+        parts = [say("{n} done", n=done), say("{n} at it", n=len(found) - done)]
+        parts += [say("{n} with a run in trouble", n=stuck)] if stuck else []
+        told.append(f"{lesson}: {', '.join(parts)}" if lesson != "log" else say("{n} cannot be read", n=len(found)))
+    return told or [say("nobody has begun yet")]
 
 
 def _cell(standing: Standing | None) -> Cell:

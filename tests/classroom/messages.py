@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cerebelum_nb._classroom as classroom
+from cerebelum_nb import ExecutionState
 from cerebelum_nb._classroom import build
+from cerebelum_nb._classroom.grading import in_words
 
 FOLDER = Path(classroom.__file__).parent
+COMMANDS = [FOLDER.with_name("_cli") / name for name in ("roster.py", "commands/tutorial.py")]
 
 
 def messages(without: set[str], lessons: list[str]) -> set[str]:
     """Return every message in English, but those of some modules; of questions, those of some lessons."""
     paths = [path for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts and path.stem not in without]
-    found = {text for path in paths for text in _said(path)}
+    found = {text for path in (*paths, *COMMANDS) for text in _said(path)}
+    found |= {in_words(state) for state in ExecutionState if state is not ExecutionState.COMPLETED}
     return found | {text for lesson in lessons for text in _asked(build.master(lesson))}
 
 
@@ -25,6 +29,8 @@ def _said(path: Path) -> Iterator[str]:
             continue
         if node.func.id == "say" and node.args:
             yield from _texts(node.args[0])
+        elif node.func.id == "say_counted":
+            yield from (text for one in node.args[1:3] for text in _texts(one))
         elif node.func.id == "choice":
             yield from (text for keyword in node.keywords for text in _texts(keyword.value))
         elif node.func.id == "Exercise":

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from IPython.core.events import EventManager
 
 from cerebelum_nb import connect, sleep, step, workflow
+from cerebelum_nb._classroom.peek import Peek
 from cerebelum_nb._text.times import at as moment_of
 from cerebelum_nb.classroom import FastClock, World, crash, every_crash
 from cerebelum_nb.errors import CerebelumError
@@ -161,3 +163,17 @@ def test_a_world_that_was_cleared_has_nothing_in_it(tmp_path: Path):
     assert world.counts() == {"a b": 1}
     world.clear()
     assert repr(world) == "nothing has happened"
+
+
+def test_in_spanish_a_crash_a_look_and_an_empty_world_are_told_in_spanish(log, world, monkeypatch):
+    monkeypatch.setenv("CEREBELUM_LANG", "es")
+    assert repr(world) == "no ha pasado nada"
+    looking = Peek(log, EventManager(None, ["post_run_cell"]))
+    died = crash(shop, {"world": str(world.path)}, after=1)
+    told = f"el proceso {died.pid} fue matado; 2 eventos de la ejecución {died.execution_id} están en el disco"
+    assert str(died) == told
+    assert "<th>versión</th>" in died._repr_html_().replace(" style='text-align:left'", "")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/plain"]))
+    looking._show(None)
+    assert shown[0].startswith("el registro tiene 2 eventos nuevos\n")

@@ -101,6 +101,8 @@ def test_a_teacher_sees_where_the_class_is(call, tmp_path):
         lesson.close()
     lines = call("tutorial", "roster", str(room)).out.splitlines()
     assert lines == ["lesson-1: 0 done, 2 at it", "", "student  lesson-1", "ana      1 of 4", "ben      0 of 4"]
+    lines = call("tutorial", "roster", str(room), "--lang", "es").out.splitlines()
+    assert lines[:3] == ["lesson-1: 0 con todo hecho, 2 en ello", "", "estudiante  lesson-1"]
 
 
 def test_a_class_is_watched(tmp_path):

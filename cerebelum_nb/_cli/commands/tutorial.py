@@ -91,11 +91,12 @@ def _list() -> None:
     for number in masters():
         lesson = exercises_of(f"lesson-{number}")
         emit(f"{styled(str(number), 'bold')}  {say(lesson.title)}")
-    paint("Open one with `cerebelum tutorial N`. Those with a letter are electives.", err=True)
+    paint(say("Open one with `cerebelum tutorial N`. Those with a letter are electives."), err=True)
 
 
 def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
     from ..._classroom.build import file_name, languages, masters, write
+    from ..._classroom.language import say
 
     numbers = list(masters())
     what = what.upper()
@@ -112,7 +113,7 @@ def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
             write(what, path, language=language)
     except OSError as error:
         raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
-    paint(f"The notebook is {path}")
+    paint(say("The notebook is {path}", path=path))
     if find_spec("jupyterlab") is None:
         raise Failure(
             "There is no JupyterLab in this environment. Open the notebook in an editor that can run notebooks, or\n\n"
@@ -131,6 +132,7 @@ def _check(logs: tuple[Path, ...], directory: Path) -> bool:
     """Print what each log shows; return whether everything in all of them is done."""
     from ..._classroom.evidence import Evidence
     from ..._classroom.grading import grade, lessons_in
+    from ..._classroom.language import say
 
     found = logs or tuple(path for place in (directory, Path()) for path in sorted(place.glob("lesson-*")))
     if not found:
@@ -141,7 +143,7 @@ def _check(logs: tuple[Path, ...], directory: Path) -> bool:
         with Evidence.of(log) as evidence:
             lessons = lessons_in(evidence)
         if not lessons:
-            paint(f"{log}: no exercise was checked yet")
+            paint(say("{log}: no exercise was checked yet", log=log))
             all_done = False
         for lesson in lessons:
             score = grade(log, lesson)
@@ -151,7 +153,7 @@ def _check(logs: tuple[Path, ...], directory: Path) -> bool:
                 for line in rest:
                     paint(line)
             for finding in score.findings:
-                paint(f"altered: {finding}", "red")
+                paint(say("altered: {finding}", finding=finding), "red")
             paint(f"{lesson}: {score}", "bold")
             all_done = all_done and bool(score)
     return all_done
