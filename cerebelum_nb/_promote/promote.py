@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -84,10 +85,10 @@ def promote(
     target.write_text(draft.text, encoding="utf-8")
     _format(target)
     try:
-        module = _imported(target)
-        flows = [vars(module)[name] for name in draft.workflows]
-        _check(pure, flows)
-        proofs = [prove(flow, store, runs=runs, pure=_of(flow, pure)) for flow in flows if store is not None]
+        with _imported(target) as module:
+            flows = [vars(module)[name] for name in draft.workflows]
+            _check(pure, flows)
+            proofs = [prove(flow, store, runs=runs, pure=_of(flow, pure)) for flow in flows if store is not None]
     except BaseException:
         if before is None:
             target.unlink()
@@ -116,8 +117,9 @@ def _of(flow: Workflow, pure: Collection[str]) -> list[str]:
     return free if "all" in pure else [name for name in free if name in pure]
 
 
-def _imported(target: Path) -> ModuleType:
-    """Import the module that was just written, under the name of its file."""
+@contextmanager
+def _imported(target: Path) -> Iterator[ModuleType]:
+    """Import the module that was just written, under the name of its file; a step's own process can, too, meanwhile."""
     spec = importlib.util.spec_from_file_location(target.stem, target)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -125,14 +127,15 @@ def _imported(target: Path) -> ModuleType:
     folder = os.fspath(target.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise PromotionError(
-            f"the module raised {type(error).__name__} when it was imported, so nothing was written: {error}"
-        ) from error
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise PromotionError(
+                f"the module raised {type(error).__name__} when it was imported, so nothing was written: {error}"
+            ) from error
+        yield module
     finally:
         sys.path.remove(folder)
-    return module
 
 
 def _format(target: Path) -> None:
