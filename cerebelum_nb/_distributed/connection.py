@@ -130,7 +130,7 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
             case RPCStatusCode.UNAUTHENTICATED | RPCStatusCode.PERMISSION_DENIED:
                 raise StoreError(
                     f"the Temporal server at {url} refuses access ({error.message}). Set TEMPORAL_API_KEY, or the "
-                    f"TEMPORAL_TLS variables: docs/howto/cluster.md says which"
+                    f"TEMPORAL_TLS variables: docs/cluster.md says which"
                 ) from None
             case RPCStatusCode.INVALID_ARGUMENT if re.search(r"search attribute", error.message, re.IGNORECASE):
                 raise StoreError(
@@ -144,6 +144,11 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
     told = str(error)
     if re.search(r"refused|dns|resolve|unreachable|no route|timed out|timeout|deadline", told, re.IGNORECASE):
         raise StoreError(_unreachable(url, _first(told)), transient=True) from None
+    if (wrong := re.search(r"InvalidCertificate\((\w+)", told)) is not None:
+        raise StoreError(
+            f"the certificate of the Temporal server at {url} is not accepted ({wrong[1]}): if an authority of your "
+            f"own made it, set TEMPORAL_TLS_SERVER_CA_CERT_PATH; if it is for another name, TEMPORAL_TLS_SERVER_NAME"
+        ) from None
     if re.search(r"h2 protocol error|connection closed", told):
         raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
     raise StoreError(_not_temporal(url, _first(told)), transient=True) from error  # it may be about to end, or to begin
@@ -180,7 +185,8 @@ def _not_temporal(url: str, why: str) -> str:
     start = ", or start one with `cerebelum cluster up`" if _is_here(url) and not url.endswith(":7233") else ""
     return (
         f"what listens at {url} does not answer as a Temporal server does: {why}. The port for calls (gRPC) is "
-        f"7233 unless it was changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true.\n"
+        f"7233 unless it was changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true; if "
+        f"it wants a certificate of who calls, TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH.\n"
         f"Name {_ANOTHER}{start}"
     )
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+import shutil
+import ssl
+import subprocess
 import zlib
 
 import fsspec
@@ -10,7 +15,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import DataConverter, PayloadCodec
 
-from cerebelum_nb import CerebelumError, step, workflow
+from cerebelum_nb import CerebelumError, StoreError, step, workflow
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.connection import settings
 from cerebelum_nb._distributed.executor import DistributedExecutor
@@ -88,6 +93,63 @@ def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(mo
     assert (found["tls"].client_cert, found["tls"].client_private_key) == (b"the cert", b"the key")
     assert found["target_host"] == "temporal.example.com:7233"
     assert settings("there:1", "other")["namespace"] == "other"
+
+
+def certify(folder, name, *authority):
+    """Make a certificate and its key; one without an authority is one."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    if authority:
+        made += ["-CA", authority[0], "-CAkey", authority[1], "-addext", "basicConstraints=critical,CA:FALSE"]
+        made += ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*made, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return str(cert), str(key)
+
+
+@pytest.fixture
+async def behind_tls(server, tmp_path):
+    """The server behind a proxy that speaks TLS, and only with who has a certificate."""
+    authority = certify(tmp_path, "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certify(tmp_path, "temporal", *authority))
+    context.load_verify_locations(authority[0])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+
+    async def pass_on(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def proxy(reader, writer):
+        behind = await asyncio.open_connection("127.0.0.1", server.ports[0])
+        await asyncio.gather(pass_on(reader, behind[1]), pass_on(behind[0], writer))
+
+    listener = await asyncio.start_server(proxy, "127.0.0.1", 0, ssl=context)
+    yield f"localhost:{listener.sockets[0].getsockname()[1]}", authority[0], certify(tmp_path, "ana", *authority)
+    listener.close()
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="it makes certificates with openssl")
+async def test_a_server_that_wants_tls_and_a_certificate_is_reached_by_the_variables(behind_tls, log, monkeypatch):
+    url, authority, (cert, key) = behind_tls
+    with pytest.raises(StoreError, match="If the server wants TLS, set TEMPORAL_TLS=true"):
+        await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)
+    monkeypatch.setenv("TEMPORAL_TLS", "true")
+    with pytest.raises(StoreError, match=r"certificate .* is not accepted .* TEMPORAL_TLS_SERVER_CA_CERT_PATH"):
+        await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)
+    monkeypatch.setenv("TEMPORAL_TLS_SERVER_CA_CERT_PATH", authority)
+    with pytest.raises(StoreError, match=r"wants a certificate .*TEMPORAL_TLS_CLIENT_CERT_PATH"):
+        await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)
+    monkeypatch.setenv("TEMPORAL_TLS_CLIENT_CERT_PATH", cert)
+    monkeypatch.setenv("TEMPORAL_TLS_CLIENT_KEY_PATH", key)
+    worker = Worker(url, "access").register_workflow(sized).start()
+    await worker.ready()
+    assert (await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)).output == 20_004
+    await worker.close()
 
 
 def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
