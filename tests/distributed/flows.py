@@ -459,4 +459,18 @@ repair = made("m_repair", lambda wf: wf.timeline(one >> repaired))
 
 family = made("m_family", lambda wf: wf.timeline(one >> mortal.given(lambda inputs: dict(inputs), name="born") >> two))
 
-MORTAL = [family, mortal, external, sleeper, long, reminder, repair]
+
+def one_of(number):
+    async def body(inputs):
+        mark(inputs["folder"], f"c{number}")
+        await hold(inputs["folder"], "gate")
+        return number
+
+    body.__name__ = body.__qualname__ = f"c{number}"
+    return step(body)
+
+
+members = [one_of(number) for number in range(20)]
+crowd = made("m_crowd", lambda wf: wf.timeline(one >> members))
+
+MORTAL = [crowd, family, mortal, external, sleeper, long, reminder, repair]

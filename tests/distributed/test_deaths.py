@@ -17,6 +17,8 @@ from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._engine.hints import advise
+from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb.archive import verify
 
 from .conftest import HERE, Server, die_with_parent
 
@@ -222,6 +224,70 @@ async def test_a_server_killed_in_a_step_loses_nothing(tmp_path, log, other):
         assert story.marks == ["at"] and story.told("m6", "StepInterrupted") == []
     finally:
         server.kill()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("dies", ["the server", "both"])
+async def test_a_sleep_outlives_the_server_and_its_worker(tmp_path, log, other, start_worker, dies):
+    server = Server(tmp_path, str(tmp_path / "temporal.db")).start()
+    try:
+        story = Story(server.url, tmp_path, log)
+        doomed = start_worker(server.url, "doomed").ready()
+        running = story.start(flows.sleeper, "m10")
+        while not story.told("m10", "WorkflowHibernated"):
+            await asyncio.sleep(0.05)
+        server.kill()
+        if dies == "both":
+            doomed.kill()
+        await asyncio.sleep(0.5)
+        server.start()
+        if dies == "both":
+            await other(flows.sleeper, server.url)
+        assert (await running).results["slept"] == "awake" and story.marks == ["asleep"]
+        assert story.told("m10", "StepInterrupted") == [("StepInterrupted", "slept", "it hibernated")]
+    finally:
+        server.kill()
+
+
+@pytest.mark.soak
+async def test_of_a_group_of_twenty_only_the_steps_of_the_killed_worker_run_again(story, start_worker, server):
+    workers = {worker.pid: worker for worker in (start_worker(server.url, name).ready() for name in ("left", "right"))}
+    running = story.start(flows.crowd, "m11")
+    async with asyncio.timeout(60):
+        while len(story.marks) < 20:
+            await asyncio.sleep(0.02)
+    by = dict(line.split() for line in (story.folder / "marks").read_text().splitlines())
+    doomed, lost = next(
+        (pid, [name for name in by if by[name] == str(pid)]) for pid in workers if str(pid) in by.values()
+    )
+    workers[doomed].kill()
+    async with asyncio.timeout(60):
+        while len(story.marks) < 20 + len(lost):
+            await asyncio.sleep(0.02)
+    story.open_gate()
+    result = await running
+    assert [result.results[f"c{number}"] for number in range(20)] == list(range(20))
+    assert sorted(story.marks) == sorted([*by, *lost])
+    assert sorted(step for _, step, _ in story.told("m11", "StepInterrupted")) == sorted(lost)
+
+
+@pytest.mark.soak
+async def test_a_follower_that_is_killed_loses_nothing(story, other, server, tmp_path):
+    await other(flows.long)
+    running = story.start(flows.long, "m12")
+    await story.seen("at")
+    copy = tmp_path / "copy.db"
+    command = [sys.executable, "-m", "cerebelum_nb", "follow", "m12", "--core", server.url, "--db", str(copy)]
+    follower = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    while not copy.exists() or not SqliteStore(copy).events("m12"):
+        await asyncio.sleep(0.1)
+    follower.kill()
+    follower.wait()
+    story.open_gate()
+    await running
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    with SqliteStore(copy) as copied:
+        assert copied.events("m12") == story.log.events("m12") and verify(store=copied).ok
 
 
 async def test_an_execution_outlives_who_started_it(story, other, server, log):
