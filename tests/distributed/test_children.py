@@ -11,12 +11,14 @@ from cerebelum_nb import (
     ExecutionCancelledError,
     ExecutionClient,
     ExecutionStoppedError,
+    Secret,
     WorkflowError,
     sleep,
     step,
     wait_for_approval,
     workflow,
 )
+from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.remote import open_remote
 from cerebelum_nb._distributed.worker import Worker
@@ -194,6 +196,29 @@ async def test_a_workflow_that_a_worker_does_not_serve_is_refused_with_what_to_n
         WorkflowError, match=r"'inner' as a child, which worker alone does not serve.*\n?.*worker MODULE"
     ):
         await executor.execute(calling, execution_id="ch5", store=log)
+    await worker.close()
+
+
+async def test_a_secret_reaches_a_step_of_a_child_by_its_name_and_the_histories_never(server, log, executor):
+    @step
+    def call(inputs):
+        return len(inputs["token"].reveal())
+
+    @workflow
+    def calling(wf):
+        wf.timeline(call)
+
+    @workflow
+    def outer(wf):
+        wf.timeline(calling.given(lambda inputs: {"token": inputs["token"]}))
+
+    worker = Worker(server.url, "trusted", secrets={"token": "s3cr3t-token"}).register_workflow(outer).start()
+    await worker.ready()
+    result = await executor.execute(outer, {"token": Secret("s3cr3t-token")}, execution_id="ch8", store=log)
+    assert result.output == len("s3cr3t-token")
+    cluster = await Cluster.connect(server.url)
+    for name in ("ch8", child_of(log, "ch8")):
+        assert b"s3cr3t" not in str(await cluster.handle(name).fetch_history()).encode()
     await worker.close()
 
 
