@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from cerebelum_nb import Workflow
+from cerebelum_nb._store.event_key import event_of
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, compare, interleave
@@ -91,7 +92,7 @@ def _fill(path: Path, work: Workflow, wanted: int) -> int:
     columns = [
         name for _, name, *_ in db.execute("PRAGMA table_info(execution)") if name not in ("key", "execution_id")
     ]
-    (key, events) = db.execute("SELECT max(execution), count(*) FROM event").fetchone()
+    (key, events) = db.execute("SELECT max(key) >> 32, count(*) FROM event").fetchone()
     held = events
     db.execute("BEGIN")
     while held < wanted:
@@ -101,8 +102,9 @@ def _fill(path: Path, work: Workflow, wanted: int) -> int:
             (held, key),
         ).lastrowid
         db.execute(
-            """INSERT INTO event SELECT ?, version, type, step, visit, attempt, at, data, hash FROM event
-            WHERE execution = ? ORDER BY version""",
+            f"""INSERT INTO event (key, type, step, visit, attempt, at, data, hash)
+            SELECT (?1 << 32) + e.version, type, step, visit, attempt, at, data, hash FROM event e
+            WHERE {event_of("?2")} ORDER BY e.key""",
             (made, key),
         )
         held += events

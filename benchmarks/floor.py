@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cerebelum_nb._store.event_key import event_key
+
 __all__ = ["Floor"]
 
 Row = tuple[Any, ...]
@@ -42,14 +44,15 @@ class Floor:
             self._db.execute(table)
         self._executions = source.execute("SELECT * FROM execution ORDER BY key").fetchall()
         self._columns = [name for _, name, *_ in source.execute("PRAGMA table_info(execution)")]
+        event_columns = [name for _, name, *_ in source.execute("PRAGMA table_info(event)")]  # not those computed
+        columns = ", ".join(event_columns)
         self._events = {
-            key: source.execute("SELECT * FROM event WHERE execution = ? ORDER BY version", (key,)).fetchall()
+            key: source.execute(f"SELECT {columns} FROM event WHERE execution = ? ORDER BY key", (key,)).fetchall()
             for key in (row[0] for row in self._executions)
         }
-        event_columns = [name for _, name, *_ in source.execute("PRAGMA table_info(event)")]
         source.close()
         self._type, self._at, self._step = (event_columns.index(name) for name in ("type", "at", "step"))
-        self._insert = f"INSERT INTO event VALUES ({', '.join('?' * len(event_columns))})"
+        self._insert = f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(event_columns))})"
         self._create = f"INSERT INTO execution VALUES ({', '.join('?' * len(self._columns))})"
         self._keys = 0
 
@@ -104,7 +107,9 @@ class Floor:
                 named = {"key": key, "execution_id": f"{shown['execution_id']}-{key}", "version": version}
                 create = tuple({**shown, **named, "state": "RUNNING"}[name] for name in columns)
             update = (version, at, None, shown["total_steps"], done, current, None, None, key, before)
-            writes.append(Write(create, update, [(key, *event[1:]) for event in group]))
+            writes.append(
+                Write(create, update, [(event_key(key, before + n), *event[1:]) for n, event in enumerate(group, 1)])
+            )
             before = version
         return writes
 

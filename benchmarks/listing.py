@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._store.event_key import event_key
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import ROOT, Figure, Settings, interleave, value_of
@@ -113,12 +114,10 @@ def _fill(path: Path, count: int, *, events: bool = True) -> None:
         failed = (*kinds[:2], "StepFailed", "WorkflowFailed")
         for version in range(1, 5) if events else ():
             db.executemany(
-                "INSERT INTO event (execution, version, type, step, visit, attempt, at, data) "
-                "VALUES (?, ?, ?, NULL, NULL, NULL, ?, ?)",
+                "INSERT INTO event (key, type, step, visit, attempt, at, data) VALUES (?, ?, NULL, NULL, NULL, ?, ?)",
                 (
                     (
-                        n + 1,
-                        version,
+                        event_key(n + 1, version),
                         (failed if state == "FAILED" else kinds)[version - 1],
                         n * 10**6,
                         _data(state, version),

@@ -15,6 +15,7 @@ from cerebelum_nb import observe
 from cerebelum_nb._core.events import Event
 from cerebelum_nb._engine import observers
 from cerebelum_nb._engine.ports import Host
+from cerebelum_nb._store.event_key import event_key
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, interleave, value_of
@@ -135,7 +136,7 @@ def _add(db: sqlite3.Connection, count: int) -> None:
         ),
     )
     db.executemany(
-        "INSERT INTO event (execution, version, type, at) VALUES (?, 1, 'WorkflowStarted', ?)",
-        ((key, key * 10**6) for key in range(first, first + count)),
+        "INSERT INTO event (key, type, at) VALUES (?, 'WorkflowStarted', ?)",
+        ((event_key(key, 1), key * 10**6) for key in range(first, first + count)),
     )
     db.commit()

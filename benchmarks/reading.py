@@ -18,6 +18,7 @@ import pandas as pd
 
 from cerebelum_nb import history
 from cerebelum_nb._history import arrow, queries
+from cerebelum_nb._store.event_key import event_key
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, compare, interleave
@@ -146,9 +147,9 @@ def _fill(path: Path, lengths: dict[int, int]) -> None:
             (_execution(number, steps) for number, steps in enumerate(runs)),
         )
         db.executemany(
-            "INSERT INTO event (execution, version, type, step, visit, attempt, at, data) VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO event (key, type, step, visit, attempt, at, data) VALUES (?,?,?,?,?,?,?)",
             (
-                (number + 1, version, *event)
+                (event_key(number + 1, version), *event)
                 for number, steps in enumerate(runs)
                 for version, event in enumerate(_events(number, steps), 1)
             ),

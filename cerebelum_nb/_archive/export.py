@@ -17,6 +17,7 @@ from .._client.reading import entry
 from .._engine.clock import current_clock
 from .._engine.staleness import parts_kept
 from .._history.sources import Log, snapshot
+from .._store.event_key import event_at
 from .._store.rows import decode
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
@@ -130,7 +131,7 @@ def _lines(log: SqliteStore, execution_id: str) -> Iterator[str]:
     columns = ("execution_id", "version", "type", "step", "visit", "attempt", "at")
     sql = f"""SELECT {", ".join(f"e.{name}" for name in columns)}, e.data, hex(h.hash)
         FROM events e JOIN execution x ON x.execution_id = e.execution_id
-        JOIN event h ON h.execution = x.key AND h.version = e.version
+        JOIN event h ON {event_at("x.key", "e.version", "h")}
         WHERE e.execution_id = ? ORDER BY e.version"""
     with snapshot(log) as db:
         for *header, data, head in db.execute(sql, (execution_id,)):

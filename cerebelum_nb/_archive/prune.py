@@ -20,6 +20,7 @@ from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._history.sources import Log, snapshot
 from .._store import row_sql, rows
+from .._store.event_key import event_of
 from .._store.sqlite import SqliteStore
 from .._text.duration import Duration, seconds
 from .files import file_log
@@ -186,7 +187,7 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
     with log.maintenance("prune") as db:
         for run in batch:
             if db.execute(sql, {"key": run.key, "version": run.version, **values}).rowcount:
-                db.execute("DELETE FROM event WHERE execution = ?", (run.key,))
+                db.execute(f"DELETE FROM event AS e WHERE {event_of('?1')}", (run.key,))
                 deleted.append(run)
     return deleted
 

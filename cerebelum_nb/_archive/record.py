@@ -13,6 +13,7 @@ from typing import Any
 from .._core.events import StepStarted
 from .._core.labels import NO_LABELS, Labels
 from .._store import labels, results, rows
+from .._store.event_key import event_key, event_of
 from .._store.rows import Row
 from ..errors import StoreError
 
@@ -46,7 +47,7 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
     columns = [name for _, name, *_ in db.execute("PRAGMA table_info(execution)")]
     found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
     shown = dict(zip(columns, found, strict=True))
-    sql = "SELECT type, step, visit, attempt, at, data, hash FROM event WHERE execution = ? ORDER BY version"
+    sql = f"SELECT type, step, visit, attempt, at, data, hash FROM event e WHERE {event_of('?1')} ORDER BY e.key"
     events = [(row[:6], row[6]) for row in db.execute(sql, (shown["key"],))]
     payloads, untrusted = {}, set()
     for digest in _digests([row for row, _ in events]):
@@ -72,9 +73,11 @@ def write(db: sqlite3.Connection, record: Record) -> None:
     made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
     labels.write(db, made.lastrowid or 0, record.execution["started_at"], record.labels)
     db.executemany(
-        """INSERT INTO event (execution, version, type, step, visit, attempt, at, data, hash)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        ((made.lastrowid, version, *row, head) for version, (row, head) in enumerate(record.events, start=1)),
+        "INSERT INTO event (key, type, step, visit, attempt, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (event_key(made.lastrowid or 0, version), *row, head)
+            for version, (row, head) in enumerate(record.events, start=1)
+        ),
     )
     results.index(db, made.lastrowid or 0)
     if record.is_foreign:
@@ -92,8 +95,8 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
     Raises:
         StoreError: it has another execution under that id.
     """
-    sql = """SELECT hash FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
-        ORDER BY version"""
+    sql = f"""SELECT hash FROM execution x JOIN event e ON {event_of("x.key")}
+        WHERE x.execution_id = ? ORDER BY e.key"""
     there = db.execute(sql, (record.id,)).fetchall()
     common = min(len(there), len(record.events))
     if common and there[common - 1][0] != record.events[common - 1][1]:
@@ -106,10 +109,8 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
 
 def remove(db: sqlite3.Connection, execution_id: str) -> None:
     """Delete an execution, as far as it is there; the bytes it used stay."""
-    db.execute(
-        "DELETE FROM event WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)", (execution_id,)
-    )
-    db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
+    found = db.execute("DELETE FROM execution WHERE execution_id = ? RETURNING key", (execution_id,)).fetchall()
+    db.executemany(f"DELETE FROM event AS e WHERE {event_of('?1')}", found)
     db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))
 
 

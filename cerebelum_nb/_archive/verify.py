@@ -22,6 +22,7 @@ from .._core.summary import Summary, summarise
 from .._history.sources import Log
 from .._store import chain, labels, results, row_sql, rows, schedules
 from .._store.connect import resolve_store
+from .._store.event_key import event_of
 from .._store.opening import ERRORS, explain
 from .._store.schema import SCHEMA_VERSION, differences, versions
 from .._store.sqlite import SqliteStore
@@ -261,8 +262,8 @@ class Check:
         misfits: list[str] = []
         version, first = 0, 0
         head: bytes | None = chain.start(execution_id)  # None where it is not known: the event before is missing
-        events = """SELECT version, hash, type, step, visit, attempt, at, data FROM event
-            WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) ORDER BY version"""
+        events = f"""SELECT e.version, hash, type, step, visit, attempt, at, data
+            FROM execution x JOIN event e ON {event_of("x.key")} WHERE x.execution_id = ? ORDER BY e.key"""
         for next_version, hashed, *row in self.db.execute(events, (execution_id,)):
             if next_version != version + 1:
                 self.found(f"{_events(version + 1, next_version - 1)} missing", execution_id, version + 1)

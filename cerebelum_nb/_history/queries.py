@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .._core.state_name import ExecutionState
+from .._store.event_key import event_at, event_of
 from .._store.extracts import ended_at, error, error_type, item_in, source, step_in, type_in, value, worker
 from .._store.labels import chosen
 from .._store.row_sql import STARTED, iso_of
@@ -53,10 +54,10 @@ class Query:
         return "ORDER BY " + ", ".join(f"{column}{direction}" for column in self.order)
 
 
-_PARENT_VERSION = """CASE WHEN x.parent IS NOT NULL THEN
+_PARENT_VERSION = f"""CASE WHEN x.parent IS NOT NULL THEN
                 (SELECT json_extract(e.data, '$.parent_version') FROM event e
-                WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
-                ORDER BY e.version DESC LIMIT 1) END"""
+                WHERE {event_of("x.key")} AND e.type = 'WorkflowForked' AND json_valid(e.data)
+                ORDER BY e.key DESC LIMIT 1) END"""
 
 
 def executions(
@@ -88,18 +89,18 @@ def executions(
             x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
             CASE WHEN x.parent IS NULL THEN
                 (SELECT {_value("e.data", "inputs")} FROM event e
-                WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1)
+                WHERE {event_of("x.key")} AND e.type = 'WorkflowStarted' ORDER BY e.key LIMIT 1)
             ELSE
                 (SELECT {_value("e.data", "inputs")} FROM event e
-                WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
-                AND instr(e.data, '"inputs') ORDER BY e.version DESC LIMIT 1)
+                WHERE {event_of("x.key")} AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+                AND instr(e.data, '"inputs') ORDER BY e.key DESC LIMIT 1)
             END,
             CASE x.state WHEN '{ExecutionState.COMPLETED}' THEN
                 (SELECT {_value("e.data", "output")} FROM event e
-                WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+                WHERE {event_of("x.key")} AND e.type = 'StepCompleted' AND e.step =
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
-                    WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
-                ORDER BY e.version DESC LIMIT 1) END,
+                    WHERE {event_of("x.key", "c")} AND c.type = 'WorkflowCompleted' ORDER BY c.key DESC LIMIT 1)
+                ORDER BY e.key DESC LIMIT 1) END,
             x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller,
             (SELECT l.name FROM label l WHERE l.execution = x.key),
             (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key), {order}
@@ -137,13 +138,13 @@ def steps(
         FROM (
             SELECT x.key, x.execution_id, x.workflow, e.step, e.visit, e.attempt,
                 max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
-            FROM execution x CROSS JOIN event e ON e.execution = x.key
+            FROM execution x CROSS JOIN event e ON {event_of("x.key")}
             WHERE {where} AND e.type IN
                 ({STARTS}, 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
             GROUP BY x.key, e.step, e.visit, e.attempt
         ) a
-        JOIN event last ON last.execution = a.key AND last.version = a.ended
-        LEFT JOIN event first ON first.execution = a.key AND first.version = a.began
+        JOIN event last ON {event_at("a.key", "a.ended", "last")}
+        LEFT JOIN event first ON {event_at("a.key", "a.began", "first")}
         {f"WHERE {_STATE} IN ({_marks(states)})" if states else ""}""",
         (*parameters, *states),
         order=(17, 18),
@@ -159,10 +160,10 @@ def events(execution_id: str | None = None, types: Sequence[str] = (), steps: Se
         parameters += tuple(types)
     return Query(
         f"""SELECT x.execution_id, e.version, e.type, {step_in("e.step")} AS step, {item_in("e.step")} AS item,
-            e.visit, e.attempt, e.at, e.data, x.key
-        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where}""",
+            e.visit, e.attempt, e.at, e.data, x.key, e.key
+        FROM execution x CROSS JOIN event e ON {event_of("x.key")} WHERE {where}""",
         parameters,
-        order=(10, 2),
+        order=(10, 11),
         is_bulk=execution_id is None,
     )
 
@@ -177,8 +178,8 @@ def notes(
         parameters += (name,)
     return Query(
         f"""SELECT x.execution_id, x.workflow, {step_in("e.step")} AS step, {item_in("e.step")} AS item,
-            e.visit, e.attempt, e.at, json_extract(e.data, '$.name'), {_value("e.data", "value")}, x.key, e.version
-        FROM execution x CROSS JOIN event e ON e.execution = x.key WHERE {where} AND e.type = 'StepNoted'""",
+            e.visit, e.attempt, e.at, json_extract(e.data, '$.name'), {_value("e.data", "value")}, x.key, e.key
+        FROM execution x CROSS JOIN event e ON {event_of("x.key")} WHERE {where} AND e.type = 'StepNoted'""",
         parameters,
         order=(10, 11),
         is_bulk=execution_id is None,

@@ -17,6 +17,7 @@ from .._dsl.step import Step
 from .._engine.sync import run_sync
 from .._operations.trial import Trial, try_out
 from .._store.base import Store
+from .._store.event_key import event_of
 from .._store.row_sql import STARTED
 from .._values import decode
 from ..errors import CerebelumError, SerializationError, StoreError
@@ -245,7 +246,7 @@ def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> l
     with snapshot(log) as db:
         asked = db.execute(
             f"""SELECT x.execution_id FROM execution x WHERE {of} EXISTS (
-                SELECT 1 FROM event e WHERE e.execution = x.key AND e.type = 'StepStarted' AND e.step = ?)
+                SELECT 1 FROM event e WHERE {event_of("x.key")} AND e.type = 'StepStarted' AND e.step = ?)
             ORDER BY {STARTED} DESC, x.key DESC LIMIT ?""",
             (*parameters, step, -1 if runs is None else runs),
         )

@@ -28,6 +28,7 @@ from typing import NamedTuple, Self
 from .._core.events import Event, StepCompleted, StepEvent, WorkflowAwakened
 from .._core.state_name import ACTIVE
 from .._store import rows
+from .._store.event_key import event_at, event_of
 from .._store.opening import explain
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
@@ -42,7 +43,7 @@ _ROW = "SELECT key, version, workflow, state, execution_id, parent FROM executio
 _OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"
 _DIED = """type = 'WorkflowAwakened' AND coalesce(instr(data, '"died":true'), 0) > 0"""
 _BY_HAND = """type = 'StepCompleted' AND coalesce(substr(data, 1, 15), '') = '{"by_hand":true'"""
-_APPENDED = "FROM event WHERE execution = ? AND version > ? AND version <= ? ORDER BY version"
+_APPENDED = f"FROM event e WHERE {event_of('?1', after='?2', upto='?3')} ORDER BY e.key"
 _Row = tuple[int, int, str, str, str, str | None]
 
 
@@ -294,7 +295,7 @@ class Follower:
         if not after:
             after = version if _is_unpacked(db, row[4]) else self._own(db, row)
         self._know(row)
-        at = db.execute("SELECT at FROM event WHERE execution = ? AND version = ?", (key, version)).fetchone()
+        at = db.execute(f"SELECT at FROM event e WHERE {event_at('?1', '?2', 'e')}", (key, version)).fetchone()
         self.last_at = max(self.last_at, *(at or ()))
         return [self._change(row, after)]
 
@@ -330,7 +331,7 @@ class Follower:
         """Return the version after which a fork's own events begin; before it stands a copy of its parent's."""
         if row[5] is None:
             return 0
-        sql = "SELECT max(version) FROM event WHERE execution = ? AND type = 'WorkflowForked'"
+        sql = f"SELECT max(e.version) FROM event e WHERE {event_of('?1')} AND type = 'WorkflowForked'"
         (forked,) = db.execute(sql, row[:1]).fetchone()
         return forked - 1 if forked else 0
 
@@ -350,7 +351,7 @@ def _is_readable(row: _Row) -> bool:
 
 
 def _before(db: sqlite3.Connection, key: int, since: int) -> int:
-    sql = "SELECT coalesce(max(version), 0) FROM event WHERE execution = ? AND at < ?"
+    sql = f"SELECT coalesce(max(e.version), 0) FROM event e WHERE {event_of('?1')} AND at < ?2"
     return int(db.execute(sql, (key, since)).fetchone()[0])
 
 

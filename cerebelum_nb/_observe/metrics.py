@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import observers
+from .._store.event_key import event_of
 from .._store.row_sql import ABANDONED, ACTIVE, DUE, to_holder
 from .extras import need
 from .follow import Follower, Header
@@ -153,13 +154,13 @@ class LogMetrics:
         """Look up when an attempt or an execution started."""
         with self._follower.reading() as db:
             if event is None:
-                sql = """SELECT at FROM event WHERE execution = ? AND type IN ('WorkflowStarted', 'WorkflowForked')
-                    ORDER BY version DESC LIMIT 1"""
+                sql = f"""SELECT at FROM event e WHERE {event_of("?1")}
+                    AND type IN ('WorkflowStarted', 'WorkflowForked') ORDER BY e.key DESC LIMIT 1"""
                 found = db.execute(sql, (key,)).fetchone()
             else:
-                sql = """SELECT at FROM event WHERE execution = ? AND type = 'StepStarted' AND version < ?
-                    AND step = ? AND visit = ? AND attempt = ? ORDER BY version DESC LIMIT 1"""
-                named = (key, event.version, event.step, event.visit, event.attempt)
+                sql = f"""SELECT at FROM event e WHERE {event_of("?1", upto="?2")} AND type = 'StepStarted'
+                    AND step = ?3 AND visit = ?4 AND attempt = ?5 ORDER BY e.key DESC LIMIT 1"""
+                named = (key, event.version - 1, event.step, event.visit, event.attempt)
                 found = db.execute(sql, named).fetchone()
         return int(found[0]) if found else None
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from .event_key import event_of
+
 __all__ = ["FIND", "INSERT", "disagreements", "index", "rebuild"]
 
 INSERT = "INSERT OR IGNORE INTO result (key, at, execution, version) VALUES (?, ?, ?, ?)"
@@ -24,7 +26,7 @@ _IN_EVENTS = """SELECT substr(e.data, 9, 32), e.at, e.execution, e.version FROM 
 
 def index(db: sqlite3.Connection, key: int) -> None:
     """Enter the results of the execution with this key, as its events say."""
-    db.execute(f"INSERT OR IGNORE INTO result (key, at, execution, version) {_IN_EVENTS} AND e.execution = ?", (key,))
+    db.execute(f"INSERT OR IGNORE INTO result (key, at, execution, version) {_IN_EVENTS} AND {event_of('?1')}", (key,))
 
 
 def disagreements(db: sqlite3.Connection) -> int:

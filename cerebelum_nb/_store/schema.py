@@ -86,7 +86,8 @@ def alien(connection: sqlite3.Connection) -> list[str]:
     return [
         f"the {kind} {name} is none of a log's"
         for (kind, name), text in _objects(connection).items()
-        if (kind == "trigger" and known.get((kind, name)) != text) or (kind == "view" and (kind, name) not in known)
+        if (kind == "trigger" and text not in (known.get((kind, name)), _IS_NEXT_BEFORE_21))
+        or (kind == "view" and (kind, name) not in known)
     ]
 
 
@@ -123,6 +124,10 @@ def complete(connection: sqlite3.Connection, copy: str = "") -> None:
     if missing and not copy:
         columns = ", ".join(f"{default} AS {name}" for name, default in missing)
         connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
+    if copy and dict(connection.execute(asked, ("event", copy)).fetchall()).keys().isdisjoint(["key"]):
+        _key_by_one(connection, copy)
+    elif not copy:
+        connection.execute("CREATE TEMP VIEW event AS SELECT *, (execution << 32) + version AS key FROM main.event")
     for table, fields in tables.items():
         if not connection.execute(asked, (table, place)).fetchall():
             connection.execute(f"CREATE TABLE {copy or 'temp'}.{table} ({', '.join(name for name, _ in fields)})")
@@ -160,6 +165,19 @@ def _add_slots(db: sqlite3.Connection) -> None:
     for column in ("slot TEXT", "queued_at INTEGER"):
         if column.partition(" ")[0] not in there:
             db.execute(f"ALTER TABLE execution ADD COLUMN {column}")
+
+
+def _key_by_one(db: sqlite3.Connection, place: str = "main") -> None:
+    """Key the events by one number instead of two: a second for a million. Their hashes stay."""
+    db.execute("PRAGMA legacy_alter_table = ON")  # else renaming a table changes the views of it
+    db.execute(f"ALTER TABLE {place}.event RENAME TO event_by_two")
+    db.execute("PRAGMA legacy_alter_table = OFF")
+    db.execute(_EVENT.replace(" event", f" {place}.event", 1))
+    columns = [name for _, name, *_ in db.execute(f"PRAGMA {place}.table_info(event_by_two)")][2:]
+    db.execute(f"""INSERT INTO {place}.event (key, {", ".join(columns)})
+        SELECT (execution << 32) + version, {", ".join(columns)} FROM {place}.event_by_two
+        ORDER BY execution, version""")
+    db.execute(f"DROP TABLE {place}.event_by_two")
 
 
 # The texts are in the log letter by letter, as `differences` compares them; that is why they are indented, and why
@@ -224,6 +242,18 @@ _RESULTS = (
         BEGIN DELETE FROM result WHERE execution = OLD.key; END""",
 )
 
+_EVENT = """CREATE TABLE event (
+            key INTEGER PRIMARY KEY,
+            type TEXT NOT NULL,
+            step TEXT,
+            visit INTEGER,
+            attempt INTEGER,
+            at INTEGER NOT NULL,
+            data TEXT,
+            hash BLOB,
+            execution INTEGER AS (key >> 32),
+            version INTEGER AS (key & 4294967295)
+        )"""  # see event_key.py
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
 
 
@@ -237,6 +267,17 @@ def _guards(table: str) -> tuple[str, ...]:
     )
 
 
+_EVENT_GUARDS = (
+    *_guards("event"),
+    # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
+    """CREATE TRIGGER event_is_next BEFORE INSERT ON event
+        WHEN NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
+            WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END""",
+)
+_IS_NEXT_BEFORE_21 = """CREATE TRIGGER event_is_next BEFORE INSERT ON event
+        WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END"""
 _SLOTS = (
     # At most one execution has a slot, whoever writes; those that wait for one are found by the time they have waited.
     f"CREATE UNIQUE INDEX IF NOT EXISTS execution_in_slot ON execution (slot) WHERE {HAS_SLOT}",
@@ -272,6 +313,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     18: _LABELS,
     19: _RESULTS,
     20: (),  # the views: `schedules` is new
+    21: (_key_by_one, *_EVENT_GUARDS),  # the key of an event is one number
 }
 """By the version that each makes, what it takes to come there from the version before."""
 
@@ -315,17 +357,7 @@ _NEW = (
     *_WAKE_UPS,
     *_CALLER,
     *_SLOTS,
-    """CREATE TABLE event (
-            execution INTEGER NOT NULL REFERENCES execution (key),
-            version INTEGER NOT NULL,
-            type TEXT NOT NULL,
-            step TEXT,
-            visit INTEGER,
-            attempt INTEGER,
-            at INTEGER NOT NULL,
-            data TEXT, hash BLOB,
-            PRIMARY KEY (execution, version)
-        ) WITHOUT ROWID""",
+    _EVENT,
     """CREATE TABLE payload (
             digest TEXT PRIMARY KEY,
             codec TEXT NOT NULL,
@@ -333,12 +365,8 @@ _NEW = (
         )""",
     *_UNTRUSTED,
     "CREATE TABLE maintenance (reason TEXT NOT NULL)",
-    *_guards("event"),
+    *_EVENT_GUARDS,
     *_guards("payload"),
-    # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
-    """CREATE TRIGGER event_is_next BEFORE INSERT ON event
-        WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
-        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END""",
     """CREATE TRIGGER payload_is_new BEFORE INSERT ON payload
         WHEN EXISTS (SELECT 1 FROM payload WHERE digest = NEW.digest)
         BEGIN SELECT RAISE(IGNORE); END""",

@@ -23,23 +23,26 @@ from ..errors import StoreError
 from . import chain, labels, refusals, results, row_sql, rows, schedules
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
+from .event_key import LAST_VERSION, event_key, event_of
 from .opening import explain, make_room, read_setting
 from .sqlite_leases import SqliteLeases
 
 __all__ = ["SqliteStore"]
 
 _APPEND = [
-    "INSERT INTO event (execution, version, type, step, visit, attempt, at, data, hash) VALUES "
-    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    "INSERT INTO event (key, type, step, visit, attempt, at, data, hash) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(9)
 ]
 """The statement that appends a number of rows at once: most commits hold two."""
+_EVENTS = f"""SELECT type, step, visit, attempt, at, data
+    FROM execution x JOIN event e ON {event_of("x.key", after="?2", upto="?3")}
+    WHERE x.execution_id = ?1 ORDER BY e.key"""
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _RESERVE_PAYLOAD = _INSERT_PAYLOAD.replace("?)", "zeroblob(?))")
 _LARGE_BYTES = 4 << 20
 _TRUST = "DELETE FROM untrusted WHERE digest = ?"
 _KEYS_KEPT = 10_000
-_LAST_VERSION = 2**63 - 1
 
 
 class SqliteStore(SqliteLeases):
@@ -175,14 +178,16 @@ class SqliteStore(SqliteLeases):
         return rejected
 
     def _append_events(self, db: sqlite3.Connection, key: int, commit: Commit, events: Sequence[rows.Row]) -> None:
-        version, head = commit.after, self._head(db, key, commit)
+        place, head = event_key(key, commit.after), self._head(db, key, commit)
+        version = commit.after
         for start in range(0, len(events), 8):
             chunk = events[start : start + 8]
             parameters: list[object] = []
             for row in chunk:
                 version += 1
+                place += 1
                 head = chain.link(head, version, row)
-                parameters += (key, version, *row, head)
+                parameters += (place, *row, head)
             db.execute(_APPEND[len(chunk)], parameters)
         self._heads[key] = version, head
         for event in commit.events:
@@ -210,8 +215,8 @@ class SqliteStore(SqliteLeases):
             return head
         if len(self._heads) >= _KEYS_KEPT:
             self._heads.clear()
-        sql = "SELECT hash FROM event WHERE execution = ? AND version = ?"
-        found = db.execute(sql, (key, commit.after)).fetchone() if commit.after else None
+        sql, place = "SELECT hash FROM event WHERE key = ?", event_key(key, commit.after)
+        found = db.execute(sql, (place,)).fetchone() if commit.after else None
         return chain.start(commit.execution_id) if found is None or found[0] is None else bytes(found[0])
 
     def _keep(self, db: sqlite3.Connection, value: Value) -> None:
@@ -278,11 +283,8 @@ class SqliteStore(SqliteLeases):
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
-        sql = """SELECT type, step, visit, attempt, at, data FROM event
-            WHERE execution = (SELECT key FROM execution WHERE execution_id = ?)
-            AND version > ? AND version <= ? ORDER BY version"""
         with self._reading() as db:
-            found = db.execute(sql, (execution_id, after, _LAST_VERSION if upto is None else upto)).fetchall()
+            found = db.execute(_EVENTS, (execution_id, after, LAST_VERSION if upto is None else upto)).fetchall()
         return rows.decode(found)
 
     def payload(self, digest: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from .event_key import event_at, event_of
 from .extracts import ended_at, error, error_type, iso, item_in, source, step_in, type_in, value, worker
 
 __all__ = ["STARTS", "VIEWS", "create"]
@@ -21,26 +22,26 @@ _EXECUTIONS = f"""
         x.total_steps, x.done_steps, x.current_step,
         CASE WHEN x.parent IS NULL THEN
             (SELECT {value("e.data", "inputs")} FROM event e
-            WHERE e.execution = x.key AND e.type = 'WorkflowStarted' ORDER BY e.version LIMIT 1)
+            WHERE {event_of("x.key")} AND e.type = 'WorkflowStarted' ORDER BY e.key LIMIT 1)
         ELSE
             (SELECT {value("e.data", "inputs")} FROM event e
-            WHERE e.execution = x.key AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
+            WHERE {event_of("x.key")} AND e.type IN ('WorkflowStarted', 'WorkflowResumed', 'WorkflowForked')
                 AND instr(e.data, '"inputs')
-            ORDER BY e.version DESC LIMIT 1)
+            ORDER BY e.key DESC LIMIT 1)
         END AS inputs,
         CASE x.state WHEN 'COMPLETED' THEN
             (SELECT {value("e.data", "output")} FROM event e
-            WHERE e.execution = x.key AND e.type = 'StepCompleted' AND e.step =
+            WHERE {event_of("x.key")} AND e.type = 'StepCompleted' AND e.step =
                 (SELECT json_extract(c.data, '$.last_step') FROM event c
-                WHERE c.execution = x.key AND c.type = 'WorkflowCompleted' ORDER BY c.version DESC LIMIT 1)
-            ORDER BY e.version DESC LIMIT 1) END AS output,
+                WHERE {event_of("x.key", "c")} AND c.type = 'WorkflowCompleted' ORDER BY c.key DESC LIMIT 1)
+            ORDER BY e.key DESC LIMIT 1) END AS output,
         x.error,
         {iso("x.wake_at")} AS wake_at,
         x.parent,
         CASE WHEN x.parent IS NOT NULL THEN
             (SELECT json_extract(e.data, '$.parent_version') FROM event e
-            WHERE e.execution = x.key AND e.type = 'WorkflowForked' AND json_valid(e.data)
-            ORDER BY e.version DESC LIMIT 1) END AS parent_version,
+            WHERE {event_of("x.key")} AND e.type = 'WorkflowForked' AND json_valid(e.data)
+            ORDER BY e.key DESC LIMIT 1) END AS parent_version,
         x.version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
         {type_in("x.error")} AS error_type,
@@ -72,12 +73,12 @@ _STEPS = f"""
         SELECT json_group_array(json_array(began, ended)) FROM (
             SELECT max(CASE WHEN e.type IN ({STARTS}) THEN e.version END) AS began, max(e.version) AS ended
             FROM event e
-            WHERE e.execution = x.key
+            WHERE {event_of("x.key")}
                 AND e.type IN ({STARTS}, 'StepCompleted', 'StepFailed', 'StepRetried', 'StepInterrupted')
             GROUP BY e.step, e.visit, e.attempt
             ORDER BY coalesce(began, ended)))) a
-    CROSS JOIN event last ON last.execution = x.key AND last.version = json_extract(a.value, '$[1]')
-    LEFT JOIN event first ON first.execution = x.key AND first.version = json_extract(a.value, '$[0]')
+    CROSS JOIN event last ON {event_at("x.key", "json_extract(a.value, '$[1]')", "last")}
+    LEFT JOIN event first ON {event_at("x.key", "json_extract(a.value, '$[0]')", "first")}
 """
 """One row per attempt: its last start and its last word. Attempts are found execution by execution: a GROUP BY over
 all of them would sort the whole log before it gave the first row."""
@@ -87,7 +88,7 @@ _EVENTS = f"""
         {iso("e.at")} AS at,
         coalesce(e.data, '{{}}') AS data,
         {item_in("e.step")} AS item
-    FROM execution x JOIN event e ON e.execution = x.key
+    FROM execution x JOIN event e ON {event_of("x.key")}
 """
 
 _SCHEDULES = f"""

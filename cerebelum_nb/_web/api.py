@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from .._client.reading import status_of
 from .._engine.clock import current_clock
+from .._store.event_key import event_of
 from .._text.json_text import parse
 from .._text.times import timestamp
 from .._workflow.schedule import told_of_schedule
@@ -74,9 +75,9 @@ class Api:
         if not (given.isascii() and given.isdecimal() and len(given) <= 15):
             raise ValueError(f"after is the number of an event, not {given[:20]!r}")
         row, after = log.store.execution(from_path(request.path_params["id"])), int(given)
-        sql = """SELECT version, type, step, visit, attempt, at, data FROM event
-            WHERE execution = (SELECT key FROM execution WHERE execution_id = ?) AND version > ?
-            ORDER BY version LIMIT ?"""
+        sql = f"""SELECT e.version, type, step, visit, attempt, at, data
+            FROM execution x JOIN event e ON {event_of("x.key", after="?2")} WHERE x.execution_id = ?1
+            ORDER BY e.key LIMIT ?3"""
         with log.query() as db:
             found = db.execute(sql, (row.execution_id, after, _EVENTS)).fetchall()
         events = [

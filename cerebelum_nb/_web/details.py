@@ -16,6 +16,7 @@ from .._core.step_state import Phase, StepState
 from .._core.value import Value
 from .._history.value_diff import compare
 from .._store.base import ExecutionRow, Store
+from .._store.event_key import event_of
 from .._store.row_sql import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
@@ -267,9 +268,10 @@ def runs_of(log: ShownLog, workflow: str) -> Runs:
     with log.query() as db:
         found = db.execute(sql, (workflow, _RUNS)).fetchall()
         keys = [key for key, *_ in found[:_RUNS_READ]]
-        steps = """SELECT execution, type, step, visit, attempt, at FROM event
-            WHERE execution IN ({}) AND type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried')
-            ORDER BY execution, version""".format(", ".join("?" * len(keys)))
+        steps = f"""SELECT x.key, type, step, visit, attempt, at FROM execution x JOIN event e ON {event_of("x.key")}
+            WHERE x.key IN ({", ".join("?" * len(keys))})
+                AND type IN ('StepStarted', 'StepCompleted', 'StepFailed', 'StepRetried')
+            ORDER BY e.key"""
         marks = db.execute(steps, keys).fetchall()
     rows = []
     for _, *one in reversed(found):

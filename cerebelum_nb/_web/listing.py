@@ -17,6 +17,7 @@ from .._client.reading import ACTIVE, INTERRUPTED, entry
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._store.base import ExecutionRow
+from .._store.event_key import event_of
 from .._store.row_sql import SELECT, STARTED, iso_of, to_row
 from .._text.duration import seconds
 from .._text.times import to_micros
@@ -43,8 +44,8 @@ SHORTCUTS = {
 """Lists that are one click away, by their names in addresses."""
 
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE)
-_RETRYING = """EXISTS (SELECT 1 FROM event r WHERE r.execution = execution.key AND r.type = 'StepRetried'
-    AND NOT EXISTS (SELECT 1 FROM event d WHERE d.execution = r.execution AND d.version > r.version
+_RETRYING = f"""EXISTS (SELECT 1 FROM event r WHERE {event_of("execution.key", "r")} AND r.type = 'StepRetried'
+    AND NOT EXISTS (SELECT 1 FROM event d WHERE {event_of("execution.key", "d", after="r.version")}
         AND d.step = r.step AND d.type IN ('StepCompleted', 'StepFailed', 'StepInterrupted')))"""
 """An attempt of a step failed, and the step has not ended since."""
 

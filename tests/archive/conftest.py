@@ -35,7 +35,7 @@ def make_older():
 
     def make(path):
         with closing(sqlite3.connect(path)) as db:
-            db.executescript(AS_OF_VERSION_4 + "; ".join(BEFORE_15))
+            db.executescript(";".join((*BEFORE_15, AS_OF_VERSION_4)))
         return path
 
     return make

@@ -235,7 +235,7 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
     flow = one(abs_of)
     with SqliteStore(path) as log:
         flow.run({"n": -3}, store=log, execution_id="k1")
-    db = sqlite3.connect(path)
+    db = sqlite3.connect(path, isolation_level=None)
     db.executescript("""
         ALTER TABLE holder DROP COLUMN beats;
         ALTER TABLE holder DROP COLUMN token;

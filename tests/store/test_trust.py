@@ -273,9 +273,9 @@ ALIEN = {
     [(v, c) for v in ("current", "older") for c in ALIEN if (v, c) != ("older", "a changed view")],
 )
 def test_what_would_run_by_itself_in_a_log_from_elsewhere_is_refused_by_its_name(elsewhere, change, version):
-    run_sql(elsewhere, *ALIEN[change])
     if version == "older":
         as_before(elsewhere, "DELETE FROM holder")
+    run_sql(elsewhere, *ALIEN[change])
     before = Path(elsewhere).read_bytes()
     with pytest.raises(StoreError, match=r"the (trigger|view) (quiet|steps|event_no_update).*trusted=True"):
         SqliteStore(elsewhere)

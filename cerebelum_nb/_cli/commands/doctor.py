@@ -20,6 +20,7 @@ import click
 from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
+from ..._store.event_key import event_at, event_of
 from ..._store.log_file import free_bytes, network_file_system
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
@@ -193,10 +194,8 @@ _STATES = tuple(state.value for state in ExecutionState)
 def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     """Whether each execution's row says what its events say, as far as that can be counted."""
     wrong = db.execute(
-        """SELECT x.execution_id FROM execution x LEFT JOIN
-            (SELECT execution, max(version) AS last, count(*) AS count FROM event GROUP BY execution) e
-            ON e.execution = x.key
-            WHERE e.last IS NOT x.version OR e.count IS NOT e.last LIMIT 100"""
+        f"""SELECT x.execution_id FROM execution x WHERE (x.version, x.version) IS NOT
+            (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100"""
     ).fetchall()
     if wrong:
         ids = tuple(name for (name,) in wrong)
@@ -214,7 +213,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     yield Check(name="events", ok=True, message=f"{told}; `cerebelum verify` says whether any was altered")
     misfits = db.execute(
         f"""SELECT x.execution_id FROM execution x
-            LEFT JOIN event e ON e.execution = x.key AND e.version = x.version
+            LEFT JOIN event e ON {event_at("x.key", "x.version", "e")}
             WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
                 WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
                 WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED'

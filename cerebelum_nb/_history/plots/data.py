@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..._store.event_key import event_of
 from ..._text.text import did_you_mean
 from ...errors import CerebelumError
 from ..sources import Source, each, snapshot
@@ -61,13 +62,13 @@ def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
         for log in logs.values():
             with snapshot(log) as db:
                 rows = db.execute(
-                    """SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
+                    f"""SELECT e.execution, e.type, e.at, e.step, e.visit, e.attempt,
                         CASE WHEN e.type NOT LIKE 'Step%' AND json_valid(e.data) THEN json_extract(e.data, '$.op') END,
                         CASE WHEN e.type = 'StepInterrupted' AND json_valid(e.data)
                             THEN json_extract(e.data, '$.ended_at') END
-                    FROM execution x JOIN event e ON e.execution = x.key
+                    FROM execution x JOIN event e ON {event_of("x.key")}
                     WHERE x.workflow = ? AND e.type <> 'StepProgressed' AND e.type <> 'StepPrinted'
-                    ORDER BY e.execution, e.version""",
+                    ORDER BY e.key""",
                     (workflow,),
                 ).fetchall()
             for _, told in itertools.groupby(rows, key=lambda row: row[0]):
