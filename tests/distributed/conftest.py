@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 from asyncio import run
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb.errors import StoreError
 
 from ..waiting import wait_for
 
@@ -68,10 +70,13 @@ class Server:
         return self
 
     def _answers(self):
-        try:
-            socket.create_connection(("127.0.0.1", self.ports[0]), 0.5).close()
-        except OSError:
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+        from cerebelum_nb._distributed.connection import connect
+
+        assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+        try:  # its port takes connections before it answers; a loop may run in this thread
+            with ThreadPoolExecutor(1) as other:
+                other.submit(run, connect(self.url)).result()
+        except StoreError:
             return False
         return True
 
