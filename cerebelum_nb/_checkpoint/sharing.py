@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
 from .._values.tags import DEEPEST
 
-__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "memory_of"]
+__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "memories_of", "memory_of"]
 
 SCALARS = (int, float, str, bool, type(None), bytes, complex)
 _EXACT = frozenset({int, str, bool, type(None)})
@@ -24,6 +25,25 @@ def memory_of(value: Any) -> Any:
     while type(getattr(root, "base", None)) is type(value):
         root = root.base
     return root
+
+
+def memories_of(value: Any) -> set[int]:
+    """The ids of a frame or an array, and of the memory that it looks at and may share with others.
+
+    Before pandas 3 a column of a frame shares its memory; since then a change makes a copy ("copy on write").
+    """
+    found = {id(value), id(memory_of(value))}
+    pandas: Any = sys.modules.get("pandas")
+    if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
+        return found
+    if int(pandas.__version__.partition(".")[0]) >= 3 or pandas.options.mode.copy_on_write is True:
+        return found
+    columns = [value] if value.ndim == 1 else (value.iloc[:, number] for number in range(value.shape[1]))
+    for array in (column.array for column in columns):
+        # Other kinds of columns are an object that frame and column share; these are wrapped anew for who asks.
+        is_numpy = type(array).__module__.startswith("pandas.core.arrays.numpy_")
+        found.add(id(memory_of(array.to_numpy())) if is_numpy else id(array))
+    return found
 
 
 def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:

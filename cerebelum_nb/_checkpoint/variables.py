@@ -27,7 +27,7 @@ from .._values.preview import preview
 from .._values.secret import Secret
 from . import iterators
 from .places import Place
-from .sharing import SCALARS, comes_back, containers, groups_of, memory_of
+from .sharing import SCALARS, comes_back, containers, groups_of, memories_of, memory_of
 from .twin import Twin, code_position
 
 __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
@@ -224,7 +224,7 @@ class Frame:
             data, shared = self._pickle(value, named)
             return Kept((name,), "cloudpickle", data), shared
         mark = pickles.fingerprint(value, self.home)
-        shared = {id(value), id(memory_of(value))}
+        shared = memories_of(value)
         if mark and mark == was:
             return None, shared
         known, kept = self._arrows.get(name, (b"", None))
