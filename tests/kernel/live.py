@@ -80,7 +80,7 @@ def live_kernel(folder: Path) -> Iterator[LiveKernel]:
     client = manager.blocking_client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=120)
+        client.wait_for_ready(timeout=240)
         yield LiveKernel(manager, client)
     finally:
         client.stop_channels()

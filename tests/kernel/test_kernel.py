@@ -209,7 +209,7 @@ def test_a_kernel_that_goes_away_leaves_a_run_that_resumes(tmp_path: Path, endin
         if ending == "kill":
             kernel.manager.signal_kernel(9)
         kernel.manager.restart_kernel(now=ending == "kill")
-        kernel.client.wait_for_ready(timeout=120)
+        kernel.client.wait_for_ready(timeout=240)
         assert kernel.run(SETUP + WAITING.format(wait="asyncio.sleep(0)")).ok
         resumed = kernel.run("result = await deploy.resume()\nprint(result.output)")
         assert resumed.printed.strip().endswith("2"), resumed
