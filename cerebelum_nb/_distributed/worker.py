@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from temporalio.client import Client
@@ -52,7 +53,8 @@ class Worker:
         queue: the group of workers it belongs to, for workflows started with ``queues={"train": "gpu"}``; by default
             it takes what belongs to no group, and drives executions.
         secrets: what steps receive where inputs held a ``Secret`` of that name, which never travels: names to values,
-            or a function of a name. By default environment variables ``CEREBELUM_SECRET_<NAME>``.
+            or a function of a name. By default environment variables ``CEREBELUM_SECRET_<NAME>``, or the files that
+            ``CEREBELUM_SECRET_<NAME>_FILE`` name.
         blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
             ``$CEREBELUM_BLOBS``, else a folder of this user.
         max_steps: how many steps run at a time.
@@ -298,12 +300,23 @@ class Worker:
         """Return the secret of a name that this worker has; None when it has none."""
         given = self._secrets
         if given is None:
-            found = os.environ.get(f"CEREBELUM_SECRET_{name.upper()}")
+            found = _secret_of_environment(f"CEREBELUM_SECRET_{name.upper()}")
         elif callable(given):
             found = given(name)
         else:
             found = given.get(name)
         return found if found is None or isinstance(found, Secret) else Secret(found)
+
+
+def _secret_of_environment(variable: str) -> str | None:
+    """Read a secret from a variable, or from the file that a variable names, as containers are given them."""
+    if (file := os.environ.get(f"{variable}_FILE")) is None:
+        return os.environ.get(variable)
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        log.warning("%s_FILE=%s cannot be read: %s", variable, file, error)
+        return None
 
 
 def be_patient(taker: TemporalWorker) -> None:

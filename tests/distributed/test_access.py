@@ -152,6 +152,17 @@ async def test_a_server_that_wants_tls_and_a_certificate_is_reached_by_the_varia
     await worker.close()
 
 
+def test_a_worker_has_a_secret_from_a_variable_or_from_the_file_that_one_names(monkeypatch, tmp_path, caplog):
+    worker = Worker("localhost:7233")
+    assert worker._secret("token") is None
+    monkeypatch.setenv("CEREBELUM_SECRET_TOKEN", "of-the-variable")
+    assert worker._secret("token").reveal() == "of-the-variable"
+    monkeypatch.setenv("CEREBELUM_SECRET_TOKEN_FILE", str(tmp_path / "token"))
+    assert worker._secret("token") is None and "CEREBELUM_SECRET_TOKEN_FILE" in caplog.text
+    (tmp_path / "token").write_text("of-the-file\n")
+    assert worker._secret("token").reveal() == "of-the-file"
+
+
 def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
     for name in (
         "TEMPORAL_API_KEY",

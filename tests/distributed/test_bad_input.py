@@ -10,6 +10,7 @@ import threading
 
 import flows
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 
 from cerebelum_nb import (
     CerebelumError,
@@ -77,6 +78,12 @@ def test_what_the_sdk_says_of_a_connection_is_put_in_words_and_never_guessed(tol
     with pytest.raises(StoreError, match=words) as raised:
         explain(RuntimeError(f"Failed client connect: {told}"), "127.0.0.1:7233")
     assert raised.value.transient is transient
+
+
+def test_a_server_that_is_too_old_is_said_to_be():
+    refused = RPCError("unknown method", RPCStatusCode.UNIMPLEMENTED, b"")
+    with pytest.raises(StoreError, match="does not know the calls of one, or is too old"):
+        explain(refused, "127.0.0.1:7233")
 
 
 async def test_what_is_no_temporal_server_is_named_so(web_page, log):

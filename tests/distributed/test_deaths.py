@@ -9,9 +9,11 @@ import subprocess
 import sys
 
 import flows
+import nbformat
 import pytest
 
 from cerebelum_nb import ExecutionStoppedError, OutcomeUnknownError, WorkflowError, history
+from cerebelum_nb._cli.code import workflows_in
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
@@ -314,6 +316,24 @@ async def test_it_is_said_that_an_execution_waits_for_a_worker(story, other, cap
     assert f"cerebelum worker flows --core {story.url}" in caplog.text
     await other(flows.long)
     await running
+
+
+@pytest.mark.soak
+def test_a_worker_has_the_definitions_of_a_notebook_and_runs_nothing_else_of_it(server, tmp_path, log, start_worker):
+    cells = [
+        "from cerebelum_nb import step, workflow",
+        "@step\ndef greet(inputs):\n    return f\"hello {inputs['name']}\"",
+        "@workflow\ndef greeting(wf):\n    wf.timeline(greet)",
+        "raise SystemExit('this cell is no definition')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, tmp_path / "analysis.ipynb")
+    start_worker(server.url, "cells", code=tmp_path / "analysis.ipynb").ready()
+    greeting = workflows_in(str(tmp_path / "analysis.ipynb"))["greeting"]
+    executor = DistributedExecutor(server.url, quiet=True)
+    result = asyncio.run(executor.execute(greeting, {"name": "ana"}, execution_id="nb1", store=log))
+    assert result.output == "hello ana"
+    assert [event.worker for event in log.events("nb1") if hasattr(event, "worker")][-1] == "cells"
 
 
 def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, server, tmp_path):
