@@ -1,1 +1,1 @@
-"""The status client: what other programs ask of a log, and tell it."""
+"""The status client, with which other programs query and control the executions of a log."""

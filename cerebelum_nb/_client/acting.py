@@ -1,6 +1,6 @@
 """What the client does to executions: resume one, and wait for it from sync code.
 
-The engine does the work; here it is only asked for, and the answer put into a word.
+The engine does the work; this module calls it and turns the outcome into a word.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.05
 
 _in_background: set[asyncio.Task[Any]] = set()
-"""Runs that this process resumed: a loop alone does not keep its tasks alive."""
+"""Runs that this process resumed: an event loop does not keep its tasks alive."""
 
 
 class ResumeOutcome(str):
     """``"resumed"``, ``"already_running"`` or ``"failed_to_resume"``.
 
     Attributes:
-        reason: why it was not resumed, and what to do; empty when it was.
+        reason: why it was not resumed, and what to do; empty if it was.
     """
 
     reason: str
 
     def __new__(cls, word: str, reason: str = "") -> Self:
-        """Make one of its word."""
+        """Make one from its word."""
         made = super().__new__(cls, word)
         made.reason = reason
         return made
@@ -47,7 +47,7 @@ class ResumeOutcome(str):
 
 
 async def resume_execution(store: Store, execution_id: str, *, skip_completed_steps: bool) -> ResumeOutcome:
-    """Take an execution up in this process, and return when that is in the log or refused."""
+    """Resume an execution in this process, and return when that is recorded or refused."""
     row = store.execution(execution_id)
     execution_id = row.execution_id
     leases = leases_of(store)
@@ -76,7 +76,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine from sync code, also where a loop is running, and for the runs it has resumed."""
+    """Wait for a coroutine from sync code, even where a loop is running, and for the runs it resumed."""
     try:
         stop_when_loading()
     except BaseException:
@@ -104,7 +104,7 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
-    """Put the end of a run that ended at once into a word; how it ended is in the log."""
+    """Turn the end of a run that ended at once into a word; the log has the details."""
     error = run.exception()
     if isinstance(error, StoreError):
         raise error
@@ -118,4 +118,4 @@ def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
 def _forget(run: asyncio.Task[Any]) -> None:
     _in_background.discard(run)
     if not run.cancelled():
-        run.exception()  # it is in the log: it need not be fetched
+        run.exception()  # it is in the log: nobody need await it

@@ -1,7 +1,7 @@
-"""The client: what runs, how far it is, what it waits for; resuming it, deciding, cancelling.
+"""The client: list executions and their status; resume, decide and cancel.
 
-Only the calls live here; what they return is in status.py, how it is read from the log in reading.py, what is
-done to an execution in acting.py.
+This module has only the calls; status.py has what they return, reading.py reads it from the log, acting.py acts on an
+execution.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[\w.-]+:\d+$")
 
 
 class ExecutionPage(NamedTuple):
-    """Some executions of a longer list; unpacks to ``executions, total, has_more``."""
+    """A page of a list of executions; unpacks to ``executions, total, has_more``."""
 
     executions: list[ExecutionStatus]
     total: int
@@ -51,13 +51,13 @@ class ExecutionPage(NamedTuple):
 
 
 class ExecutionClient:
-    """Ask a log about its executions, and act on them, from any process.
+    """Query and control the executions of a log, from any process.
 
     Args:
         store: the log, the path of one, or HOST:PORT of a cluster's Temporal server; by default the session's log.
 
     Raises:
-        StoreError: there is no log at that path, or it cannot be read; or no server at that address.
+        StoreError: there is no log at that path, it cannot be read, or there is no server at that address.
         CerebelumError: the Temporal SDK is not installed.
 
     Example:
@@ -97,7 +97,7 @@ class ExecutionClient:
             execution_id: its id or an unambiguous prefix.
 
         Raises:
-            ExecutionNotFoundError: there is no such execution; near ids are suggested.
+            ExecutionNotFoundError: there is no such execution; the error suggests similar ids.
         """
         return status_of(self._store, self._store.execution(execution_id), _now())
 
@@ -114,25 +114,24 @@ class ExecutionClient:
     ) -> ExecutionPage:
         """List executions, newest first.
 
-        Listing reads one row per execution. Of an entry, ``inputs``, ``completed_steps``, ``step_outputs``,
-        ``sleep_info`` and ``approval_info`` are read when one of them is looked at, as they were at the time of
-        the list.
+        Listing reads one row per execution. The ``inputs``, ``completed_steps``, ``step_outputs``, ``sleep_info`` and
+        ``approval_info`` of an entry are read on first access, as they were at the time of the list.
 
         Args:
             workflow_name: only those of this workflow.
-            status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``, which is
-                no state: those that should run and whose process died.
+            status: only those in this state: an ExecutionState, or its name in any case; or ``"interrupted"``: those
+                that should be running but whose process died.
             limit: at most this many.
-            offset: leave out this many of the newest.
-            children: list executions that steps of others started, too.
-            name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
+            offset: skip this many of the newest.
+            children: also list executions that steps of others started.
+            name: only those with this name; ``*`` matches any characters: ``"release 4.*"``.
             tags: only those that have all of these tags.
 
         Returns:
-            The executions, how many match in all, and whether more follow.
+            The executions, how many match in total, and whether more follow.
 
         Raises:
-            ValueError: there is no such state, or something in ``tags`` cannot be a tag.
+            ValueError: there is no such state, or a tag is invalid.
         """
         wanted: str | None = status
         if isinstance(status, str) and status.strip().casefold() == INTERRUPTED:
@@ -147,9 +146,9 @@ class ExecutionClient:
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:
-        """List every execution that runs, sleeps or waits for an approval, newest first, as :meth:`list_executions`.
+        """List every execution that is running, sleeping or waiting, newest first, as :meth:`list_executions`.
 
-        One whose process died is among them, with ``interrupted=True``, until it is resumed or cancelled.
+        One whose process died is included, with ``interrupted=True``, until it is resumed or cancelled.
         """
         rows, _ = self._store.executions(states=ACTIVE)
         now = _now()
@@ -158,15 +157,15 @@ class ExecutionClient:
     async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
         """Resume an execution in this process, in the background of the running loop.
 
-        The workflow is found by the module it was started from, which is imported if need be.
+        The workflow is found through the module it was started from, which is imported if necessary.
 
         Args:
             execution_id: its id or an unambiguous prefix.
             skip_completed_steps: False runs everything again under the same id.
 
         Returns:
-            ``"resumed"`` when that is in the log, ``"already_running"`` when a process runs it, or
-            ``"failed_to_resume"``; then its ``.reason`` says why and what to do.
+            ``"resumed"`` when that is recorded, ``"already_running"`` if a process is running it, or
+            ``"failed_to_resume"``, whose ``.reason`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
@@ -185,20 +184,20 @@ class ExecutionClient:
         reason: str | None = None,
         step: str | None = None,
     ) -> None:
-        """Approve what an execution waits for; the process that runs it continues.
+        """Approve what an execution is waiting for; the process that runs it continues.
 
         Args:
             execution_id: its id or an unambiguous prefix.
             response: what the step receives.
             by: who approves; by default the user of this process.
-            reason: why, for the log.
-            step: which step's approval, when several wait.
+            reason: why, as recorded in the log.
+            step: the step to decide for, if several are waiting.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
             ApprovalDecidedError: it was already decided, or it timed out.
             ApprovalRefusedError: the step did not accept the response; the approval is still open.
-            ApprovalError: nothing waits for an approval there, or it has to be said which.
+            ApprovalError: nothing is waiting for an approval, or ``step`` must be given.
         """
         from .._engine.approvals import decide, verdict
 
@@ -208,13 +207,13 @@ class ExecutionClient:
         await verdict(self._store, decision)
 
     async def reject(self, execution_id: str, reason: str, by: str | None = None, *, step: str | None = None) -> None:
-        """Reject what an execution waits for; its step raises ``ApprovalRejectedError``.
+        """Reject what an execution is waiting for; its step raises ``ApprovalRejectedError``.
 
         Args:
             execution_id: its id or an unambiguous prefix.
             reason: why, for the step and the log.
             by: who rejects; by default the user of this process.
-            step: which step's approval, when several wait.
+            step: the step to decide for, if several are waiting.
 
         Raises:
             As :meth:`approve`.
@@ -238,16 +237,16 @@ class ExecutionClient:
             execution_id: its id or an unambiguous prefix.
             name: the name of the signal.
             data: what the step receives.
-            signal_id: what makes it this very signal: a second one with the same id is ignored, so that a sender which
-                does not know whether it succeeded may send again.
-            by: who sends it, for the log.
+            signal_id: identifies the signal: a second one with the same id is ignored, so a sender that does not know
+                whether it succeeded can send it again.
+            by: who sends it, as recorded in the log.
 
         Returns:
             False when a signal with this ``signal_id`` was sent before.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            SignalError: the execution has ended, or keeps 1,000 signals that no step took.
+            SignalError: the execution has ended, or has 1,000 signals that no step took.
             SerializationError: the data cannot be stored.
         """
         from .._engine.signals import send
@@ -257,49 +256,49 @@ class ExecutionClient:
     async def tag(
         self, execution_id: str, add: Iterable[str] = (), remove: Iterable[str] = (), *, by: str | None = None
     ) -> tuple[str, ...]:
-        """Add tags to an execution and remove others; it may run, wait or have ended.
+        """Add tags to an execution and remove others, in any state.
 
         Args:
             execution_id: its id or an unambiguous prefix.
-            add: tags it is to have.
-            remove: tags it is not to have; one that it does not have is no error.
-            by: who tags it, for the log.
+            add: tags to add.
+            remove: tags to remove; missing ones are ignored.
+            by: who tags it, as recorded in the log.
 
         Returns:
             The tags it has now, sorted.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ValueError: something cannot be a tag, is both added and removed, or there would be more than 50.
+            ValueError: a tag is invalid, or both added and removed, or there would be more than 50.
         """
         from .._engine.tagging import tag_execution
 
         return await tag_execution(self._store, execution_id, add=add, remove=remove, by=by)
 
     async def cancel(self, execution_id: str, reason: str | None = None, *, by: str | None = None) -> None:
-        """End an execution for good; another process that runs it does so in a moment.
+        """End an execution for good; another process that is running it ends it shortly.
 
         Args:
             execution_id: its id or an unambiguous prefix.
-            reason: why, for the log.
-            by: who cancels it, for the log.
+            reason: why, as recorded in the log.
+            by: who cancels it, as recorded in the log.
 
         Raises:
             ExecutionNotFoundError: there is no such execution.
-            ResumeError: it has ended already.
+            ResumeError: it has already ended.
         """
         from .._engine.cancel import cancel_execution
 
         await cancel_execution(self._store, execution_id, reason=reason, by=by)
 
     async def list_schedules(self) -> list[Schedule]:
-        """List the schedules of the log, by their ids; ``history.schedules()`` gives them as a frame."""
+        """List the schedules of the log, ordered by id; ``history.schedules()`` returns them as a frame."""
         from .._workflow.schedule import schedules
 
         return schedules(self._store)
 
     async def get_schedule(self, schedule_id: str) -> Schedule:
-        """Find a schedule, to ask it for the coming times, pause, resume or delete it.
+        """Find a schedule, to list its coming times, pause, resume or delete it.
 
         Args:
             schedule_id: its id or an unambiguous prefix.
@@ -314,7 +313,7 @@ class ExecutionClient:
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a call of this client from sync code: a script, or a cell.
 
-        An execution that the call resumes runs in this process, so it is waited for too.
+        An execution that the call resumes runs in this process, so this waits for it too.
 
         Example:
             >>> from cerebelum_nb.testing import MemoryStore

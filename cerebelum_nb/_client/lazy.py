@@ -1,6 +1,6 @@
 """Fields of a status that are read from the log, or decoded, when they are first used.
 
-Nothing here knows what a status is made of.
+This module knows nothing about statuses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Preview(str):
-    """The readable preview of a value that cannot, or may not, be loaded here.
+    """The readable preview of a value that cannot or must not be loaded here.
 
     Attributes:
         type: the class of the value.
@@ -31,7 +31,7 @@ class Preview(str):
     reason: str
 
     def __new__(cls, text: str, type: str = "", reason: str = "") -> Self:  # noqa: A002  # the attribute's name
-        """Make one of its text."""
+        """Make one from its text."""
         made = super().__new__(cls, text)
         made.type, made.reason = type, reason
         return made
@@ -44,7 +44,7 @@ class Preview(str):
 
 
 class Later:
-    """A value that is computed once, at the first look."""
+    """A value that is computed once, on first access."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make: Callable[[], Any] | None = make
@@ -59,7 +59,7 @@ class Later:
 
 
 class Stored(Later):
-    """A value of the log; a :class:`Preview` when it cannot or may not be decoded."""
+    """A value of the log; a :class:`Preview` if it cannot or must not be decoded."""
 
     def __init__(self, value: Value, store: Store, where: str) -> None:
         super().__init__(self._decode)
@@ -100,7 +100,7 @@ class _Late:
 
 
 def late(*names: str) -> Callable[[type[T]], type[T]]:
-    """Let these fields of a dataclass be computed at the first look."""
+    """Compute these fields of a dataclass on first access."""
 
     def declare(cls: type[T]) -> type[T]:
         for name in names:
@@ -111,12 +111,12 @@ def late(*names: str) -> Callable[[type[T]], type[T]]:
 
 
 def later(make: Callable[[], T]) -> T:
-    """Give such a field what ``make`` will return; it is typed as that."""
+    """Give such a field what ``make`` will return, and its type."""
     return cast(T, Later(make))
 
 
 def jsonable(instance: object, name: str) -> Any:
-    """Return a field in JSON-able form; a value of the log is not unpickled for it."""
+    """Return a field in JSON-able form, without unpickling values of the log."""
     found = vars(instance)[name]
     while isinstance(found, Later) and not isinstance(found, Stored):
         found = found.get()

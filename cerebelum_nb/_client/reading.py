@@ -1,7 +1,7 @@
-"""How a status is read: the row of the execution, and when more is asked for, the fold of its events.
+"""How a status is read: the row of the execution, and when more is needed, the fold of its events.
 
-A row is a summary of the fold, made in the same transaction as the events. So an entry of a list costs its row,
-and the whole of it, when it is looked at, one fold of the events up to the row's version.
+A row is a summary of the fold, made in the same transaction as the events. So an entry of a list costs one row, and its
+details, when accessed, one fold of the events up to the row's version.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ACTIVE = (ExecutionState.QUEUED, *RUN_OR_WAIT)
 """States in which a process should be running an execution, or will run it."""
 
 INTERRUPTED = "interrupted"
-"""No state, but what lists show, and find, where the process of an active execution has died."""
+"""Not a state: lists show it, and find it, where the process of an active execution has died."""
 
 _NEARLY_DONE = 99.9
 
@@ -52,7 +52,7 @@ def listed(
 ) -> tuple[list[ExecutionStatus], int]:
     """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
 
-    Without ``exact`` they are only counted as far as to say whether more follow the page.
+    Without ``exact`` they are only counted far enough to know whether more follow the page.
     """
     caller = None if children else ""
     if status == INTERRUPTED:
@@ -109,7 +109,7 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
 
 
 class _Details:
-    """What only the events of an execution tell, as of its row's version."""
+    """The fields that need the events of an execution, as of its row's version."""
 
     def __init__(self, store: Store, row: ExecutionRow, now: int) -> None:
         self._store, self._row, self._now = store, row, now
@@ -195,7 +195,7 @@ class _Details:
         )
 
     def _open(self, kind: str) -> list[Operation]:
-        """The operations of this kind that are waited for now."""
+        """The operations of this kind that are waiting now."""
         found = (
             known.operations.get(key.removesuffix(f"@{step}"))
             for key, step in self._state.waiting.items()
@@ -214,17 +214,19 @@ class _Details:
 
 
 def _noted(value: Value) -> Any:
-    """Decode a note; a log from elsewhere may hold anything there."""
+    """Decode a note; in a log from elsewhere it may be anything."""
     with suppress(ValueError):
         return parse(value.json)
     return value.text
 
 
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
-    """Whether no process is running an execution that should run: its holder is dead, or gave it back half-way."""
+    """Whether no process is running an execution that should run: its holder is dead, or released it midway."""
     if row.summary.state not in ACTIVE:
         return False
-    from .._engine.leases import leases_of  # here, as it loads asyncio, which a list of what is done does not need
+    from .._engine.leases import (
+        leases_of,
+    )  # here, because it loads asyncio, which a list of finished executions does not need
 
     if leases_of(store).running(row.execution_id) is not None:
         return False
@@ -232,7 +234,7 @@ def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
         return not store.lease_left(row.holder)
     if row.summary.state is ExecutionState.QUEUED:
         return False  # a scheduler runs it when its turn comes
-    # Hibernating, no process should hold it.
+    # A hibernating one needs no process.
     return not (
         row.summary.state in _WAITING
         and (row.summary.wake_at is not None or isinstance(_last_event(store, row), WorkflowHibernated))
@@ -247,7 +249,7 @@ def _failed_step(store: Store, row: ExecutionRow) -> str | None:
 
 
 def _last_event(store: Store, row: ExecutionRow) -> object:
-    """Read the last event but those that tag it, which may come at any time."""
+    """Read the last event, except tag changes, which may come at any time."""
     version = row.version
     while version:
         (last,) = store.events(row.execution_id, after=version - 1, upto=version) or (None,)

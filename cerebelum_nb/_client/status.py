@@ -1,7 +1,7 @@
-"""What a status is: frozen data, the same for client, command line and faces, and how it is written as JSON.
+"""The status of an execution: frozen data, the same for client, command line and faces, and its JSON.
 
-How it is read is in reading.py. How it is shown (a line, a few lines for terminals, a table for notebooks) is below
-the data: text only, nothing is decoded for it.
+reading.py reads it. How it is shown (a line, a few lines for terminals, a table for notebooks) is below the data: only
+text, nothing is decoded for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .lazy import jsonable, late
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 _LONGEST = 60
-_LONGEST_NAME = 200  # a new id is no longer
+_LONGEST_NAME = 200  # a new id is not longer
 _MOST_STEPS = 30
 
 
@@ -38,12 +38,12 @@ class StepStatus:
 
     Attributes:
         step_name: its name.
-        step_index: its place in the order in which steps started, from 0.
+        step_index: its place in the order of starts, from 0.
         status: COMPLETED.
         started_at: when its last attempt started, UTC; None for a step that was completed by hand.
         completed_at: when it completed, UTC.
         duration_seconds: how long its last attempt took.
-        output: what it returned, decoded at the first look; a ``Preview`` if it cannot or may not be loaded.
+        output: what it returned, decoded on first access; a ``Preview`` if it cannot or must not be loaded.
         error: why it failed; None for a completed step.
 
     Example:
@@ -83,13 +83,13 @@ class StepStatus:
 @late("data")
 @dataclass(frozen=True, kw_only=True)
 class SleepInfo:
-    """An open sleep; of several, the one that ends first.
+    """An open sleep; if there are several, the one that ends first.
 
     Attributes:
         duration_ms: how long it is, milliseconds.
         sleep_started_at: since when, UTC.
-        remaining_ms: how long it still takes, milliseconds, when the status was read.
-        data: what the step gave with it.
+        remaining_ms: the remaining time, milliseconds, when the status was read.
+        data: the data that the step gave.
 
     Example:
         >>> import asyncio
@@ -130,14 +130,14 @@ class SleepInfo:
 @late("data")
 @dataclass(frozen=True, kw_only=True)
 class ApprovalInfo:
-    """An approval that has not been given yet; of several, the one asked for first.
+    """An open approval; if there are several, the first requested.
 
     Attributes:
         approval_type: what kind of approval.
         data: what the step shows to the person who decides.
-        timeout_ms: how long it is waited for, milliseconds; None without end.
+        timeout_ms: how long the step waits for it, milliseconds; None for no limit.
         requested_at: since when, UTC.
-        remaining_timeout_ms: what is left of the timeout, milliseconds, when the status was read.
+        remaining_timeout_ms: the rest of the timeout, milliseconds, when the status was read.
 
     Example:
         >>> import asyncio
@@ -185,28 +185,28 @@ class ExecutionStatus:
     Attributes:
         execution_id: its id.
         workflow_name: its workflow.
-        status: its state, as its events tell it.
+        status: its state, according to its events.
         started_at: when it started, UTC.
         completed_at: when it completed, failed or was cancelled, UTC; None while it has not ended.
         current_step_index: how many steps are done: the place of the current one, from 0, in a plain sequence.
         total_steps: how many steps the timeline has.
-        current_step_name: of the steps begun and not done, the one that began last; of a failed execution the step that
-            failed, if one did. None between two steps, as of a run that goes cell by cell.
+        current_step_name: the last started of the unfinished steps; in a failed execution, the step that failed, if
+            any. None between two steps, as in a run that goes cell by cell.
         progress_percentage: 100 when completed, else the share of steps done, below 100.
         completed_steps: the steps with a result, in order of completion.
-        inputs: what it was started (or resumed) with; a ``Preview`` if that cannot or may not be loaded.
-        step_outputs: what each of these steps returned, by name; decoded when looked up, a ``Preview`` if it
-            cannot or may not be loaded.
+        inputs: what it was started (or resumed) with; a ``Preview`` if that cannot or must not be loaded.
+        step_outputs: what each of these steps returned, by name; decoded on access, a ``Preview`` if it cannot or must
+            not be loaded.
         error: why it failed, ``type: message``.
         sleep_info: the sleep it is in.
-        approval_info: the approval it waits for.
-        queued_behind: of a queued one the execution that has what it waits for, or waits for it first; None when it is
+        approval_info: the approval it is waiting for.
+        queued_behind: for a queued one, the execution that has the slot or is before it in the queue; None if it is
             next.
         elapsed_seconds: from its start to its end; to now while it runs; to its last event while it is paused or
             interrupted.
-        interrupted: whether it should run, but no process runs it: its process died. It can be resumed.
-        caller: the execution whose step started it, of a child.
-        name: what it was called when it was started, or None.
+        interrupted: whether it should be running but its process died. It can be resumed.
+        caller: for a child, the execution whose step started it.
+        name: the name it was given at the start, or None.
         tags: its tags, sorted.
         notes: what its steps published with ``context.note``: by step, by name.
 
@@ -305,7 +305,7 @@ def _plain(value: Any) -> Any:
 
 
 def _as_line(status: ExecutionStatus) -> str:
-    """Say in one line which execution it is, in which state, and how far."""
+    """Describe it in one line: the execution, its state, its progress."""
     at = f" at {_name(status.current_step_name)}" if status.current_step_name else ""
     gone = ", interrupted" if status.interrupted else ""
     called = f" ({_name(labels)})" if (labels := told(status.name, status.tags)) else ""
@@ -316,7 +316,7 @@ def _as_line(status: ExecutionStatus) -> str:
 
 
 def _as_text(status: ExecutionStatus) -> str:
-    """Say it in lines: the state, why it failed, what it waits for, the completed steps."""
+    """Describe it in lines: the state, why it failed, what it waits for, the completed steps."""
     steps = _shown_steps(status)
     width = max((len(_name(step.step_name)) for step in steps), default=0)
     return "\n".join(
@@ -330,7 +330,7 @@ def _as_text(status: ExecutionStatus) -> str:
 
 
 def _as_html(status: ExecutionStatus) -> Html:
-    """Say it as a heading, a bar, and a table of the completed steps."""
+    """Describe it as HTML: a heading, a bar, and a table of the completed steps."""
     share = f"{status.progress_percentage:g}"
     color = MARKS[look_of(status.status)].colour
     at = Html(" at <b>{}</b>").format(_name(status.current_step_name)) if status.current_step_name else ""
@@ -364,7 +364,7 @@ def _as_html(status: ExecutionStatus) -> Html:
 
 
 def _name(text: str) -> str:
-    """Show a name or an id: one of a foreign log may have any length, and hold control characters."""
+    """Show a name or an id: in a log from elsewhere it may have any length and hold control characters."""
     return clean(cut(text, _LONGEST_NAME))
 
 

@@ -1,6 +1,6 @@
-"""``wf``: what a workflow function is given to describe its timeline and routes.
+"""``wf``: the object with which a workflow function describes its timeline and routes.
 
-It collects what it is told, judging nothing on the way: every problem is reported at once by ``build``.
+It only collects; ``build`` reports every problem at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def _by_name(method: F) -> F:
-    """Make a call that gives other arguments one more problem of the workflow instead of a bare TypeError."""
+    """Report wrong arguments of a call as a problem of the workflow, not as a bare TypeError."""
     signature = inspect.signature(method)
     wanted = ", ".join(f"{p.name}=..." for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY)
 
@@ -68,11 +68,11 @@ class WorkflowBuilder:
         self._warnings: list[str] = []
 
     def timeline(self, *items: Link) -> None:
-        """Say what runs, in order. Several calls follow each other.
+        """Say what runs, in order. Several calls add to the same timeline.
 
         Args:
-            items: steps or chains such as ``a >> [b, c] >> d``. A list among others runs in parallel and joins;
-                a bare list, ``timeline([a, b, c])``, is a sequence, as in the original SDK.
+            items: steps or chains such as ``a >> [b, c] >> d``. A list in a chain runs in parallel and joins; a bare
+                list, ``timeline([a, b, c])``, is a sequence.
         """
         if len(items) == 1 and isinstance(items[0], (list, tuple)):
             items = tuple(items[0])
@@ -89,10 +89,10 @@ class WorkflowBuilder:
         when_false: Link | Action | None = None,
         condition: Callable[[Any], object] | None = None,
     ) -> None:
-        """After a step, let its result decide what runs in between; then the timeline continues.
+        """Insert a path after a step, depending on its result; then the timeline continues.
 
         Args:
-            after: the step whose result is looked at.
+            after: the step whose result decides.
             on: a plain function of that result, true or false.
             when_true: a step, a chain, a flow action, or None for nothing.
             when_false: likewise.
@@ -139,9 +139,9 @@ class WorkflowBuilder:
         """Match the outcome of a step with patterns, in order; the path of the first match runs instead of the rest.
 
         Args:
-            from_step: the step whose outcome is looked at.
+            from_step: the step whose outcome is matched.
             patterns: a dict (or a list of pairs, for patterns that cannot be keys) from a pattern to a step, a chain
-                or a flow action. A string equals the result, the ``"error"`` reason or ``result["status"]``;
+                or a flow action. A string matches an equal result, the ``"error"`` reason or ``result["status"]``;
                 ``"ok"``, ``"error"`` and ``"_"`` match any success, any failure, anything; an exception class matches
                 what was raised; a dict matches as a subset; a function is a predicate on the result.
         """
@@ -195,14 +195,14 @@ class WorkflowBuilder:
         )
 
     def _undo(self) -> dict[str, StepSpec]:
-        """What undoes the steps that something undoes; of a foreach, those of its body."""
+        """The handlers of the steps that have one; for a foreach, those of its body."""
         parts = (
             part for item in self._steps.values() for part in (item.body if isinstance(item, Foreach) else (item,))
         )
         return {step.name: undo for step in parts if (undo := step.undo_spec()) is not None}
 
     def describes(self, plan: Plan, max_jumps: int, rolls_back: bool) -> bool:
-        """Whether freezing it would give this very plan; False when that is not plain to see, as with any route."""
+        """Whether freezing it would surely give this plan; False if there are routes."""
         return (
             not (self._branches or self._diverges or self._problems or self._warnings)
             and not (plan.branches or plan.diverges or plan.each)
@@ -216,7 +216,7 @@ class WorkflowBuilder:
         )
 
     def report(self, plan: Plan) -> Report:
-        """Judge what was described; every problem at once."""
+        """Validate the description; report every problem at once."""
         found = validate(plan)
         errors = found.errors if plan.timeline or not self._problems else ()  # it is empty because of them
         return Report((*self._problems, *errors), (*self._warnings, *found.warnings))
@@ -257,7 +257,7 @@ class WorkflowBuilder:
         return tuple(names)
 
     def _named(self, item: object, where: str) -> str | None:
-        """Name the step that a route hangs on; of a foreach, the last step of its body names it too."""
+        """Name the step of a route; the last step of its body also names a foreach."""
         item = self._as_step(item)
         if not isinstance(item, (Step, Foreach)):
             self._problems.append(f"{where}: {_not_a_step(item)}")
@@ -266,7 +266,7 @@ class WorkflowBuilder:
         return item.name
 
     def _as_step(self, item: object) -> object:
-        """Return the step that stands for a workflow; anything else as it is."""
+        """Return the step that represents a workflow; anything else unchanged."""
         if not isinstance(item, Composite):
             return item
         try:
@@ -276,7 +276,7 @@ class WorkflowBuilder:
             return item
 
     def _same(self, item: Step[..., Any] | Foreach) -> None:
-        """Have a step under its name, and report another one of that name."""
+        """Register a step under its name, and report another one with that name."""
         known = self._steps.setdefault(item.name, item)
         if known is item or (isinstance(known, Foreach) and known.body[-1:] == (item,)):
             return
@@ -313,10 +313,10 @@ class WorkflowBuilder:
 def build(
     fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int, rolls_back: bool = False
 ) -> tuple[Plan, Report]:
-    """Evaluate a workflow function and judge the result.
+    """Evaluate a workflow function and validate the result.
 
     Raises:
-        WorkflowDefinitionError: it joins what cannot be joined.
+        WorkflowDefinitionError: it joins things that cannot be joined.
         Whatever else ``fn`` raises.
     """
     wf = WorkflowBuilder(name)
@@ -337,7 +337,7 @@ def build(
 
 
 _BUILT: weakref.WeakKeyDictionary[Callable[..., object], tuple[Plan, Report]] = weakref.WeakKeyDictionary()
-"""What each workflow function described last: judged once, as long as it describes the same steps."""
+"""The last plan of each workflow function: not validated again while it describes the same steps."""
 
 
 def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:
@@ -397,7 +397,7 @@ _MISJOINED = (
 
 
 def _hint_for(error: TypeError) -> str | None:
-    """What to write instead, when the workflow function itself put together what does not go together."""
+    """What to write instead, when the workflow function joined things that cannot be joined."""
     trace = error.__traceback__
     if trace is None or trace.tb_next is None or trace.tb_next.tb_next is not None:
         return None

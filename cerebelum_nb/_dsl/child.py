@@ -1,4 +1,4 @@
-"""A workflow placed in the timeline of another: a step that runs it as a child, and whose result is its output."""
+"""A workflow on the timeline of another: a step that runs it as a child and returns its output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OPTIONS = ("retries", "retry_delay", "backoff", "max_delay", "jitter", "retry_o
 
 
 class Placeable(Protocol):
-    """What this module asks of a workflow."""
+    """What this module needs of a workflow."""
 
     name: str
     """Its name in the log."""
@@ -38,7 +38,7 @@ class Placeable(Protocol):
         ...
 
     def describe(self) -> tuple[Plan, Report]:
-        """Evaluate its timeline as it is now, and judge it."""
+        """Evaluate its timeline as it is now, and validate it."""
         ...
 
     def inputs_schema(self) -> dict[str, Any]:
@@ -46,11 +46,11 @@ class Placeable(Protocol):
         ...
 
     async def output_of(self, inputs: Mapping[str, Any]) -> Any:
-        """Run it as a child of the present step, and return its output."""
+        """Run it as a child of the current step, and return its output."""
         ...
 
     async def undo_children(self) -> Any:
-        """Roll back the children of the step that the present attempt undoes."""
+        """Roll back the children of the step that the current attempt undoes."""
         ...
 
 
@@ -59,7 +59,7 @@ class ChildStep(Step[..., Any]):
 
     Attributes:
         workflow: the workflow.
-        declared: the inputs that the workflow declares, if nothing says what it is given.
+        declared: the inputs that the workflow declares, if it is used without ``given``.
     """
 
     def __init__(self, workflow: Placeable, inputs: Any, name: str | None, options: dict[str, Any]) -> None:
@@ -95,11 +95,11 @@ class ChildStep(Step[..., Any]):
         return f"<step {self.name}: workflow {self.workflow.name}>"
 
     def newest(self) -> ChildStep:
-        """Return itself: the workflow is evaluated at every start, so what it describes is never an old one."""
+        """Return itself: the workflow is evaluated at every start, so its description is always current."""
         return self
 
     def among(self, steps: Collection[str]) -> StepSpec:
-        """Describe it to the engine, on a timeline of these steps: an input that none of them gives is the caller's."""
+        """Describe it to the engine, on a timeline of these steps; its other inputs come from the caller."""
         spec = self.spec()
         if not self.declared:
             return spec
@@ -108,11 +108,11 @@ class ChildStep(Step[..., Any]):
         return replace(spec, requires=given, optional=(*spec.optional, *others))
 
     def spec(self) -> StepSpec:
-        """Describe it to the engine, with a fingerprint of what makes its inputs and of its own steps."""
+        """Describe it to the engine, with a fingerprint of the function that returns its inputs and of its steps."""
         return replace(super().spec(), workflow=self.workflow.name)
 
     def undo_spec(self) -> StepSpec | None:
-        """Describe what undoes it: its own handler, else the rollback of the child, if a step of that has one."""
+        """Describe its undo: its own handler, else the rollback of the child, if a step of the child has one."""
         if self.undo is not None:
             return super().undo_spec()
         with _describing(self.workflow) as is_first:
@@ -122,7 +122,7 @@ class ChildStep(Step[..., Any]):
         return StepSpec(name=f"rollback of {self.workflow.name}", fn=undo, is_async=True, workflow=self.workflow.name)
 
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with the workflow, or with how it is used."""
+        """Return the problems of the workflow, or of its use."""
         with _describing(self.workflow) as is_first:
             if not is_first:  # it runs itself: its problems are being reported
                 return
@@ -137,12 +137,12 @@ class ChildStep(Step[..., Any]):
             )
 
     def code_hash(self) -> str | None:
-        """Digest what makes its inputs, and the code of its steps; None when some of that is unknown."""
+        """Digest the function that returns its inputs, and the code of its steps; None if some of it is unknown."""
         codes = [part.digest for part in self.code_parts()]
         return hashlib.sha256(repr(codes).encode()).hexdigest()[:16]
 
     def code_parts(self) -> tuple[Any, ...]:
-        """Return the parts of its code: of what makes its inputs, and of the workflow's steps."""
+        """Return the parts of its code: of the function that returns its inputs, and of the workflow's steps."""
         from .fingerprint import Part, fingerprint
 
         found = fingerprint(self._inputs)
@@ -157,7 +157,7 @@ class ChildStep(Step[..., Any]):
 
 
 def child_step(workflow: Placeable, item: str = "") -> ChildStep:
-    """Make a step of a workflow that is placed as it is; in a foreach, ``item`` is the parameter that gets the item.
+    """Make a step of a workflow used without ``given``; in a foreach, ``item`` is the parameter that gets the item.
 
     Raises:
         StepDefinitionError: it cannot be a step.
@@ -211,7 +211,7 @@ def _takes_declared(workflow: Placeable) -> tuple[Callable[..., Any], frozenset[
 
 
 def _sign(fn: Callable[..., Any], required: Collection[str], optional: Collection[str] = ()) -> None:
-    """Let a function that takes any names say which it takes."""
+    """Give a ``**kwargs`` function a signature."""
     kind = inspect.Parameter.KEYWORD_ONLY
     names = [inspect.Parameter(name, kind) for name in required]
     names += [inspect.Parameter(name, kind, default=None) for name in optional]
@@ -219,7 +219,7 @@ def _sign(fn: Callable[..., Any], required: Collection[str], optional: Collectio
 
 
 def _body(workflow: Placeable, inputs: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Make the function of the step: its parameters are those of what makes the inputs."""
+    """Make the function of the step, with the parameters of the one that returns the inputs."""
 
     async def run(**given: Any) -> Any:
         made = inputs(**given)
@@ -248,7 +248,7 @@ _under_description: ContextVar[tuple[str, ...]] = ContextVar("cerebelum_describi
 
 @contextmanager
 def _describing(workflow: Placeable) -> Iterator[bool]:
-    """Note that a workflow is being described; False when it is already, as it runs itself."""
+    """Note that a workflow is being described; False if it already is, because it runs itself."""
     around, key = _under_description.get(), f"{id(workflow)}"
     token = _under_description.set((*around, key))
     try:

@@ -11,15 +11,15 @@ from typing import Any
 __all__ = ["DECORATIONS", "PARTS", "code_of", "is_async", "parts_of"]
 
 DECORATIONS = "__cerebelum_decorations__"
-"""Where the decorators under ``@step`` note what they add, so that a changed interval is changed code."""
+"""The attribute where decorators under ``@step`` note their arguments, so that a changed interval is changed code."""
 PARTS = "__cerebelum_parts__"
-"""Where a function that was made for a step says of what parts its code is."""
+"""The attribute where a generated function lists the parts of its code."""
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether a call of it makes a coroutine, as far as its definition tells.
+    """Whether calling it returns a coroutine, as far as its definition tells.
 
-    A plain wrapper of an async function does not say so; what it returns does, when it runs.
+    A plain wrapper of an async function does not show it; its return value does, when it runs.
     """
     while isinstance(fn, functools.partial):
         fn = fn.func

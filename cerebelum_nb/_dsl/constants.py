@@ -1,6 +1,6 @@
 """How a value counts in a fingerprint: by value, by name, or as user code to follow.
 
-Only looks at values; what a function reaches is found in `fingerprint`.
+This module only looks at values; `fingerprint` finds what a function reaches.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _table(value: Any, room: list[int], depth: int) -> str | None:
 
 
 def _rebuilt(value: Any, room: list[int], depth: int) -> str | None:
-    """An object of installed code that has a value, in that it says what it equals: by what it is rebuilt from."""
+    """An object of installed code that defines equality: by what it is rebuilt from."""
     cls = type(value)
     equals: object = cls.__eq__
     if equals is object.__eq__ or isinstance(value, (*_NAMED, types.ModuleType)):
@@ -205,7 +205,7 @@ def _all(values: Iterable[Any], room: list[int], depth: int) -> list[str] | None
 
 
 def shown(text: str) -> str:
-    """Cut a long text, so that cut texts of different ones differ."""
+    """Cut a long text so that different texts stay different."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({digest_of(text)})"
 
 
@@ -215,9 +215,9 @@ def digest_of(text: str) -> str:
 
 
 def name_of(value: Any) -> str:
-    """Name a thing that does not count by value: a module, a function or class, an object by its class.
+    """Name something that does not count by value: a module, a function or class, an object by its class.
 
-    What a user wrote is named without its module: run as a script or a cell it is ``__main__``, imported it is not.
+    User code is named without its module, which is ``__main__`` in a script or a cell and something else when imported.
     """
     if isinstance(value, types.ModuleType):
         return f"<module {value.__name__}>"
@@ -235,7 +235,7 @@ def _where(module: str | None) -> str:
 
 
 def is_live(value: object) -> bool:
-    """Whether a value has content that a fingerprint does not see, so that nobody can tell whether it changed."""
+    """Whether a value has content that a fingerprint does not see, so that a change cannot be detected."""
     if isinstance(value, (types.ModuleType, *_NAMED)) or is_ours(value):
         return False
     return type(value).__name__ not in _EMPTY and not isinstance(value, (logging.Logger, functools.partial))
@@ -256,7 +256,7 @@ _EMPTY = {
 
 
 def is_of_the_shell(value: object) -> bool:
-    """Whether IPython put it into a notebook: its own ``open``, ``exit``, ``display``, which a script does not have."""
+    """Whether IPython put it into the notebook: ``open``, ``exit``, ``display``, which a script does not have."""
     module = value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else type(value).__module__
     return str(module).partition(".")[0] in ("IPython", "ipykernel")
 

@@ -1,10 +1,10 @@
-"""What a step's code is, and why it differs from what it was.
+"""The fingerprint of a step's code, and why two of them differ.
 
 A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
-constants, defaults, closures. Values are read again at every call, only parses are kept, so that nothing stale
-is served. What has a value counts by it, a user's object by its attributes. Installed code, modules, other steps, and
-what the function or its class changes by itself count by name; so do live objects (connections, sessions), of which
-`unseen` tells. Finding a source lives in `source`, writing a value down in `constants`.
+constants, defaults, closures. Values are read again at every call; only parses are cached, so nothing stale is used.
+Plain data counts by value, a user's object by its attributes. Installed code, modules, other steps, and what the
+function or its class changes itself count by name; so do live objects (connections, sessions), which `unseen` lists.
+`source` finds a source, `constants` writes a value.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ Kind = Literal["code", "helper", "constant", "default", "closure", "class", "dec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One thing a step's code consists of.
+    """One part of a step's code.
 
     ``text`` is the source as written, or the value of a constant; ``line`` counts in ``file`` from 1, and is
-    0 for values. ``unseen``: it counts by its class only, since its content cannot be digested.
+    0 for values. ``unseen``: only its class counts, because its content cannot be digested.
     """
 
     kind: Kind
@@ -71,8 +71,8 @@ class Fingerprint:
 def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     """Fingerprint a function, method, lambda, partial or callable object.
 
-    Comments, formatting, docstrings, annotations and decorators do not count; it is equal on all supported
-    versions of Python.
+    Comments, formatting, docstrings, annotations and decorators do not count; it is the same on all supported versions
+    of Python.
 
     Returns:
         None when there is no source, as for built-in functions.
@@ -98,7 +98,7 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
 
 
 def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any]) -> tuple[Part, ...]:
-    """Collect what some of the globals that a code object reads refer to, as far as it is user code.
+    """Collect the user code that some globals of a code object refer to.
 
     Args:
         code: the compiled code of a cell.
@@ -124,7 +124,7 @@ def function_of(fn: Callable[..., Any]) -> Any:
 
 
 def unseen(parts: Iterable[Part]) -> list[str]:
-    """Say of which of these parts nobody can tell whether they changed."""
+    """Name the parts whose changes cannot be detected."""
     return [
         f"cannot tell whether {part.name} changed: only the type of {part.text} counts" for part in parts if part.unseen
     ]
@@ -176,7 +176,7 @@ def _change(old: Part, new: Part) -> str:
 
 
 _ALONE: weakref.WeakKeyDictionary[types.CodeType, tuple[str, Fingerprint]] = weakref.WeakKeyDictionary()
-"""Fingerprints of functions that read nothing but their arguments, so that their code alone says it all."""
+"""Fingerprints of functions that read only their arguments: their code alone determines them."""
 
 
 def _is_alone(fn: Any) -> bool:
@@ -190,7 +190,7 @@ def _is_alone(fn: Any) -> bool:
 
 
 def _adds_nothing(fn: Any) -> bool:
-    """Whether a function is nothing but its code."""
+    """Whether a function is only its code."""
     return (
         not fn.__defaults__
         and not fn.__kwdefaults__
@@ -237,7 +237,7 @@ class _Walk:
         self.names: dict[int, str] = {}
         self.alive: list[object] = []  # so that an id means one object
         self.read: set[str] = set()
-        self.data: dict[str, object] = {}  # globals that are to be added when all code that may change them is known
+        self.data: dict[str, object] = {}  # globals to add once all code that may change them is known
         self.changed: set[str] = set()
         self.room = LARGEST
         self.with_state = True
@@ -259,11 +259,11 @@ class _Walk:
             self.cls(type(value))
 
     def named(self, kind: Kind, name: str, text: str) -> None:
-        """Add something that counts by this text only."""
+        """Add something that counts only by this text."""
         self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text))
 
     def visited(self, kind: Kind, name: str, value: object) -> bool:
-        """Whether this object was seen before; that another name refers to it counts too."""
+        """Whether this object was seen before; another name for it also counts."""
         first = self.names.get(id(value))
         if first is None:
             self.names[id(value)] = name
@@ -313,7 +313,7 @@ class _Walk:
         self.named(kind, name, name_of(value))
 
     def unseen(self, kind: Kind, name: str, value: object) -> None:
-        """Add what counts by its class only."""
+        """Add something that counts only by its class."""
         text = name_of(value)
         self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text, unseen=True))
 
@@ -394,10 +394,10 @@ class _Walk:
         )
 
     def variable(self, kind: Kind, name: str, value: object, short: str, changed: Collection[str]) -> None:
-        """Add what a name refers to; what the code itself changes is its state, and counts by name.
+        """Add what a name refers to; something that the code itself changes is state and counts by name.
 
         Args:
-            kind: what it is to the function.
+            kind: its kind.
             name: the name in the fingerprint.
             value: what it refers to.
             short: the name in the source.

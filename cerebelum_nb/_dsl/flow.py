@@ -10,7 +10,7 @@ __all__ = ["back_to", "end", "fail", "proceed", "retry", "skip_to"]
 
 
 def back_to(step: Step[..., object] | str) -> Action:
-    """Go back to a step and do it, and what follows, again.
+    """Go back to a step and run it, and what follows, again.
 
     Example:
         >>> str(back_to("build"))
@@ -30,7 +30,7 @@ def skip_to(step: Step[..., object] | str) -> Action:
 
 
 def retry(max_attempts: int = 3) -> Action:
-    """Run the step again, at most ``max_attempts`` times in all; then the execution fails.
+    """Run the step again, at most ``max_attempts`` times in total; then the execution fails.
 
     Example:
         >>> str(retry(max_attempts=5))
@@ -66,7 +66,7 @@ def end() -> Action:
 
 
 def proceed() -> Action:
-    """Go on with the timeline, also after a failure.
+    """Continue along the timeline, even after a failure.
 
     Example:
         >>> str(proceed())

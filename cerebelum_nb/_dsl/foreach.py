@@ -20,13 +20,13 @@ _AT_ONCE = 32
 
 
 class Foreach(Composite):
-    """What :func:`foreach` makes: it is placed in a timeline like a step, under the name of the last step of its body.
+    """The result of :func:`foreach`, used in a timeline like a step, under the name of the last step of its body.
 
     Attributes:
         body: the steps that run for an item, in order.
         parameter: the parameter that receives the item.
         source: the step that returns the items, or ``inputs.NAME``.
-        problems: what is wrong with it; the workflow reports it.
+        problems: its problems, which the workflow reports.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Foreach(Composite):
         return f"foreach({' >> '.join(step.name for step in self.body)}, {self.parameter}={self.source})"
 
     def spec(self) -> StepSpec:
-        """Describe it as one step, which needs what its body needs from outside of it."""
+        """Describe it as one step, which needs what its body needs from outside."""
         return self._describe()[0]
 
     def each(self) -> Each:
@@ -104,22 +104,22 @@ def foreach(
     """Run a step, or several in order, for every item of a list that is known only at run time.
 
     The step after it receives the list of the results, in the order of the items, under the name of the last step of
-    the body. Each item is recorded by itself: a resume runs only those that are not done.
+    the body. Each item is recorded separately: a resume runs only those that are not done.
 
     Args:
         body: a step, a workflow, or a chain of them, ``fetch >> parse``: inside it a parameter named after an earlier
             step of the chain receives what that step returned for the same item.
         max_concurrency: how many items run at a time.
-        key: a function of an item that names it; by default a short text or a number names itself if it occurs once,
+        key: a function of an item that names it; by default a short text or a number that occurs once is its own name,
             and any other item is named by its index, ``#3``.
-        on_error: ``"fail"`` lets the other items finish and then fails the step; ``"collect"`` goes on and gives the
+        on_error: ``"fail"`` lets the other items finish and then fails the step; ``"collect"`` continues and gives the
             next step an :class:`~cerebelum_nb.ItemError` in place of the result.
         source: exactly one: the parameter that receives the item, and where the items come from. That is a step, or
             the text ``"inputs.NAME"``. Lists, tuples, ranges, sets (sorted), dicts (pairs), Series, arrays and frames
-            (rows as named tuples) can be run over.
+            (rows as named tuples) are accepted.
 
     Returns:
-        What stands in the timeline like a step.
+        A :class:`Foreach`, for use in a timeline.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -140,7 +140,7 @@ def foreach(
 
 
 def _placed(members: tuple[object, ...], item: str) -> tuple[object, ...]:
-    """Put steps in place of the workflows in a body: one child runs for each item."""
+    """Replace the workflows in a body with steps: one child runs for each item."""
     return tuple((member.as_step(item) or member) if isinstance(member, Composite) else member for member in members)
 
 

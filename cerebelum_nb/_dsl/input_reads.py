@@ -1,7 +1,7 @@
 """Which inputs a step's function reads, as far as its source tells.
 
-``inputs["size"]``, ``inputs.get("size")`` and the same of ``context.inputs`` are understood; whatever else is done
-with either counts as reading any input.
+``inputs["size"]``, ``inputs.get("size")`` and the same of ``context.inputs`` are recognised; any other use of either
+counts as reading any input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The options of ``@step``, checked: how it is retried, how long it may take, and what becomes of its result."""
+"""The options of ``@step``, checked: retries, timeout, and what happens to the result."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _is_function(retry_on: object) -> bool:
 
 
 def in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:
-    """Return the policy of a step that is to run in a process of its own, if it is.
+    """Return the policy, checked for a step in its own process if ``process`` is set.
 
     Raises:
         StepDefinitionError: it cannot.
@@ -106,7 +106,7 @@ def in_process(function: Callable[..., Any], name: str, policy: Policy, process:
 
 
 def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
-    """Read how old a result may be that is taken instead of running, seconds; None when none is taken."""
+    """Return the maximum age of a cached result, in seconds; None if none is taken."""
     if cache is False or cache is None:
         return None
     if effect is not None:

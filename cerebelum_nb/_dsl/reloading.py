@@ -1,7 +1,7 @@
-"""What became of a definition whose module was executed again, by ``%autoreload`` or ``importlib.reload``.
+"""Finding the new definition after its module was executed again, by ``%autoreload`` or ``importlib.reload``.
 
-Functions and classes that a notebook imported by name are brought up to date by IPython itself; other objects are not,
-so that a fixed step was run with its old code.
+IPython itself updates functions and classes that a notebook imported by name, but no other objects, so a fixed step ran
+with its old code.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 def load_of(fn: Callable[..., Any]) -> object:
-    """Return what identifies the present execution of a function's module: each reload makes a new spec."""
+    """Return what identifies the current load of a function's module: each reload makes a new spec."""
     return getattr(sys.modules.get(fn.__module__ or ""), "__spec__", None)
 
 
 def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
-    """Return the definition of this name that its module holds now, if it was reloaded since.
+    """Return the definition with this name in its module now, if that was reloaded since.
 
     Args:
         definition: a step or a workflow.
         name: its name.
         fn: its function.
-        load: what :func:`load_of` said when it was made.
+        load: the result of :func:`load_of` when it was made.
     """
     if load is None or load_of(fn) is load:
         return definition
@@ -38,7 +38,7 @@ def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
 
 
 def by_name(made: Any) -> str | None:
-    """Return the name under which the module of a decorated function holds it; None when it holds something else."""
+    """Return the name of a decorated function in its module; None if the module has something else there."""
     found: Any = sys.modules.get(made.__module__)
     for part in made.__qualname__.split("."):
         found = getattr(found, part, None)

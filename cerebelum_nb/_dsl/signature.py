@@ -1,4 +1,4 @@
-"""What a step is called, and which results its function asks for."""
+"""A step's name, and the results that its function needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import StepDefinitionError
 __all__ = ["RESERVED", "check_name", "needs_of"]
 
 RESERVED = ("context", "inputs")
-"""What every step may ask for besides results."""
+"""What every step may take in addition to results."""
 
 
 def check_name(name: object) -> None:

@@ -1,7 +1,7 @@
 """From a code object to its source, checked to be the source of that very code.
 
-A file on disk, or a module not reloaded, may say something else than what runs: a source is used only when
-compiling it gives the same bytecode. What a function reaches does not live here, see `fingerprint`.
+A file on disk, or a module that was not reloaded, may differ from what runs: a source is used only if compiling it
+gives the same bytecode. For what a function reaches, see `fingerprint`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _cache: dict[int, tuple[weakref.ref[CodeType], Source]] = {}
 
 
 def source_of(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
-    """Find the source of a code object; None when there is none at all. Kept as long as the code lives."""
+    """Find the source of a code object; None if there is none. Cached for the lifetime of the code."""
     key = id(code)
     known = _cache.get(key)
     if known is not None:
@@ -125,7 +125,7 @@ def node_of(code: CodeType, module_globals: dict[str, Any]) -> Function | None:
 
 
 def plain_text(node: ast.AST) -> str:
-    """Write a part of a function with only what counts: without comments, docstrings and annotations."""
+    """Write the part of a function that counts: without comments, docstrings and annotations."""
     stripped = _Strip().visit(copy_tree(node))
     return "" if stripped is None else ast.unparse(ast.fix_missing_locations(stripped))
 
@@ -154,7 +154,7 @@ def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Sour
 
 
 class _File:
-    """One version of a file's text. It is read, parsed and compiled once, however many functions it holds."""
+    """One version of a file's text, read, parsed and compiled once for all of its functions."""
 
     def __init__(self, name: str, lines: list[str]) -> None:
         self.name, self.lines = name, lines
@@ -188,7 +188,7 @@ class _File:
         return index
 
     def compiled(self, flags: int, *, apart: bool) -> dict[tuple[str, int], list[CodeType]]:
-        """The code objects which this text gives, by name and first line.
+        """The code objects that this text compiles to, by name and first line.
 
         A kernel compiles the statements of a cell ``apart``. That gives other code where a function calls into a module
         that the same cell imports: CPython compiles ``module.call()`` in a way of its own where it sees the import.
@@ -210,7 +210,7 @@ class _File:
         return found
 
     def node(self, code: CodeType) -> Function | None:
-        """The definition of a code object; None when this text gives other code there."""
+        """The definition of a code object; None if this text has other code there."""
         key = (code.co_name, code.co_firstlineno)
         nodes = self.index.get(key, [])
         if not nodes:
@@ -221,7 +221,7 @@ class _File:
             return None
         if len(nodes) > 1:
             nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
-            # Of lambdas inside each other the innermost which holds all of the code is the one.
+            # Of nested lambdas, the innermost that holds all of the code.
             nodes.sort(key=lambda node: len(ast.dump(node)))
         node = nodes[0] if nodes else None
         return node if isinstance(node, Function) else None
@@ -345,7 +345,7 @@ class _Strip(ast.NodeTransformer):
 
 
 def _plain(node: ast.AST) -> ast.AST:
-    """Copy a definition with only what counts; defaults count by value, elsewhere."""
+    """Copy the part of a definition that counts; defaults count by value, elsewhere."""
     node = _Strip().visit(copy_tree(node))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         node.decorator_list = []
@@ -392,11 +392,11 @@ CHANGING = {
     for changes, keeps in ((list, tuple), (set, frozenset), (dict, MappingProxyType), (deque, tuple))
     for name in vars(changes).keys() - vars(keeps).keys() - {"copy", "fromkeys", "__copy__", "maxlen"}
 } | {"subtract", "move_to_end"}
-"""Methods of lists, dicts, sets and their kin that change them."""
+"""Methods that change lists, dicts, sets and similar types."""
 
 
 def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names of what is changed in place, by a method or a member, or bound again from inside.
+    """The names that are changed in place, by a method or a member, or rebound inside.
 
     A name whose attribute is used is followed by a dot.
     """
@@ -413,7 +413,7 @@ def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _changed_attributes(cls: ast.ClassDef) -> Iterator[str]:
-    """The attributes that a class's own methods change once an object is made: its state, not its settings."""
+    """The attributes that a class's own methods change after ``__init__``: its state, not its settings."""
     for method in cls.body:
         if not isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) or method.name in _MAKING:
             continue

@@ -1,4 +1,4 @@
-"""``@step``: a function becomes a step that knows its name, its needs and its policy.
+"""``@step``: makes a function a step with a name, dependencies and a policy.
 
 A step is only a description; it runs when it is called directly (as the plain function) or when an engine
 starts an attempt of it.
@@ -53,7 +53,7 @@ class Step(Generic[P, R]):
         self.undo: Step[..., Any] | None = _undo_of_last_run(fn)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        """Pickle by name, like a function; by content if its module does not have it."""
         return by_name(self) or (type(self), (self.fn, self.name, self.policy))
 
     def newest(self) -> Step[P, R]:
@@ -61,7 +61,7 @@ class Step(Generic[P, R]):
         return newest(self, self.name, self.fn, self._load)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function, without an engine: steps are unit tested like any function."""
+        """Run the function, without an engine, for example in a unit test."""
         return self.fn(*args, **kwargs)
 
     def __rshift__(self, other: Link) -> Chain:
@@ -80,22 +80,21 @@ class Step(Generic[P, R]):
     def on_rollback(
         self, fn: Callable[Q, T] | None = None, /, **options: Any
     ) -> Step[Q, T] | Callable[[Callable[Q, T]], Step[Q, T]]:
-        """Make a function undo this step when an execution is rolled back.
+        """Register a function that undoes this step when an execution is rolled back.
 
-        Its parameters are those of a step: one named after this step receives the result that is undone, others name
-        other steps, and ``inputs`` and ``context`` may be taken. ``error`` receives the
-        :class:`~cerebelum_nb.WorkflowError` for which it is rolled back, or None. In a ``foreach`` each item is undone
-        by itself, and the item's parameter may be taken.
+        Its parameters are those of a step: one named after this step receives the result to undo, others can name other
+        steps, ``inputs`` and ``context``. ``error`` receives the :class:`~cerebelum_nb.WorkflowError` that made the
+        execution fail, or None. In a ``foreach`` each item is undone separately, and the item's parameter receives it.
 
         Args:
-            fn: the function, when used without parentheses; a step with a policy of its own will do.
-            options: how often and how it is tried, as :func:`step` takes them: ``retries=3``.
+            fn: the function, when used without parentheses; it can be a step with its own policy.
+            options: the options of :func:`step`: ``retries=3``.
 
         Returns:
             The function as a step.
 
         Raises:
-            StepDefinitionError: the function or an option is not what a step can be made from.
+            StepDefinitionError: the function or an option is invalid.
 
         Example:
             >>> @step
@@ -141,7 +140,7 @@ class Step(Generic[P, R]):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names by which it asks for results."""
+        """The parameters that receive results."""
         return (*self._needs["requires"], *self._needs["optional"])
 
     def spec(self) -> StepSpec:
@@ -159,7 +158,7 @@ class Step(Generic[P, R]):
         return self._spec
 
     def undo_spec(self) -> StepSpec | None:
-        """Describe what undoes the step to the engine; None when nothing does."""
+        """Describe the step's handler to the engine; None if it has none."""
         if self.undo is None:
             return None
         spec = self.undo.newest().spec()
@@ -176,7 +175,7 @@ class Step(Generic[P, R]):
 
 
 class Chain:
-    """Steps in order, as ``a >> [b, c] >> d`` builds them; they are judged when the workflow is validated."""
+    """Steps in order, as built by ``a >> [b, c] >> d``; they are checked when the workflow is validated."""
 
     __slots__ = ("items",)
 
@@ -194,12 +193,12 @@ class Chain:
 
 
 class Composite:
-    """A step made of others, such as a ``foreach`` or a workflow: it may be placed wherever a step may."""
+    """A step made of others, such as a ``foreach`` or a workflow, usable wherever a step is."""
 
     name: str
 
     def as_step(self, item: str = "") -> Step[..., Any] | None:
-        """Return the step that stands for it, if one does; in a foreach, ``item`` is the item's parameter."""
+        """Return the step that represents it, if any; in a foreach, ``item`` is the item's parameter."""
         return None
 
     def __rshift__(self, other: Link) -> Chain:
@@ -250,7 +249,7 @@ def step(
     cache: Duration | bool = False,
     process: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
-    """Make a function a step of workflows.
+    """Make a function a step.
 
     Its parameters are its dependencies: ``context`` and ``inputs`` are given by the engine, every other parameter
     names the step whose result it receives; one with a default is optional, ``**kwargs`` takes every other earlier
@@ -261,31 +260,30 @@ def step(
         name: the step's name; by default the function's.
         retries: attempts after the first one.
         retry_delay: seconds (or text such as ``"5s"``) before the first retry.
-        backoff: what each further delay is multiplied by, at least 1.
-        max_delay: seconds (or text) that no delay exceeds, however often it is multiplied.
-        jitter: by which share of itself a delay varies at random, from 0 to 1, so that what failed together is not
-            tried again together.
-        retry_on: what is retried: an exception class, a tuple of them, or a function that takes the exception and
-            returns whether to try again. If that function raises, the step fails with what it raised.
+        backoff: the factor for each further delay, at least 1.
+        max_delay: the longest delay, seconds (or text).
+        jitter: the random share of a delay, from 0 to 1, so that calls that failed together are not retried together.
+        retry_on: what to retry: an exception class, a tuple of them, or a function that takes the exception and returns
+            whether to try again. If that function raises, the step fails with its exception.
         timeout: seconds (or text) one attempt may take; more is a ``StepTimeoutError``. The thread of a plain step
             cannot be ended: the next attempt starts when it has returned, unless it has ``process=True``.
-        keep: False for a result that cannot or should not be stored: it lives in memory for this run only, and a
+        keep: False for a result that cannot or should not be stored: it is only kept in memory for this run, and a
             resume runs the step again when another step needs it.
-        effect: ``"external"`` for what must not happen twice unasked (it charges a card, it deploys): when its outcome
-            is unknown, because the process died in it or it was stopped, a resume stops and asks.
-        checkpoint: ``"waits"``: an attempt that was left in an operation (``sleep``, ``poll``, an approval) is entered
-            again at that statement, with the variables it had. ``"lines"``: so is one that was left or died in any
-            statement; each is recorded before it runs, in a commit of its own. None: it starts at its top.
-        cache: how old a result may be, such as ``"7 days"``, that is taken instead of running; True for any age. It is
-            a completed result in this log of the same step, with the same code (helpers and constants included) and
-            the same arguments. Nothing is taken where one of them holds a secret, or where nobody can tell whether
-            what the step reads has changed. Every item of a ``foreach`` is looked for by itself.
-        process: True runs a plain ``def`` in a process of its own, which a stop or a timeout kills, and whose crash is
-            only a failed attempt. It gets copies of its arguments and of the globals it uses; what it prints, its
-            progress and its operations work as elsewhere. An attempt that was left starts at its top.
+        effect: ``"external"`` for an effect that must not happen twice (charging a card, deploying): if its outcome is
+            unknown, because the process died or was stopped, a resume asks first.
+        checkpoint: ``"waits"``: an attempt that was interrupted in an operation (``sleep``, ``poll``, an approval)
+            continues at that statement, with the variables it had. ``"lines"``: so does one that was interrupted or
+            died in any statement; each is recorded before it runs, in a separate commit. None: it starts at its top.
+        cache: take a recorded result up to this age, such as ``"7 days"``, instead of running; True for any age. It is
+            a completed result in this log of the same step, with the same code (helpers and constants included) and the
+            same arguments. Nothing is taken if one of them holds a secret, or if changes of what the step reads cannot
+            be detected. Each item of a ``foreach`` is looked up separately.
+        process: True runs a plain ``def`` in its own process, which a stop or a timeout kills, and whose crash is only
+            a failed attempt. It gets copies of its arguments and of the globals it uses; prints, progress and
+            operations work as usual. An interrupted attempt starts at its top.
 
     Raises:
-        StepDefinitionError: the function or an argument is not what a step can be made from.
+        StepDefinitionError: the function or an argument is invalid.
 
     Example:
         >>> @step(retries=2, retry_delay="1s")
@@ -310,9 +308,9 @@ def step(
 
 
 def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
-    """What undid the step whose cell is run again: to fix a step must not lose its handler, which another cell defines.
+    """The handler of a step before its cell was run again: another cell defines it, so fixing a step must not lose it.
 
-    Only a cell is run again without the rest; a module that is loaded again defines its handlers, too.
+    This applies only to cells; a reloaded module defines its handlers again too.
     """
     if getattr(fn, "__module__", "") != "__main__" or getattr(fn, "__qualname__", ".").rpartition(".")[0]:
         return None

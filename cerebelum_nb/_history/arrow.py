@@ -2,10 +2,10 @@
 
 Used if pyarrow and adbc-driver-sqlite are installed and it is faster; it gives the same as frames.py for the same rows.
 
-The driver brings its own SQLite, and never sees the log's file: POSIX drops every lock that a process
-has on a file as soon as any part of it closes that file, so two SQLites in one process take each other's locks
-away, and a second writer gets in (https://www.sqlite.org/howtocorrupt.html, section 2.2.1). It reads a private
-copy instead, which the connection of the snapshot makes: 0.1 s for 100 MB.
+The driver brings its own SQLite and never opens the log's file: POSIX drops every lock that a process has on a file as
+soon as any part of it closes that file, so two SQLites in one process drop each other's locks, and a second writer gets
+in (https://www.sqlite.org/howtocorrupt.html, section 2.2.1). It reads a private copy instead, made by the connection of
+the snapshot: 0.1 s for 100 MB.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["frame", "pays", "read"]
 FEWEST = 50_000
 """Below this many events sqlite3 is as quick."""
 BYTES_AN_EVENT = 1_000
-"""Copying a kilobyte takes about as long as Arrow spares on an event; larger files hold other things than events."""
+"""Copying a kilobyte costs about what Arrow saves on an event; larger files hold other things than events."""
 
 
 def pays(db: sqlite3.Connection) -> bool:
-    """Whether Arrow is installed, and worth a copy of the log in order to read all of it."""
+    """Whether Arrow is installed and worth a copy of the log."""
     if find_spec("pyarrow") is None or find_spec("adbc_driver_sqlite") is None:
         return False
     (events,) = db.execute("SELECT coalesce(sum(version), 0) FROM execution").fetchone()

@@ -1,4 +1,4 @@
-"""``history.database``: the log as a database of sqlite-utils, for rows, counts, schemas and exports."""
+"""``history.database``: the log as an sqlite-utils database, for rows, counts, schemas and exports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["database"]
 def database(*, store: Source | None = None) -> Database:
     """Open the log as a ``sqlite_utils.Database`` that can only read.
 
-    It has its own connection and sees what is committed later; for a log in memory it reads a copy made now. The public
+    It has its own connection and sees later commits; for a log in memory it reads a copy made now. The public
     tables are the views ``executions``, ``steps`` and ``events``.
 
     Args:

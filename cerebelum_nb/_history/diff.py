@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["INPUTS", "diff"]
 
 INPUTS = "(inputs)"
-"""How the row is called that compares what the two executions were given."""
+"""The name of the row that compares the inputs."""
 
 _Row = tuple[Any, ...]
 _Load = Callable[[Value], Any]
@@ -32,7 +32,7 @@ _Load = Callable[[Value], Any]
 def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> pd.DataFrame:
     """Compare two executions step by step.
 
-    Each step counts with its last attempt of its last visit. Masked values count as equal: secrets are not compared.
+    For each step, the last attempt of its last visit counts. Masked values count as equal: secrets are not compared.
 
     Args:
         a: an execution: its id or an unambiguous prefix, or its result.
@@ -40,22 +40,23 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
         store: the log, or its path; by default the session's.
 
     Returns:
-        A frame with a row for the inputs of the two, whose ``step`` is ``(inputs)`` and whose values are in the columns
-        for those of steps; then a row per step, in the order in which they started in ``a``, then in ``b``:
+        A frame whose first row, with the ``step`` ``(inputs)``, compares the inputs in the columns of outputs; then a
+        row per step, in the order in which they started in ``a``, then in ``b``:
 
         - ``step`` (str)
-        - ``state_a``, ``state_b`` (category): PENDING, RUNNING, RETRYING, COMPLETED, FAILED; missing if it never began
+        - ``state_a``, ``state_b`` (category): PENDING, RUNNING, RETRYING, COMPLETED, FAILED; missing if it never
+          started
         - ``attempt_a``, ``attempt_b`` (Int64): how many attempts it took
         - ``duration_a``, ``duration_b`` (timedelta): of the last attempt; NaT if it has not ended
         - ``duration_diff`` (timedelta): ``duration_b - duration_a``
         - ``inputs_changed`` (boolean): whether the execution's inputs were different when it started
         - ``code_changed`` (boolean): whether the fingerprint of its code differs
         - ``output_changed`` (boolean): whether its value, or the error it failed with, differs. All three are missing
-          if there is nothing to compare, or no way to
+          if there is nothing to compare or it cannot be compared
         - ``output_a``, ``output_b`` (str): JSON text of the value, the preview of what is not JSON, or the error
         - ``difference`` (str): how the values differ, in words: by path, or by shape, columns, dtypes and cells
-        - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): of frames, series, arrays and Arrow tables: how many of
-          the cells that both have differ, and the largest difference of numbers among them; of two numbers, theirs
+        - ``cells_changed`` (Int64), ``max_abs_diff`` (float64): for frames, series, arrays and Arrow tables: how many
+          of the common cells differ, and the largest numeric difference among them; for two numbers, their difference
 
         Its repr is a summary; a selection from it is a plain DataFrame.
 

@@ -19,7 +19,7 @@ _WIDEST = 60
 
 
 class Diff(pd.DataFrame):
-    """A comparison of two executions. What is selected from it is a plain DataFrame."""
+    """A comparison of two executions. Selecting from it returns a plain DataFrame."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:

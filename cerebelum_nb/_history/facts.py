@@ -1,6 +1,6 @@
-"""A folded state as facts, each a name as in Python and a short text; and what changed between two states.
+"""A folded state as facts, each a Python-like name and a short text; and what changed between two states.
 
-Fields that have their default are left out, so that a state is only as long as what is known.
+Fields with their default value are left out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, s
 
 
 def changes(before: State, after: State, op: str | None = None) -> list[Change]:
-    """Compare two states of a run, as :func:`.replay.transitions` gives them: what they share is not compared.
+    """Compare two states of a run from :func:`.replay.transitions`; shared parts are not compared.
 
     Args:
         before: one state.
@@ -120,7 +120,7 @@ def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tup
 
 
 def variables(last: e.StepCheckpointed) -> dict[tuple[str, ...], str]:
-    """Tell the variables of a checkpoint: JSON, or the preview of what is not; together those that share an object.
+    """Describe the variables of a checkpoint: JSON, or a preview of anything else; those that share an object together.
 
     Example:
         >>> variables(e.StepCheckpointed(at=1, step="build", variables=Value("json", '{"n":1,".i1":[0,2,1,1]}')))

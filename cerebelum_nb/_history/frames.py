@@ -1,7 +1,7 @@
 """Rows of the log as typed DataFrames: what each column holds, and how it is converted, a column at a time.
 
-There is no SQL and no log here. A frame without rows has the same dtypes as one with rows. pandas is imported when a
-frame is made, never before.
+This module knows no SQL and no log. A frame without rows has the same dtypes as one with rows. pandas is imported when
+a frame is made, never before.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def expand(events: pd.DataFrame) -> pd.DataFrame:
 def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Expand the members of values into columns, in place of the JSON text in the columns ``names``.
 
-    What is not JSON (the preview of a value that is stored as bytes) stays as it is.
+    Anything that is not JSON (the preview of a value stored as bytes) stays as it is.
     """
     if not names:
         return frame

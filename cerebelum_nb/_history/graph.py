@@ -19,7 +19,7 @@ __all__ = ["RunGraph", "graph"]
 
 
 class RunGraph:
-    """The graph of a run: a notebook shows the picture, and its text is the timeline with a sign per step.
+    """The graph of a run: a notebook shows the picture; its text is the timeline with a sign per step.
 
     Attributes:
         plan: the plan that the run last used: its steps, stages and routes, without the code.

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class over_all(Generic[P, R]):  # noqa: N801  # used as a decorator is
-    """A function of history as a method that asks all the logs: they become its ``store=``."""
+    """A function of history as a method over all the logs, which become its ``store=``."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function, self.__doc__ = function, function.__doc__

@@ -1,4 +1,4 @@
-"""``history.replay`` and ``history.slider``: a run event by event, each with the state it led to."""
+"""``history.replay`` and ``history.slider``: a run event by event, with the state after each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Transition(NamedTuple):
 
     Attributes:
         event: what happened.
-        state: everything the events up to this one say; ``state.version`` is the event's number.
+        state: the fold of the events up to this one; ``state.version`` is the event's number.
     """
 
     event: e.Event
@@ -33,17 +33,17 @@ class Transition(NamedTuple):
 
 
 def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator[Transition]:
-    """Replay a run: every event in order, with the state it led to.
+    """Replay a run: every event in order, with the state after it.
 
-    Nothing runs: the states are folded from the recorded events. Each is a separate object, so that you may keep
-    them all; what an event did not change is shared between them, so do not modify them.
+    Nothing runs: the states are folded from the recorded events. Each is a separate object that you may keep; do not
+    modify it, because unchanged parts are shared.
 
     Args:
         execution_id: the execution.
         store: the log, or its path; by default the session's.
 
     Returns:
-        An iterator of pairs ``(event, state)``, one for each event that the run has now.
+        An iterator of ``(event, state)`` pairs, one for each event that the run has now.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

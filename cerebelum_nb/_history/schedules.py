@@ -17,9 +17,9 @@ __all__ = ["schedules"]
 
 
 def schedules(*, tz: Zone | None = None, store: Source | None = None) -> pd.DataFrame:
-    """Read schedules, one row each, by their ids; deleted ones are left out.
+    """Read schedules, one row each, ordered by id; deleted ones are left out.
 
-    The executions that one has started are those whose ids begin with the schedule's and a dash.
+    The ids of its executions begin with the schedule's id and a dash.
 
     Args:
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -34,8 +34,8 @@ def schedules(*, tz: Zone | None = None, store: Source | None = None) -> pd.Data
         - ``timezone`` (category): the zone of its cron expression
         - ``next_at`` (datetime, UTC): when it starts the next execution; NaT while it is paused
         - ``last_at`` (datetime, UTC), ``last_execution`` (str): the last time, and the execution started for it
-        - ``overlap`` (category): what happens when the execution before has not ended, skip or queue
-        - ``catch_up`` (timedelta): how late a time may still be started
+        - ``overlap`` (category): what happens if the previous execution has not ended, skip or queue
+        - ``catch_up`` (timedelta): how late an execution may still start
         - ``inputs`` (str): JSON text of what executions are started with
         - ``note`` (str): why nothing was started at the last time; missing when something was
         - ``updated_at`` (datetime, UTC), ``version`` (Int64): its last event, and how many it has

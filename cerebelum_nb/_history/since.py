@@ -1,4 +1,4 @@
-"""``since=`` and ``tz=``: a point in time in one of many forms, and the zone in which times are read.
+"""``since=`` and ``tz=``: a point in time in one of many forms, and the time zone.
 
 pandas is imported late, and only for text that this library cannot read by itself.
 """

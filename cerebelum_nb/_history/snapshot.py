@@ -1,4 +1,4 @@
-"""``history.state_at``: what was known of an execution at one of its events."""
+"""``history.state_at``: what was known about an execution at one of its events."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ __all__ = ["Snapshot", "short", "state_at"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """An execution as of its first ``version`` events; nothing later is in it.
+    """An execution as of its first ``version`` events.
 
     Attributes:
         execution_id: which execution.
         version: how many of its events have happened.
         last_version: how many events the log holds now.
         event: the last event that has happened.
-        state: everything they say, folded; times in it are µs since the epoch, and values are as the log holds them.
+        state: the fold of these events; times are µs since the epoch, and values are as stored in the log.
     """
 
     execution_id: str
@@ -100,8 +100,8 @@ class Snapshot:
     def variables(self) -> dict[str, dict[str, str]]:
         """By unfinished step, its variables at the line where it last waited or raised.
 
-        Each is told as text: JSON, or the preview of what is not; names that share an object stand together. Arguments
-        that the step had not changed are not among them.
+        Each is text: JSON, or a preview of anything else; names that share an object are together. Unchanged arguments
+        are left out.
         """
         return {
             name: {", ".join(names): text for names, text in variables(step.checkpoints[-1].event).items()}
@@ -111,10 +111,10 @@ class Snapshot:
 
     @property
     def steps(self) -> pd.DataFrame:
-        """A frame of the steps that had started, one row each, in the order in which they first did.
+        """A frame of the steps that had started, one row each, in order of their first start.
 
         Its columns: ``step`` (str); ``item`` (str): of a ``foreach``, which also has a row for the whole; ``visit``,
-        ``attempt`` (Int64): the present one; ``state`` (category): PENDING (it will run again), RUNNING, RETRYING,
+        ``attempt`` (Int64): the current one; ``state`` (category): PENDING (it will run again), RUNNING, RETRYING,
         COMPLETED, FAILED; ``started_at``, ``completed_at`` (datetime, UTC) and ``duration`` (timedelta) of that
         attempt; ``output`` (str): JSON text, or the preview of what is not JSON; ``error`` (str): of the last failed
         attempt.
@@ -169,12 +169,12 @@ def state_at(
     Args:
         execution_id: the execution.
         version: after this event, from 1.
-        step: after the event that ended this step (its last visit, if there were several), in place of ``version``.
+        step: after the event that ended this step (its last visit, if there were several), instead of ``version``.
         store: the log, or its path; by default the session's.
 
     Returns:
         A :class:`Snapshot`: ``status``, ``steps`` (a DataFrame), ``results`` (values known then, decoded when looked
-        up), ``inputs``, ``error``, ``waiting``, and ``state``, all of it. Its repr shows them.
+        up), ``inputs``, ``error``, ``waiting``, and ``state``, the whole fold. Its repr shows them.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.

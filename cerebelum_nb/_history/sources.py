@@ -1,6 +1,6 @@
 """How history reads a log, or several: through its own read-only connections, one snapshot at a time.
 
-Nothing here depends on a table. SQLite's errors become errors of this library.
+This module depends on no table. SQLite's errors become errors of this library.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Source = Log | Logs
 
 @contextmanager
 def opened(store: Source | None) -> Iterator[Store]:
-    """Open the one log that is meant; one given by its path is open only within the block.
+    """Open the one log that is meant; a log given by its path is open only within the block.
 
     Raises:
         StoreError: there is no log at that path, it cannot be read, or several are meant.
@@ -123,7 +123,7 @@ def _not_one(
     found: Mapping[str | None, str],
     refused: Iterable[ExecutionNotFoundError],
 ) -> ExecutionNotFoundError:
-    """The error for an id that none of several logs holds, or more than one."""
+    """The error for an id that is in none of several logs, or in more than one."""
     if found:
         shown = ", ".join(f"{full!r} in {name}" for name, full in found.items())
         return ExecutionNotFoundError(

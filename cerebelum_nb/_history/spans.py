@@ -1,4 +1,4 @@
-"""What took time in a run: attempts, waits inside them, delays between them, and when no process ran it.
+"""What took time in a run: attempts, waits inside them, delays between them, and gaps without a process.
 
 Pure: events in, spans out. Times are µs since the epoch.
 """
@@ -100,7 +100,7 @@ class Timeline:
         return list(dict.fromkeys(span.step for span in self.attempts))
 
     def pieces(self, span: Span) -> list[Interval]:
-        """Return when a process was at work on an attempt."""
+        """Return when a process was running an attempt."""
         return outside((span.start, span.end), self.gaps)
 
 
@@ -119,7 +119,7 @@ def marks(events: Iterable[Event]) -> Iterator[Mark]:
 
 
 def timeline(told: Iterable[Mark]) -> Timeline:
-    """Find what took how long in one run.
+    """Measure how long each part of one run took.
 
     Example:
         >>> run = timeline([Mark("StepStarted", 0, "a"), Mark("StepCompleted", 5, "a")])
@@ -218,7 +218,7 @@ _SLACK = 1_000_000
 
 
 def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:
-    """Find when no process ran it: after it was left, or since the last sign of a process that died."""
+    """Find when no process ran it: after it was released, or since the last heartbeat of a process that died."""
     gaps: list[Interval] = []
     hibernations: set[Interval] = set()
     left: Mark | None = None

@@ -20,12 +20,12 @@ __all__ = ["select"]
 _NOT_READING = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
 )
-"""What the connection, which cannot write to the log, would still do."""
+"""What the read-only connection would still allow."""
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
 _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
-"""What SQLite says of statements that would write before it finds that they may not."""
+"""SQLite's errors for statements that would write, raised before it finds that they must not."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
@@ -35,7 +35,7 @@ def select(
     """Run one statement that only reads; return its rows and the names of its columns.
 
     Raises:
-        StoreError: it would write. Nothing has changed.
+        StoreError: it would write; nothing was changed.
         ValueError: it cannot be run; the message says why.
     """
     if not isinstance(query, str):
@@ -69,7 +69,7 @@ def select(
 
 
 def _parameter(value: Any, tz: Zone | None) -> Any:
-    """Convert a time to what the views hold, one without a zone as of ``tz``; leave the rest to SQLite."""
+    """Convert a time to the format of the views; without a zone it is in ``tz``. Leave the rest to SQLite."""
     if not isinstance(value, datetime):
         return value
     return iso_of(micros_of(value, tz))

@@ -1,4 +1,4 @@
-"""The three tables of the log as frames, and any question in SQL: executions, steps, events, outputs, sql."""
+"""The tables of the log as frames, and queries in SQL: executions, steps, events, outputs, sql."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def executions(
 ) -> pd.DataFrame:
     """Read executions, one row each, newest first.
 
-    A workflow that the log has no run of is warned about when the log has others.
+    Warns if the log has no run of that workflow but runs of others.
 
     Args:
         workflow: only those of this workflow: its name, or the workflow itself.
         state: only those in this state, or one of several: ``"failed"``, ``ExecutionState.FAILED``.
         since: only those started since then: a datetime, a timedelta or ``"24h"`` ("the last"), or text that pandas
-            understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` when that is given.
+            understands, ``"2026-03-01"``. A time without a zone is local time, or in ``tz`` if given.
         limit: at most this many, the newest.
         name: only those with this name; ``*`` in it stands for any characters: ``"release 4.*"``.
-        tags: only those that have all of these tags: ``["prod"]``.
+        tags: only those with all of these tags: ``["prod"]``.
         expand: ``"inputs"``, ``"output"``, or True for both: values that are JSON objects become a column per member,
             ``inputs.size``; the other values are parsed, and stay in their column.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -71,19 +71,18 @@ def executions(
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
         - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
-          once completed; of a value that is not JSON, its preview
+          once completed; for a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
         - ``error_type`` (category): the type alone, to count failures by
         - ``wake_at`` (datetime, UTC): until when it hibernates
         - ``parent`` (str), ``parent_version`` (Int64): the execution it was forked from, and at which event of it
         - ``version`` (Int64): how many events it has
-        - ``caller`` (str): the execution whose step started it, of a child
-        - ``name`` (str): what it was called when it was started
-        - ``tags`` (str): its tags as a JSON list, sorted; missing when it has none
+        - ``caller`` (str): for a child, the execution whose step started it
+        - ``name`` (str): the name it was given at the start
+        - ``tags`` (str): its tags as a JSON list, sorted; missing if it has none
 
     Raises:
-        ValueError: there is no such state or zone, a tag cannot be one, ``since`` is not understood, or ``workflow``
-            is the id of an execution.
+        ValueError: the state, the zone, a tag or ``since`` is invalid, or ``workflow`` is the id of an execution.
         TypeError: an argument is of another type.
         StoreError: the log cannot be read.
 
@@ -156,7 +155,7 @@ def steps(
         - ``error`` (str): why this attempt failed, ``type: message``
         - ``error_type`` (category): the type alone, to count failures by
         - ``code_hash`` (str): fingerprint of the code that ran
-        - ``worker`` (category): who ran it, on a cluster; missing for what ran in a kernel, and while it runs
+        - ``worker`` (category): on a cluster, the worker that ran it; missing otherwise, and while it runs
         - ``source`` (str): the execution and the event that its result was taken from (``k0@17``), with ``cache=``
 
     Raises:
@@ -207,15 +206,15 @@ def events(
         - ``execution_id`` (str)
         - ``version`` (Int64): 1, 2, 3 ... within its execution
         - ``type`` (category): what happened
-        - ``step`` (category), ``visit``, ``attempt`` (Int64): to which attempt of which step; missing for what happens
-          to the execution as a whole
-        - ``item`` (str): to which item of a ``foreach``; missing for everything else
+        - ``step`` (category), ``visit``, ``attempt`` (Int64): the attempt of the step; missing for events of the
+          execution as a whole
+        - ``item`` (str): the item of a ``foreach``; missing otherwise
         - ``at`` (datetime, UTC): when
-        - ``data`` (str): the rest, as JSON text; missing when there is none
+        - ``data`` (str): the rest, as JSON text; missing if there is none
 
         With ``expand``, a column per field of the payload instead of ``data``: ``due_at``, ``deadline`` and ``wake_at``
         are times, ``duration_ms`` is in milliseconds, and an object becomes a column per member: ``output.ip``,
-        ``error.type``, ``output_ref.preview``. A field that has its default is not recorded, and missing here.
+        ``error.type``, ``output_ref.preview``. A field at its default is not recorded, so it is missing.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -259,7 +258,7 @@ def notes(
         execution_id: only those of this execution.
         workflow: only those of executions of this workflow: its name, or the workflow itself.
         step: only this step's, or several's: its name, or the step itself.
-        name: only the notes of this name.
+        name: only the notes with this name.
         expand: True parses the values: objects become a column per member, ``value.url``.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
@@ -270,7 +269,7 @@ def notes(
         - ``execution_id`` (str), ``workflow`` (category)
         - ``step`` (category), ``item`` (str), ``visit``, ``attempt`` (Int64): which attempt of which step published it
         - ``at`` (datetime, UTC): when
-        - ``name`` (str): what it is called; the last of a name is what counts
+        - ``name`` (str): its name; the last note with a name counts
         - ``value`` (str): JSON text
 
     Raises:
@@ -295,10 +294,10 @@ def notes(
 
 
 def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outputs:
-    """Read what the completed steps of an execution returned, by name, in order of completion.
+    """Read the outputs of the completed steps of an execution, by name, in order of completion.
 
-    A value is decoded when it is looked up. The repr shows every one of them, also those that cannot or may not be
-    restored: of these, the recorded preview.
+    A value is decoded when it is looked up. The repr shows all of them; for those that cannot or must not be restored,
+    the recorded preview.
 
     Args:
         execution_id: the execution.
@@ -306,7 +305,7 @@ def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outp
 
     Returns:
         A mapping. Looking up a value that cannot be restored raises SerializationError, or UntrustedValueError when
-        the log was opened with ``trusted=False``; the message holds the preview.
+        the log was opened with ``trusted=False``; the message contains the preview.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -321,17 +320,17 @@ def outputs(execution_id: ExecutionLike, *, store: Source | None = None) -> Outp
 
 
 def sql(query: str, /, *, tz: Zone | None = None, store: Source | None = None, **params: Any) -> pd.DataFrame:
-    """Ask the log anything in SQL: the views ``executions``, ``steps`` and ``events`` are there for it. It only reads.
+    """Run a read-only SQL query on the views ``executions``, ``steps``, ``events`` and ``schedules``.
 
     Args:
         query: one SELECT.
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
         store: the log, or its path; by default the session's.
-        params: a value for each ``:name`` in the query. A datetime is compared as the views write times, in UTC; one
-            without a zone is local time, or in ``tz`` when that is given.
+        params: a value for each ``:name`` in the query. A datetime is converted to the format of the views, in UTC;
+            without a zone it is local time, or in ``tz`` if given.
 
     Returns:
-        A frame of what was selected. Times as the views write them become ``datetime64[us, UTC]``, whole numbers
+        A frame of the answer. Times in the format of the views become ``datetime64[us, UTC]``, whole numbers
         ``Int64``, names that repeat categories; values and payloads are JSON text, and ``steps.duration`` is seconds.
 
     Raises:
@@ -372,7 +371,7 @@ def _steps(given: Any) -> tuple[str, ...]:
 
 
 def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
-    """Say so when nothing is found because no workflow has that name."""
+    """Warn if nothing is found because no workflow has that name."""
     rows = [row for log in logs.values() for row in log.executions()[0]]
     known = dict.fromkeys(row.summary.workflow for row in rows)
     if workflow in known or not known:
@@ -390,7 +389,7 @@ def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
 def _holding(
     store: Source | None, execution_id: ExecutionLike | None
 ) -> Iterator[tuple[dict[str | None, Store], str | None]]:
-    """Give the logs to read, by name: the one that holds the execution, with its full id, or all."""
+    """Yield the logs to read, by name: the one with the execution, and its full id, or all."""
     if execution_id is None:
         with each(store) as logs:
             yield logs, None

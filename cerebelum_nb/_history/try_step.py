@@ -42,23 +42,23 @@ def try_step(
     concurrency: int = 4,
     store: Source | None = None,
 ) -> pd.DataFrame:
-    """Run a step as it is now on what recorded runs gave it, and compare; nothing is written.
+    """Run a step as it is now on the arguments of recorded runs, and compare the results; nothing is written.
 
-    It works in a cell and in a script alike, without ``await``, even for an async step (which then runs on a separate
-    event loop). Each run is one attempt, under the step's timeout, with the results of other steps and the inputs
-    as they were when the step last began. Operations in it return what they returned then; sleeps are skipped.
+    It works in cells and scripts, without ``await``, even for an async step (which runs on a separate event loop).
+    Each run is one attempt, under the step's timeout, with the inputs and the results of other steps as they were when
+    the step last started. Its operations return what they returned then; sleeps are skipped.
 
     Args:
         step: the step, as ``@step`` made it.
-        runs: how many runs to try it on: the newest of those that reached it.
+        runs: how many runs to try it on: the newest that reached it.
         workflow: only runs of this workflow: its name, or the workflow itself.
-        repeat: True lets it really do what the run did not record (a ``context.run``, a poll or a retry with other
-            arguments or other code), and lets a step with ``effect="external"`` be tried at all. By default such a
-            step is refused, and such an operation is the error of its row.
+        repeat: True lets it really do operations that the run did not record (a ``context.run``, a poll or a retry with
+            other arguments or code), and allows a step with ``effect="external"``. By default such a step is refused,
+            and such an operation is an error in its row.
         values: True adds ``old_value`` and ``new_value``, the values themselves.
         at_line: True enters the step where a resume would: at the line where it last waited or raised, with the
-            variables it had there, so that what stands before does not happen again. ``line`` (Int64), one more
-            column, says at which; it is missing where the step can only start at its top.
+            variables it had there, so that earlier statements do not run again. The column ``line`` (Int64) says where;
+            it is missing if the step can only start at its top.
         concurrency: how many are tried at once.
         store: the log, or its path; by default the session's.
 
@@ -69,8 +69,8 @@ def try_step(
         failed; ``duration_old``, ``duration_new`` (timedelta).
 
     Raises:
-        CerebelumError: it has an external effect; nothing has run.
-        ValueError: no run has reached it, or there is none to try it on.
+        CerebelumError: it has an external effect; nothing ran.
+        ValueError: no run has reached it.
         StoreError: the log cannot be read.
 
     Example:
@@ -120,10 +120,10 @@ def try_step(
 
 
 async def try_spec(spec: StepSpec, log: Store, execution_id: str) -> tuple[bool | None, str | None]:
-    """Run a step as it is now on what one run gave it; return whether its result differs, and how.
+    """Run a step as it is now on the arguments of one run; return whether its result differs, and how.
 
     Args:
-        spec: the step, which has begun in that run.
+        spec: the step, which has started in that run.
         log: the log, which is only read.
         execution_id: the run, by its whole id.
 

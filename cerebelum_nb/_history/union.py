@@ -45,8 +45,8 @@ def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
 def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.Connection]:
     """Open one read-only connection on which the views of all the logs are united, with a first column ``log``.
 
-    SQLite attaches about ten logs. If there are more, the views are first copied into a temporary database, which takes
-    as long as reading all of them.
+    SQLite can attach about ten logs. If there are more, the views are first copied into a temporary database, which
+    takes as long as reading all of them.
 
     Args:
         logs: the logs by name.

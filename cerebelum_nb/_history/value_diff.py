@@ -13,7 +13,7 @@ from .._values.preview import preview
 __all__ = ["Difference", "compare"]
 
 _MOST = 3
-"""So many places are named; of more, how many there are."""
+"""This many places are named; beyond that, only their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,8 @@
 """Durable operations inside a step: ``sleep``, ``poll``, ``retry`` and ``context.run``.
 
-Each records itself under the running step. When the step is run again after a crash or a failure, a finished one
-returns its recorded result and an interrupted wait continues; outside an execution they are plain asyncio. Where an
-event loop runs they are awaited; in a plain ``def`` step, which has a thread and no loop, they block and return
-their result.
+Each is recorded under the running step. When the step runs again after a crash or a failure, a finished operation
+returns its recorded result and an interrupted wait continues; outside an execution they are plain asyncio. In an async
+step they are awaited; in a plain ``def`` step, which has a thread and no loop, they block and return their result.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class _Sleep:
         hours: float | None = None,
         milliseconds: float | None = None,
     ) -> PendingOperation[None] | Decorator:
-        """Wait, durably: a step that is run again waits only for what remains.
+        """Wait, durably: a step that runs again waits only for the remaining time.
 
         ``await sleep("5s")`` inside a step; ``@sleep(seconds=60)`` under ``@step`` waits before the body.
 
@@ -75,7 +74,7 @@ class _Sleep:
             milliseconds: likewise.
 
         Raises:
-            ValueError: the duration is negative or not understood.
+            ValueError: the duration is negative or invalid.
             TypeError: it is of another type.
 
         Example:
@@ -95,7 +94,7 @@ class _Sleep:
 class _Poll:
     """``poll``: awaitable in a step, decorator under ``@step``.
 
-    The types say which of two it is: without a ``success_condition`` the first true result ends it, which is not None.
+    The overloads differ in the result: without a ``success_condition`` it is not None.
     """
 
     __name__ = "poll"
@@ -173,18 +172,18 @@ class _Poll:
 
         Args:
             check_fn: called without arguments, sync or async.
-            condition: as a decorator, what must hold for the body's result.
+            condition: as a decorator, the success condition for the body's result.
             interval: the wait between two checks, 5 s by default.
-            max_attempts: the most checks, 30 by default; with a ``timeout`` and none given, as many as fit.
+            max_attempts: the most checks; by default 30, or with a ``timeout`` as many as fit.
             timeout: the longest time for all checks.
-            success_condition: what must hold for a result, truthiness by default.
+            success_condition: decides whether a result is a success; by default, whether it is true.
             on_attempt: called as ``on_attempt(n, result)`` after every check, n from 1.
 
         Returns:
             The result that satisfied the condition.
 
         Raises:
-            PollTimeoutError: attempts or time ran out (also a ``TimeoutError``); it tells the attempts, the time spent
+            PollTimeoutError: attempts or time ran out (also a ``TimeoutError``); it has the attempts, the time spent
                 and the last result.
 
         Example:
@@ -259,9 +258,9 @@ def retry(
         args: its positional arguments.
         max_attempts: the most calls.
         delay: the wait before the second call: milliseconds, ``timedelta`` or text.
-        backoff: what the delay is multiplied by after every further failure.
-        max_delay: what no delay exceeds: milliseconds, ``timedelta`` or text.
-        jitter: by which share of itself a delay varies at random, from 0 to 1.
+        backoff: the factor for the delay after every further failure.
+        max_delay: the longest delay: milliseconds, ``timedelta`` or text.
+        jitter: the random share of a delay, from 0 to 1.
         on_error: the exceptions to try again after, every ``Exception`` by default; others are raised at once.
         on_attempt: called as ``on_attempt(n, last_error)`` before every call, n from 1.
         kwargs: its keyword arguments.
@@ -305,19 +304,19 @@ def run(name: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwa
 @overload
 def run(name: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> PendingOperation[T]: ...
 def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> PendingOperation[Any]:
-    """Do a side effect once, even if the step around it is run again: its recorded result is returned then.
+    """Do a side effect once: if the step runs again, its recorded result is returned.
 
     Args:
-        name: what it is called in the log; the same in every run of the step.
+        name: its name in the log; the same in every run of the step.
         fn: the function, sync or async.
-        args: its arguments; other arguments are another side effect.
+        args: its arguments; different arguments are a different side effect.
         kwargs: its keyword arguments.
 
     Returns:
         What ``fn`` returned, which must be storable.
 
     Raises:
-        SerializationError: the result cannot be stored; that the effect happened is still recorded.
+        SerializationError: the result cannot be stored; the log still records that the effect happened.
 
     Example:
         >>> import asyncio

@@ -31,7 +31,7 @@ __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
-"""Answers outside an execution, where there is no one to ask: tests put a function here."""
+"""Answers outside an execution, where there is nobody to ask: tests put a function here."""
 
 
 def wait_for_approval(
@@ -42,15 +42,15 @@ def wait_for_approval(
 ) -> PendingOperation[Any]:
     """Ask a person, and wait for the answer, whether or not this process lives that long.
 
-    It is decided in the notebook's form, with ``cerebelum approve``, or by a program through the client; the first who
-    decides wins. A step that is run again keeps its request, and other ``data`` is another request.
+    It is decided in the notebook's form, with ``cerebelum approve``, or by a program through the client; the first
+    decision counts. A step that runs again keeps its request; different ``data`` makes a new one.
 
     Args:
-        approval_type: what is asked for; text without ``:``.
+        approval_type: the kind of approval; text without ``:``.
         data: shown to the person who decides; a hash of it is recorded with the decision.
         timeout_ms: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2d"``; None: without end.
         validate: called with the response, sync or async. If it raises or returns a false value other than None, the
-            response is refused with that message, the person who decided sees it, and the wait continues.
+            response is refused, the person who decided sees the message, and the wait continues.
 
     Returns:
         The approver's response.
@@ -58,7 +58,7 @@ def wait_for_approval(
     Raises:
         ApprovalRejectedError: a person rejected it; the error says who and why.
         ApprovalTimeoutError: it was not decided in time.
-        CerebelumError: outside an execution there is no one to ask; see :func:`cerebelum_nb.testing.answering`.
+        CerebelumError: outside an execution there is nobody to ask; see :func:`cerebelum_nb.testing.answering`.
 
     Example:
         >>> import asyncio
@@ -81,7 +81,7 @@ def approval(
     """Ask a person before the body of the step runs; written under ``@step``.
 
     Args:
-        type: what is asked for; text without ``:``.
+        type: the kind of approval; text without ``:``.
         timeout_minutes: how long to wait; None: without end.
         data: shown to the person who decides; a function is called with the step's arguments.
         validate: as in :func:`wait_for_approval`.
@@ -164,7 +164,7 @@ async def _ask(
 
 
 def _deadline(scope: Scope, asked: Operation | None, limit: float | None) -> Deadline | None:
-    """Return when the time to decide is over; what was asked before keeps its time."""
+    """Return the deadline; an earlier request keeps its own."""
     clock = scope.execution.clock
     if asked is not None:
         return None if asked.due_at is None else Deadline(clock, asked.due_at)
@@ -172,7 +172,7 @@ def _deadline(scope: Scope, asked: Operation | None, limit: float | None) -> Dea
 
 
 async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
-    """Wait until it is decided, or its time is over."""
+    """Wait until it is decided or times out."""
 
     def look() -> Operation:
         found = scope.recorded(op)
@@ -182,7 +182,7 @@ async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
     if not look().is_decided:
         await scope.wait_until(due, op, until=lambda: look().is_decided)
     if not look().is_decided:
-        await scope.record(ApprovalTimedOut, op)  # not written when it was decided at this very moment
+        await scope.record(ApprovalTimedOut, op)  # not written if it was decided at the same moment
     return look()
 
 
@@ -207,7 +207,7 @@ async def _denied(scope: Scope, operation: Operation) -> CerebelumError:
 
 
 async def _judge(validate: Callable[[Any], object] | None, response: Any) -> str | None:
-    """Return why a response is refused, None when it is taken."""
+    """Return why a response is refused, or None if it is accepted."""
     if validate is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``Context``: what a step knows about the execution it runs in."""
+"""``Context``: information about the execution that a step runs in."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Context:
-    """What a step receives as its parameter ``context``. Easy to make in a test.
+    """What a step receives as its parameter ``context``. It is easy to make one in a test.
 
     Attributes:
-        inputs: what the execution was given.
+        inputs: the inputs of the execution.
         execution_id: the execution's id.
         workflow_name: the workflow's name.
         step_name: the step's name.
         attempt: which attempt of this visit, from 1.
         visit: which visit of the step, from 1; a ``flow.back_to`` opens a new one.
-        item: the key of the item of a ``foreach`` that it runs for; None in other steps.
-        scheduled_at: the time for which a schedule started the execution, in the zone of that schedule: the same in
-            every attempt, after every resume and in forks. None for executions that no schedule started.
+        item: in a ``foreach``, the key of the item that it runs for; None in other steps.
+        scheduled_at: the time for which a schedule started the execution, in the schedule's time zone: the same in
+            every attempt, after every resume and in forks. None if no schedule started it.
 
     Example:
         >>> Context(inputs={"size": 2}, execution_id="e1", step_name="build").idempotency_key
@@ -47,7 +47,7 @@ class Context:
     item: str | None = None
     scheduled_at: datetime | None = None
     _scope: Scope | None = field(default=None, repr=False, compare=False)
-    """The attempt it was made for: a pool's thread knows its step by nothing else."""
+    """The attempt it was made for: the only way for a thread of a pool to know its step."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_scope": None}
@@ -64,22 +64,22 @@ class Context:
     @overload
     def run(self, name: str, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> PendingOperation[T]: ...
     def run(self, name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> PendingOperation[Any]:
-        """Do a side effect once, even if the step is run again; see :func:`cerebelum_nb._operations.api.run`."""
+        """Do a side effect once, even if the step runs again; see :func:`cerebelum_nb._operations.api.run`."""
         return run_under(self._scope, name, fn, args, kwargs)
 
     def note(self, name: str, value: Any) -> None:
-        """Publish a small fact while the step runs: an address, a count, a link to a dashboard.
+        """Publish a small value while the step runs: an address, a count, a link to a dashboard.
 
-        It is recorded with the next event, and the card, the status, the history and the dashboard show it, also
-        after the step has ended or failed. A later note of the same name takes the place of an earlier one.
+        It is recorded with the next event, and shown by the card, the status, the history and the dashboard, even after
+        the step has ended or failed. A later note with the same name replaces an earlier one.
 
         Args:
-            name: what it is called: one line of at most 100 characters; a step has at most 100 of them.
+            name: its name: one line of at most 100 characters; a step can have 100 notes.
             value: text, a number, or anything else that JSON can hold in at most 4,000 characters. Secrets are masked.
 
         Raises:
-            TypeError: JSON cannot hold the value, or the name is no text.
-            ValueError: the value is too large, the name cannot be one, or they are too many.
+            TypeError: JSON cannot hold the value, or the name is not text.
+            ValueError: the value is too large, the name is invalid, or there are too many.
 
         Example:
             >>> from cerebelum_nb import history, step, workflow

@@ -1,6 +1,6 @@
-"""How an operation runs: what it records under its step, what it finds there, and how it waits.
+"""How an operation runs: what it records under its step, what it reads there, and how it waits.
 
-api.py has the names that users call, and checks their arguments.
+api.py has the public functions, and checks their arguments.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ async def durable_retry(
 async def durable_run(
     scope: Scope | None, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Return the recorded result of a side effect, or do it and record what it returned."""
+    """Return the recorded result of a side effect, or do it and record its result."""
     scope = scope or scope_here(f"context.run({name!r}, ...)")
     call = functools.partial(fn, *args, **kwargs)
     if scope is None:
@@ -172,7 +172,7 @@ async def durable_run(
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
-    scope.confirm()  # a read, and no commit: a superseded process must not do what it may not record
+    scope.confirm()  # a read, not a commit: a process that lost its lease must not do what it cannot record
     result = await invoke(call)
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
@@ -189,7 +189,7 @@ async def durable_run(
 
 
 class _Record:
-    """What a poll or a retry writes and finds in the log; outside an execution, nothing."""
+    """What a poll or a retry writes to and reads from the log; outside an execution, nothing."""
 
     def __init__(self, scope: Scope | None, op: str) -> None:
         self.scope, self.op = scope, op
@@ -208,7 +208,7 @@ class _Record:
         return cls(scope, scope.identify(kind, name_of(fn), fingerprint_args((parts,), {})))
 
     def finished(self) -> tuple[bool, Any]:
-        """Return (True, result) when an earlier attempt finished it and the log holds its result."""
+        """Return (True, result) if an earlier attempt finished it and the log holds its result."""
         operation = self.operation
         if self.scope is None or operation is None or not operation.done or operation.result is None:
             return False, None
@@ -226,12 +226,12 @@ class _Record:
             await self.scope.record(event, self.op, **fields)
 
     def confirm(self) -> None:
-        """Refuse to begin another try after a stop, or when another process has taken the execution over."""
+        """Refuse to start another try after a stop, or if another process took over the execution."""
         if self.scope is not None:
             self.scope.confirm()
 
     async def wait(self) -> None:
-        """Wait for what remains before the next try."""
+        """Wait for the remaining time before the next try."""
         if self.scope is not None and self.operation is not None and self.operation.due_at is not None:
             await self.scope.wait_until(Deadline(self.clock, self.operation.due_at), self.op)
 

@@ -1,4 +1,4 @@
-"""``context.note``: small facts that a step publishes while it runs."""
+"""``context.note``: small values that a step publishes while it runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .._text.text import cut
 __all__ = ["LARGEST_NOTE", "MOST_NOTES", "note"]
 
 LARGEST_NOTE = 4_000
-"""Characters of JSON that the value of a note may have."""
+"""The most characters of JSON in the value of a note."""
 
 MOST_NOTES = 100
-"""Names under which one step may publish."""
+"""The most notes of one step."""
 
 _LONGEST_NAME = 100
 
 
 def note(scope: Scope | None, name: str, value: Any) -> None:
-    """Publish a fact under a scope; without one, as in a test, only check it."""
+    """Publish a note under a scope; without one, as in a test, only check it."""
     if not isinstance(name, str):
         raise TypeError(f"context.note(name, value): the name is text, such as 'url', not {name!r}")
     if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""``wait_for_signal``: a step waits, durably, for what somebody outside sends. See _engine/signals.py."""
+"""``wait_for_signal``: a step waits, durably, for a message from outside. See _engine/signals.py."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def wait_for_signal(
 ) -> PendingOperation[Any]:
     """Wait for a signal, whether or not this process lives that long, and return its data.
 
-    A signal is sent with ``client.send_signal``, ``run.send_signal`` or ``cerebelum signal``. One that comes before
-    anybody waits is kept. Each is delivered to one waiting step, in the order in which they came.
+    A signal is sent with ``client.send_signal``, ``run.send_signal`` or ``cerebelum signal``. One that arrives before a
+    step waits is kept. Each is delivered to one waiting step, in order of arrival.
 
     Args:
         name: the name of the signal; text without ``:``.
         timeout: how long to wait: milliseconds, a ``timedelta`` or text such as ``"2 days"``; None: without end.
-        match: called with the data, sync or async; a signal for which it returns a false value stays for others.
+        match: called with the data, sync or async; a signal for which it returns a false value is left for other steps.
 
     Returns:
-        What was sent with it.
+        The data that was sent with it.
 
     Raises:
         SignalTimeoutError: none came in time.

@@ -1,7 +1,7 @@
-"""A step tried on what a recorded run gave it: the function runs, and nothing is written.
+"""Trying a step on the arguments of a recorded run: the function runs, and nothing is written.
 
 Its operations return what they returned in that run, matched as in a resume; sleeps that the run did not make are
-skipped. Anything else that the run did not record would happen for real, and is refused unless it was asked for.
+skipped. Any other operation that the run did not record would really happen, and is refused unless ``repeat`` is set.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ async def try_out(
         store: the log, which is only read.
         execution_id: the recorded run.
         state: the fold of it as the step had started; with ``at_line`` before it ended.
-        operations: what the step recorded then.
-        repeat: whether operations that are not recorded may happen for real.
-        at_line: whether it is entered where its next attempt would be, rather than at its top.
+        operations: what the step recorded in that run.
+        repeat: whether operations that are not recorded may really happen.
+        at_line: whether to enter it where its next attempt would continue, rather than at its top.
 
     Returns:
-        How it ended; whatever the step raises is in it.
+        How it ended, including an exception of the step.
     """
     host = (_LineTrialHost if at_line else _TrialHost)(spec, store, execution_id, state)
     attempt = Attempt(spec, _TrialScope(host, spec.name, state, operations, repeat=repeat))
@@ -88,7 +88,7 @@ async def try_out(
 
 
 class _TrialHost(ExecutionValues):
-    """What a tried step sees of the execution: what the run held, and no log to write to."""
+    """The execution as a tried step sees it: the values of the run, and no log to write to."""
 
     def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
         plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
@@ -109,7 +109,7 @@ class _TrialHost(ExecutionValues):
         self.recall(known.results, state)
 
     def shaped_inputs(self) -> Any:
-        """Return the inputs as the step's own annotation says: what its workflow declares is not known here."""
+        """Return the inputs as the step's annotation says: the class that its workflow declares is unknown here."""
         inputs = self.inputs()
         return inputs if self._shape is None or self._shape.take(inputs)[1] else self._shape.make(inputs)
 
@@ -123,7 +123,7 @@ class _TrialHost(ExecutionValues):
             waiter.set_result(None)
 
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Keep nothing: what is printed is seen where it is printed."""
+        """Keep nothing: output is shown where it is printed."""
 
     def waits_changed(self) -> None:
         """Do nothing: a trial does not hibernate."""
@@ -140,13 +140,13 @@ class _TrialHost(ExecutionValues):
             self.outcome.set_result(outcome)
 
     def note_blocking(self, step: str, seconds: float) -> None:
-        """Say nothing: the caller who tries a step waits for it anyway."""
+        """Do nothing: the caller of a trial waits for it anyway."""
 
     def note_own(self, seconds: float) -> None:
-        """Say nothing, as above."""
+        """Do nothing, as above."""
 
     def ask_to_stop(self, reason: str) -> None:
-        """Begin nothing more."""
+        """Start nothing more."""
         self.stop_requested = reason
 
     def cancelled_from_outside(self, step: str) -> None:
@@ -166,7 +166,7 @@ class _LineTrialHost(_TrialHost):
 
 
 class _TrialScope(Scope):
-    """An attempt whose operations are those that a run recorded."""
+    """An attempt whose operations return what a run recorded."""
 
     __slots__ = ("_operations", "_repeat")
 
@@ -177,7 +177,7 @@ class _TrialScope(Scope):
         self._operations, self._repeat = operations, repeat
 
     def recorded(self, op: str) -> Operation | None:
-        """Look up what the run recorded; refuse what would happen again."""
+        """Look up what the run recorded; refuse anything else."""
         operation = self._operations.get(op)
         kind, _, rest = op.partition(":")
         if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):
@@ -193,7 +193,7 @@ class _TrialScope(Scope):
     async def wait_until(
         self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
     ) -> None:
-        """Skip sleeps; between the tries of what happens for real, wait."""
+        """Skip sleeps; wait between the tries of an operation that really happens."""
         if due is not None and not op.startswith("sleep:"):
             await asyncio.sleep(max(0, due.rest()) / 1e6)
 

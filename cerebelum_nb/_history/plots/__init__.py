@@ -1,9 +1,8 @@
-"""Pictures of the log, drawn with matplotlib: one run's timeline, and many runs' durations, failures and time.
+"""Plots of the log, drawn with matplotlib: one run's timeline, and many runs' durations, failures and time.
 
 Each returns matplotlib's own axes, to be restyled: ``ax.set_title(...)``, ``ax.figure.savefig(...)``. A notebook shows
-them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. What many
-runs are drawn from is read in ``measured``; the drawing is in ``pictures``, imported with matplotlib when the first
-one is made.
+them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. data.py reads what
+the plots of many runs need; the drawing code is imported with matplotlib when the first plot is made.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
     """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
 
     Colour and hatch say how an attempt ended. Ticks are the tries of polls, retries and
-    ``context.run``. While no process ran it the ground is grey. Where most of the time nothing was at work, long
+    ``context.run``. The background is grey where no process was running it. If the run was idle most of the time, long
     waits and pauses are drawn shortened, between dashed lines, with their length on top.
 
     Args:
@@ -70,8 +69,8 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
 def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how long each step takes across the runs of a workflow: a box per step, with its outliers.
 
-    The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach as far
-    as 1.5 times the box; what lies beyond is a point. Of fewer than 5, every one is a point. Waits inside a step
+    The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach 1.5 times
+    the box; outliers are points. With fewer than 5, each one is a point. Waits inside a step
     count. The axis is logarithmic when the longest is more than 50 times the shortest.
 
     Args:
@@ -102,14 +101,14 @@ def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | Non
 def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
-    An attempt that was retried failed, too; an interrupted one neither failed nor succeeded and does not count. A
-    returned ``{"error": ...}`` that a route handled is an answer, not a failure.
+    A retried attempt also failed; an interrupted one does not count. A returned ``{"error": ...}`` that a route handled
+    is not a failure.
     The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out when there
-    are others.
+    Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out if others
+    did.
 
     Args:
-        workflow: only this one's; by default of all, and the rows say which.
+        workflow: only this workflow; by default all, and the rows say which.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
 
@@ -146,12 +145,12 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
 def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
 
-    Waiting is sleeps, approvals and polls, also while no process ran them; failed attempts count with the delays after
+    Waiting means sleeps, approvals and polls, even while no process ran them; failed attempts include the delays after
     them. Each bar is the mean over the runs.
 
     Args:
         workflow: its name, or the workflow itself.
-        waits: False leaves the waiting out, so that an approval of a day does not hide the rest.
+        waits: False leaves out waiting, so that an approval of a day does not hide the rest.
         store: the log, or its path; by default the session's.
         ax: the axes to draw on; by default new ones.
 
