@@ -1,4 +1,4 @@
-"""What happened in each attempt of an execution's steps. Plain data, no HTML."""
+"""The attempts of an execution's steps, as plain data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Attempt:
 
 
 def attempts(events: Iterable[e.Event]) -> list[Attempt]:
-    """Gather what happened in each attempt, in the order they began."""
+    """Collect the attempts, in the order they started."""
     found: dict[tuple[str, int, int], Attempt] = {}
     for event in events:
         if isinstance(event, e.WorkflowEvent):

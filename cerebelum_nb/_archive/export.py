@@ -42,17 +42,16 @@ def export(
     """Write an execution to a file that needs no log.
 
     - ``html``: a runbook on one page: graph, steps with their attempts and errors, values, output, code, events.
-    - ``jsonl``: every event, one JSON object a line, with its hash; nothing is left out.
+    - ``jsonl``: every event, one JSON object per line, with its hash; nothing is left out.
     - ``csv``, ``parquet``: one row per attempt of a step, or per event.
 
-    Secrets are masked in the log, so they are in the file. Values that are not JSON are shown by their previews; `pack`
-    carries them.
+    Secrets are masked, as in the log. Values that are not JSON are shown as previews; `pack` includes them.
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file; an earlier export is replaced, anything else is not.
+        path: the file; an earlier export is overwritten, nothing else is.
             By default the id with the format's ending, in the working directory.
-        format: which; by default the one the file's name ends with, else html.
+        format: the format; by default the extension of the file, else html.
         table: ``"steps"`` or ``"events"``, for csv and parquet.
         store: the log, or its path; by default the session's.
 
@@ -63,7 +62,7 @@ def export(
         ExecutionNotFoundError: there is no such execution.
         ValueError: there is no such format or table.
         ImportError: parquet needs pyarrow: ``pip install 'cerebelum_nb[arrow]'``.
-        StoreError: the log cannot be read, or the file not be written.
+        StoreError: the log cannot be read, or the file cannot be written.
 
     Example:
         >>> log = connect("example.db")
@@ -86,7 +85,7 @@ def export(
 
 
 def exported(log: SqliteStore, execution_id: str, format: Format, table: Table = "steps") -> bytes:  # noqa: A002
-    """Return what `export` writes; the id is given in full."""
+    """Return the content that `export` writes; the id must be complete."""
     if format not in FORMATS:
         raise ValueError(f"there is no format {format!r}. Available: {', '.join(FORMATS)}")
     if table not in ("steps", "events"):
@@ -150,7 +149,7 @@ def _csv(log: SqliteStore, execution_id: str, table: Table) -> str:
 
 
 def _harmless(cell: object) -> object:
-    """Keep a spreadsheet from taking text for a formula: a quote before it makes it text, and numbers stay numbers."""
+    """Prevent a spreadsheet from treating text as a formula: prefix it with a quote; numbers stay numbers."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:

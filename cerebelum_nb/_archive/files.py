@@ -1,4 +1,4 @@
-"""The files that executions are carried in: which log is meant, how a new file is called, and what it may replace."""
+"""Files for packs and exports: the log to read, the name of a new file, and what it may overwrite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..errors import StoreError
 __all__ = ["check_export", "check_pack", "file_log", "file_name", "write_file"]
 
 _LOOKED_AT = 1 << 16
-"""So many bytes of a file say what it is."""
+"""How many bytes of a file identify it."""
 
 
 def file_name(execution_id: str) -> str:
@@ -28,7 +28,7 @@ def file_name(execution_id: str) -> str:
 
 
 def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
-    """Raise StoreError when what is to be replaced is anything but a pack of this execution."""
+    """Raise StoreError if the target exists and is anything but a pack of this execution."""
     if not _holds_something(target):
         return
     try:
@@ -42,21 +42,21 @@ def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
 
 
 def check_export(target: Path) -> None:
-    """Raise StoreError when what is to be replaced is no export."""
+    """Raise StoreError if the target exists and is not an export."""
     if _holds_something(target) and not _is_export(target):
         raise _refused(target, "no export")
 
 
 def write_file(target: Path, data: bytes, log: SqliteStore) -> None:
-    """Write a file made of a log: no more readable than the log, and whole or not at all.
+    """Write a file atomically, with at most the log's permissions.
 
     Raises:
-        OSError: it cannot be written; its folder has to exist.
+        OSError: it cannot be written; its folder must exist.
     """
     if target.exists() and not target.is_file():  # /dev/stdout, a pipe
         target.write_bytes(data)
         return
-    target = target.resolve()  # what a link leads to is written, the link stays
+    target = target.resolve()  # the target of a link is written, the link stays
     mode = readable_as(log.path, target)
     place, name = tempfile.mkstemp(prefix=".writing-", dir=target.parent)
     try:
@@ -84,7 +84,7 @@ def _refused(target: Path, what: str) -> StoreError:
 
 
 def _is_export(target: Path) -> bool:
-    """Whether a file begins as what `export` writes does."""
+    """Whether a file begins like an export."""
     with target.open("rb") as file:
         start = file.read(_LOOKED_AT)
         if start.startswith(b"PAR1"):
@@ -96,7 +96,7 @@ def _is_export(target: Path) -> bool:
 
 @contextmanager
 def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
-    """Give the log that is meant, which has to be one of tables; one named by its path is open for the block only."""
+    """Yield the log, which must have tables; a log given by its path is open only within the block."""
     if isinstance(store, (str, os.PathLike)):
         if not create and not Path(path_of(store)).is_file():
             raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")

@@ -1,7 +1,7 @@
-"""``pack(..., for_tests=True)``: an execution as a text file that belongs beside the tests of its workflow.
+"""``pack(..., for_tests=True)``: an execution as a text file for the tests of its workflow.
 
-The first line says what it is, then comes a line for each event and one for each value that is not JSON. So a change of
-it can be read in a review. What says where it ran and who answered is left out, as is what it printed.
+The first line says what it is, followed by a line for each event and each value that is not JSON, so changes are
+readable in a review. Where it ran, who answered and what it printed is left out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["NAMES", "SUFFIX", "History", "check", "lines", "read_history"]
 SUFFIX = ".jsonl"
 
 NAMES = ("api_key", "apikey", "authorization", "credentials", "password", "passwd", "secret", "token")
-"""What is masked in every such file, as it is to be kept with the code."""
+"""What is masked in every such file, because it is kept with the code."""
 
 _FORMAT = "cerebelum_history"
 
 
 class History:
-    """An execution read from such a file: its events, and the values they name by their digests."""
+    """An execution read from such a file: its events, and their values by digest."""
 
     def __init__(self, path: Path, execution_id: str, events: list[Event], payloads: list[Value]) -> None:
         self.path, self.execution_id, self.events, self.payloads = path, execution_id, events, payloads
@@ -52,7 +52,7 @@ def lines(record: Record) -> Iterator[str]:
 
 
 def check(target: Path) -> None:
-    """Raise StoreError when what is to be replaced is anything but such a file."""
+    """Raise StoreError if the target exists and is anything but such a file."""
     if target.is_file() and target.stat().st_size and not _is_history(target):
         raise StoreError(f"The file {target} exists and is not a test history. Name another one with -o.")
 
@@ -61,7 +61,7 @@ def read_history(path: Path) -> History:
     """Read a file.
 
     Raises:
-        ValueError: it is none, or it was cut.
+        ValueError: it is not such a file, or is incomplete.
     """
     try:
         head, *rest = path.read_text(encoding="utf-8").splitlines()

@@ -1,7 +1,7 @@
 """``pack`` and ``unpack``: an execution as one file that opens elsewhere.
 
-A pack is a log that holds little: the same tables, chained and checked the same way, so whatever reads a log reads a
-pack. Nothing in it is live: what was under way when it was packed is paused in the copy.
+A pack is a small log: the same tables, chained and checked the same way, so whatever reads a log reads a pack. Nothing
+in it is live: an execution that was running when it was packed is paused in the copy.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Pack:
         events: how many events.
         values: how many values that are not JSON.
         masked: how many places hold a mask instead of a secret.
-        left_out: how many values were left out because they are bytes that hold, or may hold, a secret.
-        children: the executions that its steps started, and theirs, which are in the file, too.
+        left_out: how many values were left out because they are bytes that may hold a secret.
+        children: the executions that its steps started, and theirs, which are also in the file.
 
     Example:
         >>> from pathlib import Path
@@ -67,7 +67,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpacked:
-    """An execution that a file brought.
+    """An execution from an unpacked file.
 
     Attributes:
         execution_id: its id.
@@ -100,15 +100,15 @@ def pack(
 ) -> Pack:
     """Write an execution and its children, with their events and values, to a file that opens elsewhere.
 
-    The file is a log: `unpack` it, or look into it as it is with ``cerebelum --db FILE status ID``,
-    ``history.steps(store=FILE)`` or ``sqlite3``. One that is under way stays so; its copy is paused.
+    The file is a log: `unpack` it, or read it directly with ``cerebelum --db FILE status ID``,
+    ``history.steps(store=FILE)`` or ``sqlite3``. A running execution continues; its copy is paused.
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file; an earlier pack of it is replaced, anything else is not. By default
-            the id with ``.cerebelum``, in the working directory.
-        redact: names of inputs and of dictionary keys whose values are masked in the file, besides the log's own
-            ``redact``. Secrets that were known as such are not in the log, and so not in the file.
+        path: the file; an earlier pack of it is overwritten, nothing else is. By default the id with ``.cerebelum``,
+            in the working directory.
+        redact: names of inputs and dictionary keys whose values are masked in the file, in addition to the log's own
+            ``redact``. A ``Secret`` is not in the log, so it is not in the file.
         for_tests: True writes a text file, ``ID.jsonl``, for :func:`cerebelum_nb.testing.replay`: without what was
             printed, who answered and where it ran, and with the usual names of secrets masked.
         store: the log, or its path; by default the session's.
@@ -118,7 +118,7 @@ def pack(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        StoreError: the log cannot be read, or the file not be written.
+        StoreError: the log cannot be read, or the file cannot be written.
 
     Example:
         >>> log = connect("example.db")
@@ -169,16 +169,16 @@ def unpack(
     trusted: bool = False,
     store: Log | None = None,
 ) -> tuple[Unpacked, ...]:
-    """Bring the executions of a packed file (or of any log) into a log.
+    """Add the executions of a packed file (or of any log) to a log.
 
-    Nothing is written unless the whole file verifies and none of its executions clashes with one that is here. What
-    the log has already is left as it is, and nothing begins to run: what is under way in the file arrives paused.
+    Nothing is written unless the whole file verifies and none of its executions conflicts with one in the log. Existing
+    executions do not change, and nothing starts to run: a running execution arrives paused.
 
     Args:
         path: the file; it is not changed.
         execution_ids: only these; by default all.
-        trusted: True lets its pickled values be restored here, which can run any code: say so only of a file whose
-            maker you know. Otherwise their previews are shown, and restoring one raises UntrustedValueError.
+        trusted: True allows restoring its pickled values, which can run any code: use it only if you know who made the
+            file. Otherwise their previews are shown, and restoring one raises UntrustedValueError.
         store: the log to write to, or its path; by default the session's.
 
     Returns:
@@ -186,7 +186,7 @@ def unpack(
 
     Raises:
         ExecutionNotFoundError: the file has no such execution.
-        StoreError: it is no packed file, was altered, or clashes with what is here; nothing was written.
+        StoreError: it is not a packed file, was altered, or conflicts with the log; nothing was written.
 
     Example:
         >>> log = connect("example.db")
@@ -205,7 +205,9 @@ def unpack(
                 "Get a new copy of it."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
-        for name in ids:  # of a file that `pack` made, all are at rest; a scheduler must not resume what others made
+        for (
+            name
+        ) in ids:  # in a file made by `pack`, all are paused; a scheduler must not resume executions from elsewhere
             _put_to_rest(packed, name)
         with snapshot(packed) as db:
             records = [read(db, name) for name in ids]
@@ -237,7 +239,7 @@ def _below(db: sqlite3.Connection, execution_id: str) -> list[str]:
 
 @contextmanager
 def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
-    """Give a place next to ``target``, which takes its name if the block succeeds."""
+    """Yield a temporary path next to ``target``, renamed to it if the block succeeds."""
     with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent) as folder:
         place = Path(folder, "pack")
         yield place
@@ -249,7 +251,7 @@ def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
 
 @contextmanager
 def _copy(path: Path) -> Iterator[SqliteStore]:
-    """Open a copy of a file, so that one of an older version can be brought up to date without touching it."""
+    """Open a copy of a file, so that an older one can be upgraded without touching it."""
     if not path.is_file():
         raise StoreError(f"There is no file {path}. Give the path of one that `cerebelum pack` made.")
     with tempfile.TemporaryDirectory(prefix="unpacking-") as folder:
@@ -264,7 +266,7 @@ def _copy(path: Path) -> Iterator[SqliteStore]:
 
 
 def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
-    """Pause what was in progress: two copies of a run must not both resume by themselves."""
+    """Pause a running execution: a scheduler must not resume two copies of it."""
     row = packed.execution(execution_id)
     if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
         return

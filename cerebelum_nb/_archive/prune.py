@@ -1,7 +1,7 @@
-"""``prune``: delete finished executions, and give their room back.
+"""``prune``: delete finished executions, and free their space.
 
-They are deleted in small transactions, each of which leaves a whole log, so that other processes write on meanwhile
-and a death in the middle costs nothing. Only what is at rest is touched, which each transaction checks again.
+They are deleted in small transactions, each of which leaves a consistent log, so other processes can write in between
+and a crash does no harm. Only inactive executions are touched, which each transaction checks again.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Pruned:
         execution_ids: the executions, the newest first.
         events: how many events they had.
         values: how many values were no longer used.
-        freed: bytes the log is smaller by; what was deleted but not given back is used again by the log itself.
-        archive: the log that holds them now, if one was named.
+        freed: how many bytes smaller the log is; deleted space that is not freed is reused by the log.
+        archive: the log that has them now, if one was given.
         dry_run: whether nothing was deleted.
 
     Example:
@@ -79,28 +79,28 @@ def prune(
     dry_run: bool = False,
     store: Log | None = None,
 ) -> Pruned:
-    """Delete finished executions from a log, and what only they used, and give the room back.
+    """Delete finished executions from a log, with the values that only they used, and free the space.
 
-    Deleted is what meets every condition that is given; at least one of ``older_than`` and ``keep_last`` has to be.
-    Executions that run, sleep or wait are never deleted. A fork keeps its own copy of the events it began with, so
-    it outlives what it was forked from. Other processes may use the log meanwhile.
+    Executions are deleted if they meet every given condition; ``older_than``, ``keep_last`` or both must be given.
+    Executions that run, sleep or wait are never deleted. A fork has its own copy of the events it began with, so it
+    survives its parent. Other processes can use the log at the same time.
 
     Args:
         older_than: only those that ended longer ago: a timedelta, or text such as ``"90d"``.
-        keep_last: of each workflow, keep this many of the newest.
+        keep_last: keep this many of the newest of each workflow.
         workflow: only executions of this workflow.
         state: only those in this state, or one of several: completed, failed, cancelled (by default all three), and
             paused, if it is named.
-        archive: a log to write them to before they are deleted, made if it is not there; ``unpack`` brings them back.
-        dry_run: only say what would be deleted.
+        archive: a log to write them to before they are deleted, created if missing; ``unpack`` restores them.
+        dry_run: only show what would be deleted.
         store: the log, or its path; by default the session's.
 
     Returns:
         What was deleted.
 
     Raises:
-        ValueError: a condition is missing or not understood.
-        StoreError: the log or the archive cannot be written; what was deleted until then is deleted.
+        ValueError: a condition is missing or invalid.
+        StoreError: the log or the archive cannot be written; earlier deletions stand.
 
     Example:
         >>> prune(older_than="90d", store=SqliteStore(":memory:")).execution_ids
@@ -150,7 +150,7 @@ def prune(
 def _choose(
     log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
 ) -> list[_Run]:
-    """Choose what to delete; a child stays while its caller may be resumed, which would start it again."""
+    """Choose what to delete; a child stays while its caller can be resumed, which would start it again."""
     marks, values = _marks(states)
     sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
         WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)
@@ -167,7 +167,7 @@ def _choose(
 
 
 def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
-    """Write executions to the archive, unless they are there; a longer copy replaces a shorter one."""
+    """Write executions to the archive, unless it has them; a longer copy replaces a shorter one."""
     with snapshot(log) as source:
         exists = "SELECT 1 FROM execution WHERE key = ?"
         records = [read(source, run.id) for run in batch if source.execute(exists, (run.key,)).fetchone()]
@@ -180,7 +180,7 @@ def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
 
 
 def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[_Run]:
-    """Delete those that are still as they were chosen."""
+    """Delete those that have not changed since they were chosen."""
     marks, values = _marks(states)
     sql = f"DELETE FROM execution WHERE key = :key AND version = :version AND holder IS NULL AND state IN ({marks})"
     deleted = []
@@ -193,13 +193,13 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
 
 
 def _reclaim(log: SqliteStore) -> int:
-    """Delete the bytes that no event names any longer; return how many values that was."""
+    """Delete the bytes that no event names any more; return how many values were deleted."""
     with log.maintenance("reclaim") as db:
         stored = dict(db.execute("SELECT digest, codec FROM payload"))
         if not stored:
             return 0
         used = set(_named(db))
-        # A run writes its code before the first event that names it, so code waits until nothing is under way.
+        # A run writes its code before the first event that names it, so code is deleted only when nothing is running.
         live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {row_sql.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
@@ -209,7 +209,7 @@ def _reclaim(log: SqliteStore) -> int:
 
 
 def _named(db: sqlite3.Connection) -> Iterable[str]:
-    """Every digest that an event names, or seems to: what a value itself says may look the same."""
+    """Every digest that an event names, or seems to name: text in a value may look the same."""
     for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"digest":"')"""):
         yield from _DIGEST.findall(data)
     for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"plan":"plan:')"""):
@@ -225,7 +225,7 @@ def _marks(states: Iterable[str]) -> tuple[str, dict[str, str]]:
 
 
 def _size(log: SqliteStore) -> int:
-    """Bytes on the disk, the journal's included."""
+    """Bytes on the disk, including the journal."""
     if log.path is None:
         return 0
     files = (log.path, log.path.with_name(log.path.name + "-wal"))

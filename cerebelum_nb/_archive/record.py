@@ -1,4 +1,4 @@
-"""One execution as the rows a log holds of it: read from one log, written to another. SQL, and no decisions.
+"""One execution as its rows: read from one log, written to another. SQL, without decisions.
 
 Rows are copied unchanged, hashes included, so that a copy is the same to the last byte.
 """
@@ -43,7 +43,7 @@ class Record:
 
 
 def read(db: sqlite3.Connection, execution_id: str) -> Record:
-    """Read an execution that is there, with the values and the code its events name."""
+    """Read an existing execution, with the values and the code that its events name."""
     columns = [name for _, name, *_ in db.execute("PRAGMA table_info(execution)")]
     found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
     shown = dict(zip(columns, found, strict=True))
@@ -68,7 +68,7 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
 
 
 def write(db: sqlite3.Connection, record: Record) -> None:
-    """Write an execution that is not there yet; bytes that are there already keep the trust they have."""
+    """Write a new execution; existing bytes keep their trust."""
     names, marks = ", ".join(record.execution), ", ".join("?" * len(record.execution))
     made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
     labels.write(db, made.lastrowid or 0, record.execution["started_at"], record.labels)
@@ -90,10 +90,10 @@ def write(db: sqlite3.Connection, record: Record) -> None:
 
 
 def held(db: sqlite3.Connection, record: Record, location: str) -> int:
-    """Return how many events of this execution the log has: 0 when it is not there, more when it was continued there.
+    """Return how many events of this execution the log has: 0 if none, more if it was continued there.
 
     Raises:
-        StoreError: it has another execution under that id.
+        StoreError: it has a different execution with that id.
     """
     sql = f"""SELECT hash FROM execution x JOIN event e ON {event_of("x.key")}
         WHERE x.execution_id = ? ORDER BY e.key"""
@@ -108,7 +108,7 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
 
 
 def remove(db: sqlite3.Connection, execution_id: str) -> None:
-    """Delete an execution, as far as it is there; the bytes it used stay."""
+    """Delete an execution, if it exists; the bytes it used stay."""
     found = db.execute("DELETE FROM execution WHERE execution_id = ? RETURNING key", (execution_id,)).fetchall()
     db.executemany(f"DELETE FROM event AS e WHERE {event_of('?1')}", found)
     db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))

@@ -1,7 +1,6 @@
-"""``repair``: rebuild an execution's row from its events, where something else than this library wrote to the row.
+"""``repair``: rebuild an execution's row from its events, after another program wrote to the row.
 
-The row is a summary of the events and nothing more, so nothing is lost. What is not in intact events is left
-as it is.
+The row only summarises the events, so nothing is lost. Executions whose events are not intact do not change.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ __all__ = ["repair"]
 
 
 def repair(execution_id: str | None = None, *, store: Log | None = None) -> tuple[str, ...]:
-    """Rebuild the rows of executions that disagree with their events, in one transaction.
+    """Rebuild the rows of executions that do not match their events, in one transaction.
 
-    Only rows of executions whose events are all there and chained as they were written; events and values are not
-    touched. :func:`verify` names these executions as ``repairable``.
+    Only rows of executions whose events are complete and unaltered; events and values are not touched. :func:`verify`
+    names these executions as ``repairable``.
 
     Args:
         execution_id: only this execution, by its whole id.

@@ -1,7 +1,7 @@
 """An execution as one self-contained HTML page: what ran, when, with what, how it ended, and every event.
 
-Nothing is loaded from elsewhere; it reads in light and dark, on a phone and on paper. What it shows is what the log
-holds, where secrets are masked already. Values are shown by their previews; nothing is unpickled.
+Nothing is loaded from elsewhere; it works in light and dark mode, on a phone and on paper. It shows what the log holds,
+where secrets are already masked. Values are shown as previews; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MOST_ITEMS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a page is made of.
+    """The data of a page.
 
     ``rows`` are the events as they are stored, ``code`` the kept parts of each fingerprint as far as the log has them,
     ``head`` the hash of the last event.
@@ -149,7 +149,7 @@ def _steps(everything: Sequence[Attempt]) -> Html:
 
 
 def _worth_a_row(tries: Sequence[Attempt]) -> tuple[list[Attempt], int]:
-    """Of the items of a foreach, list those that failed first, and not too many; return how many are left out."""
+    """List the items of a foreach, failed ones first, up to a limit; return how many are left out."""
     items = [one for one in tries if "[" in one.step]
     items.sort(key=lambda one: one.state == "completed")
     shown = {id(one) for one in items[:_MOST_ITEMS]}
@@ -229,7 +229,7 @@ def _code(source: Source) -> Html:
 
 
 def _part(kind: str, name: str, digest: str, text: str) -> Html:
-    """Show a piece of code, or a value it uses; of a module or a class of a library there is nothing to show."""
+    """Show a piece of code, or a value it uses; nothing for modules and classes of libraries."""
     if not text.strip() or text.startswith("<"):
         return Html()
     if kind != "constant" or "\n" in text:

@@ -1,7 +1,7 @@
-"""Taking secrets out of an execution that was recorded without knowing them, before it leaves the house.
+"""Removing secrets that were not known when an execution was recorded, before it is shared.
 
-What is stored under a redacted name is masked, and so is its text wherever else it turns up. That changes the
-events, so they are chained again. Values that are bytes cannot be masked: they are left out, their previews stay.
+Values stored under a redacted name are masked, as is their text everywhere else. That changes the events, so they are
+chained again. Values that are bytes cannot be masked: they are left out, their previews stay.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def masked_in(record: Record) -> int:
 
 
 def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
-    """Mask what is stored under these names; return the record, and how many values were left out."""
+    """Mask the values stored under these names; return the record, and how many values were left out."""
     events = rows.decode(row for row, _ in record.events)
     redactor = Redactor(names)
     for value in _values(events):
@@ -73,7 +73,7 @@ def _values(events: Iterable[Event]) -> Iterable[Value]:
 
 
 def _tells(codec: str, data: bytes, redactor: Redactor) -> bool:
-    """Whether bytes hold a secret, or a name under which one may be stored, or cannot be searched."""
+    """Whether bytes contain a secret or a redacted name, or cannot be searched."""
     searched = _uncompressed(data) if codec == "arrow" else data
     if searched is None:
         return True

@@ -1,7 +1,7 @@
-"""``verify``: does a log say what was written to it, and if not, where.
+"""``verify``: whether a log was altered or damaged, and where.
 
-Everything is read through one snapshot and nothing is changed. What is held against what: events against the hashes
-that chain them, an execution's row against the fold of its events, the bytes of values against their digests, the
+Everything is read through one snapshot and nothing is changed. It compares events with the hashes that chain them, an
+execution's row against the fold of its events, the bytes of values against their digests, the
 tables and guards against those of a new log, the file against SQLite's own check.
 """
 
@@ -35,17 +35,17 @@ __all__ = ["Finding", "Verification", "verify"]
 
 _MOST_NAMED = 5
 _DAMAGES = 20
-"""How many of SQLite's own complaints are shown."""
+"""How many of SQLite's own errors are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is not as it was written.
+    """Something that was altered or damaged.
 
     Attributes:
         message: what differs.
-        execution_id: in which execution; None when it concerns the file as a whole.
-        version: at which of its events; None when it is none of them.
+        execution_id: in which execution; None if it concerns the whole file.
+        version: at which of its events; None if at none.
 
     Example:
         >>> Finding(message="its hash is another", execution_id="k3v9", version=7).version
@@ -63,17 +63,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was looked at, and what was found.
+    """The result of a verification.
 
     Attributes:
         log: the file.
-        executions: how many were looked at.
+        executions: how many were checked.
         events: how many events they have.
         values: how many values that are not JSON.
-        findings: what is not as it was written.
-        repairable: the executions whose events are intact and whose row disagrees with them: ``repair`` rebuilds it.
-        heads: of each execution, its last version and the hash of that event, in hex. Kept elsewhere, they also tell
-            a chain that somebody computed again.
+        findings: what was altered or damaged.
+        repairable: the executions whose events are intact but whose row does not match them: ``repair`` rebuilds it.
+        heads: the last version and its hash, in hex, of each execution. Kept elsewhere, they also reveal a recomputed
+            chain.
 
     Example:
         >>> found = verify(store=SqliteStore(":memory:"))
@@ -91,7 +91,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as it was written."""
+        """Whether nothing was altered or damaged."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -119,20 +119,20 @@ class Verification:
 def verify(execution_id: str | None = None, *, store: Log | None = None) -> Verification:
     """Say whether a log, or one execution of it, was altered or damaged, and where.
 
-    Found are events that were changed, deleted, put in or moved, an execution's row that says something else than its
-    events, values whose bytes were changed or deleted, guards that were taken away, and damage to the file. Not found
-    is a change by somebody who also recomputed the chain: compare ``heads`` with those you kept elsewhere.
+    It finds events that were changed, deleted, inserted or moved, rows that do not match their events, values whose
+    bytes were changed or deleted, missing guards, and damage to the file. It does not find a change by somebody who
+    also recomputed the chain: for that, compare ``heads`` with those you kept elsewhere.
 
     Args:
         execution_id: only this execution, its events, row and values; its id may be shortened.
         store: the log, or its path; by default the session's.
 
     Returns:
-        What was looked at, and the findings; none means that everything reads as it was written.
+        What was checked, and the findings; none means that nothing was altered or damaged.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        StoreError: the file is no log, one of before events were chained, or cannot be opened.
+        StoreError: the file is not a log, is older than the hash chain, or cannot be opened.
 
     Example:
         >>> verify(store=SqliteStore(":memory:")).ok
@@ -173,7 +173,7 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
 
 
 def _full(log: SqliteStore, execution_id: str) -> str:
-    """Return a whole id; that of an execution whose row cannot be read has to be given whole."""
+    """Return a whole id; if the row of an execution cannot be read, its whole id must be given."""
     with closing(log.read_connection()) as db:
         if db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone():
             return execution_id
@@ -181,10 +181,10 @@ def _full(log: SqliteStore, execution_id: str) -> str:
 
 
 class Check:
-    """One look at a log.
+    """One verification of a log.
 
-    ``misfits`` are executions whose events are intact and whose row says something else: their version, and what the
-    row should show.
+    ``misfits`` are executions whose events are intact but whose row does not match: their version, and what the row
+    should show.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -237,7 +237,7 @@ class Check:
                 self.misfits.setdefault(name, (row.version, row.summary))
 
     def _has_no_tables(self) -> bool:
-        """Report views in place of tables: whoever made such a view chose what reading it does."""
+        """Report views in place of tables: such a view decides what reading it does."""
         sql = (
             "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN ('execution', 'event', 'payload', 'holder')"
         )
@@ -253,7 +253,7 @@ class Check:
     # -- executions -----------------------------------------------------------------------------------------
 
     def execution(self, columns: tuple[Any, ...]) -> None:
-        """Look at one execution, a row of ``row_sql.SELECT``."""
+        """Check one execution, a row of ``row_sql.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
             self.found(f"an execution's id is no longer text: {execution_id!a}")
@@ -295,7 +295,7 @@ class Check:
         self.heads[execution_id] = version, (head or b"").hex()
 
     def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
-        """Hold what lists show against what the events say."""
+        """Compare the row with the events."""
         told = summarise(state)
         told = replace(told, error=row_sql.shown_text(told.error))
         before = len(self.findings)
@@ -317,7 +317,7 @@ class Check:
                 self.found(f"its row says {name} = {says}, its events say {is_}", execution_id)
 
     def _schedules(self) -> None:
-        """Hold the events of each schedule against their hashes, and its row against its events."""
+        """Compare the events of each schedule with their hashes, and its row with its events."""
         events = "SELECT version, hash, type, at, data FROM schedule_event WHERE schedule = ? ORDER BY version"
         for key, *columns in self.db.execute(f"SELECT key, {schedules.COLUMNS} FROM schedule").fetchall():
             name = columns[0]
@@ -378,7 +378,7 @@ def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
         return isinstance(hashed, bytes)
     try:
         return chain.link(before, version, row) == hashed
-    except (TypeError, ValueError):  # it holds what is no text, or no UTF-8
+    except (TypeError, ValueError):  # it holds something that is not text, or not UTF-8
         return False
 
 

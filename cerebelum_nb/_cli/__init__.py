@@ -1,4 +1,4 @@
-"""The ``cerebelum`` command. Each group of subcommands is a module of this package; here they are only gathered."""
+"""The ``cerebelum`` command. Each command is a module of this package; this file only lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .app import Cli, log_options
 
 __all__ = ["main"]
 
-_HOMES = {  # of each command the module, and what `cerebelum --help` says, which imports none of them
+_HOMES = {  # the module and the help line of each command; `cerebelum --help` imports none of them
     "run": ("run", "Run a workflow."),
     "list": ("list", "List executions, newest first."),
     "active": ("list", "List what is running, sleeping or waiting, and for what."),

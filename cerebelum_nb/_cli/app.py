@@ -1,6 +1,6 @@
-"""What every command shares: the exit codes, which log is meant, how an error and JSON are put out.
+"""What all commands share: exit codes, finding the log, printing errors and JSON.
 
-No command lives here, and nothing that is slow to import.
+It contains no command, and nothing that is slow to import.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Cli(click.Group):
 
     context_class = _Context
     homes: dict[str, tuple[str, str]]
-    """Of each command its module in ``commands``, and the first line of its help."""
+    """The module in ``commands`` and the first line of the help of each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of the reference."""
@@ -177,7 +177,7 @@ class Cli(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; a wrong name is answered by the nearest."""
+        """Find the command; for a wrong name, suggest the nearest."""
         if args and args[0] not in self.homes and not args[0].startswith("-"):
             from .._text.text import did_you_mean
 
@@ -214,7 +214,7 @@ _DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:  # what is nearer to the command comes later and wins
+    if value:  # an option after the command comes later and wins
         ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
 
 
@@ -250,13 +250,13 @@ def core_option(command: F) -> F:
 
 
 def core_of(ctx: click.Context) -> str | None:
-    """Return which cluster is meant; None when a log is."""
+    """Return the cluster; None if the command means a log."""
     named: str | None = ctx.meta.get(_CORE)
     return named
 
 
 def log_argument(command: F) -> F:
-    """Give a command that is about a whole log its path as an argument too, in place of ``--db``."""
+    """Let a command for a whole log take its path as an argument, instead of ``--db``."""
     return click.argument(
         "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
     )(command)
@@ -281,7 +281,7 @@ def log_path(ctx: click.Context) -> Path:
     """Return which log is meant.
 
     Raises:
-        StoreError: what was given is no path of a file.
+        StoreError: the given path is not a file.
     """
     from .._store.connect import default_path
     from .._store.log_file import path_of
@@ -291,7 +291,7 @@ def log_path(ctx: click.Context) -> Path:
 
 
 def again(ctx: click.Context, command: str) -> str:
-    """Write a command for the same log, to be copied."""
+    """Write a command for the same log, for copying."""
     named: str | None = ctx.meta.get(_DB)
     if (core := core_of(ctx)) is not None:
         return f"cerebelum {command} --core {shlex.quote(core)}"
@@ -302,7 +302,7 @@ def labels_of(name: str | None, tags: Iterable[str]) -> Labels:
     """Read ``--name`` and ``--tag``.
 
     Raises:
-        UsageError: one of them cannot be one.
+        UsageError: one of them is invalid.
     """
     from .._core.labels import Labels
 
@@ -313,10 +313,10 @@ def labels_of(name: str | None, tags: Iterable[str]) -> Labels:
 
 
 def open_either(ctx: click.Context) -> SqliteStore:
-    """Open the log until the command ends, or the cluster that ``--core`` names, which reads like one.
+    """Open the log, or the cluster named by ``--core``, until the command ends.
 
     Raises:
-        StoreError: there is none, or it cannot be used.
+        StoreError: it does not exist, or cannot be used.
     """
     core = core_of(ctx)
     if core is None:
@@ -331,12 +331,12 @@ def open_either(ctx: click.Context) -> SqliteStore:
 def open_log(
     ctx: click.Context, *, create: bool = False, read_only: bool = False, trusted: bool = False
 ) -> SqliteStore:
-    """Open the log until the command ends; ``read_only`` takes it as it is, an older one too.
+    """Open the log until the command ends; ``read_only`` does not upgrade an older one.
 
-    ``trusted`` is what the person says; otherwise it is trusted if this user made it on this machine.
+    ``trusted`` overrides the default: a log is trusted if this user made it on this machine.
 
     Raises:
-        StoreError: there is none, or it cannot be used.
+        StoreError: it does not exist, or cannot be used.
     """
     from .._store.sqlite import SqliteStore
 

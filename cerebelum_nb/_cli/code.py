@@ -23,7 +23,7 @@ def workflows_in(code: str) -> dict[str, Workflow]:
     """Load a module, a file or the definitions of a notebook, and return its workflows by their variables.
 
     Raises:
-        WorkflowNotFoundError: it cannot be loaded, or holds none.
+        WorkflowNotFoundError: it cannot be loaded, or has none.
     """
     module = load_notebook(code) if code.endswith(".ipynb") else load_module(code, _ADVICE)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
@@ -56,7 +56,7 @@ def workflow_named(given: str) -> Workflow:
 def workflow_of(
     store: Store, execution_id: str, *, module: str | None, notebook: Path | None, trust_code: bool
 ) -> Runnable:
-    """Return the workflow of an execution, from where it was started or where the command says it is.
+    """Return the workflow of an execution, from where it was started or from the given place.
 
     Raises:
         WorkflowNotFoundError: it is not there, or the code may not be run.

@@ -12,7 +12,7 @@ __all__ = ["emit", "paint"]
 
 
 def paint(text: str, style: str = "", *, err: bool = False) -> None:
-    """Print a line of any text; what is no terminal gets no colour."""
+    """Print a line of any text, without colour if the output is not a terminal."""
     emit(styled(clean(text), style), err=err)
 
 

@@ -1,4 +1,4 @@
-"""A command that works until it is told to end."""
+"""Commands that run until they are stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["until_told_to_end"]
 
 
 def until_told_to_end(ended: threading.Event) -> None:
-    """Wait until Ctrl-C, SIGTERM, or until ``ended`` is set; then the command ends as one that is done."""
+    """Wait until Ctrl-C, SIGTERM, or until ``ended`` is set; then the command ends normally."""
 
     def end(number: int, frame: FrameType | None) -> None:
         ended.set()

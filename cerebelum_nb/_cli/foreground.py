@@ -1,4 +1,4 @@
-"""A run in the foreground of this terminal, for `resume` and `fork`: what is shown meanwhile, and how it ends."""
+"""A run in the foreground of this terminal, for `resume` and `fork`: what is shown while it runs, and at its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORTH_TELLING_SECONDS = 1.0
 
 @contextmanager
 def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
-    """While the block runs, print what the execution waits for to stderr, and show hints as commands."""
+    """While the block runs, print the execution's waits to stderr, and show hints as commands."""
     observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
     told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
     commands = in_terminal.set(True)
@@ -47,7 +47,7 @@ def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
 
 
 def _tell(ctx: click.Context, execution: Host, event: Event) -> None:
-    """Say that a step waits now, and who can end it."""
+    """Say that a step is waiting, and how to end the wait."""
     match event:
         case ApprovalRequested():
             left = "" if event.due_at is None else f", {short_seconds((event.due_at - execution.now()) / 1e6)} left"
@@ -76,7 +76,7 @@ def end(
     *,
     expected: ExecutionState = ExecutionState.COMPLETED,
 ) -> None:
-    """Show how it ended, and exit accordingly; ``expected`` is the state that is a success."""
+    """Show how it ended, and exit accordingly; ``expected`` is the state that counts as success."""
     reader = ExecutionReader(ctx, store, execution_id)
     picture = reader.take()
     if json_:

@@ -1,7 +1,7 @@
 """The inputs of a workflow as options of ``cerebelum run``: read, and shown by ``--help``.
 
-A workflow says what its inputs are with ``@workflow(inputs=...)``; its JSON Schema names them. Which workflow is run is
-known only when the command line has been read, so what is no option of the command itself is read here, afterwards.
+A workflow declares its inputs with ``@workflow(inputs=...)``; its JSON Schema names them. The workflow is known only
+once the command line has been read, so options that the command does not have are read here, afterwards.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ class RunCommand(click.Command):
 def inputs_given(
     ctx: click.Context, workflow: Workflow, given: Mapping[str, Any], read: Callable[[Workflow, str, str], Any]
 ) -> dict[str, Any]:
-    """Read the inputs that were given as options, and put them over those that were given otherwise.
+    """Read the inputs given as options, and merge them over those given otherwise.
 
     Args:
-        ctx: the context; its ``args`` are what is no option of the command.
+        ctx: the context; its ``args`` are the arguments that are not options of the command.
         workflow: whose inputs they are.
         given: the inputs that were given otherwise.
         read: reads the text of an input's value.
 
     Raises:
         UsageError: the workflow does not declare its inputs.
-        InputsError: something is wrong with them; it names every problem.
+        InputsError: they are invalid; the message names every problem.
     """
     if not ctx.args:
         return dict(given)
@@ -184,7 +184,7 @@ def _is_bool(field: Mapping[str, Any]) -> bool:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """Write what the value of a field looks like."""
+    """Write the form of a field's value."""
     if "enum" in field:
         return "|".join(map(str, field["enum"]))
     if field.get("format") in ("date", "time", "date-time", "duration", "path"):

@@ -1,6 +1,6 @@
-"""One execution at one moment, as lines for a terminal: what `status` prints once and `watch` again and again.
+"""One execution at one moment, as lines for a terminal: `status` prints it once, `watch` repeatedly.
 
-Made of the row and the fold of its events; nothing is decoded and nothing is read here.
+Made of the row and the fold of its events; this module reads and decodes nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Picture:
     """Writes a command, so that it means this log."""
     children: tuple[Child, ...] = ()
     behind: str | None = None
-    """Of a queued one the execution that it waits for; None when it is next."""
+    """For a queued one, the execution that it waits for; None if it is next."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
         """Write it in this many columns (None: as many as it takes), coloured."""
@@ -75,7 +75,7 @@ class Picture:
         ]
 
     def past(self, room: int | None) -> list[str]:
-        """Write it as something that was: without what a person could do now."""
+        """Write it as a past state: without advice."""
         return [*self._head(room), *self._steps(room, _MOST_STEPS)]
 
     @property
@@ -85,7 +85,7 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether no process is running it, and none will unless somebody starts one."""
+        """Whether no process is running it, nor will unless somebody starts one."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property
@@ -211,7 +211,7 @@ class Picture:
         return not (self.idle or self.over)
 
     def _note(self, step: StepState, room: int | None) -> str:
-        """Say what a step that is not done does, or waits for."""
+        """Say what an unfinished step does or waits for."""
         if step.phase is Phase.RETRYING and step.error is not None:
             wait = f", next in {self._left(step.due_at)}" if step.due_at is not None else ""
             return f"attempt {step.attempt} failed ({step.error.type}){wait}"
@@ -258,7 +258,7 @@ class Picture:
         return short_seconds(round(left)) if left >= 1 else "0s"
 
     def _asked(self) -> Iterator[str]:
-        """Show what has to be decided."""
+        """Show what must be decided."""
         for key, name in self.state.waiting.items():
             known = self.state.step(name)
             operation = None if known is None else known.operations.get(key.removesuffix(f"@{name}"))
@@ -295,7 +295,7 @@ class Picture:
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:
-    """Write a command so that it can be copied, also where it takes several lines."""
+    """Write a command for copying, even over several lines."""
     if room is None or len(command) + 4 <= room or not command.startswith("cerebelum "):
         yield f"    {command}"
         return

@@ -1,4 +1,4 @@
-"""Reading one execution for a picture; only what was appended since the last look is read again."""
+"""Reading one execution for a picture; later looks read only new events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ExecutionReader:
 
 
 def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> Iterator[Child]:
-    """Read the tree of children below an execution, the unfinished first; of many, some.
+    """Read the tree of children below an execution, the unfinished first, up to a limit.
 
     Args:
         store: the log.

@@ -1,6 +1,6 @@
 """The reference of the command line as Markdown: ``python -m cerebelum_nb._cli.reference > docs/cli.md``.
 
-Everything in it comes from the commands themselves, so that it cannot say anything else than they do.
+Everything in it comes from the commands themselves, so it cannot contradict them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CEREBELUM_COMPLETE=fish_source cerebelum | source       # ~/.config/fish/config
 
 
 _EVERYWHERE = {"--db", "--debug", "--help"}
-"""Options of every command; the page's head tells them once."""
+"""Options of every command, described once at the top of the page."""
 
 
 def reference() -> str:

@@ -1,4 +1,4 @@
-"""``cerebelum tutorial roster``: where a class stands, once or live."""
+"""``cerebelum tutorial roster``: the progress of a class, once or live."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _live(register: Register, interval: float) -> None:
 
 
 def _changes(register: Register, interval: float) -> None:
-    """Write a line for each student who has moved: the output is no screen."""
+    """Write a line for each student whose progress changed: the output is not a terminal."""
     told: dict[tuple[str, str], Standing] = {}
     while True:
         for student, row in register.look().items():
@@ -95,7 +95,7 @@ def _lines(cells: Mapping[str, Mapping[str, Standing]], columns: int | None, lin
 
 
 def _summary(cells: Mapping[str, Mapping[str, Standing]], lessons: Sequence[str]) -> list[str]:
-    """Say of each lesson how many have done it, are at it, and are in trouble."""
+    """Sum up each lesson: how many have finished it, are working on it, and are stuck."""
     from .._classroom.language import say
 
     told = []

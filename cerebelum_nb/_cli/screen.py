@@ -1,4 +1,4 @@
-"""The alternate screen of a terminal: what is looked at again and again is drawn over, and leaves nothing behind."""
+"""The alternate screen of a terminal: for output that is redrawn and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
 def interval_option(default: float, words: str = "How often to look") -> Callable[[Command], Command]:
-    """Make the option that says how many seconds are between two looks."""
+    """Make the option for the seconds between two looks."""
     between = click.FloatRange(min=0.1, max=3600)
     help_ = f"{words} ({default:g})."
     return click.option("--interval", metavar="SECONDS", type=between, default=default, help=help_)
@@ -45,7 +45,7 @@ def size() -> os.terminal_size:
 
 @contextmanager
 def screen() -> Iterator[None]:
-    """Have the alternate screen, and give it back however this ends."""
+    """Use the alternate screen, and always restore it at the end."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -74,7 +74,7 @@ def draw(written: Sequence[str], lines: int) -> None:
 
 
 def nap(interval: float, before: os.terminal_size) -> None:
-    """Wait for the next look, seconds; a terminal that was resized is drawn at once."""
+    """Wait for the next look, seconds; redraw at once if the terminal was resized."""
     end = time.monotonic() + interval
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))

@@ -1,4 +1,4 @@
-"""How a state is written: its word, its mark, its colour. And how it is read from the command line."""
+"""How a state is written (word, mark, colour), and read from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["StateType", "state_cell"]
 
 
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
-    """Write a state in its colour; of one whose process died, that."""
+    """Write a state in its colour, or that its process died."""
     if interrupted:
         return Cell(INTERRUPTED, "red")
     text = "waiting" if short and state.startswith("WAITING") else state.words

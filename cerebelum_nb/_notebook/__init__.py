@@ -30,7 +30,7 @@ _HEAD = re.compile(r"%%step(?P<line>[ \t].*|)\n?\Z")
 
 
 def load(shell: Any) -> None:
-    """Add the magics to an IPython shell; doing so twice changes nothing."""
+    """Add the magics to an IPython shell; a second call changes nothing."""
     if as_step not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.append(as_step)
     shell.register_magic_function(_command(shell), "line", "cerebelum")
@@ -39,7 +39,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take the magics away again."""
+    """Remove the magics."""
     if as_step in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(as_step)
     shell.magics_manager.magics["line"].pop("cerebelum", None)
@@ -71,7 +71,7 @@ async def run_step(line: str, body: str) -> Any:
         The value of the cell's last expression.
 
     Raises:
-        CerebelumError: the line names no step, or there is no IPython.
+        CerebelumError: the line does not name a step, or there is no IPython.
         Otherwise whatever the cell raises.
     """
     __tracebackhide__ = True
@@ -102,7 +102,7 @@ async def run_step(line: str, body: str) -> Any:
 def notebook_name() -> str:
     """Return the name under which the notebook's own run is recorded.
 
-    It is what ``%cerebelum notebook NAME`` said, else the notebook's file as far as the front end tells it.
+    It is the name given to ``%cerebelum notebook NAME``, else the notebook's file if the front end provides it.
     """
     from IPython import get_ipython
 
@@ -121,7 +121,7 @@ def _command(shell: Any) -> Callable[[str], Any]:
 
     @no_var_expand
     def cerebelum(line: str) -> Any:
-        """List, inspect and resume executions; %cerebelum help tells how."""
+        """List, inspect and resume executions; see %cerebelum help."""
         words = _expanded(shell, line).split()
         if words[:1] == ["notebook"]:
             if len(words) > 1:
@@ -135,7 +135,7 @@ def _command(shell: Any) -> Callable[[str], Any]:
 
 
 def _expanded(shell: Any, line: str) -> str:
-    """Put in values for ``{run.execution_id}`` and ``$name``, as for any magic; a response's JSON stays as it is."""
+    """Expand ``{run.execution_id}`` and ``$name``, as for any magic; the JSON of a response does not change."""
     words = line.split(maxsplit=2)
     if words[:1] != ["approve"] or len(words) < 3:
         return str(shell.var_expand(line, 1))
@@ -161,7 +161,7 @@ def _never(line: str, cell: str) -> None:
 
 
 def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
-    """Read the cell in ``file``, whose text is a call of ours: tracebacks are to show what the user wrote."""
+    """Read the cell in ``file``, whose text is a call of ours: tracebacks must show what the user wrote."""
     source = f"\n{shell.transform_cell(body)}"  # the first line of the cell is %%step
     if file is None:
         file = shell.compile.cache(source, shell.execution_count, raw_code=source)

@@ -1,4 +1,4 @@
-"""A ``%%step`` cell as a step: what it assigns, what it reads, and how it is run and put back. No log, no display."""
+"""A ``%%step`` cell as a step: what it assigns and reads, and how it is run and restored. No log, no display."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cell:
     Attributes:
         name: the step's name.
         source: the body as it is executed, magics already rewritten.
-        assigns: the variables that are its result, in order; empty when its last expression is.
+        assigns: the variables that are its result, in order; empty if its last expression is.
         reads: the globals it reads before it assigns them.
         shows: whether to show its last expression.
         bound: every name its text binds.
@@ -86,7 +86,7 @@ class Cell:
         return {n: fingerprint_args((v,), {}) for n, v in read.items() if not isinstance(v, _NAMED)}
 
     def restore(self, result: dict[str, Any], namespace: dict[str, Any]) -> None:
-        """Put back what it assigned, and define again what it defines: imports, functions and classes."""
+        """Restore what it assigned, and define its imports, functions and classes again."""
         for kind, code in self.definitions:
             if kind == "import":
                 exec(code, namespace)
@@ -98,12 +98,12 @@ class Cell:
     def parts(
         self, namespace: dict[str, Any], hidden: Collection[str] = (), redactor: Redactor | None = None
     ) -> list[Part]:
-        """Say what its code consists of and what it reads, as it is now.
+        """Return the parts of its code and of what it reads, as they are now.
 
         Args:
             namespace: where it would run.
             hidden: names that do not count, such as IPython's own.
-            redactor: secrets, which count only as such.
+            redactor: secrets, whose values do not count.
         """
         found = [Part(kind="code", name=self.name, digest=file_digest(self.source), text=self.source, line=1)]
         code: list[str] = []
@@ -129,7 +129,7 @@ def read_cell(name: str, source: str, compiled: Callable[[ast.AST], types.CodeTy
         compiled: compiles a module under the cell's name, with top-level ``await`` allowed.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not valid Python.
     """
     tree = parse_python(source)
     shows = bool(tree.body) and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";")

@@ -1,4 +1,4 @@
-"""What ``%cerebelum`` does: each command is a function of its arguments that returns something to show."""
+"""The commands of ``%cerebelum``: each is a function of its arguments that returns something to show."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_command(words: list[str]) -> Any:
     """Run one line of ``%cerebelum`` and return what it shows.
 
     Raises:
-        CerebelumError: there is no such command, or it is given something else than it takes.
+        CerebelumError: there is no such command, or its arguments are wrong.
     """
     name, *arguments = words or ["help"]
     command = _COMMANDS.get(name)
@@ -106,14 +106,14 @@ def _plan(execution_id: str | None = None) -> Any:
 
 
 def _resume(execution_id: str | None = None, step: str | None = None) -> Any:
-    """Go on with an execution; with a step, or the word stale, run that again."""
+    """Resume an execution; with a step, or the word stale, run that again."""
     found = _chosen(execution_id)
     workflow = _of(found)
     return run_sync(lambda: workflow.resume(found, rerun=() if step is None else step))
 
 
 def _history(execution_id: str | None = None) -> Any:
-    """The steps of one execution, an attempt a row; history.steps() holds all of it."""
+    """The steps of one execution, one row per attempt; history.steps() has all of it."""
     found = _frame("steps", execution_id=_chosen(execution_id))
     return found[["step", "attempt", "state"]].assign(
         took=[format_seconds(took.total_seconds()) if took == took else "" for took in found["duration"]],
@@ -127,13 +127,13 @@ def _watch(execution_id: str | None = None) -> Any:
 
 
 def _approve(execution_id: str, *response: str) -> Any:
-    """Say yes to what an execution waits for; the response is JSON."""
+    """Approve what an execution is waiting for; the response is JSON."""
     found, given = _chosen(execution_id), _json(" ".join(response))
     return _decided(found, lambda client: client.approve(found, given), "approved")
 
 
 def _reject(execution_id: str, *reason: str) -> Any:
-    """Say no, and why."""
+    """Reject it, with a reason."""
     found = _chosen(execution_id)
     if not reason:
         raise CerebelumError(f"give a reason, for the step and the log: %cerebelum reject {found} too dear")

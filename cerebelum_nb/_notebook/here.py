@@ -1,4 +1,4 @@
-"""``here()``: look around in the step that failed."""
+"""``here()``: inspect the step that failed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Here:
     """The failing step's arguments and local variables, each an attribute.
 
     Attributes:
-        names: every name there is, with its value.
+        names: all names, with their values.
         step: the step that failed.
-        error: what it raised; None when only the log knows.
+        error: what it raised; None if it is only in the log.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Here:
 
     @property
     def names(self) -> dict[str, Any]:
-        """Every name there is, with its value."""
+        """All names, with their values."""
         return dict(self.__dict__["_here"][1])
 
     @property
     def error(self) -> BaseException | None:
-        """What it raised; None when only the log knows."""
+        """What it raised; None if it is only in the log."""
         error: BaseException | None = self.__dict__["_here"][2]
         return error
 
@@ -77,14 +77,13 @@ def here(
 ) -> Here:
     """Show the arguments and local variables of the step that failed.
 
-    Right after a failure they are those of the live exception. Otherwise, in a new kernel say, they come from the log:
-    the variables at the statement that raised, if the step continues there, else the arguments it was given.
+    Right after a failure they come from the live exception. Otherwise, for example in a new kernel, they come from the
+    log: the variables at the statement that raised, if the step continues there, else its arguments.
 
     Args:
         failure: the error of a run, or the id of an execution; by default the last failure.
-        into: where to put the names as well: ``here(into=globals())`` puts them into the notebook. A name that is a
-            step or a workflow there is left as it is; the value is on what is returned. A variable in which a secret
-            is in it is a `Secret`.
+        into: where to copy the names: ``here(into=globals())`` puts them into the notebook, except over steps and
+            workflows. A variable that contains a secret is a `Secret`.
         store: the log; by default the session's.
 
     Raises:
@@ -112,14 +111,14 @@ def here(
 
 
 def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
-    """Put the names there, except where a parameter is named after a step: the workflow would lose it."""
+    """Copy the names, except over steps, which the workflow would lose."""
     if into is not None:
         into.update({n: v for n, v in found.names.items() if not isinstance(into.get(n), (Step, Workflow))})
     return found
 
 
 def _hidden(frame: FrameType) -> tuple[dict[str, Any], Redactor]:
-    """The local variables, each that shows a secret as a `Secret`: what a notebook displays, it keeps."""
+    """The local variables, those that show a secret as a `Secret`: a notebook stores what it displays."""
     names = {name: value for name, value in frame.f_locals.items() if name[0] != "."}  # those are a twin's own
     redactor = Redactor()
     secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
@@ -185,7 +184,7 @@ def _spec_of(state: State, step: str) -> StepSpec | None:
 
 
 def _arguments(log: Store, execution_id: str, state: State, step: str) -> dict[str, Any]:
-    """What the step was called with; where the workflow is not defined here, all that was there for it."""
+    """The arguments of the step; if the workflow is not defined here, everything available to it."""
     spec = _spec_of(state, step)
     wanted = [n for n in state.finished if spec is None or spec.takes_rest or n in (*spec.requires, *spec.optional)]
     arguments = {}

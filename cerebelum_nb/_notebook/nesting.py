@@ -1,4 +1,4 @@
-"""The explicit switch for code that has to run an event loop inside the one that runs already."""
+"""An explicit switch for code that must run an event loop inside the running one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["enable_nesting"]
 def enable_nesting() -> None:
     """Let ``asyncio.run`` and ``loop.run_until_complete`` work inside a running loop, as in a cell.
 
-    Nothing of this library needs it: ``await w.execute()`` and ``w.run()`` work in any cell without it. It is for
-    other code that calls ``asyncio.run`` by itself. It patches asyncio for the whole process and cannot be undone:
+    This library does not need it: ``await w.execute()`` and ``w.run()`` work in any cell. It is for other code that
+    calls ``asyncio.run``. It patches asyncio for the whole process and cannot be undone:
     nested runs end in the reverse order of their start, and a stop does not reach the inner one.
 
     Raises:

@@ -1,7 +1,7 @@
 """A notebook's own run: one execution, in which each ``%%step`` cell is a step.
 
-The order is the reader's, so the plan of each call holds the one step that is run; between two cells the execution
-is paused. What a cell is, `cells` knows; nothing is displayed here.
+The user chooses the order, so the plan of each call holds only the step that runs; between two cells the execution is
+paused. `cells` describes cells; nothing is displayed here.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Record:
         return State() if found is None else fold(self.store.events(found))
 
     def look(self, cell: Cell, namespace: dict[str, Any]) -> Skipped | list[str]:
-        """Return a cell's recorded result, or why it has to run; no reason when it never did."""
+        """Return a cell's recorded result, or why it must run; no reason if it never ran."""
         check_name(cell.name)
         state = self.state()
         step = state.steps.get(cell.name)
@@ -99,7 +99,7 @@ class Record:
 
         Raises:
             ExecutionStoppedError: it was stopped by hand.
-            ExecutionBusyError: another kernel runs a cell of this notebook.
+            ExecutionBusyError: another kernel is running a cell of this notebook.
             Whatever the cell raises, and SerializationError when a variable cannot be stored.
         """
         __tracebackhide__ = True
@@ -181,7 +181,7 @@ class Record:
         return cause
 
     def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:
-        """Say why a cell has to run again; nothing when all that differs is what it made itself."""
+        """Say why a cell must run again; nothing if only its own output differs."""
         old = parts_kept(self.store, step.code) if step.code is not None else None
         if old is None:
             return ["its code changed"]

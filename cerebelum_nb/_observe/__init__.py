@@ -1,1 +1,1 @@
-"""How executions are seen from outside: metrics, traces, log records, notifications, and the follower of a log."""
+"""Observing executions from outside: metrics, traces, log records, notifications, and the follower of a log."""

@@ -1,6 +1,6 @@
-"""Where notifications go: a signed webhook, which needs nothing, or any service that Apprise knows.
+"""Destinations of notifications: a signed webhook, without dependencies, or any service that Apprise supports.
 
-URLs hold secrets. They are shown as their scheme only, and no error that is logged repeats them.
+URLs contain secrets. Only their scheme is shown, and logged errors never contain them.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class Channel(Protocol):
         """Send a message.
 
         Raises:
-            CerebelumError: it did not arrive; the text does not say where.
+            CerebelumError: it was not delivered; the message does not contain the URL.
         """
         ...
 
 
 class Webhook:
-    """Posts JSON to a URL, signed as the Standard Webhooks say if there is a secret.
+    """Posts JSON to a URL, signed according to Standard Webhooks if there is a secret.
 
     Args:
         url: where to.
-        secret: signs what is sent: text, or ``whsec_`` and base64.
+        secret: signs the messages: text, or ``whsec_`` and base64.
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
@@ -91,7 +91,7 @@ class Webhook:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: a POST would become a GET, and its body be lost or land elsewhere."""
+    """Follows no redirect: a POST would become a GET, and its body would be lost or end up elsewhere."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -100,7 +100,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class _Apprise:
-    """Any service that Apprise knows, by one of its URLs."""
+    """Any service that Apprise supports, by URL."""
 
     def __init__(self, url: str) -> None:
         need("apprise", "notify")
@@ -130,14 +130,15 @@ class _Apprise:
 
 
 def channels(places: Iterable[str]) -> tuple[Channel, ...]:
-    """Make the destinations that are meant.
+    """Make the destinations.
 
     Args:
         places: URLs; ``env:NAME`` for those in an environment variable, ``file:PATH`` for those in a file, separated
-            by white space, with ``#`` before what is a comment.
+            by white space, with ``#`` before comments.
 
     Raises:
-        CerebelumError: one is no URL, a variable is not set, a file cannot be read, or Apprise is needed and not there.
+        CerebelumError: one is not a URL, a variable is not set, a file cannot be read, or Apprise is needed but not
+            installed.
 
     Example:
         >>> [channel.shown for channel in channels(["https://example.com/hook?token=abc"])]
@@ -175,7 +176,7 @@ def _urls(place: str) -> list[str]:
 
 
 def _payload(news: News, link: str) -> dict[str, object]:
-    """What a webhook gets; ``text`` is what chat services show of a JSON body."""
+    """The body of a webhook; ``text`` is what chat services show."""
     told = "\n".join(part for part in (news.title, news.text, link) if part)
     about = {
         "kind": news.kind,

@@ -1,4 +1,4 @@
-"""What is installed only with an extra, and what to do when it is not."""
+"""Modules that are installed only with an extra, and the error if they are missing."""
 
 from __future__ import annotations
 

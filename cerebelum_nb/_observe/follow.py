@@ -1,7 +1,7 @@
-"""The follower of a log: what was appended to which executions since the last look, whoever appended it.
+"""The follower of a log: what any process appended to which executions since the last look.
 
-Metrics, notifications and the dashboard all follow a log through this class. It only reads, on connections of its own,
-and holds no transaction between two looks.
+Metrics, notifications and the dashboard all follow a log through this class. It only reads, on its own connections, and
+holds no transaction between two looks.
 
 A look is cheap. When nothing was committed it is one ``PRAGMA data_version``. Otherwise it reads the rows that are
 likely to have changed: new ones, those that a process holds, those that were active at the last look. What that misses
@@ -37,7 +37,7 @@ __all__ = ["Change", "Follower", "Header"]
 
 _BLOCK = 4096
 _HOT = 10_000
-"""How many executions that were active are looked at by name; the others are found by their block."""
+"""How many active executions are checked one by one; changes of the others are found by block."""
 
 _ROW = "SELECT key, version, workflow, state, execution_id, parent FROM execution"
 _OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"
@@ -57,7 +57,7 @@ class Change:
         workflow: the name of its workflow.
         state: its state now, such as ``"RUNNING"``.
         after: the version up to which its events were known; the events that a fork copied from its parent count as
-            known, and so do those of an execution that was unpacked from a file.
+            known, as do those of an unpacked execution.
         version: its version now.
     """
 
@@ -70,7 +70,7 @@ class Change:
 
 
 class _Block:
-    """What is known of a range of keys: versions, 0 where there is no execution; and which workflow and state."""
+    """What is known about a range of keys: versions, 0 where there is no execution; workflows and states."""
 
     __slots__ = ("kinds", "versions")
 
@@ -79,7 +79,7 @@ class _Block:
 
 
 class Header(NamedTuple):
-    """An event as its row holds it, and of its ``data`` only what is named here; times are µs since the epoch."""
+    """An event's row, with only these parts of its ``data``; times are µs since the epoch."""
 
     version: int
     type: str
@@ -111,8 +111,8 @@ class Follower:
 
     Args:
         path: the log's file. It is opened read-only, as it is.
-        since: µs since the epoch; the first look tells what was appended from then on. None: from now on.
-        budget: seconds of CPU that one look may spend on finding what is not likely to have changed.
+        since: µs since the epoch; the first look returns what was appended after this time. None: after now.
+        budget: seconds of CPU that one look may spend on searching for unlikely changes.
 
     Raises:
         StoreError: there is no such log, or it cannot be read.
@@ -138,9 +138,9 @@ class Follower:
 
     def __init__(self, path: str | os.PathLike[str], *, since: int | None = None, budget: float = 0.02) -> None:
         self.store = SqliteStore(path, read_only=True)
-        """The log, opened read-only: for what a caller wants to know besides the changes."""
+        """The log, opened read-only, for other queries of the caller."""
         self.last_at = 0
-        """When something was last recorded, as far as it was seen; µs since the epoch, 0 in an empty log."""
+        """The time of the last event seen; µs since the epoch, 0 in an empty log."""
         self._budget = budget
         self._lock = threading.RLock()
         self._blocks: dict[int, _Block] = {}
@@ -196,7 +196,7 @@ class Follower:
                     for block in self._to_check(math.inf if everything else self._budget):
                         found += self._compare(db, block)
             except BaseException:
-                self._waiting = found  # they count as known now, so the next look has to tell them
+                self._waiting = found  # they count as known now, so the next look must return them
                 raise
             self._seen = number
             return found
@@ -208,7 +208,7 @@ class Follower:
             return {kind: self._counts[number] for kind, number in self._kind.items()}
 
     def headers(self, change: Change) -> list[Header]:
-        """Read what was appended, without the values: quick, and also where a newer version wrote the log."""
+        """Read what was appended, without the values: fast, and possible even if a newer version wrote the log."""
         return self.headers_of(change.key, change.after, change.version)
 
     def headers_of(self, key: int, after: int, upto: int) -> list[Header]:
@@ -230,7 +230,7 @@ class Follower:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Use the connection that only reads; an error of SQLite becomes a StoreError that says what to do."""
+        """Use the read-only connection; an error of SQLite becomes a StoreError that says what to do."""
         with self._lock:
             try:
                 yield self._db
@@ -260,7 +260,7 @@ class Follower:
         yield from db.execute(named, (json.dumps([*hot]),)).fetchall()
 
     def _to_check(self, budget: float) -> Iterator[int]:
-        """Go round the blocks from where the last look ended, one at least."""
+        """Go through the blocks from where the last look ended, at least one."""
         end = time.thread_time() + budget
         while self._unchecked:
             self._unchecked -= 1
@@ -285,7 +285,7 @@ class Follower:
         return [change for row in there.values() for change in self._take(db, row)]
 
     def _take(self, db: sqlite3.Connection, row: _Row) -> list[Change]:
-        """Take a row in; return its change, if it has changed."""
+        """Take in a row; return its change, if any."""
         key, version = row[:2]
         block = self._blocks.get(key // _BLOCK)
         after = block.versions[key % _BLOCK] if block is not None else 0
@@ -328,7 +328,7 @@ class Follower:
 
     @staticmethod
     def _own(db: sqlite3.Connection, row: _Row) -> int:
-        """Return the version after which a fork's own events begin; before it stands a copy of its parent's."""
+        """Return the version after which a fork's own events begin; those before are a copy of its parent's."""
         if row[5] is None:
             return 0
         sql = f"SELECT max(e.version) FROM event e WHERE {event_of('?1')} AND type = 'WorkflowForked'"
@@ -346,7 +346,7 @@ class Follower:
 
 
 def _is_readable(row: _Row) -> bool:
-    """Whether a row is what this library writes; something else can have written to a log."""
+    """Whether a row is valid; other programs may have written to the log."""
     return row[0] >= 0 and isinstance(row[1], int) and row[1] > 0 and all(isinstance(text, str) for text in row[2:5])
 
 

@@ -1,7 +1,7 @@
-"""Log records that say which step wrote them, for ``logging`` and for structlog.
+"""Log records that say which step wrote them, for ``logging`` and structlog.
 
-There is no handler here that writes records into the log of events: what a handler writes to stderr in a step is
-recorded already.
+There is no handler that writes records into the log of events: what a handler writes to stderr in a step is already
+recorded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["StepFilter", "add_step"]
 
 
 class StepFilter(logging.Filter):
-    """Gives every record the step that wrote it: add it to a handler.
+    """Adds the step that wrote it to every record; add the filter to a handler.
 
-    A record gets ``execution_id``, ``workflow``, ``step``, ``visit`` and ``attempt``; outside of a step the texts are
-    empty and the numbers 0, so that a format may always name them.
+    A record gets ``execution_id``, ``workflow``, ``step``, ``visit`` and ``attempt``; outside a step the texts are
+    empty and the numbers are 0, so a format can always use them.
 
     Example:
         >>> import logging, sys
@@ -42,13 +42,13 @@ class StepFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the attributes; no record is held back."""
+        """Add the attributes; no record is dropped."""
         vars(record).update(_here() or _NOWHERE)
         return True
 
 
 def add_step(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Give an event of structlog the step that wrote it; a processor.
+    """A structlog processor that adds the step that wrote the event.
 
     Example:
         >>> add_step(None, "info", {"event": "outside of a step"})

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: of a log, whoever runs its executions, and of what this process runs.
+"""Metrics for Prometheus: of a log, whichever processes run its executions, and of this process.
 
-Both are collectors that a registry of prometheus_client takes. What they count is in tally.py.
+Both are collectors for a registry of prometheus_client. tally.py does the counting.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _STATES = (
 class LogMetrics:
     """The metrics of a log, read from its file: register it with a Prometheus registry.
 
-    Gauges tell what the log holds. Counters and histograms count what is appended while this object exists, and only
+    Gauges show what the log holds. Counters and histograms count what is appended while this object exists, and only
     grow: deleting executions from the log does not reset them.
 
     Args:
@@ -165,7 +165,7 @@ class LogMetrics:
         return int(found[0]) if found else None
 
     def _read_open_approvals(self) -> None:
-        """Take in what was asked for before this began and is still open."""
+        """Take in earlier requests that are still open."""
         with self._follower.reading() as db:
             sql = f"SELECT key, workflow, version FROM execution WHERE state IN ({ACTIVE}) LIMIT 10000"
             active = db.execute(sql).fetchall()
@@ -177,10 +177,10 @@ class LogMetrics:
 
 
 class ProcessMetrics:
-    """The metrics of what this process runs, whichever log it runs in: register it with a Prometheus registry.
+    """The metrics of the executions of this process, in any log: register it with a Prometheus registry.
 
-    It counts from now on until it is closed. It adds ``cerebelum_commit_duration_seconds``, which no log knows; the
-    gauges of a log are with :class:`LogMetrics`.
+    It counts from now until it is closed. It adds ``cerebelum_commit_duration_seconds``, which is not in the log;
+    :class:`LogMetrics` has the gauges of a log.
 
     Raises:
         CerebelumError: prometheus_client is not installed.
@@ -219,14 +219,14 @@ class ProcessMetrics:
         yield from found
 
     def _on_event(self, host: Host, version: int, event: Event) -> None:
-        execution = cast("Execution", host)  # what records events is an execution, and no trial of a step
+        execution = cast("Execution", host)  # only executions record events, not trials of a step
         with self._lock:
             self._running = execution
             self._tally.add(execution.id, execution.plan.workflow, Header.of(version, event))
             self._running = None
 
     def _began(self, key: Hashable, event: Header | None) -> int | None:
-        """Say when an execution started that was begun elsewhere; its attempts all start here."""
+        """Return when an execution started elsewhere; its attempts all start here."""
         return self._running.state.started_at if event is None and self._running is not None else None
 
     def _on_commit(self, seconds: float) -> None:

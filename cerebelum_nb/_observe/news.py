@@ -1,4 +1,4 @@
-"""What of a log is worth telling somebody, and in which words."""
+"""Which events of a log are worth a notification, and its words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS = {
     "late": "an execution should have been woken but was not",
     "completed": "an execution is completed",
 }
-"""What can be told."""
+"""The kinds of notifications."""
 
 _MOST_NAMED = 5
 _LONGEST = 1500
@@ -42,18 +42,18 @@ _DECISIONS = (ApprovalReceived, ApprovalRejected, ApprovalTimedOut)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """One thing to tell, once.
+    """One piece of news, to be sent once.
 
     Attributes:
         kind: one of ``KINDS``.
-        execution_id: the execution it is about; "" of several.
+        execution_id: the execution it is about; "" for several.
         workflow: the name of its workflow.
         version: of the event that it is about.
         at: when that happened, µs since the epoch.
-        title: it in one line.
-        text: the rest: why, and what to do next. Secrets are masked in it, as they are in the log.
-        step: the step that it is about, "" when it is about none.
-        error: of a failure, the exception's class and message.
+        title: a summary in one line.
+        text: the rest: why, and what to do next. Secrets are masked, as in the log.
+        step: the step that it is about, or "".
+        error: for a failure, the exception's class and message.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class News:
 def news_of(
     store: Store, execution_id: str, workflow: str, events: Sequence[tuple[int, Event]], kinds: frozenset[str]
 ) -> Iterator[News]:
-    """Tell what is worth telling of events of one execution; an approval that was decided meanwhile is not."""
+    """Return the news in events of one execution, without approvals that have since been decided."""
     decided = {(event.step, event.op) for _, event in events if isinstance(event, _DECISIONS)}
     name = f"{workflow} {execution_id}"
     for version, event in events:
@@ -113,7 +113,7 @@ def news_of(
 
 
 def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
-    """Return the requests for approval among all events of an execution that nobody has decided."""
+    """Return the open requests for approval among all events of an execution."""
     asked: dict[tuple[str, str], tuple[int, Event]] = {}
     for version, event in events:
         match event:
@@ -129,7 +129,7 @@ def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
 
 
 def of_interrupted(store: Store, row: ExecutionRow) -> News:
-    """Tell that the process of an execution is gone."""
+    """Return the news that the process of an execution is gone."""
     shown = row.summary
     step = shown.current_step or ""
     where = f" in step '{step}'" if step else ""
@@ -148,7 +148,7 @@ def of_interrupted(store: Store, row: ExecutionRow) -> News:
 
 
 def of_late(store: Store, row: ExecutionRow, now: int) -> News:
-    """Tell that an execution should have been woken."""
+    """Return the news that an execution should have been woken."""
     due = row.summary.wake_at or now
     late = format_seconds((now - due) / 1e6)
     command = command_for(store)
@@ -165,7 +165,7 @@ def of_late(store: Store, row: ExecutionRow, now: int) -> News:
 
 
 def summed_up(news: Sequence[News]) -> News:
-    """Tell several of one kind in one message."""
+    """Sum up several of one kind in one message."""
     first, count = news[0], len(news)
     what = {
         "failed": "executions failed",
@@ -187,7 +187,7 @@ def summed_up(news: Sequence[News]) -> News:
 
 
 def _advice(store: Store, execution_id: str, version: int, told: str, *, interrupted: bool = False) -> str:
-    """Add to what is told how to resume, as of that version."""
+    """Add how to resume, as of that version."""
     state = fold(store.events(execution_id, upto=version))
     advice = advise(state, execution_id, interrupted=interrupted, reader=Reader.TERMINAL, command=command_for(store))
     return told if advice is None else f"{told}\n\n{advice}".strip()

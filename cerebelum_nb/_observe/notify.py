@@ -1,7 +1,7 @@
-"""Tells people what happens in a log: it follows the log, so it also tells of what a killed process left.
+"""Sends notifications of what happens in a log. It follows the log, so it also covers killed processes.
 
-A notifier is a thread that looks, words and sends. It never raises into a run. What was told is in outbox.py, whom to
-tell in channels.py, what is worth telling in news.py.
+A notifier is a thread. It never raises into a run. outbox.py keeps what was sent, channels.py has the destinations,
+news.py the messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["DEFAULT", "Notifier", "notify_from_here"]
 log = logging.getLogger("cerebelum_nb")
 
 DEFAULT = ("failed", "approval", "interrupted", "late")
-"""What is told when nobody says."""
+"""The default kinds."""
 
 _OVERLAP = 600_000_000
 """µs before the last look from which events are read again: a commit may wait that long for the log's lock."""
@@ -43,22 +43,22 @@ _LATE = 60_000_000
 
 
 class Notifier:
-    """Tells of a log until it is closed; make it with a URL or several.
+    """Sends notifications of a log to one or several URLs until it is closed.
 
     Args:
-        path: the log's file; it is only read. What was told is kept beside it, in ``LOG.notified``.
-        to: whom to tell: see :func:`cerebelum_nb._observe.channels.channels`.
-        on: what to tell: ``failed``, ``approval``, ``interrupted``, ``late``, ``completed``; by default all but the
+        path: the log's file; it is only read. What was sent is recorded next to it, in ``LOG.notified``.
+        to: the destinations: see :func:`cerebelum_nb._observe.channels.channels`.
+        on: the kinds: ``failed``, ``approval``, ``interrupted``, ``late``, ``completed``; by default all but the
             last.
         link: the address of a dashboard of this log, to which ``/e/ID`` is added.
         every: seconds between two looks.
-        patience: seconds that a process must be gone before its executions count as interrupted: a scheduler may take
-            them up meanwhile.
+        patience: seconds that a process must be gone before its executions count as interrupted: a scheduler may resume
+            them in that time.
         now: returns the time, µs since the epoch.
         pause: waits before a message is sent again.
 
     Raises:
-        CerebelumError: nobody can be told, or the log or what was told cannot be read.
+        CerebelumError: there is no valid destination, or the log or its outbox cannot be read.
 
     Example:
         >>> Notifier("history.db", "somebody")
@@ -86,14 +86,14 @@ class Notifier:
         self._link, self._every, self._patience = link.rstrip("/"), every, round(patience * 1e6)
         self._now, self._pause = now, pause
         self._sent: dict[str, deque[int]] = {kind: deque() for kind in KINDS}
-        self._gone: dict[tuple[str, int], int | None] = {}  # since when it is known, None when it was told
+        self._gone: dict[tuple[str, int], int | None] = {}  # since when it is known, None once it was sent
         self._late: set[tuple[str, int]] = set()
         self._said = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         began, location = now(), path_of(path)
         if not Path(location).exists():
-            Follower(location)  # says what is wrong; nothing is put beside a log that is not there
+            Follower(location)  # raises if something is wrong; no file is put next to a log that does not exist
         self.outbox = Outbox(f"{location}.notified")
         try:
             since = self.outbox.seen
@@ -107,13 +107,13 @@ class Notifier:
         self._is_first = since is None
 
     def start(self) -> Self:
-        """Look again and again, in a thread, until :meth:`close`."""
+        """Look repeatedly, in a thread, until :meth:`close`."""
         self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Tell what is known by now, and end; closing twice is harmless."""
+        """Send what is known, and end; closing twice is harmless."""
         if self._ended.is_set():
             return
         self._ended.set()
@@ -132,7 +132,7 @@ class Notifier:
         """Look once: keep what is new, and send what is due.
 
         Raises:
-            CerebelumError: the log, or what was told, cannot be read or written.
+            CerebelumError: the log or the outbox cannot be read or written.
         """
         now = self._now()
         found = [*self._events(), *self._conditions(now)]
@@ -143,7 +143,7 @@ class Notifier:
             self._send(kind, waiting, now)
 
     def send_test(self) -> None:
-        """Send a message to every destination that says it is a test.
+        """Send a test message to every destination.
 
         Raises:
             CerebelumError: one could not be reached.
@@ -176,7 +176,7 @@ class Notifier:
     def _events(self) -> Iterator[News]:
         store = self._follower.store
         changes = self._follower.look()
-        if self._is_first:  # what waits for a person is told also when it was asked for before
+        if self._is_first:  # open approvals are also reported if they were requested earlier
             self._is_first = False
             yield from self._asked_before()
         for change in changes:
@@ -196,7 +196,7 @@ class Notifier:
             yield from news_of(store, row.execution_id, row.summary.workflow, still_asked(events), self._kinds)
 
     def _conditions(self, now: int) -> Iterator[News]:
-        """Tell what no event says: that a process is gone, and that nobody woke what was due."""
+        """Find news without an event: a process that is gone, an execution that was due but not woken."""
         store = self._follower.store
         if "interrupted" in self._kinds:
             rows = {(row.execution_id, row.version): row for row in store.abandoned(limit=_AT_ONCE)}
@@ -214,7 +214,7 @@ class Notifier:
     # -- telling --------------------------------------------------------------------------------------------
 
     def _send(self, kind: str, waiting: int, now: int) -> None:
-        """Send what waits, as far as the minute allows; of many, the last message sums the rest up."""
+        """Send what is waiting, within the limit per minute; the last message sums up the rest."""
         sent = self._sent[kind]
         while sent and now - sent[0] >= 60_000_000:
             sent.popleft()
@@ -265,7 +265,8 @@ _running: dict[str, Notifier] = {}
 
 
 def notify_from_here(path: str, to: str | Iterable[str]) -> Callable[[], None]:
-    """Tell of a log from this process, in the background, until it ends; return what ends it before.
+    """Send notifications of a log from this process, in the background, until it ends; return a function that ends it
+    earlier.
 
     Raises:
         CerebelumError: nobody can be told.
@@ -276,7 +277,7 @@ def notify_from_here(path: str, to: str | Iterable[str]) -> Callable[[], None]:
     process = os.getpid()
 
     def end() -> None:
-        if os.getpid() == process:  # a forked child has the thread no more, and must not close what its parent uses
+        if os.getpid() == process:  # a forked child no longer has the thread, and must not close what its parent uses
             notifier.close()
 
     atexit.register(end)

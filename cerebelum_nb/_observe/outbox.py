@@ -1,7 +1,7 @@
-"""What was told, and what is still to be told: a small file beside the log, never in it.
+"""What was sent and what is still to be sent: a small file next to the log, never in it.
 
-Notifiers of one log share the file, so each piece of news is told by one of them. Whoever is to tell it claims it
-first; a claim that is five minutes old is that of a notifier that died.
+Notifiers of one log share the file, so one of them sends each piece of news. It claims it first; a claim older than
+five minutes belongs to a notifier that died.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _KEPT = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """News to be told now; ``reached`` names the destinations that have it already."""
+    """News to be sent now; ``reached`` names the destinations that already have it."""
 
     news: News
     reached: frozenset[str]
@@ -70,7 +70,7 @@ class Outbox:
 
     @property
     def seen(self) -> int | None:
-        """Up to when the log was followed; None when nobody has followed it yet."""
+        """Up to when the log was followed; None if it was not followed yet."""
         with self._explained():
             found = self._db.execute("SELECT value FROM setting WHERE name = 'seen'").fetchone()
         return None if found is None else int(found[0])
@@ -81,7 +81,7 @@ class Outbox:
             db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('seen', ?)", (at,))
 
     def add(self, news: Iterable[News], now: int) -> None:
-        """Keep items that are to be sent; what is kept already stays as it is."""
+        """Add items to send; known ones do not change."""
         rows = [(one.execution_id, one.version, one.kind, json.dumps(asdict(one)), now) for one in news]
         if not rows:
             return
@@ -97,7 +97,7 @@ class Outbox:
                 )
 
     def waiting(self, now: int) -> dict[str, int]:
-        """Count what is to be told now, by kind."""
+        """Count what is to be sent now, by kind."""
         sql = f"SELECT kind, count(*) FROM news WHERE {_READY} GROUP BY kind"
         with self._explained():
             return dict(self._db.execute(sql, (now, now - _CLAIM)).fetchall())
@@ -115,14 +115,14 @@ class Outbox:
         ]
 
     def told(self, news: Sequence[News], now: int) -> None:
-        """Note that every destination has them."""
+        """Record that every destination has them."""
         with self._writing() as db:
             sql = """UPDATE news SET told_at = ?, claimed_at = NULL
                 WHERE execution_id = ? AND version = ? AND kind = ?"""
             db.executemany(sql, [(now, *_key(one)) for one in news])
 
     def failed(self, news: Sequence[News], reached: frozenset[str], now: int) -> bool:
-        """Note that some destination could not be reached, to try again later; return False when a day is over."""
+        """Record that some destination could not be reached, to try again later; return False after a day."""
         again = False
         with self._writing() as db:
             for one in news:

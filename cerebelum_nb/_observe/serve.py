@@ -1,4 +1,4 @@
-"""The page that Prometheus scrapes: one address, over HTTP, read-only."""
+"""The page that Prometheus scrapes, over HTTP, read-only."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Exporter:
     """Serves metrics at ``/metrics`` until it is closed.
 
     Args:
-        collector: what is served.
+        collector: the metrics to serve.
         host: the address to listen on.
-        port: the port; 0 takes a free one.
+        port: the port; 0 chooses a free one.
 
     Raises:
         CerebelumError: it cannot listen there.

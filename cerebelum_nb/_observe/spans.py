@@ -1,10 +1,10 @@
 """The spans of an execution's trace, as a function of its events.
 
-A span's id is computed from what it is of: the execution, the step, the visit, the attempt. So nothing is kept open
-over a restart and nothing is stored: the process that runs an execution, the one that resumes it, and whoever reads the
-log later all make the same spans. Sending one twice is harmless.
+A span's id is computed from the execution, the step, the visit and the attempt. So nothing stays open over a restart
+and nothing is stored: the process that runs an execution, the one that resumes it, and anyone who reads the log later
+make the same spans. Sending one twice is harmless.
 
-Nothing here knows OpenTelemetry. Times are µs since the epoch. Values and printed text are in no span.
+This module does not know OpenTelemetry. Times are µs since the epoch. Spans contain no values or printed text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Per = Literal["execution", "run"]
 """What one trace holds: an execution, or each run of it in a process."""
 
 Link = tuple[int, int]
-"""The trace and the span that is meant."""
+"""The ids of a trace and a span."""
 
 _Attributes = dict[str, str | int]
 
@@ -58,19 +58,19 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Something that lasted.
+    """Something with a duration.
 
     Attributes:
         name: ``workflow NAME``, ``step NAME``, or the kind of an operation and its step.
         trace: the id of its trace, 16 bytes.
         id: its id, 8 bytes.
-        parent: the id of the span around it; None of a trace's first.
+        parent: the id of the span around it; None for the first of a trace.
         start: when it began.
         end: when it ended.
         attributes: what it is of, and how it ended.
         error: why it failed.
         marks: what happened in it.
-        links: spans of other times or executions that led to it.
+        links: earlier spans, or spans of other executions, that led to it.
     """
 
     name: str
@@ -129,14 +129,14 @@ class _Attempt:
 
 
 class Fold:
-    """Takes the events of one execution in order, and hands each span on when it has ended.
+    """Takes the events of one execution in order, and emits each span when it ends.
 
     Args:
         execution_id: the execution.
         workflow: the name of its workflow.
-        first: the version of its first own event; earlier ones are of its parent.
-        emit: takes a span.
-        per: what one trace holds.
+        first: the version of its first own event; earlier ones belong to its parent.
+        emit: receives the spans.
+        per: what makes one trace.
         caller: the span in which the execution was started, to link to.
     """
 
@@ -256,7 +256,7 @@ class Fold:
         self._end_attempt((event.step, event.visit, event.attempt), event.at, outcome, error)
 
     def _interrupted(self, event: e.StepInterrupted) -> None:
-        """End an attempt; one whose process died ended with that, and not when somebody noticed."""
+        """End an attempt; if its process died, it ended then, not when that was noticed."""
         died = event.ended_at is not None or event.reason == "its process ended"
         if event.ended_at is not None:
             self._last = max(self._last, event.ended_at)
@@ -351,7 +351,7 @@ class Fold:
 
 
 def tree(spans: Iterable[Span]) -> Iterator[tuple[int, Span]]:
-    """Go through spans from the outside to the inside, in the order of their starts, each with its depth."""
+    """Yield spans from outer to inner, in order of their starts, each with its depth."""
     known = sorted(spans, key=lambda span: (span.start, span.end != span.start, -span.end))
     ids = {span.id for span in known}
     below: dict[int | None, list[Span]] = {}

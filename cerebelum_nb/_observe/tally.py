@@ -1,7 +1,6 @@
-"""Events counted: the numbers behind the metrics, whoever tells the events and whoever shows the numbers.
+"""Counts events: the numbers behind the metrics, independent of where events come from and who shows them.
 
-Nothing here knows Prometheus. Counts only grow; labels are the names of workflows and steps, and there is a limit to
-how many of them are told apart.
+This module does not know Prometheus. Counts only grow; labels are the names of workflows and steps, up to a limit.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ __all__ = ["OTHER", "Count", "Durations", "Tally"]
 
 OTHER = "other"
 _PAIRS = 2_000
-"""So many pairs of workflow and step are told apart; what comes after them is counted as ``other``."""
+"""The most pairs of workflow and step; further ones are counted as ``other``."""
 _LONGEST = 120
 """Characters of a label."""
 _OPEN = 100_000
-"""For how many executions the starts of attempts are remembered; for others they are looked up."""
+"""For how many executions the starts of attempts are cached; for others they are looked up."""
 
 _ATTEMPTS = {
     "StepCompleted": "completed",
@@ -64,14 +63,14 @@ class Count:
 
 @dataclass(slots=True)
 class Durations:
-    """A histogram: of each combination of labels, how many durations fell into which bucket, and their sum."""
+    """A histogram: for each combination of labels, the durations per bucket, and their sum."""
 
     labels: Labels
     bounds: tuple[float, ...]
     values: dict[Labels, tuple[list[int], list[float]]] = field(default_factory=dict)
 
     def add(self, seconds: float, *labels: str) -> None:
-        """Count a duration; one below zero, as after a clock was set back, counts as zero."""
+        """Count a duration; a negative one, after a clock was set back, counts as zero."""
         found = self.values.get(labels)
         if found is None:
             found = self.values[labels] = [0] * (len(self.bounds) + 1), [0.0]
@@ -88,8 +87,8 @@ class Tally:
     """Counts events, execution by execution and in order.
 
     Args:
-        lookup: says when an attempt started whose end is given, or, for None, when the execution of this key did, for
-            what was not told here; µs since the epoch, None when the log does not say.
+        lookup: returns when the attempt of an end started (for None, when the execution with this key did), if its
+            start was not counted here; µs since the epoch, None if the log does not say.
     """
 
     def __init__(self, lookup: _Lookup) -> None:
@@ -146,7 +145,7 @@ class Tally:
             self._resting.add(key)
 
     def approvals(self) -> dict[str, list[int]]:
-        """Return when each approval that is open was asked for, by workflow."""
+        """Return when each open approval was requested, by workflow."""
         found: dict[str, list[int]] = {}
         for key, (workflow, asked) in self._asked.items():
             if key not in self._resting:
@@ -154,7 +153,7 @@ class Tally:
         return found
 
     def take_open_approvals(self, other: Tally) -> None:
-        """Take over what another tally knows to be open, and none of its counts."""
+        """Take over the open approvals of another tally, but not its counts."""
         self._asked.update(other._asked)
         self._resting.update(other._resting)
 
@@ -220,7 +219,7 @@ class Tally:
             del self._asked[key]
 
     def _revisited(self, key: _Key, event: Header) -> None:
-        """Forget what a step asked for in a visit that is over."""
+        """Forget the approvals of a step's earlier visit."""
         if key in self._asked:
             _, asked = self._asked[key]
             over = (event.visit or 0) + (event.type == "StepCompleted")

@@ -1,6 +1,6 @@
-"""Traces for OpenTelemetry: of what this process runs, as it runs, and of any execution, from the log.
+"""Traces for OpenTelemetry: live, of the executions of this process, and of any execution, from the log.
 
-The spans are made in spans.py; here they are put into OpenTelemetry's form and sent.
+spans.py makes the spans; this module converts them to OpenTelemetry and sends them.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ _NOT_TAKEN = (
 class Traces:
     """Sends the trace of every execution that this process runs, until it is closed.
 
-    Spans that a step's own code makes stand below the span of its attempt. A span is sent when it has ended; what a
-    killed process could not send, the log still has: ``cerebelum trace ID --otlp URL``.
+    Spans that a step's own code makes are children of the span of its attempt. A span is sent when it has ended; what a
+    killed process could not send is still in the log: ``cerebelum trace ID --otlp URL``.
 
     Args:
-        endpoint: where a collector takes OTLP over HTTP, such as ``http://localhost:4318``; None: as the environment
-            variables of OpenTelemetry say (``OTEL_EXPORTER_OTLP_ENDPOINT``).
+        endpoint: the address of a collector that takes OTLP over HTTP, such as ``http://localhost:4318``; None uses the
+            environment variables of OpenTelemetry (``OTEL_EXPORTER_OTLP_ENDPOINT``).
         processor: a span processor to use instead.
-        per: what one trace holds: ``"execution"``, or each ``"run"`` of it in a process, linked to the one before; for
-            executions of days, whose traces a sampler would not wait for.
+        per: what makes one trace: an ``"execution"``, or each ``"run"`` of it in a process, linked to the one before.
+            Use ``"run"`` for executions of days, whose traces a sampler would not wait for.
 
     Raises:
         CerebelumError: OpenTelemetry is not installed.
@@ -109,11 +109,11 @@ class Traces:
         self.close()
 
     def flush(self) -> bool:
-        """Send what has ended now; return whether that was done within the time that OpenTelemetry allows."""
+        """Send what has ended; return whether that succeeded within OpenTelemetry's timeout."""
         return self._processor.force_flush()
 
     def _on_event(self, host: Host, version: int, event: Event) -> None:
-        execution = cast("Execution", host)  # what records events is an execution, and no trial of a step
+        execution = cast("Execution", host)  # only executions record events, not trials of a step
         fold = self._folds.get(execution.id)
         if fold is None:
             fold = self._folds[execution.id] = self._begin(execution, version)
@@ -122,7 +122,7 @@ class Traces:
             self._folds.pop(execution.id, None)
 
     def _begin(self, execution: Execution, version: int) -> Fold:
-        """Make the fold of an execution that begins here, or continues here after what the log says."""
+        """Make the fold of an execution that starts here, or continues here after its recorded events."""
         workflow, caller = execution.plan.workflow, execution.context.run(_current) if version == 1 else None
         if version == 1 and execution.state.parent is None:
             return Fold(execution.id, workflow, 1, self._send, self._per, caller)
@@ -137,7 +137,7 @@ class Traces:
         self._processor.on_end(self._convert(span))
 
     def _before_attempt(self, scope: Scope) -> None:
-        """Make the attempt's span the current one in its context. Its ``StepStarted`` is in the log, and told later."""
+        """Make the attempt's span the current one in its context. Its ``StepStarted`` event arrives later."""
         execution = cast("Execution", scope.execution)
         run = None
         if self._per == "run":
@@ -152,10 +152,10 @@ def trace(execution_id: ExecutionLike, *, store: Store | None = None, per: Per =
     Args:
         execution_id: its id or an unambiguous prefix.
         store: the log; by default the session's.
-        per: what one trace holds.
+        per: what makes one trace.
 
     Returns:
-        What has ended by now, in the order in which it ended. Ids and times are those that a live trace has.
+        The spans that have ended, in order of their ends. Ids and times are those of a live trace.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -209,7 +209,7 @@ def _exporter(endpoint: str | None) -> SpanExporter:
 
 
 class _Converter:
-    """Puts spans into OpenTelemetry's form."""
+    """Converts spans to OpenTelemetry's form."""
 
     def __init__(self) -> None:
         from importlib.metadata import version
@@ -246,7 +246,7 @@ class _Converter:
         )
 
     def enter(self, trace: int, span: int) -> None:
-        """Make a span the current one of this context: what is traced in it stands below."""
+        """Make a span the current one of this context: spans made in it are its children."""
         here = self._api.NonRecordingSpan(self._context(trace, span))
         self._context_api.attach(self._api.set_span_in_context(here))
 

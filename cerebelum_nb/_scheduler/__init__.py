@@ -1,1 +1,1 @@
-"""Resumes what is due, and what a dead process left."""
+"""Resumes executions that are due or were left by a dead process."""

@@ -1,7 +1,8 @@
-"""What a scheduler does: start what schedules say, take up what is due or left behind, sleep until the next wake-up.
+"""The work of a scheduler: start scheduled executions, resume those that are due or left behind, sleep until the next
+wake-up.
 
-Between two wake-ups it looks twice a second at one number, which changes when another process has written, and once a
-second at whether the processes that hold executions are alive. It keeps nothing of an execution that is not running.
+Between two wake-ups it checks twice a second a number that changes when another process has written, and once a second
+whether the processes that hold executions are alive. It keeps nothing in memory about executions that are not running.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class SchedulerLoop:
         self._nudged = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until :meth:`stop`; then wait for the steps at work."""
+        """Run until :meth:`stop`; then wait for running steps."""
         self._loop = asyncio.get_running_loop()
         leases = leases_of(self.store)
         leases.listeners.add(self.nudge)
@@ -96,7 +97,7 @@ class SchedulerLoop:
             leases.listeners.discard(self.nudge)
 
     def stop(self) -> None:
-        """Take nothing more up; the steps at work finish."""
+        """Resume nothing more; running steps finish."""
         self._stopping = True
         self._nudged.set()
 
@@ -106,7 +107,7 @@ class SchedulerLoop:
             self._loop.call_soon_threadsafe(self._nudged.set)
 
     async def _sleep(self, next_at: int, seen: int | None, left_at: float) -> None:
-        """Sleep until the next wake-up, a change in the log, or the next look at who is alive."""
+        """Sleep until the next wake-up, a change in the log, or the next liveness check."""
         assert self._loop is not None
         while not self._stopping and not self._nudged.is_set():
             rest = _LEFT_SECONDS - (self._loop.time() - left_at)
@@ -124,7 +125,7 @@ class SchedulerLoop:
     # -- what is due ----------------------------------------------------------------------------------------
 
     def _take_up_due(self) -> int:
-        """Take up what is due; return when to look again, µs, 0 when nothing is to come."""
+        """Resume what is due; return when to look again, µs, or 0 if nothing is coming."""
         offset, now = 0, self._now()
         while len(self._runs) < _AT_ONCE:
             rows = self.store.due(now, limit=_PAGE, offset=offset)
@@ -148,14 +149,14 @@ class SchedulerLoop:
                 tell_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
 
     def _take_up_queued(self) -> None:
-        """Run the queued executions whose turn has come; one that cannot be run here gives its place up."""
+        """Run the queued executions whose turn has come; one that cannot run here gives up its place."""
         now = self._now()
         for row in self._places.turns(now, lambda name: self._not_before.get(name, 0) <= now):
             if not self._take_up(row, died=False) and row.execution_id in self._not_before:
                 self._places.give_up(row.execution_id)
 
     def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
-        """Take up one execution, if that can be done; return whether."""
+        """Resume one execution, if possible; return whether it was."""
         execution_id, now = row.execution_id, self._now()
         if (
             self._not_before.get(execution_id, 0) > now
@@ -179,7 +180,7 @@ class SchedulerLoop:
         except OutcomeUnknownError as error:
             self._pause(execution_id, str(error))
             return False
-        except StoreError as error:  # if it is this one that cannot be read, the next round goes past it
+        except StoreError as error:  # if only this one cannot be read, the next round skips it
             self._put_off(execution_id, _LEFT_SECONDS if error.transient else 10.0)
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
@@ -200,7 +201,7 @@ class SchedulerLoop:
         return True
 
     async def _finish(self, run: Run) -> None:
-        """Wait for its end, whatever that is, and give its place to the next one."""
+        """Wait until it ends, however it ends, and give its place to the next one."""
         try:
             outcome = _outcome(await run)
         except ExecutionBusyError as error:
@@ -217,7 +218,7 @@ class SchedulerLoop:
     # -- what dies again and again ---------------------------------------------------------------------------
 
     def _may_try_again(self, row: ExecutionRow) -> bool:
-        """Whether an execution that a dead process left can be tried now; pause it when that is hopeless."""
+        """Whether to try an execution left by a dead process now; pause it if that is hopeless."""
         state = fold(self.store.events(row.execution_id))
         if not state.deaths:
             return True

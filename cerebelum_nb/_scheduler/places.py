@@ -1,7 +1,7 @@
-"""What a scheduler does for queued executions that no process waits for: it keeps their places in the queue.
+"""Keeping the places of queued executions that have no process.
 
-To keep a place is to have the lease: then those behind it wait. A scheduler that dies, or cannot run an execution,
-keeps no place any more, and the queue passes over it.
+Keeping a place means holding the lease: those behind it wait. If a scheduler dies or cannot run an execution, it no
+longer keeps the place, and the queue skips it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Places:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, int] = {}  # the version of each when it was last looked at
+        self._kept: dict[str, int] = {}  # the version of each at the last look
 
     def turns(self, now: int, may_try: Callable[[str], bool]) -> list[ExecutionRow]:
-        """Keep the places of those that nobody waits for; return the executions whose turn has come.
+        """Keep the places of those without a process; return the executions whose turn has come.
 
         Args:
             now: the time, µs since the epoch.
-            may_try: whether an execution, by its id, can be run here as far as it is known.
+            may_try: whether, as far as is known, the execution with this id can run here.
         """
         leases, come, slots, offset = leases_of(self._store), list[ExecutionRow](), set[str](), 0
         known, self._kept = self._kept, {}
@@ -73,7 +73,7 @@ class Places:
         return True
 
     def _is_cancelled(self, execution_id: str) -> bool:
-        """Cancel one that somebody asked to cancel: no run of it hears that."""
+        """Cancel one with a request to cancel, which no run of it can notice."""
         request = fold(self._store.events(execution_id)).cancel
         if request is None:
             return False

@@ -1,6 +1,6 @@
 """The scheduler: resumes what is due and what a dead process left, and sleeps in between.
 
-What it does round by round is in loop.py; how it finds a workflow's code is in _workflow/find.py.
+loop.py does the work; _workflow/find.py finds the code of workflows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Tell = Callable[[str], object]
 
 
 class Scheduler:
-    """A scheduler at work in this kernel; see :func:`scheduler`."""
+    """A scheduler running in this kernel; see :func:`scheduler`."""
 
     def __init__(self, loop: SchedulerLoop) -> None:
         self._loop = loop
@@ -33,11 +33,11 @@ class Scheduler:
 
     @property
     def running(self) -> bool:
-        """Whether it still takes executions up."""
+        """Whether it still resumes executions."""
         return not self._task.done()
 
     async def stop(self) -> None:
-        """Take nothing more up, let the steps at work finish, and leave the rest to other schedulers."""
+        """Resume nothing more, let running steps finish, and leave the rest to other schedulers."""
         self._loop.stop()
         await asyncio.wait([self._task])
         self._task.result()
@@ -57,13 +57,13 @@ def scheduler(
 ) -> Scheduler:
     """Wake what hibernates and start what is scheduled, in the background, until it is stopped or the kernel ends.
 
-    Workflows defined in the kernel are known to it; others are imported from the module in which they were started.
+    It knows the workflows defined in the kernel; others are imported from the module in which they were started.
 
     Args:
         store: the log; by default the session's.
         modules: modules to import at once, in which to look for workflows that were started from a script.
         notebook: a notebook whose definitions to run, for workflows that were started from it.
-        max_deaths: an execution whose processes died so often in a row, nothing done in between, is paused.
+        max_deaths: pause an execution after this many of its processes in a row died without finishing anything.
         tell: called with a line about everything that happens; by default it is logged.
 
     Raises:
@@ -103,15 +103,15 @@ def run_forever(
 ) -> None:
     """Wake hibernated executions until SIGTERM or Ctrl-C; what the command line's ``scheduler`` does.
 
-    The first signal lets the steps at work finish, and leaves the rest to other schedulers. A second one ends at once;
-    what is then in a step is resumed by another scheduler as left by a dead process.
+    The first signal lets running steps finish, and leaves the rest to other schedulers. A second one ends at once;
+    another scheduler then resumes what was running, as after a crash.
 
     Args:
         store: as for :func:`scheduler`.
         modules: likewise.
         notebook: likewise.
         max_deaths: likewise.
-        trust_code: run the code that the log names also for executions which this user did not start on this machine.
+        trust_code: also run the code that the log names for executions that this user did not start on this machine.
         tell: likewise.
 
     Raises:
@@ -135,7 +135,7 @@ async def _until_signalled(work: SchedulerLoop) -> None:
         if pressed == 1:
             work.stop()
         else:
-            os._exit(1)  # a thread at work would keep the process; everything committed is kept
+            os._exit(1)  # a running thread would keep the process alive; everything committed is kept
 
     can_handle = threading.current_thread() is threading.main_thread() and os.name != "nt"
     signals = (signal.SIGTERM, signal.SIGINT) if can_handle else ()  # a loop on Windows takes no handlers

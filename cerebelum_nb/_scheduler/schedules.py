@@ -1,7 +1,7 @@
-"""What a scheduler does for schedules: it records the start of an execution for each time that has come.
+"""Schedules: recording the start of an execution for each time that has come.
 
-The start and the schedule's event are one transaction, so a time is started once, whichever scheduler is first and
-wherever it dies. The execution is then due, and is taken up like any other.
+The start and the schedule's event are one transaction, so each time is started once, whichever scheduler is first and
+wherever it dies. The execution is then due, and is resumed like any other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import CerebelumError, StoreError
 __all__ = ["Schedules"]
 
 _AGAIN_MICROS = 60_000_000
-"""How long after a start that was not possible it is tried again."""
+"""How long to wait before a failed start is tried again."""
 
 
 class Schedules:
@@ -33,7 +33,7 @@ class Schedules:
         self._hindered: dict[str, tuple[int, int, str]] = {}  # by schedule: its version, until when, why
 
     def start_due(self, now: int) -> int:
-        """Record the starts of all times that have come; return when to look again, µs, 0 when nothing is to come."""
+        """Record the starts of all times that have come; return when to look again, µs, or 0 if nothing is coming."""
         again = []
         for known in self._store.schedules(due_by=now):
             state: ScheduleState | None = known
@@ -48,7 +48,7 @@ class Schedules:
         return min(again, default=0)
 
     def _start(self, state: ScheduleState, now: int) -> ScheduleState | None:
-        """Do what is to be done for the next time; return the schedule after it, None to leave it for now."""
+        """Handle the next time; return the schedule after it, or None to leave it for now."""
         version, until, why = self._hindered.get(state.schedule_id, (0, 0, ""))
         if version != state.version:
             until, why = 0, ""
@@ -70,7 +70,7 @@ class Schedules:
         assert event is not None, "it is due"
         after = evolve_schedule(state, event)
         if not self._store.append_schedule(after, event, commit):
-            return None  # another scheduler did it, or it was changed: the next round sees it
+            return None  # another scheduler did it, or the schedule was changed: the next round sees it
         self._hindered.pop(state.schedule_id, None)
         if commit is not None:
             parts_written(self._store, commit.payloads)

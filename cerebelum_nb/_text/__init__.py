@@ -1,1 +1,1 @@
-"""Strings in, strings out: text, times, durations, HTML. Knows no execution."""
+"""Strings in, strings out: text, times, durations, HTML. It knows nothing about executions."""

@@ -11,7 +11,7 @@ __all__ = ["LONGEST", "Duration", "backed_off", "format_seconds", "seconds", "sh
 Duration = int | float | str | timedelta
 
 LONGEST = 1000 * 365.25 * 86400
-"""The longest duration, seconds: what it ends at has to be a date, and dates end with the year 9999."""
+"""The longest duration, seconds: its end must be a date, and dates end with the year 9999."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _WORDS = {
@@ -39,7 +39,7 @@ def seconds(duration: Duration, *, unit: str, what: str = "duration") -> float:
         what: how to name it in an error.
 
     Raises:
-        ValueError: it is negative, not finite, longer than 1,000 years or not understood.
+        ValueError: it is negative, not finite, longer than 1,000 years or invalid.
         TypeError: it is of another type.
 
     Example:
@@ -66,7 +66,7 @@ def seconds(duration: Duration, *, unit: str, what: str = "duration") -> float:
 
 
 def backed_off(delay: float, backoff: float, times: int) -> float:
-    """Return a delay that was multiplied this many times; never more than a time of the log can be away.
+    """Return a delay that was multiplied this many times, limited to what the log can hold.
 
     Example:
         >>> backed_off(0.5, 2.0, 3), backed_off(1.0, 10.0, 100_000) == LONGEST

@@ -1,7 +1,7 @@
-"""HTML, escaped by default: what is not `Html` already is text, and is escaped where it is put in.
+"""HTML, escaped by default: anything that is not `Html` is text, and is escaped when inserted.
 
-Whoever writes HTML fills a template (`Html.format`), so that a name, a value or an error never becomes markup. Here
-are also the pieces of a self-contained page: sections, tables, folds, badges, and its style. Nothing is loaded.
+HTML is written by filling a template (`Html.format`), so a name, a value or an error never becomes markup. This module
+also has the parts of a self-contained page: sections, tables, folds, badges, and its style. A page loads nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["GENERATOR", "Html", "badge", "escape", "fold", "page", "quoted", "se
 
 
 class Html(str):
-    """Text that is HTML already.
+    """Text that is already HTML.
 
-    ``format``, ``join`` and ``+`` escape whatever is not. An f-string makes plain text of it again, which is escaped
-    where it is put in: a mistake shows as tags on the screen, never as a page that runs a step's output.
+    ``format``, ``join`` and ``+`` escape everything else. An f-string turns it back into plain text, which is escaped
+    when inserted: a mistake shows as tags on the screen, never as a page that runs a step's output.
 
     Example:
         >>> Html("<b>{}</b>").format("a < b")
@@ -43,7 +43,7 @@ class Html(str):
 
 
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"} | {127: "\u2421"}
-"""Control characters are shown by their pictures: a page may hold none, and a terminal that prints it would obey."""
+"""Control characters are shown as symbols: a page must not contain them, and a terminal would obey them."""
 
 
 def escape(text: str) -> Html:
@@ -57,7 +57,7 @@ def escape(text: str) -> Html:
 
 
 def quoted(text: str) -> Html:
-    """Return a text as HTML with its quotes as they are: code and JSON stay readable, but not in an attribute.
+    """Return a text as HTML with unescaped quotes, for readable code and JSON; not for attributes.
 
     Example:
         >>> quoted('{"a": "<"}')
@@ -71,21 +71,21 @@ def _fill(value: Any) -> Any:
 
 
 GENERATOR = Html('<meta name="generator" content="cerebelum_nb">')
-"""By this a page is known for one of ours."""
+"""Identifies a page as ours."""
 
 
 def page(title: str, parts: Iterable[Html]) -> Html:
-    """Put a page together."""
+    """Assemble a page."""
     return _PAGE.format(generator=GENERATOR, title=title, style=_STYLE, body=Html("\n").join(filter(None, parts)))
 
 
 def section(title: str, body: Html) -> Html:
-    """Head a part with its title; an empty one is left out."""
+    """Return a part with its title; an empty one is left out."""
     return Html("<section><h2>{}</h2>{}</section>").format(title, body) if body else Html()
 
 
 def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
-    """Write a table; where it is too wide, it scrolls by itself.
+    """Write a table; if it is too wide, it scrolls.
 
     Example:
         >>> "<td>&lt;none&gt;</td>" in table(["value"], [["<none>"]])
@@ -111,7 +111,7 @@ def _cells(tag: str, row: Iterable[str], style: Html = Html()) -> Html:  # noqa:
 
 
 def fold(title: str, body: Html) -> Html:
-    """Show a title that opens."""
+    """Return a title that expands."""
     return Html("<details><summary>{}</summary>{}</details>").format(title, body)
 
 

@@ -1,7 +1,6 @@
-"""JSON that anybody may have written: parsed and laid out without ever raising RecursionError; and JSON written fast.
+"""JSON from any source, parsed and formatted without RecursionError; and JSON written fast.
 
-Every reader of recorded JSON comes by here: a log from elsewhere may hold a value that is nested as deeply as its
-author liked.
+Every reader of recorded JSON uses it: in a log from elsewhere, a value may be nested arbitrarily deeply.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ def compact(*, allow_nan: bool) -> Callable[[object], str]:
 
 
 def parse(text: str | bytes) -> Any:
-    """Parse JSON; of what is nested too deeply for Python say so.
+    """Parse JSON; report values that are nested too deeply for Python.
 
     Raises:
-        ValueError: it is no JSON, or too deep.
+        ValueError: it is not JSON, or too deep.
 
     Example:
         >>> parse("[" * 100_000)
@@ -51,7 +50,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def indented(text: str) -> str:
-    """Lay JSON out for a reader; what cannot be parsed stays as it is.
+    """Indent JSON for a reader; text that cannot be parsed does not change.
 
     Example:
         >>> print(indented("[1]"))

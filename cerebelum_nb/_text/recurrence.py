@@ -1,4 +1,4 @@
-"""When something recurs: a cron expression in a time zone, or an interval, as times. Pure: no clock is read."""
+"""Recurring times: a cron expression in a time zone, or an interval. Pure: no clock is read."""
 
 from __future__ import annotations
 
@@ -38,16 +38,15 @@ class Recurrence(Protocol):
 class Cron:
     """The times of a cron expression in a time zone, as Debian's cron understands it.
 
-    What is to happen at a fixed time of day happens once a day: a time that the change to summer time leaves out comes
-    right after the change, and a time that the change back repeats comes once. With ``*`` in the minute or the hour,
-    times follow each other as time passes.
+    A fixed time of day occurs once a day: a time skipped by the change to summer time comes right after the change, and
+    a time repeated by the change back comes once. With ``*`` in the minute or the hour, times follow elapsed time.
 
     Args:
         expression: five fields, or a name such as ``@daily``.
         timezone: the name of a zone, such as ``Europe/Madrid``.
 
     Raises:
-        ValueError: the expression or the zone is not understood, or no time ever fits.
+        ValueError: the expression or the zone is invalid, or no time ever matches.
         ModuleNotFoundError: the library that reads cron expressions is not installed.
 
     Example:
@@ -88,14 +87,14 @@ class Cron:
 
 
 class Every:
-    """Times at equal distances.
+    """Times at equal intervals.
 
     Args:
-        interval: the distance: text such as ``"2 hours"``, a timedelta, or seconds; at least a second.
+        interval: the interval: text such as ``"2 hours"``, a timedelta, or seconds; at least a second.
         anchor: µs since the epoch: the times are whole intervals after it.
 
     Raises:
-        ValueError: the interval is shorter than a second, or not understood.
+        ValueError: the interval is shorter than a second, or invalid.
 
     Example:
         >>> Every("2 hours", anchor=0).after(0)
@@ -117,7 +116,7 @@ class Every:
 
 
 def described(cron: str, every: int) -> str:
-    """Write when a schedule starts something: its cron expression, or its interval, which is in µs.
+    """Write the times of a schedule: its cron expression, or its interval (given in µs).
 
     Example:
         >>> described("", 7_200_000_000)
@@ -127,7 +126,7 @@ def described(cron: str, every: int) -> str:
 
 
 def in_words(cron: str, every: int) -> str:
-    """Write when a schedule starts something in words; as :func:`described` where a cron expression cannot be put so.
+    """Write the times of a schedule in words; like :func:`described` if a cron expression is too complex.
 
     Example:
         >>> in_words("0 6 * * 1-5", 0)
@@ -148,7 +147,7 @@ def zone_of(name: str) -> ZoneInfo:
     """Return a time zone by its name.
 
     Raises:
-        ValueError: there is none of that name; a similar one is suggested.
+        ValueError: there is no such zone; a similar one is suggested.
 
     Example:
         >>> zone_of("Europe/Madrid").key
@@ -170,7 +169,7 @@ _ZONES = "Zones are named as in 'Europe/Madrid', 'America/New_York' or 'UTC'"
 
 
 def in_zone(moment: int, timezone: str) -> str:
-    """Write a time of the log in a zone, to the second, with its distance from UTC; in UTC where the zone is not known.
+    """Write a time of the log in a zone, to the second, with its offset from UTC; in UTC if the zone is unknown.
 
     Example:
         >>> in_zone(0, "Europe/Madrid")

@@ -1,7 +1,7 @@
-"""What each state of a step or an execution looks like: a sign, a shape and colours. The only place that knows them.
+"""The look of each state of a step or an execution: a sign, a shape and colours. It is defined only here.
 
-The colours are Okabe and Ito's, which the colour-blind can tell apart; no state is shown by its colour alone. A step's
-box brings its own light ground and dark text, so that it is legible on a white page and on a black one.
+The colours are Okabe and Ito's, which colour-blind people can distinguish; no state is shown by its colour alone. A
+step's box has its own light background and dark text, so it is legible on white and on black pages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["MARKS", "Mark", "look_of"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A state's sign in text, its strong colour, its ground, its colour on a terminal, and its shape.
+    """A state's sign in text, its strong colour, its background, its colour on a terminal, and its shape.
 
     The shape is an SVG path in a box of 10 by 10.
     """

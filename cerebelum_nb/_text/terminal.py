@@ -1,6 +1,6 @@
-"""How things are written on a terminal: clean text, colours, tables and paragraphs that fit, bars.
+"""Output for a terminal: clean text, colours, tables and paragraphs that fit, bars.
 
-Plain strings in and out. A terminal is asked for its width at every call, so that it may be resized.
+Plain strings in and out. The terminal's width is read at every call, so it can be resized.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Column:
 
 
 def width() -> int | None:
-    """How many columns there are to write in; None when the output is not a terminal and nothing is cut."""
+    """The columns of the terminal; None if the output is not a terminal, so nothing is cut."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         return None
     return shutil.get_terminal_size().columns
 
 
 def clean(text: str) -> str:
-    """Show control characters instead of sending them to the terminal: what a log holds was written by anyone."""
+    """Show control characters instead of sending them to the terminal: a log may contain anything."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
@@ -61,7 +61,7 @@ _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36
 
 
 def styled(text: str, style: str) -> str:
-    """Colour a text that is clean already."""
+    """Colour a text that is already clean."""
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if text and style else text
 
 
@@ -75,7 +75,7 @@ def wrap(text: str, indent: str = "") -> list[str]:
 
 
 def fit(text: str) -> list[str]:
-    """Break those lines that do not fit; a command, which is indented to be copied, stays as it is."""
+    """Break lines that do not fit; an indented command, for copying, does not change."""
     room, lines = width(), list[str]()
     for line in text.splitlines() or [""]:
         if room is None or text_width(line) <= room or line.startswith("    "):

@@ -1,4 +1,4 @@
-"""Small forms of words that messages, tables and pictures have in common."""
+"""Small text helpers shared by messages, tables and pictures."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def one_line(text: str, most: int = 160) -> str:
 
 
 def cut_middle(text: str, most: int) -> str:
-    """Keep the beginning and the end of a long text, and say how much is left out.
+    """Keep the beginning and the end of a long text, and say how much was cut.
 
     Example:
         >>> cut_middle("a" * 50 + "b" * 50, 10)
@@ -100,7 +100,7 @@ def cut_middle(text: str, most: int) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Write how many there are; ``plural`` is the word for several, by default with an s.
+    """Write a number of things; ``plural`` is the plural, by default with an s.
 
     Example:
         >>> counted(1, "event"), counted(1200, "event")
@@ -124,7 +124,7 @@ def file_size(size: float) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, most: int = 2) -> str:
-    """Ask whether a name nearest to a mistyped one is meant, whatever the case; when none is near, say something else.
+    """Suggest the names nearest to a mistyped one, ignoring case; if there are none, return another hint.
 
     Example:
         >>> did_you_mean("biuld", ["build", "ship"], "There are: build, ship.")

@@ -1,4 +1,4 @@
-"""Times of the log, µs since the epoch: as ``datetime`` and back, and as every text, table and page writes them."""
+"""Times of the log, µs since the epoch: to ``datetime`` and back, and as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def at(micros: int) -> datetime:
 
 
 def at_in(micros: int, timezone: str) -> datetime:
-    """Make a time of the log a ``datetime`` in a zone; in UTC where that zone is not known.
+    """Make a time of the log a ``datetime`` in a zone; in UTC if that zone is unknown.
 
     Example:
         >>> at_in(0, "Europe/Madrid").isoformat()
@@ -38,7 +38,7 @@ def at_in(micros: int, timezone: str) -> datetime:
 
 
 def utc(moment: Moment) -> str:
-    """Write a time for a person, with its zone: who reads it may be elsewhere than who ran it.
+    """Write a time for a person, with its zone: the reader may be elsewhere.
 
     Example:
         >>> utc(0)
@@ -48,7 +48,7 @@ def utc(moment: Moment) -> str:
 
 
 def stamp(moment: Moment) -> str:
-    """Write a time where the heading says that all are UTC.
+    """Write a time without a zone, where a heading says UTC.
 
     Example:
         >>> stamp(0)
@@ -85,7 +85,7 @@ def to_micros(moment: datetime) -> int:
     """Return a datetime as µs since the epoch; one without a zone is local time, as everywhere in Python.
 
     Raises:
-        ValueError: it is too near the ends of the calendar to be put into another zone.
+        ValueError: it is too near the ends of the calendar to be converted to another zone.
 
     Example:
         >>> to_micros(datetime(1970, 1, 2, tzinfo=UTC))

@@ -1,6 +1,6 @@
 """Values on their way to the log and back: codec, previews, secrets.
 
-This file only re-exports; importing it loads neither pandas nor numpy nor cloudpickle.
+This file only re-exports; importing it does not load pandas, numpy or cloudpickle.
 """
 
 from .arguments import fingerprint_args

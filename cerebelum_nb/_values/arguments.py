@@ -1,8 +1,7 @@
 """A digest of the arguments of an operation, the same in every process.
 
-It tells a recorded operation from another one; it is no address of content and must not be used to restore
-anything. Sets, dicts, identities and hash seeds do not count; of a live object, and of an object of
-this library, only its class does.
+It distinguishes operations; it is not a content address and must not be used to restore anything. Sets, dicts,
+identities and hash seeds do not count; for a live object or an object of this library, only the class counts.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, redactor
     """Digest the arguments of an operation as 16 hex characters.
 
     Values count by value and exact type (``1``, ``1.0`` and ``True`` differ), functions by qualified name,
-    code, defaults and closure, live objects (connections, locks) by class, a `Secret` only by being one: a
-    renewed token does not repeat a side effect.
+    code, defaults and closure, live objects (connections, locks) by class, a `Secret` only by its type: a renewed token
+    does not repeat a side effect.
 
     Args:
         args: positional arguments.
@@ -73,7 +72,7 @@ class _Digest:
             self.hash.update(data)
 
     def feed(self, value: Any) -> None:
-        """Add a value; a value inside itself counts by how far up it is."""
+        """Add a value; a value inside itself counts by its distance."""
         if type(value) in SCALARS or type(value) in (bytes, bytearray):
             self._leaf(value)
             return
@@ -103,7 +102,7 @@ class _Digest:
         cls = type(value)
         if isinstance(value, Secret):
             self.put("secret")
-        elif cls.__module__.partition(".")[0] == _OURS:  # a step's context is another one in every attempt
+        elif cls.__module__.partition(".")[0] == _OURS:  # a step's context is a new one in every attempt
             self.put("ours", type_name(value))
         elif cls is dict:
             self.put("dict", str(len(value)))
@@ -161,7 +160,7 @@ class _Digest:
                 self.feed(const)
 
     def _object(self, value: Any) -> None:
-        """An object counts by what it would be rebuilt from, or by its class when it cannot be."""
+        """An object counts by what it would be rebuilt from, or else by its class."""
         try:
             made = value.__reduce_ex__(4)
         except Exception:  # noqa: BLE001 - a live object, or a user's __reduce__ that raises

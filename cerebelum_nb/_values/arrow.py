@@ -1,7 +1,7 @@
 """Frames, series, arrays and Arrow tables as Arrow IPC bytes, and back: compact, and safe to load from anybody.
 
-Only what comes back the same is taken: a frame is read again and compared, and what differs (columns of objects,
-say) is left to cloudpickle. pandas and pyarrow are imported when such a value is met.
+Only values that come back unchanged are accepted: a frame is read again and compared, and one that differs (with
+columns of objects, say) is left to cloudpickle. pandas and pyarrow are imported when such a value appears.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LABELS = {str, int, type(None)}
 
 
 def dumps(value: Any, *, compress: bool = True) -> bytes | None:
-    """Write a value as Arrow IPC; None when it is none of these, would not come back the same, or pyarrow is missing.
+    """Write a value as Arrow IPC; None if it is of another type, would not come back unchanged, or pyarrow is missing.
 
     Args:
         value: anything.
@@ -47,7 +47,7 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
 
 
 def takes(value: Any) -> bool:
-    """Whether a value is one of these, and pyarrow is there; it may still not come back the same."""
+    """Whether a value has such a type, and pyarrow is there; it may still not come back unchanged."""
     return _kind(value) in _TO_TABLE and find_spec("pyarrow") is not None
 
 
@@ -61,11 +61,11 @@ def loads(payload: bytes, *, trusted: bool = True) -> Any:
 
     Args:
         payload: its bytes.
-        trusted: False bounds what they may take when they are decompressed.
+        trusted: False limits their decompressed size.
 
     Raises:
         ImportError: pyarrow, or pandas or numpy, is not installed.
-        ValueError: these are no such bytes (``pyarrow.ArrowInvalid`` is one), or they hold too much.
+        ValueError: the bytes are not valid (``pyarrow.ArrowInvalid`` is one), or they hold too much.
     """
     import pyarrow as pa
 
@@ -76,7 +76,7 @@ def loads(payload: bytes, *, trusted: bool = True) -> Any:
 
 
 def _decompressed_sizes(payload: bytes) -> Iterator[int]:
-    """Give the size that each compressed buffer claims, which is what Arrow allocates for it.
+    """Yield the size that each compressed buffer claims, which Arrow allocates for it.
 
     The claim is before the compressed bytes, and where that is, is in the metadata of each message, a
     flatbuffer of the Arrow format (Message.fbs); pyarrow tells neither without decompressing.
@@ -155,7 +155,7 @@ def _from_table(table: Any) -> Any:
 
 
 def _check_rows(table: Any) -> None:
-    """Refuse rows that take no room in Arrow (of type null, say) and would in pandas."""
+    """Refuse rows that take no space in Arrow (of type null, say) but would in pandas."""
     if table.num_columns and table.num_rows > 8 * table.nbytes:
         raise ValueError(f"it claims {table.num_rows:,} rows in {table.nbytes:,} bytes")
 

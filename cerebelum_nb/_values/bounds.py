@@ -1,4 +1,4 @@
-"""Limits for what a log from anybody may cost when it is read: memory for what is compressed."""
+"""Limits on the memory that reading a log from elsewhere may take for compressed data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["MOST_CODE_BYTES", "MOST_VALUE_BYTES", "inflate"]
 MOST_CODE_BYTES = 16 << 20
 """The text of a step's code and of what it uses; a thousand times what is usual."""
 MOST_VALUE_BYTES = 1 << 30
-"""A value when it is decompressed: as much as the log takes of one that is not compressed."""
+"""A decompressed value: as large as the log accepts one that is not compressed."""
 
 
 def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:
     """Decompress, and stop at a limit: two megabytes of zlib can hold two gigabytes.
 
     Raises:
-        ValueError: there is more, or the bytes are damaged.
+        ValueError: it is larger, or the bytes are damaged.
 
     Example:
         >>> inflate(zlib.compress(b"text"))

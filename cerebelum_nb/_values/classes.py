@@ -1,8 +1,8 @@
 """Classes by reference: ``module:qualname``, found again in any process that defines them.
 
 The classes of a notebook or a script belong to ``__main__``. Another process may hold the same definitions under
-another name (the command line loads a script as a module, and a notebook as one that is in no list), so the
-namespaces of the workflow's own steps, its *home*, are asked as well.
+another name (the command line loads a script as a module, and a notebook as one that is in no list), so the namespaces
+of the workflow's own steps, its *home*, are searched too.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ MOVED = {
 
 
 class UnknownClassError(LookupError):
-    """A class that a value names is not defined here."""
+    """A class named by a value is not defined here."""
 
 
 def reference(cls: type, home: Home = ()) -> str | None:
-    """Name a class so that `resolve` finds it, or return None: it is local to a function, say, or was replaced.
+    """Name a class so that `resolve` finds it, or return None: for example if it is local to a function or was
+    replaced.
 
     Example:
         >>> from fractions import Fraction
@@ -53,8 +54,8 @@ def resolve(name: str, home: Home = (), *, importing: bool = True) -> type:
 
     Args:
         name: ``module:qualname``.
-        home: where the names of ``__main__`` may be found besides.
-        importing: False finds only what is imported already, so that no code runs.
+        home: where else to look for the names of ``__main__``.
+        importing: False finds only what is already imported, so that no code runs.
 
     Raises:
         UnknownClassError: there is no such class here.
@@ -91,5 +92,5 @@ def _namespaces(module: str, home: Home, importing: bool) -> Iterable[Mapping[st
 
 
 def main_class(qualname: str) -> type:
-    """Return a class of ``__main__``: what a pickle holds in place of the class itself."""
+    """Return a class of ``__main__``; pickles refer to this function instead of the class itself."""
     return resolve(f"{MAIN}:{qualname}")

@@ -1,8 +1,8 @@
-"""Any Python value to what the log holds, and back.
+"""Converts any Python value to what the log holds, and back.
 
-JSON when the value survives it unchanged, judged by exact types; JSON with tags for Python's own kinds of values
-(tags.py); Arrow for frames, series, arrays and tables when pyarrow is installed (arrow.py); a pickle otherwise
-(pickles.py). Nothing here reads or writes a file.
+JSON if the value survives it unchanged, by exact types; JSON with tags for other standard types (tags.py); Arrow for
+frames, series, arrays and tables if pyarrow is installed (arrow.py); otherwise a pickle (pickles.py). This module reads
+and writes no files.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def encode(
         value: anything.
         keep: False keeps only its type and preview (codec ``"none"``).
         redactor: the secrets of the execution; secrets found in the value are added to it.
-        path: what the value is called in errors.
-        home: where the classes of ``__main__`` may be found besides.
+        path: the name of the value in errors.
+        home: where else to look for the classes of ``__main__``.
 
     Returns:
         A `Value`; ``masked`` lists where secrets were: ``token``, ``db.password``, ``[2].key``,
@@ -83,15 +83,15 @@ def decode(
     missing: Callable[[str], Secret[Any]] = Secret.missing,
     home: Home = (),
 ) -> Any:
-    """Restore a value, afresh at every call.
+    """Restore a value; each call returns a new one.
 
     Args:
         value: what `encode` returned, or the log holds.
         load: reads the payload of a digest.
-        trusted: False refuses whatever would have to be unpickled.
+        trusted: False refuses values that need unpickling.
         where: what the value is, for errors: ``"the output of step 'fetch'"``.
-        missing: makes what replaces the secret that was masked at a path.
-        home: where the classes of ``__main__`` may be found besides.
+        missing: returns the replacement for the secret that was masked at a path.
+        home: where else to look for the classes of ``__main__``.
 
     Returns:
         The value; where a secret was masked there is a `Secret` that is missing.
@@ -222,16 +222,16 @@ def _short_type(value: object) -> str:
 
 
 def _json(value: object) -> str | None:
-    """Write a value as JSON, or return None when it would not come back the same."""
+    """Write a value as JSON, or return None if it would not come back unchanged."""
     return json_of(value) if plain(value) else None
 
 
 def json_of(value: object) -> str | None:
-    """Write a value that is `plain` as JSON; None when no text of UTF-8 brings it back the same."""
+    """Write a `plain` value as JSON; None if no UTF-8 text brings it back unchanged."""
     try:
         text = _written(value)
         if not text.isascii():
-            text.encode()  # a lone surrogate is no UTF-8, and no text that SQL can read
+            text.encode()  # a lone surrogate is not UTF-8, and SQL cannot read it
     except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate
         return None
     return text

@@ -1,6 +1,6 @@
-"""What an annotation takes, in a value or in words: text to a number, to a date, to a member of an enumeration.
+"""Converting values to annotations: text to a number, to a date, to a member of an enumeration.
 
-Values are converted where nothing is lost; every problem is collected.
+Values are converted if nothing is lost; all problems are collected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Field", "MisfitError", "fields_of", "fit", "learn", "made_of", "plai
 
 
 class MisfitError(Exception):
-    """A value that does not fit; its text says what would."""
+    """A value that does not fit; the text says what would."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Field:
 
 
 _learnt: weakref.WeakKeyDictionary[type[Any], dict[str, Field]] = weakref.WeakKeyDictionary()
-"""The fields of classes, as their annotations were understood where they were declared as inputs."""
+"""The fields of classes, with annotations resolved where they were declared as inputs."""
 
 
 def learn(cls: type[Any], space: Mapping[str, Any] | None) -> None:
-    """Read the fields of a class, and of those that they are of."""
+    """Read the fields of a class, and of the classes in them."""
     if cls in _learnt:
         return
     try:
@@ -91,7 +91,7 @@ def _constant(value: Any) -> Callable[[], Any]:
 def made_of(
     cls: type[Any], fields: Mapping[str, Field], given: Mapping[str, Any], path: str, problems: list[str]
 ) -> dict[str, Any]:
-    """Convert what is given, field by field."""
+    """Convert the given values, field by field."""
     made: dict[str, Any] = {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
@@ -112,7 +112,7 @@ def made_of(
 
 
 def fit(kind: Any, value: Any, where: str) -> Any:
-    """Convert a value to what an annotation says.
+    """Convert a value to the type of an annotation.
 
     Raises:
         MisfitError: it does not fit; the arguments are the problems.
@@ -289,7 +289,7 @@ def _wrong(kind: Any, value: Any, where: str) -> MisfitError:
 
 
 def said(kind: Any) -> str:
-    """Say in words what an annotation takes."""
+    """Describe an annotation in words."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(said(part) for part in parts)
@@ -307,7 +307,7 @@ def said(kind: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Write a value as the log is to hold it: without classes that only this code knows."""
+    """Convert a value for the log: without classes that only this code knows."""
     if isinstance(value, Secret):
         return value
     if isinstance(value, enum.Enum):

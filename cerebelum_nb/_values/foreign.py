@@ -1,4 +1,4 @@
-"""Bytes that came from elsewhere: who made them is not known here, so they are never unpickled."""
+"""Bytes from elsewhere, of unknown origin, which are never unpickled."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["ForeignBytes"]
 
 
 class ForeignBytes(bytes):
-    """The payload of a value that an unpacked file brought. Arrow data is read from it, a pickle is refused."""
+    """The payload of a value from an unpacked file. Arrow data can be read, a pickle is refused."""

@@ -1,4 +1,4 @@
-"""The JSON Schema of a class that inputs have to fit."""
+"""The JSON Schema of a class that inputs must fit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _JSON: dict[Any, dict[str, Any]] = {
 
 
 def schema_of(cls: type[Any], fields: Mapping[str, Field], outer: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """Describe a class; within itself, a class is told by its name only.
+    """Describe a class; a recursive class is only named.
 
     Args:
         cls: the class.

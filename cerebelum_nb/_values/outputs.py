@@ -1,4 +1,4 @@
-"""The recorded values of steps, each decoded when somebody reads it."""
+"""The recorded values of steps, each decoded on access."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Outputs", "short"]
 
 
 class Outputs(Mapping[str, Any]):
-    """The values of completed steps by name, in order of completion; each is decoded when it is read."""
+    """The values of completed steps by name, in order of completion; each is decoded on access."""
 
     def __init__(self, values: Mapping[str, Value], load: Callable[[str], Any]) -> None:
         self._values, self._load = values, load
@@ -43,5 +43,5 @@ class Outputs(Mapping[str, Any]):
 
 
 def short(value: Value | None) -> str:
-    """Write the first line of a value, as far as a table has room."""
+    """Return the first line of a value, cut to the width of a table."""
     return "" if value is None else cut(next(iter(value.text.splitlines()), ""), 80)

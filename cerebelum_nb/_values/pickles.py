@@ -1,8 +1,8 @@
-"""Pickling what is not JSON: cloudpickle, with the classes of ``__main__`` by reference.
+"""Pickles: cloudpickle, with the classes of ``__main__`` by reference.
 
-cloudpickle takes a class of a notebook or script along by value. After a restart such a value belongs to a copy of
-its class: ``isinstance``, ``==`` and ``is`` of an enum's member are all False, and the globals that its methods read
-are in the log. So they are named, as plain pickle does; only a class that cannot be found by its name is copied.
+cloudpickle stores a class of a notebook or script by value. After a restart such a value belongs to a copy of its
+class: ``isinstance``, ``==`` and ``is`` of an enum's member are all False, and the globals that its methods read are in
+the log. So classes are stored by name, as plain pickle does; only a class that cannot be found by name is copied.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def dumps(value: object, home: Home = ()) -> bytes:
 
 
 def fingerprint(value: object, home: Home = ()) -> bytes:
-    """Digest a value without what only reading it changes: the caches of ``cached_property``, the blocks of a frame.
+    """Digest a value, except parts that reading it changes: the caches of ``cached_property``, the blocks of a frame.
 
     Returns:
-        A digest that a change in place changes; ``b""`` for what cannot be pickled.
+        A digest that detects a change in place; ``b""`` if the value cannot be pickled.
     """
     try:
         return hashlib.sha256(_pickled(value, home, _cacheless())).digest()
@@ -36,7 +36,7 @@ def fingerprint(value: object, home: Home = ()) -> bytes:
 
 
 def loads(payload: bytes, home: Home = ()) -> Any:
-    """Unpickle a value, its classes of ``__main__`` from the home first."""
+    """Unpickle a value; classes of ``__main__`` are first searched in the home."""
     return Unpickler(io.BytesIO(payload), home).load()
 
 
@@ -51,7 +51,7 @@ def _pickled(value: object, home: Home, pickler: Any) -> bytes:
 @lru_cache(maxsize=1)
 def pickler() -> Any:
     """Return the class of picklers that dump a value; each has a ``home``."""
-    import cloudpickle  # late: a run whose values are all JSON never pays for it
+    import cloudpickle  # late: a run whose values are all JSON never needs it
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
         home: Home = ()

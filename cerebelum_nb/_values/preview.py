@@ -1,7 +1,7 @@
 """A few readable lines about any value, bounded in time and size.
 
-For the log, the tables and the errors; never used to restore a value. No import of pandas or numpy: their
-objects are recognised by the module of their class.
+For the log, tables and errors; never used to restore a value. It does not import pandas or numpy: their objects are
+recognised by the module of their class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["preview", "type_name"]
 ITEMS = 12
 DEPTH = 4
 LONGEST_TEXT = 1_000_000
-"""With secrets to look for, longer texts are described instead of shown: masking comes before cutting."""
+"""When secrets are masked, longer texts are described, not shown: masking comes before cutting."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -30,7 +30,7 @@ def preview(value: object, limit: int = 200, *, redactor: Redactor | None = None
     """Describe a value in at most ``limit`` characters, the same in every process.
 
     Args:
-        value: anything; a ``repr`` that raises is survived, a large container is never walked.
+        value: anything; a ``repr`` that raises is handled, and a large container is never walked.
         limit: the longest text returned, in characters.
         redactor: secrets to mask.
 

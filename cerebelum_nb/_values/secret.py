@@ -1,7 +1,7 @@
-"""Values that must never be written, and what one execution knows about them.
+"""Values that must never be written, and what an execution knows about them.
 
-`Secret` is what a user wraps such a value in; `Redactor` finds the secrets of one execution in texts and
-payloads. Nothing here encodes or writes a value: codec.py collects its secrets first (redaction.py), and
+A user wraps such a value in `Secret`; `Redactor` finds the secrets of one execution in texts and payloads. This module
+encodes and writes nothing: codec.py collects a value's secrets first (redaction.py), and
 tags.py masks them while it writes. Errors are masked in _engine/values.py, prints in _engine/scope.py.
 """
 
@@ -23,10 +23,10 @@ from ..errors import SecretMissingError, SerializationError
 __all__ = ["MASK", "Redactor", "Secret", "reveal_to"]
 
 MASK = "********"
-"""What a text has in place of a secret."""
+"""What replaces a secret in a text."""
 
 SHORTEST = 4
-"""Secrets with a shorter text are masked where they are, but not looked for inside other texts."""
+"""Shorter secrets are masked in their own place, but not searched for inside other texts."""
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Secret(Generic[T]):
 
     @classmethod
     def missing(cls, path: str, execution_id: str = "", step: str = "") -> Secret[Any]:
-        """Stand for a secret that was masked at ``path`` and is not in this process.
+        """Make the placeholder of a secret that was masked at ``path`` and is not in this process.
 
         Args:
             path: where it was in the value.
@@ -76,7 +76,7 @@ class Secret(Generic[T]):
     def reveal(self) -> T:
         """Return the value itself.
 
-        Inside a step, its execution masks the value from then on in all it writes and shows, wherever the secret
+        Inside a step, its execution masks the value from then on in everything it writes and shows, wherever the secret
         came from: inputs, a global, a default, a closure.
 
         Raises:
@@ -89,7 +89,7 @@ class Secret(Generic[T]):
         raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
 
     def __getattr__(self, name: str) -> Any:
-        """A text that held a secret is masked whole: using the missing one as a text says so."""
+        """A text that contained a secret is masked as a whole; using its placeholder as text raises this error."""
         if not name.startswith("_") and self._missing is not None:
             self.reveal()
         raise AttributeError(f"a Secret has no attribute {name!r}: reveal() gives its value")
@@ -132,13 +132,13 @@ _redactors_here: Callable[[], Iterable[Redactor]] = _nobody
 
 
 def reveal_to(find: Callable[[], Iterable[Redactor]]) -> None:
-    """Say who must hear of a secret that is revealed: the engine knows which execution's step runs here."""
+    """Register a callback for revealed secrets: the engine knows which execution's step runs here."""
     global _redactors_here
     _redactors_here = find
 
 
 def _what_is_missing(path: str, execution_id: str, step: str) -> str:
-    """Say which secret is not here, and how to have it again."""
+    """Say which secret is missing, and how to supply it."""
     holder = f"the result of step '{step}'" if step else "the inputs"
     where = f"{f'at {path!r} ' if path else ''}in {holder}{f' of execution {execution_id}' if execution_id else ''}"
     resume = f"await wf.resume({json.dumps(execution_id) if execution_id else 'id'}, "
@@ -151,7 +151,7 @@ def _what_is_missing(path: str, execution_id: str, step: str) -> str:
 
 
 def _inputs_for(path: str) -> str:
-    """Write the ``inputs=`` that gives the secret at ``path`` again."""
+    """Write the ``inputs=`` that supplies the secret at ``path``."""
     text = "Secret(...)"
     for key in reversed(split_path(path) or ["token"]):
         text = f"[..., {text}]" if isinstance(key, int) else f"{{{json.dumps(key, ensure_ascii=False)}: {text}}}"
@@ -168,22 +168,22 @@ def join_path(path: str, key: str | int) -> str:
 
 
 def split_path(path: str) -> list[str | int]:
-    """Take a masked path apart, the inverse of `join_path`."""
+    """Split a masked path, the inverse of `join_path`."""
     return [
         int(match[2]) if match[2] else json.loads(match[3]) if match[3] else match[1] for match in _PATH.finditer(path)
     ]
 
 
 class Redactor:
-    """What must not be written for one execution. False as long as it holds nothing.
+    """The texts that one execution must not write. False while there are none.
 
-    A secret is looked for as its text ``str(value)`` and as that text looks in JSON, in a repr, in a URL, in HTML,
-    in base64 (also as a part of something longer, such as ``user:password``) and in hex; of a secret that is a
-    container, every text and number in it is looked for. Texts shorter than 4 characters are not looked for: masking
-    every "1" would destroy the log and tell where the secret is.
+    A secret is searched for as its text ``str(value)`` and as that text appears in JSON, in a repr, in a URL, in HTML,
+    in base64 (also as part of something longer, such as ``user:password``) and in hex; for a container, every text and
+    number in it is searched for. Texts shorter than 4 characters are not: masking every "1" would destroy the log and
+    reveal where the secret is.
 
     Args:
-        names: dict keys (whole, any case) whose values are secrets too.
+        names: dict keys (whole, any case) whose values are also secrets.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -201,11 +201,11 @@ class Redactor:
 
     @property
     def known(self) -> frozenset[str]:
-        """The texts it looks for."""
+        """The texts it searches for."""
         return frozenset(self._known)
 
     def add(self, secret: object) -> None:
-        """Look for this secret from now on; a bare value counts as one, a missing secret adds nothing."""
+        """Search for this secret from now on; a plain value counts as one, a missing secret adds nothing."""
         texts = {text for text in _texts(secret, 0) if len(text) >= SHORTEST and text not in MASK}
         if texts <= self._known:
             return
@@ -215,14 +215,14 @@ class Redactor:
             wide = (text.encode(code, "surrogatepass") for text in known for code in ("utf-16-le", "utf-32-le"))
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
             self._needles = tuple({*map(_bytes_of, forms), *wide})
-            self._known = known  # last: who finds it known must find its forms
+            self._known = known  # last: a thread that finds it known must find its forms
 
     def hides(self, key: object) -> bool:
         """Whether the value under this dict key is redacted by its name."""
         return bool(self.names) and isinstance(key, str) and key.casefold() in self.names
 
     def mask(self, text: str) -> str:
-        """Replace every occurrence of every secret; texts that overlap are masked as one."""
+        """Replace every occurrence of every secret; overlapping ones are masked together."""
         spans = sorted(_spans(text, self._forms))
         if not spans:
             return text
@@ -232,11 +232,11 @@ class Redactor:
                 pieces += [text[end:start], MASK]
             end = max(end, stop)
         masked = "".join([*pieces, text[end:]])
-        # What was left and right of a secret may now spell another one: then nothing of it is kept.
+        # The text left and right of a secret may now form another one: then nothing is kept.
         return MASK if any(form in masked for form in self._forms) else masked
 
     def begun(self, text: str) -> int:
-        """Return how many characters at the end of a text may be the beginning of a secret."""
+        """Return how many characters at the end of a text may begin a secret."""
         longest = max(map(len, self._forms), default=0)
         for size in range(min(longest - 1, len(text)), 0, -1):
             end = text[-size:]
@@ -249,7 +249,7 @@ class Redactor:
         return bool(self._forms) and str(number) in self._forms
 
     def reveals(self, data: bytes) -> bool:
-        """Whether a payload contains a secret, as UTF-8, UTF-16 or UTF-32 text; compressed ones hide it."""
+        """Whether a payload contains a secret, as UTF-8, UTF-16 or UTF-32 text; not if it is compressed."""
         return any(needle in data for needle in self._needles)
 
 
@@ -279,7 +279,7 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """The ways a secret's text is written in logs, errors, addresses and JSON."""
+    """The forms of a secret's text in logs, errors, URLs and JSON."""
     data = _bytes_of(text)
     yield from _escaped(text)
     for safe in ("", "/", "-_.!~*'()", ";/?:@&=+$,#-_.!~*'()"):  # quote(x, ""), quote(x), encodeURIComponent, encodeURI
@@ -318,7 +318,7 @@ def _escaped(text: str) -> Iterator[str]:
 
 
 def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """What base64 makes of bytes at each of the three offsets they may have in something longer.
+    """The base64 of bytes at each of their three possible offsets in something longer.
 
     The characters at either end also depend on the neighbours and are left out.
     """
@@ -330,7 +330,7 @@ def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[st
 
 
 def _bytes_of(text: str) -> bytes:
-    """A text in UTF-8; of bytes that are no text, those bytes."""
+    """A text in UTF-8; for undecodable bytes, those bytes."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # another lone surrogate

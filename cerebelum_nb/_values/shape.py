@@ -1,7 +1,7 @@
-"""The shape of a workflow's inputs: a dataclass, a TypedDict or a pydantic model, and what is given held against it.
+"""The shape of a workflow's inputs (a dataclass, a TypedDict or a pydantic model), and checking inputs against it.
 
-The log holds plain values by name, so that inputs are read without the class. What steps receive is made of them each
-time. Pydantic checks its own models; the others are checked in fitting.py.
+The log holds plain values by name, so that inputs are read without the class. The objects that steps receive are made
+from them each time. Pydantic checks its own models; the others are checked in fitting.py.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Shape:
         return inputs
 
     def take(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Hold inputs against the shape.
+        """Check inputs against the shape.
 
         Args:
             given: names to values.
 
         Returns:
-            The inputs as they are recorded, converted and with defaults; and every problem.
+            The inputs to record, converted and with defaults; and every problem.
         """
         problems: list[str] = []
         made = made_of(self.cls, self._fields, given, "", problems)
         return ({} if problems else {name: plain(value) for name, value in made.items()}), problems
 
     def make(self, recorded: Mapping[str, Any]) -> Any:
-        """Make what a step receives of recorded inputs.
+        """Make the object that steps receive from recorded inputs.
 
         Raises:
             ValueError: they do not fit.
@@ -64,12 +64,12 @@ class Shape:
         return made if typing.is_typeddict(self.cls) else self.cls(**made)
 
     def read(self, name: str, text: str, parsed: Any) -> Any:
-        """Choose what a word of a command line means: the text itself where the field takes it, else what it parses as.
+        """Interpret a word of a command line: the text itself if the field takes text, else the parsed JSON.
 
         Args:
             name: the input.
-            text: what was written.
-            parsed: the same read as JSON, or the text where it is none.
+            text: the text.
+            parsed: the text parsed as JSON, or the text if it is not JSON.
         """
         field = self._fields.get(name)
         if field is None or isinstance(parsed, str) or field.type is Any:
@@ -96,7 +96,7 @@ class _ModelShape(Shape):
         return dict(inputs) if isinstance(inputs, self.cls) else inputs
 
     def take(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Hold inputs against the model."""
+        """Check inputs against the model."""
         try:
             made = self.cls.model_validate(_revealed(given))
         except ValueError as error:
@@ -128,7 +128,7 @@ def shape_of(cls: Any, where: str, space: Mapping[str, Any] | None = None) -> Sh
             not the module that is called ``__main__``.
 
     Raises:
-        WorkflowDefinitionError: it is none of the three, or its annotations cannot be read.
+        WorkflowDefinitionError: it is something else, or its annotations cannot be read.
     """
     if cls is None:
         return None
@@ -155,7 +155,7 @@ def shape_taken(fn: Callable[..., Any]) -> Shape | None:
 
 
 def _revealed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give pydantic, which has secrets of its own, what ours hold."""
+    """Reveal our secrets for pydantic, which has its own."""
     return {name: value.reveal() if isinstance(value, Secret) else value for name, value in given.items()}
 
 

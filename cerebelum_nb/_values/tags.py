@@ -1,11 +1,11 @@
-"""Python's own kinds of values as JSON that any reader understands, and back.
+"""Standard Python types as JSON that any reader understands, and back.
 
-What JSON lacks is an object with one member whose name begins with ``$``: ``{"$date": "2026-01-02"}``. A dict that
-already looks like that, or has keys that are not text, is written as pairs: ``{"$dict": [["$date", 1]]}``. Such a
+A type that JSON lacks is an object with one member whose name begins with ``$``: ``{"$date": "2026-01-02"}``. A dict
+that looks like that, or has keys that are not text, is written as pairs: ``{"$dict": [["$date", 1]]}``. Such a
 text is marked as tagged in the log (the codec ``"tagged"``), so plain JSON is never taken for a tag.
 
-Types count exactly: a subclass is another type and is left to cloudpickle, unless it has a tag. Whatever
-`Writer` writes, `read` gives back equal and of the same type; what it cannot promise that for, it refuses.
+Types count exactly: a subclass is another type and is left to cloudpickle, unless it has a tag. `read` returns a value
+equal to what `Writer` wrote and of the same type; `Writer` refuses values for which that cannot be guaranteed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEEPEST = 200
 """Deeper values are pickled: sqlite's JSON functions and browsers stop at some 1,000 levels."""
 
 LONGEST_BYTES = 100_000
-"""Longer bytes are pickled: they are kept once per content, alongside the events and not in them."""
+"""Longer bytes are pickled: they are stored once per content, outside the events."""
 
 _MOST_BITS = 10_000
 """Ints of more bits have too many digits for JSON (sys.set_int_max_str_digits)."""
@@ -59,8 +59,8 @@ class Writer:
 
     Args:
         redactor: the secrets to mask.
-        home: where the classes of ``__main__`` may be found besides.
-        tags: False refuses what needs a tag.
+        home: where else to look for the classes of ``__main__``.
+        tags: False refuses values that need a tag.
 
     Attributes:
         masked: the paths at which a secret was.
@@ -76,7 +76,7 @@ class Writer:
         """Write a value.
 
         Raises:
-            NotJsonError: it would not come back the same.
+            NotJsonError: it would not come back unchanged.
         """
         if depth > DEEPEST:
             raise NotJsonError
@@ -325,7 +325,7 @@ _HOOKS = ("__reduce__", "__reduce_ex__", "__setstate__", "__getnewargs__", "__ge
 
 
 def _is_plain_class(cls: type) -> bool:
-    """Whether its objects are nothing but their fields: they do not say how to be pickled."""
+    """Whether its objects are only their fields, without their own pickling."""
     for base in cls.__mro__:
         if base in (object, tuple):
             continue
@@ -341,7 +341,7 @@ def _is_plain_class(cls: type) -> bool:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, if they are all there is of it."""
+    """The fields of a dataclass, if it has no other state."""
     cls = type(value)
     names = [field.name for field in dataclasses.fields(value)]
     if not _is_plain_class(cls) or any(base.__flags__ & _HEAP == 0 for base in cls.__mro__[:-1]):
@@ -392,12 +392,12 @@ def read(tree: Any, home: Home = (), *, importing: bool = True) -> Any:
 
     Args:
         tree: what ``json.loads`` gave.
-        home: where the classes of ``__main__`` may be found besides.
-        importing: False restores classes only if they are imported already, so that no code runs.
+        home: where else to look for the classes of ``__main__``.
+        importing: False restores classes only if they are already imported, so that no code runs.
 
     Raises:
         UnknownClassError: it names a class that is not here.
-        ValueError: these are no such tags (also the other errors of the types' own constructors).
+        ValueError: the tags are invalid (also the errors of the types' constructors).
     """
     cls = type(tree)
     if cls is list:
@@ -424,7 +424,7 @@ def read(tree: Any, home: Home = (), *, importing: bool = True) -> Any:
 
 
 def _instance(tag: str, cls: Any, members: dict[str, Any]) -> Any:
-    """Make an object of its members, as unpickling does: without ``__init__``."""
+    """Make an object from its members without ``__init__``, as unpickling does."""
     if tag == "$namedtuple" and _is_named_tuple(cls):
         return tuple.__new__(cls, [members[name] for name in cls._fields])
     if tag != "$dataclass" or not dataclasses.is_dataclass(cls):
@@ -530,11 +530,11 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
 
 
 def put(tree: Any, path: list[str | int], item: object, *, tagged: bool) -> Any:
-    """Set what is at a masked path of a decoded JSON tree, in place; returns the tree.
+    """Set the item at a masked path of a decoded JSON tree, in place; returns the tree.
 
     Args:
         tree: what ``json.loads`` gave.
-        path: the place, as the value has it: tags do not count.
+        path: the place in the value: tags do not count.
         item: what to put there.
         tagged: whether the tree holds tags.
     """

@@ -1,7 +1,6 @@
-"""The members of a value, with the words for where they are: ``['rows'][3].price``.
+"""The members of a value, with the text of their path: ``['rows'][3].price``.
 
-Used to name the culprit inside a value that cannot be stored. It must not import cloudpickle or change
-anything it looks at.
+Used to name the culprit inside a value that cannot be stored. It must not import cloudpickle or change anything.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["cluster", "follow", "worker"]
 def cluster() -> None:
     """Start and stop a Temporal server on this machine.
 
-    It is for one machine and for trying: it listens on the loopback interface only, and keeps its history in a file.
+    It is for one machine and for trials: it listens only on the loopback interface, and keeps its history in a file.
     """
 
 
@@ -30,7 +30,7 @@ def cluster() -> None:
 @click.option("--port", type=click.IntRange(1024, 65532), default=7233, help="The port that it listens on (7233).")
 @debug_option
 def up(port: int) -> None:
-    """Start it, unless it runs; it keeps running when this terminal is closed."""
+    """Start it, unless it is running; it keeps running when this terminal is closed."""
     server = extension("server").start(port)
     click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its web page: {server.ui}")
     core = "" if port == 7233 else f" --core localhost:{port}"
@@ -42,7 +42,7 @@ def up(port: int) -> None:
 @debug_option
 @click.pass_context
 def down(ctx: click.Context, port: int) -> None:
-    """End it; its history stays in its file, and executions continue when it is started again."""
+    """Stop it; its history stays in its file, and executions continue when it is started again."""
     servers = extension("server")
     running = servers.server_at(port)
     if running is None:
@@ -56,7 +56,7 @@ def down(ctx: click.Context, port: int) -> None:
 @debug_option
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Show which run."""
+    """Show the running servers."""
     servers = extension("server")
     found = servers.servers()
     for server in found:
@@ -103,9 +103,9 @@ def worker(
 ) -> None:
     """Run the steps of workflows for a cluster.
 
-    It works until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the
-    path), .py FILEs and .ipynb NOTEBOOKs; of a notebook only its definitions are run. Start as many workers as you
-    like, on any machine that has the code.
+    It runs until Ctrl-C or SIGTERM. The workflows are those of the MODULEs (names, with the working directory on the
+    path), .py FILEs and .ipynb NOTEBOOKs; of a notebook, only the definitions are run. Start any number of workers, on
+    any machine that has the code.
     """
     how: dict[str, Any] = {"queue": queue, "max_steps": max_steps, "grace": grace, "metrics": metrics}
     made = extension("worker").Worker(core, worker_id, release=release, **how)
@@ -130,7 +130,7 @@ def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None,
     """Copy the executions of a cluster into the log.
 
     With IDs, until those executions have ended; without, everything that runs there, until Ctrl-C. The log then shows
-    them to every command and notebook, and nothing local takes them up while they run there.
+    them to every command and notebook, and nothing local resumes them while they run there.
     """
     store = open_log(ctx, create=True)
     if not execution_ids and not once:

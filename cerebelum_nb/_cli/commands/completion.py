@@ -1,4 +1,4 @@
-"""Completion in the shell: ids, workflows and states, read from the log that is meant. Never an error, never slow."""
+"""Shell completion: ids, workflows and states, read from the log. It never fails and is never slow."""
 
 from __future__ import annotations
 

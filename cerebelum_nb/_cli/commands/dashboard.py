@@ -74,8 +74,8 @@ def dashboard(
 ) -> None:
     """Watch and control executions in a browser, live.
 
-    Prints an address that holds a token: whoever has it can see the LOGs and, without --read-only, approve and cancel.
-    It listens on this machine only. Ctrl-C stops the dashboard, and no execution.
+    Prints an address that contains a token: whoever has it can see the LOGs and, without --read-only, approve and
+    cancel. It listens only on this machine. Ctrl-C stops the dashboard, but no execution.
     """
     if read_only and allow_resume:
         raise click.UsageError("--read-only and --allow-resume exclude each other: give one of them")
@@ -113,7 +113,7 @@ def dashboard(
 
 
 def _launch(ctx: click.Context, address: str) -> None:
-    """Open an address whose token is in no command line, where everybody on this machine could read it."""
+    """Open an address without its token in a command line, where everybody on this machine could read it."""
     folder = Path(tempfile.mkdtemp(prefix="cerebelum-"))  # only this user can enter it
     ctx.call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
     page = folder / "dashboard.html"

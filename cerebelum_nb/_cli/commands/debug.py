@@ -33,7 +33,7 @@ from .completion import execution_argument
 __all__ = ["debug"]
 
 _AROUND = 5
-"""So many events are listed before and after the present one."""
+"""How many events are listed before and after the current one."""
 _MOST_CHANGES = 8
 _PLUMBING = (
     ".code",
@@ -57,7 +57,7 @@ def debug(ctx: click.Context, execution_id: str) -> None:
     """Go through a run event by event: what happened, what was known.
 
     The commands at the prompt are next, prev, jump N, break STEP, continue, show, list, values, help and quit, or their
-    first letters; an empty line is next. It reads commands from a pipe, too. Nothing runs, and nothing is written.
+    first letters; an empty line is next. It also reads commands from a pipe. Nothing runs, and nothing is written.
     """
     store = open_log(ctx)
     row = store.execution(execution_id)
@@ -134,7 +134,7 @@ class Walk(cmd.Cmd):
         self.do_break("")
 
     def do_continue(self, argument: str) -> None:
-        """Go on to the next such place."""
+        """Continue to the next breakpoint."""
         found = (number for number, event in self._numbered() if number > self._at and self._stops(event))
         self._move(next(found, len(self._events)))
 
@@ -180,7 +180,7 @@ class Walk(cmd.Cmd):
             emit(line)
 
     def do_help(self, arg: str) -> None:
-        """Say what can be typed."""
+        """List the commands."""
         for name, (argument, told) in _COMMANDS.items():
             emit(f"{styled(name, 'bold')} {argument}".rstrip())
             for line in wrap(told, "    "):
@@ -332,7 +332,7 @@ _COMMANDS = {
     "help": ("", "this list"),
     "quit": ("", "end"),
 }
-"""What each takes and does; of two that begin alike, the first is meant."""
+"""The arguments and effect of each; if two begin alike, the first is meant."""
 _EVENTS = (
     Column(title=""),
     Column(title="", right=True),

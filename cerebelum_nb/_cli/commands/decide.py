@@ -45,8 +45,8 @@ def approve(
 ) -> None:
     """Approve what an execution is waiting for.
 
-    `cerebelum status ID` shows what is asked. The process that runs the execution continues with it; if there is none,
-    a scheduler or `cerebelum resume ID` resumes it.
+    `cerebelum status ID` shows what is asked. The process that runs the execution continues; if there is none, a
+    scheduler or `cerebelum resume ID` resumes it.
     """
     answer = read_json(response)
     _decide(ctx, execution_id, approve=True, response=answer, reason=reason, by=by, step=step, json_=json_)
@@ -154,7 +154,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
     """Read what an option was given as JSON.
 
     Raises:
-        click.UsageError: it is none; it says where, and how to quote.
+        click.UsageError: it is not JSON; the message says where, and how to quote.
     """
     if text is None:
         return None
@@ -170,7 +170,7 @@ def read_json(text: str | None, option: str = "--response") -> Any:
 
 
 def user() -> str | None:
-    """Return who is at the terminal, if that is known."""
+    """Return the name of the user at the terminal, if known."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

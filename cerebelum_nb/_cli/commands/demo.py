@@ -36,7 +36,7 @@ __all__ = ["demo"]
 NOTEBOOK = "01_deploy_a_service.ipynb"
 LOG = Path(".cerebelum", "history.db")
 CELL_TIMEOUT = 60.0  # seconds without a sign of the kernel
-LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SHOWN tell what it is
+LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SHOWN lines are enough
 
 
 @click.command()
@@ -71,7 +71,7 @@ def demo(directory: Path | None) -> None:
 
 
 def _prepare(directory: Path | None) -> Path:
-    """Put a copy of the notebook into the folder it is to run in."""
+    """Copy the notebook to the folder where it runs."""
     place = Path(tempfile.mkdtemp(prefix="cerebelum-demo-")) if directory is None else directory.resolve()
     copy = place / NOTEBOOK
     if copy.exists():
@@ -163,7 +163,7 @@ def _code(source: str) -> Padding:
 
 @contextmanager
 def _status_line(place: Path, console: Console) -> Iterator[None]:
-    """Say at the terminal's last line, while a cell runs, which step the log says is at work."""
+    """While a cell runs, show the running step on the terminal's last line."""
     if not console.is_terminal:
         yield
         return
@@ -200,7 +200,7 @@ class _Outputs:
         self.began = False
 
     def show(self, message: dict[str, Any]) -> None:
-        """Print a message of the kernel; those that carry no text are passed over."""
+        """Print a message of the kernel; those without text are skipped."""
         content = message["content"]
         match message["msg_type"]:
             case "stream":

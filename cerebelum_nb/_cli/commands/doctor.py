@@ -1,4 +1,4 @@
-"""``cerebelum doctor``: is the log sound, can everything in it be resumed, and what to do if not.
+"""``cerebelum doctor``: is the log intact, can everything in it be resumed, and what to do if not.
 
 It only reads; nothing is repaired here.
 """
@@ -43,7 +43,7 @@ _LITTLE_ROOM = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at; ``advice`` says what to do when it is not ``ok``."""
+    """One check; ``advice`` says what to do if it is not ``ok``."""
 
     name: str
     ok: bool
@@ -192,7 +192,7 @@ _STATES = tuple(state.value for state in ExecutionState)
 
 
 def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
-    """Whether each execution's row says what its events say, as far as that can be counted."""
+    """Whether each execution's row matches its events, as far as counting shows."""
     wrong = db.execute(
         f"""SELECT x.execution_id FROM execution x WHERE (x.version, x.version) IS NOT
             (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100"""

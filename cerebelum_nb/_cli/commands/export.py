@@ -40,7 +40,7 @@ def export(ctx: click.Context, execution_id: str, output: str | None, format_: A
     """Write one execution to a file that needs no log.
 
     As html, a runbook on one page: graph, steps, values, output, code, events. As jsonl, every event, one per line.
-    Secrets are masked, as they are in the log.
+    Secrets are masked, as in the log.
     """
     from ..._archive.export import export as write
     from ..._archive.export import exported

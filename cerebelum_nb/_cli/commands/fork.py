@@ -67,9 +67,9 @@ def fork(
 ) -> None:
     """Run the rest of an execution as a new one, from any step.
 
-    What was recorded before the step is kept; the original does not change, and may be in any state. The fork runs
-    here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is followed here. At the end its
-    state is shown.
+    Results recorded before the step are kept; the original does not change, and can be in any state. The fork runs
+    here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is followed here. Its state is
+    shown at the end.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")

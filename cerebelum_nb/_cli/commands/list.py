@@ -1,4 +1,4 @@
-"""``cerebelum list`` and ``cerebelum active``: many executions, a row each."""
+"""``cerebelum list`` and ``cerebelum active``: executions, one row each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def list(  # noqa: A001  # the command's name
 ) -> None:
     """List executions, newest first.
 
-    ID is what the other commands take. AGE is the time since the start; TOOK is from the start to the end, or to now,
+    The other commands take the ID. AGE is the time since the start; TOOK is from the start to the end, or to now,
     including waits and the time between a failure and a resume.
     """
     labels = labels_of(name, tags)
@@ -191,7 +191,7 @@ def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
 
 
 def _say(text: str) -> None:
-    """Tell a person what is no row of the table."""
+    """Print what is not a row of the table."""
     click.secho(text, err=True, dim=True)
 
 

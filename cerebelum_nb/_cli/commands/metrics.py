@@ -34,8 +34,8 @@ __all__ = ["metrics"]
 def metrics(ctx: click.Context, port: int, host: str, once: bool) -> None:
     """Serve the metrics of a log to Prometheus.
 
-    It reads the log, so that it tells what all processes do that run executions of it. Gauges tell what the log holds;
-    counters count from the start of the command. It needs `pip install 'cerebelum_nb[metrics]'`. Ctrl-C or SIGTERM ends
+    It reads the log, so it covers all processes that run its executions. Gauges show what the log holds; counters count
+    from the start of the command. It needs `pip install 'cerebelum_nb[metrics]'`. Ctrl-C or SIGTERM ends
     it.
     """
     from ..._observe.metrics import LogMetrics

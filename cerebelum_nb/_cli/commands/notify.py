@@ -1,4 +1,4 @@
-"""``cerebelum notify``: tells people what happens in a log, until it is told to end."""
+"""``cerebelum notify``: sends notifications of what happens in a log, until it is stopped."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _KINDS = ("failed", "approval", "interrupted", "late", "completed")
 def notify(ctx: click.Context, to: tuple[str, ...], on: str, link: str, once: bool, test: bool) -> None:
     """Send notifications of what happens in a log.
 
-    It tells once of each execution that failed, waits for a decision, was left by a process that is gone, or should
+    It sends one message for each execution that failed, waits for a decision, was left by a dead process, or should
     have been woken. An http(s):// URL is a webhook that gets JSON, signed with $CEREBELUM_NOTIFY_SECRET; any other URL
-    is one of Apprise (chat, mail, push), with `pip install 'cerebelum_nb[notify]'`. What was told is kept in
-    LOG.notified. Ctrl-C or SIGTERM ends it.
+    is for Apprise (chat, mail, push), with `pip install 'cerebelum_nb[notify]'`. LOG.notified records what was sent.
+    Ctrl-C or SIGTERM ends it.
     """
     from ..._observe.notify import Notifier
 

@@ -30,7 +30,7 @@ def pack(
 ) -> None:
     """Write one execution to a file that opens elsewhere.
 
-    The file is a small log, with the values the execution uses, and with its children: `cerebelum unpack` adds it to
+    The file is a small log, with the values that the execution uses and its children: `cerebelum unpack` adds it to
     another log, and every command reads it with --db FILE. Secrets are masked in it. A run in progress is paused in the
     copy.
     """

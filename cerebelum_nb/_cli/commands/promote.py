@@ -1,4 +1,4 @@
-"""``cerebelum promote``: the workflow of a notebook becomes a module, with the proof that it is what ran."""
+"""``cerebelum promote``: makes a module of a notebook's workflow, and proves that it is what ran."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def promote(
 ) -> None:
     """Make a module of a notebook's workflow, and prove it.
 
-    MODULE.py gets what the workflows need, in order: imports, functions, constants, comments. Of a function that was
-    fixed, the last version counts. What cannot stand in a module is listed, and nothing is written: steps that read
-    what the notebook computes, magics in steps, secrets.
+    MODULE.py gets what the workflows need, in order: imports, functions, constants, comments; of a function that was
+    fixed, the last version. If something cannot be in a module (steps that read what the notebook computes, magics in
+    steps, secrets), it is listed and nothing is written.
 
-    Then recorded runs are compared with it: is the code of each step the code that ran, could each run be resumed
-    with it, and do the steps given as --pure return what they returned? Exits with 1 where something differs.
+    Then recorded runs are compared with it: is the code of each step the code that ran, can each run be resumed with
+    it, and do the steps given as --pure return the same results? Exits with 1 if something differs.
     """
     store = open_log(ctx, read_only=not tests) if log_path(ctx).exists() else None
     try:

@@ -74,7 +74,8 @@ def prune(
     """Delete finished executions and free their space.
 
     An execution is deleted if it meets every condition; --older-than, --keep-last or both must be given. Executions
-    that run, sleep or wait for an approval are never deleted. Other processes may use the log meanwhile. `cerebelum
+    that run, sleep or wait for an approval are never deleted. Other processes can use the log at the same time.
+    `cerebelum
     unpack FILE` brings back what was archived.
     """
     from ..._archive.prune import prune as delete

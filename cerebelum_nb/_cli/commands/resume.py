@@ -51,7 +51,7 @@ def as_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> 
 
 
 def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Ask for each NAME on the terminal, without echo; of NAME=env:VARIABLE, read that."""
+    """Ask for each NAME on the terminal, without echo; for NAME=env:VARIABLE, read that."""
     from ..._values import Secret
 
     found: dict[str, Any] = {}
@@ -75,7 +75,7 @@ def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
 
 
 def workflow_options(command: Any) -> Any:
-    """Add what says where the workflow is, and what it is given."""
+    """Add the options that say where the workflow is, and what its inputs are."""
     for option in (
         click.option(
             "--secret",
@@ -154,7 +154,7 @@ def resume(
     The module it was started from is imported, with the working directory on the path. A script runs from its top up to
     the line where it would start a run, without the block under `if __name__ == "__main__":`. Finished steps do not run
     again. The execution runs here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is
-    followed here. At the end its state is shown.
+    followed here. Its state is shown at the end.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
@@ -190,7 +190,7 @@ def resume(
 
 
 def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
-    """Have the log know what happened to an execution on a cluster; one that the cluster does not know may be here."""
+    """Copy an execution from a cluster to the log; one that the cluster does not know may be here."""
     try:
         whole = extension("remote").open_remote(core).execution(execution_id).execution_id
     except ExecutionNotFoundError:
@@ -201,7 +201,7 @@ def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say what is not known of guarded steps, and which options answer it."""
+    """Say which external effects are unknown, and which options answer that."""
     named = ", ".join(f"'{step}'" for step in steps)
     repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
     done = " ".join(f"--mark-done {shlex.quote(step)}=null" for step in steps)

@@ -65,9 +65,9 @@ def rollback(
     """Undo what an execution has done.
 
     Completed steps that have an @STEP.on_rollback handler are undone here, in the foreground, the last one first. The
-    workflow is found as `cerebelum resume` finds it. A rollback that failed or was stopped is continued by the same
-    command. Then the state is ROLLED_BACK, and a resume runs the undone steps again. With --core it is undone on that
-    cluster, and followed here.
+    workflow is found as in `cerebelum resume`. Repeat the command to continue a rollback that failed or was stopped.
+    Afterwards the state is ROLLED_BACK, and a resume runs the undone steps again. With --core it runs on that cluster,
+    and is followed here.
     """
     if module is not None and notebook is not None:
         raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
@@ -100,7 +100,7 @@ def rollback(
 
 
 def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say what is not known of guarded steps, and which options answer it."""
+    """Say which external effects are unknown, and which options answer that."""
     named = ", ".join(f"'{step}'" for step in steps)
     repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
     done = " ".join(f"--mark-done {shlex.quote(step + '=null')}" for step in steps)

@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=VALUE; what VALUE means, the workflow may say."""
+    """Read NAME=VALUE; the workflow may define what VALUE means."""
     found: dict[str, str] = {}
     wrong = []
     for text in given:
@@ -50,7 +50,7 @@ def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 
 
 def value_of(workflow: Workflow, name: str, text: str) -> Any:
-    """Read a value as JSON, else as text; what the workflow declares as text is text."""
+    """Read a value as JSON, or else as text; if the workflow declares text, as text."""
     try:
         parsed = parse(text)
     except (ValueError, RecursionError):
@@ -151,12 +151,12 @@ def run(
     """Run a workflow.
 
     CODE is a module, with the working directory on the path, a .py file or an .ipynb notebook: release:deploy,
-    release.py, release.ipynb:deploy. What is under `if __name__ == "__main__":` is not run, and of a notebook only its
-    definitions are. If the workflow says what its inputs are (@workflow(inputs=...)), they are options too, after CODE:
-    --size small. `cerebelum run CODE --help` lists them.
+    release.py, release.ipynb:deploy. Code under `if __name__ == "__main__":` is not run, and only the definitions of a
+    notebook are. If the workflow declares its inputs (@workflow(inputs=...)), they are options too, after CODE: --size
+    small. `cerebelum run CODE --help` lists them.
 
-    The execution runs here, in the foreground: Ctrl-C pauses it. At the end its state is shown, and
-    the exit code says how it ended.
+    The execution runs here, in the foreground: Ctrl-C pauses it. Its state is shown at the end, and the exit code says
+    how it ended.
     """
     if like is not None:
         ctx.args = [code, *ctx.args] if code else ctx.args  # an option that the command does not know: an input
@@ -227,7 +227,7 @@ def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, .
 
 
 def scheduler_for(code: str) -> str:
-    """Write what starts a scheduler that finds this code."""
+    """Write the command of a scheduler that finds this code."""
     place, _, _ = code.partition(":")
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
 
@@ -235,5 +235,5 @@ def scheduler_for(code: str) -> str:
 async def _record(
     workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, **how: Any
 ) -> None:
-    """Record the start, and leave the rest to who finds it due."""
+    """Record the start, and leave the rest to a scheduler."""
     await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).leave()

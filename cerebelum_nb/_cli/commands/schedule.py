@@ -32,7 +32,7 @@ class _Group(click.Group):
 def schedule() -> None:
     """Start a workflow at certain times.
 
-    A schedule lives in the log. A scheduler (`cerebelum scheduler`) starts an execution at each of its times, once,
+    A schedule is stored in the log. A scheduler (`cerebelum scheduler`) starts an execution at each of its times, once,
     however many schedulers there are. An ID may be shortened to any unambiguous prefix.
     """
 
@@ -72,7 +72,7 @@ def add(
     schedule_id: str | None,
     json_: bool,
 ) -> None:
-    """Make a schedule, or change the one of that id.
+    """Make a schedule, or change the one with that id.
 
     CODE is a module, a .py file or an .ipynb notebook, as in `run`.
     """
@@ -156,7 +156,7 @@ def pause(ctx: click.Context, schedule_id: str) -> None:
 @log_options
 @click.pass_context
 def resume(ctx: click.Context, schedule_id: str) -> None:
-    """Start executions again, from the next time on."""
+    """Start executions again, beginning with the next time."""
     _change(ctx, schedule_id, Schedule.resume)
 
 
@@ -165,7 +165,7 @@ def resume(ctx: click.Context, schedule_id: str) -> None:
 @log_options
 @click.pass_context
 def delete(ctx: click.Context, schedule_id: str) -> None:
-    """Delete a schedule; the executions it has started stay."""
+    """Delete a schedule; the executions it started stay."""
     _change(ctx, schedule_id, Schedule.delete)
 
 

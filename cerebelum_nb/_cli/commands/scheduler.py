@@ -1,4 +1,4 @@
-"""``cerebelum scheduler``: resume what is due and what was left behind, until it is stopped."""
+"""``cerebelum scheduler``: resume what is due or was left behind, until it is stopped."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def scheduler(
 ) -> None:
     """Resume what is due, or was left by a dead process.
 
-    It also times approvals out. Workflows are found in the module or script they were started from; MODULEs (names, or
+    It also times out approvals. Workflows are found in the module or script they were started from; MODULEs (names, or
     .py files) are imported first, with the working directory on the path. Several schedulers on one log share the work.
     Ctrl-C or SIGTERM lets running steps finish, and leaves the rest to other schedulers. It prints a line for
     everything it does.

@@ -1,4 +1,4 @@
-"""``cerebelum signal``: what a step waits for with ``wait_for_signal``, sent from a terminal."""
+"""``cerebelum signal``: sends a signal to a step that waits with ``wait_for_signal``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def signal(
 ) -> None:
     """Send a signal to an execution.
 
-    A step that waits for NAME with wait_for_signal receives the data. A signal that comes before a step waits is kept.
+    A step that waits for NAME with wait_for_signal receives the data. A signal that arrives before a step waits is
+    kept.
     """
     from ..._engine.signals import deliver
 

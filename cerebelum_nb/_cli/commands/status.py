@@ -158,7 +158,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
 
 
 def _data(text: str) -> Any:
-    """Parse an event's data; what cannot be parsed is shown as the text it is."""
+    """Parse an event's data; if it cannot be parsed, show it as text."""
     try:
         return parse(text)
     except ValueError:
@@ -166,7 +166,7 @@ def _data(text: str) -> Any:
 
 
 def _told(data: str) -> str:
-    """Leave out of an event's data what has its own line elsewhere, or is for programs only."""
+    """Leave out the parts of an event's data that have their own line elsewhere, or are only for programs."""
     found = _data(data)
     if not isinstance(found, dict):
         return str(found)

@@ -1,4 +1,4 @@
-"""``cerebelum tag``: what lists find executions by, changed from a terminal, at any time."""
+"""``cerebelum tag``: changes the tags of executions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ALL = 10**9
 
 
 class _Tags(click.Command):
-    """A command of which ``-test`` is no option."""
+    """A command for which ``-test`` is not an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; what begins with one minus is a tag to remove."""
+        """Read the arguments; a word with one minus is a tag to remove."""
         named = [_MINUS + arg[1:] if arg[:1] == "-" and arg[1:2] != "-" and arg != "-h" else arg for arg in args]
         return super().parse_args(ctx, named)
 
@@ -34,7 +34,7 @@ class _Tags(click.Command):
 def _as_change(
     ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 ) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
-    """Tell ids from ``+eu`` and ``-test``."""
+    """Separate ids from ``+eu`` and ``-test``."""
     from ..._core.labels import check_tags
 
     named = [text for text in given if not text.startswith(("+", _MINUS))]
@@ -71,9 +71,9 @@ def tag(
 ) -> None:
     """Add tags to executions, or remove some.
 
-    `cerebelum tag ID +eu -test` adds one and removes another. Several IDs may be named, or all executions that
-    `cerebelum list` finds with the same options: `cerebelum tag --workflow nightly --status failed +seen`. They may
-    run, wait or have ended. Without a change their tags are shown.
+    `cerebelum tag ID +eu -test` adds one and removes another. Give several IDs, or select executions with the options
+    of `cerebelum list`: `cerebelum tag --workflow nightly --status failed +seen`. They can be in any state. Without a
+    change, their tags are shown.
     """
     from ..._engine.tagging import tag as change_tags
 

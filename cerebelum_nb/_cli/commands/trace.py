@@ -31,8 +31,8 @@ __all__ = ["trace"]
 def trace(ctx: click.Context, execution_id: str, otlp: str | None, per: str, json_: bool) -> None:
     """Show an execution as a trace, or send it to a collector.
 
-    The spans are made from the log and have the ids that a live trace has, so sending what a collector has already
-    changes nothing, and what a killed process could not send is made up for. --otlp needs
+    The spans are made from the log and have the same ids as a live trace, so sending them twice changes nothing, and
+    the spans that a killed process could not send are complete. --otlp needs
     `pip install 'cerebelum_nb[otel]'`.
     """
     from ..._observe.spans import tree

@@ -57,13 +57,13 @@ def tutorial(
 ) -> None:
     """Learn by doing, in lessons of ten minutes.
 
-    `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; one that is there already is
-    opened as it is. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check
-    LOG` makes the checks of a lesson again from its log, and exits with 1 if something is missing; without LOG it takes
-    the lessons in the folder.
+    `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; an existing one is opened
+    unchanged. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check
+    LOG` repeats the checks of a lesson from its log, and exits with 1 if something is missing; without LOG it uses the
+    lessons in the folder.
 
-    `tutorial roster submissions` is for teachers: it shows how far each student is in each lesson, from the logs
-    below a folder that has a folder for each student. With --watch it does so live.
+    `tutorial roster submissions` is for teachers: it shows how far each student is in each lesson, from the logs in a
+    folder with one folder per student. With --watch it stays live.
     """
     os.environ["CEREBELUM_LANG"] = language  # for the checks, here and in the kernels
     if what == "list":
@@ -125,11 +125,11 @@ def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
     sys.stdout.flush()
     if os.name == "nt":
         sys.exit(subprocess.call(command))
-    os.execv(sys.executable, command)  # it becomes JupyterLab, which answers Ctrl-C itself
+    os.execv(sys.executable, command)  # this process becomes JupyterLab, which handles Ctrl-C itself
 
 
 def _check(logs: tuple[Path, ...], directory: Path) -> bool:
-    """Print what each log shows; return whether everything in all of them is done."""
+    """Print the results of each log; return whether all exercises are done."""
     from ..._classroom.evidence import Evidence
     from ..._classroom.grading import grade, lessons_in
     from ..._classroom.language import say

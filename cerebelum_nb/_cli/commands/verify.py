@@ -1,4 +1,4 @@
-"""``cerebelum verify``: does the log say what was written to it."""
+"""``cerebelum verify``: was the log altered or damaged."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``cerebelum watch``: one execution, live.
 
-On a terminal it is redrawn on the alternate screen, each time for the size the terminal has then; the last
-picture is left behind. Elsewhere each change is a line.
+On a terminal it is redrawn on the alternate screen, in the current size of the terminal; the last picture stays.
+Elsewhere each change is a line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .completion import execution_argument
 __all__ = ["watch"]
 
 _TAKEN_UP_SECONDS = 5.0
-"""How long an execution that no process is running is still watched: a scheduler would resume it in a second."""
+"""How long to keep watching an execution that no process is running: a scheduler would resume it within a second."""
 
 
 @click.command()
@@ -63,14 +63,14 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
 
 
 class _Moves:
-    """Knows whether there is something to watch: it has not ended, and a process runs it, or will in a moment."""
+    """Whether there is something to watch: it has not ended, and a process is running it or soon will."""
 
     def __init__(self, first: Picture, *, forever: bool) -> None:
         self._forever = forever
         self._idle_since: float | None = -math.inf if first.idle else None
 
     def on(self, picture: Picture) -> bool:
-        """Whether to look again; one that stops meanwhile is given the time a scheduler needs to resume it."""
+        """Whether to look again; after a stop, allow the time that a scheduler needs to resume it."""
         if picture.over or self._forever or not picture.idle:
             self._idle_since = None
             return not picture.over
