@@ -142,7 +142,7 @@ def test_the_workflow_of_an_execution_is_run_again_without_naming_its_code(run, 
     done = call(*again, "--count", "many", "stray")
     assert done.code == 2
     assert done.err.splitlines()[1:] == [
-        "  - 'stray' belongs to no option: an input is given as --NAME VALUE",
+        "  - 'stray' is unexpected: an input is given as --NAME VALUE",
         "  - size is missing: give one of 'small', 'large'",
         "  - count is 'many', not a whole number",
     ]
