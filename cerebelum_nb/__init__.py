@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ._operations.approval import approval as approval
     from ._operations.approval import wait_for_approval as wait_for_approval
     from ._operations.context import Context as Context
+    from ._operations.signal import signal as signal
     from ._operations.signal import wait_for_signal as wait_for_signal
     from ._scheduler.scheduler import scheduler as scheduler
     from ._store.connect import connect as connect
@@ -122,7 +123,10 @@ _HOMES = {
         "approval",
         "wait_for_approval",
     ),
-    "._operations.signal": ("wait_for_signal",),
+    "._operations.signal": (
+        "signal",
+        "wait_for_signal",
+    ),
     "._operations.context": ("Context",),
     "._engine.values": ("SharedValueWarning",),
     "._operations.api": (
@@ -250,6 +254,7 @@ __all__ = [
     "poll",
     "retry",
     "scheduler",
+    "signal",
     "sleep",
     "step",
     "testing",

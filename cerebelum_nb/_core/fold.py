@@ -15,7 +15,7 @@ from .graph import UNDO, undone_by
 from .labels import changed_tags
 from .state import State
 from .state_name import ExecutionState
-from .step_state import Checkpoint, Items, Operation, Phase, StepState
+from .step_state import Checkpoint, Items, Operation, Phase, StepState, waits_for_signal
 from .value import ErrorInfo
 from .visits import begin_rollback, end_rollback, keep_the_same, relist, reopen, restore, revisit, undo
 
@@ -214,7 +214,7 @@ def evolve(state: State, event: e.Event) -> State:
                 if event.signal_id:
                     state.signal_ids[event.signal_id] = None
                 state.signals[state.version], state.last_signal = event, state.version
-                if state.hibernated and any(key.startswith(f"signal:{event.name}:") for key in state.waiting):
+                if state.hibernated and any(waits_for_signal(key, event.name) for key in state.waiting):
                     state.wake_at = event.at
         case e.SignalAwaited():
             operation = _operation(state, event)  # after an interruption it keeps its beginning

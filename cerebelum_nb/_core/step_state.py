@@ -9,7 +9,7 @@ from typing import NamedTuple
 from . import events as e
 from .value import ErrorInfo, Value
 
-__all__ = ["Checkpoint", "Items", "Operation", "Phase", "StepState"]
+__all__ = ["Checkpoint", "Items", "Operation", "Phase", "StepState", "waits_for_signal"]
 
 
 class Phase(StrEnum):
@@ -51,7 +51,7 @@ class Operation:
     @property
     def signal(self) -> str:
         """The name of the signal that this waits for."""
-        return self.op.partition(":")[2].partition(":")[0]
+        return self.op.partition(":")[2].partition(":")[0].removeprefix("@")
 
     @property
     def is_decided(self) -> bool:
@@ -62,6 +62,16 @@ class Operation:
     def is_before_body(self) -> bool:
         """Whether a decorator waits with it, before the step's own code begins."""
         return self.op.partition(":")[2].startswith("@")
+
+
+def waits_for_signal(op: str, name: str) -> bool:
+    """Whether an operation waits for signals of this name, in a step or in a decorator.
+
+    Example:
+        >>> waits_for_signal("signal:payment:0:0", "payment"), waits_for_signal("signal:@payment:0:0", "payment")
+        (True, True)
+    """
+    return op.startswith((f"signal:{name}:", f"signal:@{name}:"))
 
 
 class Checkpoint(NamedTuple):

@@ -52,7 +52,7 @@ from .._core.messages import (
 )
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._core.step_state import Phase, StepState
+from .._core.step_state import Phase, StepState, waits_for_signal
 from .._core.time_limit import ends_at, overrun
 from .._core.value import ErrorInfo, Value
 from ..errors import ExecutionTimeoutError
@@ -275,7 +275,7 @@ class Drive:
         known = self._state.step(step)
         operations = {} if known is None else known.operations
         for version, signal in self._state.signals.items():
-            if any(is_for(op, signal.name) for op in operations):
+            if any(waits_for_signal(op, signal.name) for op in operations):
                 untaken.append(version)
                 if version > seen and size < MEMO_BYTES:
                     row = to_row(signal)
@@ -409,7 +409,7 @@ class Drive:
         if operation is not None and (operation.is_decided or self._ended.get(operation.child, 0) > seen):
             return True
         new = state.last_signal > seen and op.startswith("signal:")
-        return new and any(at > seen and is_for(op, signal.name) for at, signal in state.signals.items())
+        return new and any(at > seen and waits_for_signal(op, signal.name) for at, signal in state.signals.items())
 
     def _suspend(self, name: str, op: str, due_at: int | None, seen: int, by: str) -> None:
         suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
@@ -654,11 +654,6 @@ async def _tell(execution_id: str, what: str, told: list[Any]) -> None:
     """Tell another execution something, if it runs."""
     with contextlib.suppress(FailureError):
         await workflow.get_external_workflow_handle(execution_id).signal(what, args=told)
-
-
-def is_for(op: str, signal: str) -> bool:
-    """Whether an operation waits for signals of this name."""
-    return op.startswith(f"signal:{signal}:")
 
 
 def _summary(text: str) -> str:

@@ -49,8 +49,8 @@ _lock = threading.Lock()
 
 def check_name(name: object) -> None:
     """Raise ValueError unless this can be the name of a signal."""
-    if not isinstance(name, str) or not name or ":" in name or not name.isprintable():
-        raise ValueError(f"the name of a signal must be text such as 'payment', without ':', not {name!r}")
+    if not isinstance(name, str) or not name or ":" in name or name[0] == "@" or not name.isprintable():
+        raise ValueError(f"the name of a signal must be text such as 'payment', without ':' or '@' first, not {name!r}")
 
 
 def deliver(

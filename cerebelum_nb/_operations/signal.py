@@ -1,23 +1,27 @@
-"""``wait_for_signal``: a step waits, durably, for a message from outside. See _engine/signals.py."""
+"""``wait_for_signal`` and ``@signal``: a step waits, durably, for a message from outside. See _engine/signals.py."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
-from .._engine.calling import PendingOperation, offer
+from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.entry import waits_in_plain_steps
+from .._engine.functions import code_of
 from .._engine.scope import Scope, scope_here
 from .._engine.signals import check_name
 from .._text.duration import Duration, format_seconds, seconds
 from ..errors import CerebelumError, SignalTimeoutError
+from .api import Decorator
 from .approval import answer_outside
 from .durable import invoke
 
-__all__ = ["wait_for_signal"]
+__all__ = ["signal", "wait_for_signal"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def wait_for_signal(
@@ -47,18 +51,60 @@ def wait_for_signal(
         ...     asyncio.run(wait_for_signal("payment", timeout="2 days"))
         {'order': 7}
     """
-    check_name(name)
-    if match is not None and not callable(match):
-        raise TypeError(f"wait_for_signal: match must be a function of the data, not {match!r}")
+    _check(name, match, "wait_for_signal")
     limit = None if timeout is None else seconds(timeout, unit="ms", what="wait_for_signal: timeout")
     return offer(f"wait_for_signal({name!r})", _wait, name, limit, match)
 
 
-async def _wait(scope: Scope | None, name: str, limit: float | None, match: Callable[[Any], object] | None) -> Any:
+def signal(name: str, *, timeout: Duration | None = None, match: Callable[[Any], object] | None = None) -> Decorator:
+    """Wait for a signal before the body of the step runs; written under ``@step``.
+
+    The body does not see the data of the signal: a step that needs it calls :func:`wait_for_signal`.
+
+    Args:
+        name: the name of the signal; text without ``:``.
+        timeout: how long to wait: seconds, a ``timedelta`` or text such as ``"2 days"``; None: without end.
+        match: as in :func:`wait_for_signal`.
+
+    Raises:
+        StepDefinitionError: it is written above ``@step``.
+        Otherwise as :func:`wait_for_signal`, when the step runs.
+
+    Example:
+        >>> from cerebelum_nb import step
+        >>> @step
+        ... @signal("payment", timeout="2 days")
+        ... async def ship():
+        ...     return "shipped"
+        >>> ship
+        <step ship>
+    """
+    _check(name, match, "@signal")
+    limit = None if timeout is None else seconds(timeout, unit="s", what="@signal: timeout")
+
+    def wait_before(body: F, /) -> F:
+        async def around(*args: Any, **kwargs: Any) -> Any:
+            await offer("@signal", _wait, name, limit, match, "@")
+            return await invoke(functools.partial(body, *args, **kwargs))
+
+        return wrap(body, around, ("signal", name, limit, None if match is None else code_of(match)))
+
+    return wait_before
+
+
+def _check(name: object, match: object, what: str) -> None:
+    check_name(name)
+    if match is not None and not callable(match):
+        raise TypeError(f"{what}: match must be a function of the data, not {match!r}")
+
+
+async def _wait(
+    scope: Scope | None, name: str, limit: float | None, match: Callable[[Any], object] | None, mark: str = ""
+) -> Any:
     scope = scope or scope_here(f"wait_for_signal({name!r})")
     if scope is None:
         return await _outside(name)
-    op = scope.identify("signal", name, f"{limit or 0:g}")
+    op = scope.identify("signal", mark + name, f"{limit or 0:g}")
     operation = scope.recorded(op)
     if operation is not None and operation.result is not None:
         return scope.execution.decode(operation.result, f"the signal '{name}'")

@@ -15,7 +15,9 @@ from cerebelum_nb import (
     ExecutionState,
     SignalError,
     SignalTimeoutError,
+    StepDefinitionError,
     foreach,
+    signal,
     step,
     wait_for_signal,
     workflow,
@@ -54,6 +56,40 @@ def test_a_step_gets_what_is_sent_while_it_waits(go, store):
 
     assert go(live()).output == {"order": 7}
     check(fold(store.events("k1")))
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+def test_the_decorator_waits_before_the_body_and_leaves_the_process(go, memory, kind):
+    memory.hibernate_after = timedelta(0)
+    begun = []
+
+    def plain(inputs):
+        begun.append(inputs["order"])
+        return "shipped"
+
+    async def waiting(inputs):
+        return plain(inputs)
+
+    body = waiting if kind == "async" else plain
+    ship = step(name="ship", effect="external")(signal("payment", timeout="2 days", match=bool)(body))
+
+    @workflow
+    def sell(wf):
+        wf.timeline(ship)
+
+    result = go(sell.execute({"order": 7}, store=memory, execution_id="k1"))
+    assert (result.status, begun) == (ExecutionState.WAITING_FOR_SIGNAL, [])
+    deliver(memory, "k1", "payment", 0)
+    assert go(sell.resume("k1", store=memory)).status is ExecutionState.WAITING_FOR_SIGNAL, "0 does not match"
+    deliver(memory, "k1", "payment", 36)
+    assert memory.execution("k1").summary.wake_at is not None, "it is due"
+    assert (go(sell.resume("k1", store=memory)).output, begun) == ("shipped", [7])
+    check(fold(memory.events("k1")))
+
+
+def test_the_decorator_is_refused_above_the_step():
+    with pytest.raises(StepDefinitionError, match="@signal is above @step; write it below"):
+        signal("payment")(payment)
 
 
 def test_a_signal_that_comes_before_the_step_waits_is_kept(go, store):

@@ -17,6 +17,7 @@ from cerebelum_nb import (
     flow,
     poll,
     retry,
+    signal,
     sleep,
     step,
     wait_for_approval,
@@ -100,6 +101,7 @@ async def configure(create: int) -> str:
 @sleep(seconds=1)
 @poll(condition=bool, interval=5)
 @approval(type="production")
+@signal("payment", timeout="2 days")
 def check(configure: str) -> bool:
     """Check."""
     return bool(configure)
