@@ -88,7 +88,7 @@ def test_the_decorator_waits_before_the_body_and_leaves_the_process(go, memory, 
 
 
 def test_the_decorator_is_refused_above_the_step():
-    with pytest.raises(StepDefinitionError, match="@signal is above @step; write it below"):
+    with pytest.raises(StepDefinitionError, match="@signal is above @step; put it below"):
         signal("payment")(payment)
 
 
