@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import count, workflow_name
 from .._core.events import Event, OperationFailed, StepCompleted, StepFailed, StepStarted
 from .._core.fold import fold
-from .._core.graph import StepSpec
+from .._core.graph import StepSpec, key_of, of_item, step_of
+from .._core.state import State
 from .._core.step_state import Operation, StepState
 from .._core.value import Value
 from .._dsl.step import Step
@@ -36,6 +37,7 @@ def try_step(
     runs: int = 20,
     *,
     workflow: Any = None,
+    item: str | None = None,
     repeat: bool = False,
     values: bool = False,
     at_line: bool = False,
@@ -52,6 +54,7 @@ def try_step(
         step: the step, as ``@step`` made it.
         runs: how many runs to try it on: the newest that reached it.
         workflow: only runs of this workflow: its name, or the workflow itself.
+        item: of a step that runs for the items of a foreach, the name of the item to try it on, such as ``"ams3"``.
         repeat: True lets it really do operations that the run did not record (a ``context.run``, a poll or a retry with
             other arguments or code), and allows a step with ``effect="external"``. By default such a step is refused,
             and such an operation is an error in its row.
@@ -109,13 +112,18 @@ def try_step(
             f"try_step({spec.name}, repeat=True)"
         )
     with opened(store) as log:
-        found = _reached(log, spec.name, most, workflow)
+        found = _reached(log, spec.name, most, workflow, item)
         if not found:
             of = f" of workflow '{workflow}'" if workflow is not None else ""
+            what = f"step '{spec.name}'" if item is None else f"step '{spec.name}' for the item {item!r}"
+            one = "" if item is not None else _an_item(log, spec.name, workflow)
             raise ValueError(
-                f"no run{of} in {log.location} has reached step '{spec.name}': there is nothing to try it on"
+                f"no run{of} in {log.location} has reached {what}: there is nothing to try it on"
+                if not one
+                else f"step '{spec.name}' runs for the items of a foreach: name one, such as "
+                f"try_step({spec.name}, item={one!r})"
             )
-        rows = run_sync(lambda: _try_all(spec, log, found, repeat, at_line, concurrency))
+        rows = run_sync(lambda: _try_all(spec, log, found, repeat, at_line, concurrency, item))
     return _frame(rows, values, at_line)
 
 
@@ -144,29 +152,45 @@ class _Row:
 
 
 async def _try_all(
-    spec: StepSpec, log: Store, found: Sequence[str], repeat: bool, at_line: bool, concurrency: int
+    spec: StepSpec, log: Store, found: Sequence[str], repeat: bool, at_line: bool, concurrency: int, item: str | None
 ) -> list[_Row]:
     free = asyncio.Semaphore(concurrency)
 
     async def one(execution_id: str) -> _Row:
         async with free:
-            return await _try(spec, log, execution_id, repeat, at_line)
+            return await _try(spec, log, execution_id, repeat, at_line, item)
 
     return await asyncio.gather(*map(one, found))
 
 
-async def _try(spec: StepSpec, log: Store, execution_id: str, repeat: bool, at_line: bool) -> _Row:
+async def _try(
+    spec: StepSpec, log: Store, execution_id: str, repeat: bool, at_line: bool, item: str | None = None
+) -> _Row:
     history = log.events(execution_id)
-    began = max(n for n, event in enumerate(history, 1) if isinstance(event, StepStarted) and event.step == spec.name)
+    began = max(
+        n
+        for n, event in enumerate(history, 1)
+        if isinstance(event, StepStarted)
+        and (step_of(event.step), key_of(event.step)) == (spec.name, item or "")
+        and ("[" in event.step) is (item is not None)
+    )
     start = history[began - 1]
     assert isinstance(start, StepStarted)
+    name = start.step
     ended = _end_of(history, start, began)
     before = fold(history[: ended - 1])  # an outcome forgets the operations
-    operations = _denied(history[: ended - 1], spec.name, began) | before.steps[spec.name].operations
+    operations = _denied(history[: ended - 1], name, began) | _known(before, name).operations
     state = before if at_line else fold(history[:began])
-    trial = await try_out(spec, log, execution_id, state, operations, repeat=repeat, at_line=at_line)
-    then = fold(history[:ended]).steps[spec.name]
+    here = replace(spec, name=name)
+    trial = await try_out(here, log, execution_id, state, operations, repeat=repeat, at_line=at_line)
+    then = _known(fold(history[:ended]), name)
     return _row(log, execution_id, then, trial)
+
+
+def _known(state: State, name: str) -> StepState:
+    found = state.step(name)
+    assert found is not None, "it has started"
+    return found
 
 
 def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
@@ -182,7 +206,7 @@ def _denied(history: Sequence[Event], step: str, began: int) -> dict[str, Operat
     found: dict[str, Operation] = {}
     for n, event in enumerate(history[began:], began):
         if isinstance(event, OperationFailed) and event.step == step:
-            operation = fold(history[:n]).steps[step].operations.get(event.op)
+            operation = _known(fold(history[:n]), step).operations.get(event.op)
             if operation is not None and operation.is_decided:
                 found[event.op] = operation
     return found
@@ -240,17 +264,35 @@ def _load(log: Store, value: Value) -> Any:
         return _UNKNOWN
 
 
-def _reached(log: Store, step: str, runs: int | None, workflow: str | None) -> list[str]:
-    """Return the newest runs in which the step began."""
+def _reached(log: Store, step: str, runs: int | None, workflow: str | None, item: str | None) -> list[str]:
+    """Return the newest runs in which the step began, for an item if one is named."""
     of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
+    began, names = "e.step = ?", list[object]([step])
+    if item is not None:  # of a chain, all but the last are named after the last: deploy[ams3].build
+        end = f"[{item}].{step}"
+        began, names = "(e.step = ? OR substr(e.step, ?) = ?)", [of_item(step, item), -len(end), end]
     with snapshot(log) as db:
         asked = db.execute(
             f"""SELECT x.execution_id FROM execution x WHERE {of} EXISTS (
-                SELECT 1 FROM event e WHERE {event_of("x.key")} AND e.type = 'StepStarted' AND e.step = ?)
+                SELECT 1 FROM event e WHERE {event_of("x.key")} AND e.type = 'StepStarted' AND {began})
             ORDER BY {STARTED} DESC, x.key DESC LIMIT ?""",
-            (*parameters, step, -1 if runs is None else runs),
+            (*parameters, *names, -1 if runs is None else runs),
         )
         return [execution_id for (execution_id,) in asked]
+
+
+def _an_item(log: Store, step: str, workflow: str | None) -> str:
+    """Name an item for which the step began last; "" if there is none."""
+    of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
+    begins, ends = f"{step}[", f"].{step}"
+    with snapshot(log) as db:
+        asked = db.execute(
+            f"""SELECT e.step FROM execution x JOIN event e ON {event_of("x.key")} WHERE {of} e.type = 'StepStarted'
+                AND (substr(e.step, 1, ?) = ? OR substr(e.step, ?) = ?) LIMIT 1""",
+            (*parameters, len(begins), begins, -len(ends), ends),
+        )
+        found = asked.fetchone()
+    return "" if found is None else key_of(found[0])
 
 
 def _frame(rows: Sequence[_Row], values: bool, at_line: bool) -> pd.DataFrame:

@@ -10,11 +10,11 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._core.events import Event
-from .._core.graph import Plan, StepSpec
+from .._core.graph import Plan, StepSpec, owner_of, step_of
 from .._core.state import State
 from .._core.step_state import Operation
 from .._core.value import ErrorInfo, Value
@@ -24,6 +24,7 @@ from .._engine.entry import kept_bytes
 from .._engine.ports import Outcome, Waiter
 from .._engine.remembered import remembered
 from .._engine.scope import Scope
+from .._engine.staleness import blueprint_kept
 from .._engine.values import ExecutionValues
 from .._store.base import Store
 from .._values import Redactor
@@ -91,7 +92,12 @@ class _TrialHost(ExecutionValues):
     """The execution as a tried step sees it: the values of the run, and no log to write to."""
 
     def __init__(self, spec: StepSpec, store: Store, execution_id: str, state: State) -> None:
-        plan = Plan(workflow=state.workflow, timeline=((spec.name,),), steps={spec.name: spec})
+        owner, each = owner_of(spec.name), {}
+        if owner != spec.name and (kept := blueprint_kept(store, state)) is not None:
+            own = replace(spec, name=step_of(spec.name))
+            foreach = kept.each[owner]
+            each = {owner: replace(foreach, body={**foreach.body, own.name: own})}
+        plan = Plan(workflow=state.workflow, timeline=((owner,),), steps={owner: spec}, each=each)
         super().__init__(store, execution_id, plan, state, Redactor(store.redact), Context)
         from .._values.shape import shape_taken
 
@@ -173,7 +179,9 @@ class _TrialScope(Scope):
     def __init__(
         self, host: _TrialHost, step: str, state: State, operations: Mapping[str, Operation], *, repeat: bool
     ) -> None:
-        super().__init__(host, step, state.steps[step].visit, state.steps[step].attempt)
+        known = state.step(step)
+        assert known is not None, "it has started"
+        super().__init__(host, step, known.visit, known.attempt)
         self._operations, self._repeat = operations, repeat
 
     def recorded(self, op: str) -> Operation | None:

@@ -9,7 +9,18 @@ from contextlib import nullcontext
 import pandas as pd
 import pytest
 
-from cerebelum_nb import CerebelumError, Secret, WorkflowError, history, poll, sleep, step, wait_for_approval, workflow
+from cerebelum_nb import (
+    CerebelumError,
+    Secret,
+    WorkflowError,
+    foreach,
+    history,
+    poll,
+    sleep,
+    step,
+    wait_for_approval,
+    workflow,
+)
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
@@ -318,3 +329,34 @@ def test_wrong_arguments_are_refused(recorded, how, error):
 def test_a_name_is_no_step(recorded):
     with pytest.raises(TypeError, match="the step itself"):
         history.try_step("load", store=recorded)
+
+
+def test_a_step_of_a_foreach_is_tried_on_one_item(log):
+    @step
+    def fetch(region):
+        return region
+
+    @step
+    async def deploy(region, fetch, inputs, context):
+        made = await context.run("make", str.upper, region)
+        if region == "nyc1":
+            raise RuntimeError("no room")
+        return [made, fetch, context.item, inputs["n"]]
+
+    w = timeline(foreach(fetch >> deploy, region="inputs.regions"))
+    run(log, w, "k1", regions=["ams3", "nyc1"], n=1)
+
+    @step
+    async def deploy(region, fetch, inputs, context):
+        made = await context.run("make", str.upper, region)
+        return [made, fetch, context.item, inputs["n"] + 1]
+
+    tried = history.try_step(deploy, item="ams3", store=log)
+    assert tried[["old", "new"]].values.tolist() == [['["AMS3","ams3","ams3",1]', '["AMS3","ams3","ams3",2]']]
+    tried = history.try_step(deploy, item="nyc1", at_line=True, store=log)
+    assert tried.difference[0] == "failed -> completed" and tried.line[0] > 0
+    assert history.try_step(fetch, item="nyc1", store=log).changed.tolist() == [False]
+    with pytest.raises(ValueError, match=r"runs for the items of a foreach: name one, such as try_step\(deploy, item="):
+        history.try_step(deploy, store=log)
+    with pytest.raises(ValueError, match="has reached step 'deploy' for the item 'sfo3'"):
+        history.try_step(deploy, item="sfo3", store=log)
