@@ -1,1 +1,1 @@
-"""What an execution is and what it does next, as pure functions. No clock, chance, database or event loop."""
+"""What an execution is and what it does next, as pure functions, without clock, randomness, database or event loop."""

@@ -1,4 +1,4 @@
-"""What callers pass, made exact: names that may be mistyped, states, a count, an execution."""
+"""Normalising arguments: names that may be mistyped, states, a count, an execution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HasExecutionId(Protocol):
 
 
 ExecutionLike = str | HasExecutionId
-"""An id of an execution, the beginning of one, or something that has one."""
+"""An id of an execution, its beginning, or an object that has one."""
 
 
 def id_of(given: ExecutionLike) -> str:
@@ -44,9 +44,9 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
     """Return names as they are written in the log; () means all.
 
     Args:
-        given: one name or several, in any case; an enum's member will do.
-        known: every name there is.
-        what: how to call one in an error, ``"type of event"``.
+        given: one name or several, in any case; an enum member is accepted.
+        known: all names.
+        what: the noun for errors, ``"type of event"``.
 
     Raises:
         ValueError: one is unknown; similar ones are suggested.

@@ -53,10 +53,10 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
 
 
 def load(text: str | bytes) -> Plan:
-    """Read a plan that :func:`dump` wrote. Its steps have no code: calling one is an error, as is testing a pattern.
+    """Read a plan that :func:`dump` wrote. Its steps have no code: calling one or testing a pattern is an error.
 
     Raises:
-        ValueError: it is not such a text.
+        ValueError: it is not such text.
 
     Example:
         >>> load(dump(Plan(workflow="w", timeline=(("a",),), steps={}))).timeline
@@ -89,10 +89,10 @@ def load(text: str | bytes) -> Plan:
 
 
 def schema_in(text: str | bytes) -> dict[str, Any] | None:
-    """Read the JSON Schema of the inputs in what :func:`dump` wrote; None when it has none.
+    """Read the JSON Schema of the inputs from the text of :func:`dump`; None if there is none.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
 
     Example:
         >>> schema_in(dump(Plan(workflow="w", timeline=(("a",),), steps={}), {"type": "object"}))

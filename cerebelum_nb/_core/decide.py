@@ -6,7 +6,7 @@ randomness, and calls no user code: predicates and patterns are evaluated once, 
 recorded as events.
 
 ``Position`` remembers where in the plan the run is, so that a decision costs O(1). It follows from the plan and the
-recorded routes alone, and can be made again at any time.
+recorded routes alone, and can be recomputed at any time.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Queue:
-    """How far a run is in a foreach: the items at work, and those still to start."""
+    """The progress of a foreach: the running items, and those still to start."""
 
     waiting: Iterator[str]
     open: set[str] = field(default_factory=set)
@@ -143,7 +143,7 @@ class Position:
 
     @property
     def left_at(self) -> int:
-        """Where on the timeline the run is, or where it left it for the path it is on."""
+        """Where on the timeline the run is, or where it left the timeline for its current path."""
         base = self.frames[0]
         return base.index if base.source is None else base.left_at
 
@@ -154,13 +154,12 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
     Args:
         plan: the validated workflow.
         state: the fold of everything recorded.
-        at: where the run is; moved forward in place past everything that is settled.
+        at: where the run is; moved past everything settled, in place.
         changed: the steps to which something happened since the last call at this position; None checks the whole
             stage.
 
     Returns:
-        Commands: any number of ``StartStep``, or exactly one other command, or none if everything there is to do is in
-        flight.
+        Commands: any number of ``StartStep``, or exactly one other command, or none if everything is in flight.
 
     Example:
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={})
@@ -216,7 +215,7 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
 def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, name: str) -> StartStep | None:
     """Return the start of the step after ``name`` if both are alone in their stages and nothing is routed; else None.
 
-    Most decisions are this one: it gives the same answer as the rest of `decide`, in fewer calls.
+    Most decisions take this path: it gives the same answer as the rest of `decide`, in fewer calls.
     """
     if len(at.frames) > 1 or name in plan.diverges or name in plan.branches:
         return None
@@ -236,7 +235,7 @@ def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, nam
 def _last(state: State, at: Position) -> str | None:
     """Return the step whose value is the output: the last to complete; of a parallel group, the last in the list.
 
-    A result that was given before the run reached its step counts as completed there.
+    A result given by hand before the run reached its step counts as completed there.
     """
     path = at.frames[-1].path
     stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
@@ -254,7 +253,7 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
 
 
 def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[str]) -> list[Command]:
-    """Start what is missing in a stage with a foreach; what happened to an item concerns its foreach."""
+    """Start what is missing in a stage with a foreach; an event of an item concerns its foreach."""
     found: list[Command] = []
     moved: dict[str, list[str]] = {}
     for name in changed:
@@ -316,7 +315,7 @@ def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[Start
 
 
 def _undo(state: State, rollback: Rollback) -> list[Command]:
-    """Undo one step after the other; one that cannot be undone ends it, as those before it may rely on what is left."""
+    """Undo one step after the other; a failed undo ends the rollback, as what is left may use earlier steps."""
     name = next(iter(rollback.todo), None)
     if name is None:
         return [EndRollback()]
@@ -471,7 +470,7 @@ def _exhausted(state: State, name: str, tries: int) -> Fail:
 
 
 def _walked_before(plan: Plan, state: State, source: str, target: Path) -> tuple[str, ...]:
-    """Name the steps of a path beside the timeline that ran on another step's path, before this route was chosen."""
+    """Name the steps of a path off the timeline that ran on another step's path before this route was chosen."""
     chosen = state.steps[source].routed_at
     names = (n for stage in target for n in stage if n in state.steps and n not in plan.stage_of)
     older = [n for n in names if state.steps[n].settled and state.steps[n].settled_at < chosen]

@@ -1,4 +1,4 @@
-"""An event in plain words: what a person reads in the slider, in the terminal and in an exported page."""
+"""Events in plain words, for the slider, the terminal and exported pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def title(event: e.Event) -> str:
-    """Say which kind of event it is and which attempt of which step it is about.
+    """Name the event, and the step and attempt it is about.
 
     Example:
         >>> title(e.StepStarted(at=0, step="build", attempt=2))
@@ -58,7 +58,7 @@ def detail(event: e.Event, state: State) -> str:
 
 
 def headline(event: e.WorkflowEvent) -> str:
-    """Say in a word what happened to the execution as a whole.
+    """Describe in a word what happened to the whole execution.
 
     Example:
         >>> headline(e.WorkflowHibernated(at=0, wake_at=None))
@@ -88,10 +88,10 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
 
 
 def items_told(step: StepState, now: int) -> str:
-    """Say how far the items of a foreach are, naming the failed ones and the one that has run longest.
+    """Describe the progress of the items of a foreach, with the failed ones and the one that has run longest.
 
     Args:
-        step: what is known of the foreach.
+        step: the state of the foreach.
         now: the time, µs since the epoch.
 
     Example:
@@ -114,7 +114,7 @@ def items_told(step: StepState, now: int) -> str:
 
 
 def row_of(name: str) -> str:
-    """Return what lists of steps call the row of an attempt.
+    """Return the name of an attempt's row in lists of steps.
 
     Example:
         >>> row_of("deploy[ams3]"), row_of("~deploy[ams3]")
@@ -125,7 +125,7 @@ def row_of(name: str) -> str:
 
 
 def rollback_told(state: State) -> str:
-    """Say how far a rollback is; empty when there is none.
+    """Describe the progress of a rollback; empty if there is none.
 
     Example:
         >>> from .state import Rollback
@@ -140,7 +140,7 @@ def rollback_told(state: State) -> str:
 
 
 def undo_rows(state: State) -> dict[str, StepState]:
-    """Return what lists of steps show of a rollback, by what they call it; the items of a foreach are one row.
+    """Return the rows of a rollback in lists of steps, by name; the items of a foreach are one row.
 
     Example:
         >>> from .state import Rollback
@@ -162,7 +162,7 @@ def undo_rows(state: State) -> dict[str, StepState]:
 
 
 def _of_items(parts: Sequence[StepState | None]) -> StepState:
-    """Make what is shown of the undoing of many items."""
+    """Make the row for undoing many items."""
     known = [step for step in parts if step is not None]
     done = sum(step.has_result for step in known)
     now = next((step for step in known if not step.has_result), None)
@@ -189,7 +189,7 @@ def _few(names: Collection[str]) -> str:
 
 
 def note(event: e.StepEvent) -> str:
-    """Say in a few words what happened inside a step; empty if a list of attempts need not show it.
+    """Describe in a few words what happened inside a step; empty if a list of attempts need not show it.
 
     Example:
         >>> note(e.SleepStarted(at=0, step="wait", op="sleep:1", duration_ms=5000, due_at=5_000_000))
@@ -373,7 +373,7 @@ def _tries(number: int) -> str:
 
 
 def _op(event: e.OperationEvent) -> str:
-    """Name an operation by its kind and name, without what only distinguishes two of one name."""
+    """Name an operation by its kind and name, without the suffix that distinguishes equal names."""
     return event.op.rsplit(":", 2)[0].replace(":", " ", 1)
 
 
@@ -397,7 +397,7 @@ def shown_state(step: StepState, over: bool = False) -> str:
 
 
 def notes_told(step: StepState, most: int = 100) -> list[str]:
-    """Write what a step published, a line each; of more than ``most`` the last.
+    """Write the notes of a step, one per line; at most the last ``most``.
 
     Example:
         >>> notes_told(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))

@@ -14,23 +14,23 @@ of four lines::
 
 **Who sets what.** Only ``take`` and ``advance`` append events, and only :meth:`Driver._append` folds them. The shell
 never changes the state. It reports what it saw (an attempt ended, a timer fired, a person decided), never what should
-follow from it.
+follow.
 
 **Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
 hibernated. That event sets ``finishing``; from then on messages are dropped, and the batch that holds the event is the
-last one, which :class:`End` tells the shell. The one way back: before that batch was committed, somebody else appended
-an event that undoes a hibernation (:meth:`Driver.rebase`).
+last one, as :class:`End` tells the shell. There is one way back: if somebody else appended an event before that batch
+was committed, a hibernation is undone (:meth:`Driver.rebase`).
 
-A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. Besides the state, a
-driver knows three facts about a step that are in no history, because they belong to this process:
+A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. In addition to the state,
+a driver knows three facts about a step that are not in the history, because they belong to this process:
 
 =============  =====================================  ======================  ==========================
 where          what it means                          entered by              left by
 =============  =====================================  ======================  ==========================
-``running``    an attempt of it is at work here       :class:`Start`          Settled, Lost, Woken
+``running``    an attempt of it is running here       :class:`Start`          Settled, Lost, Woken
 ``timers``     its next attempt is not due yet        :class:`SetTimer`       Due
 ``held``       the thread of an attempt that is over  Settled, ``alive=True`` Released
-               still runs: no new attempt beside it
+               still runs: no new attempt yet
 =============  =====================================  ======================  ==========================
 
 **Why it is level-triggered.** ``decide`` does not translate the last message into a reaction. It looks at the state and
@@ -110,7 +110,7 @@ from .value import ErrorInfo
 __all__ = ["Driver", "unroutable_failure"]
 
 MOST_LOST = 5
-"""So many attempts of one step may be lost in a row; then it pauses, as the step seems to kill its process."""
+"""After this many lost attempts of a step in a row it pauses, because the step seems to kill its process."""
 
 LONGEST_BACKOFF = 60
 """The longest delay, in seconds, before the next attempt after one was lost."""
@@ -175,7 +175,7 @@ class Driver:
         self.finishing = self.limited = False
         self.forgotten: set[str] = set()
         self._position = Position.at_start(plan)
-        self._changed: list[str] | None = None  # what decide has to look at; None: everything
+        self._changed: list[str] | None = None  # what decide must check; None: everything
         self._commands: list[Command] = []
         self._riders: list[Callable[[], Event | None]] = []
         self._routing: str | None = None
@@ -192,7 +192,7 @@ class Driver:
             now: the time, µs since the epoch; never before the last event.
 
         Returns:
-            Whether it counts. False says that it came too late: the attempt is over, or the execution is.
+            Whether it counts; False if it came too late, because the attempt or the execution is over.
         """
         if self.finishing:
             return False
@@ -241,7 +241,7 @@ class Driver:
                 steps = [name for name in message.steps if "[" not in name]
                 items = [name for name in message.steps if "[" in name]
                 self._append(e.WorkflowResumed(at=now, restored=tuple(steps), revisited=tuple(items)))
-                self._position, self._changed = Position.at_start(self.plan), None  # as a resume begins
+                self._position, self._changed = Position.at_start(self.plan), None  # at the beginning of a resume
                 self._routing = None
             case Stop():
                 self._interrupt_all(message.reason, now)
@@ -262,10 +262,10 @@ class Driver:
         return True
 
     def ride(self, make: Callable[[], Event | None]) -> bool:
-        """Record something with the next event that is not worth a commit of its own (progress, prints).
+        """Record something that is not worth a separate commit (progress, prints) with the next event.
 
         Args:
-            make: makes the event once there is another to go with; None if it is obsolete by then.
+            make: makes the event when there is another one to go with; returns None if it is obsolete by then.
 
         Returns:
             Whether it is the first to wait: the shell then ensures that it is recorded in the end.
@@ -295,7 +295,7 @@ class Driver:
             now: the time, µs since the epoch; never before the last event.
 
         Returns:
-            What the shell has to do, in order. After an :class:`AskRoute`, :class:`AskItems` or
+            What the shell must do, in order. After an :class:`AskRoute`, :class:`AskItems` or
             :class:`JoinItems` the shell answers it and asks again.
         """
         if self.state.cancel is not None and not self.finishing:
@@ -333,7 +333,7 @@ class Driver:
     # -- around the commit ----------------------------------------------------------------------------------
 
     def committed(self) -> list[Event]:
-        """Take note that the batch is in the log; return it."""
+        """Note that the batch is in the log; return it."""
         events, self.batch = self.batch, []
         self.forgotten.clear()
         return events
@@ -341,7 +341,7 @@ class Driver:
     def rebase(self, state: State) -> None:
         """Put the batch after events that others have appended since.
 
-        Others append only signals, after which two of our own events may no longer be true: a hibernation, since
+        Others append only signals, after which two of our own events may no longer be true: a hibernation, because
         something happened, and the end of a wait that somebody else ended first.
 
         Args:
@@ -370,7 +370,7 @@ class Driver:
         self._commands.append(End())
 
     def _stay_queued(self, now: int) -> None:
-        """Start nothing; a shell that leaves it to others is done with it."""
+        """Start nothing; a shell that leaves it to others is finished."""
         if self.draining:
             if not (self.batch and isinstance(self.batch[-1], e.WorkflowQueued)):
                 self._append(e.WorkflowQueued(at=now, behind=self.state.behind))
@@ -393,7 +393,7 @@ class Driver:
         return True
 
     def _end_unsettled(self, message: Lost | Woken, now: int) -> bool:
-        """Interrupt the attempt that a worker no longer runs; return whether it was the present one."""
+        """Interrupt the attempt that a worker no longer runs; return whether it was the current one."""
         name = message.step
         if self.running.get(name) != (message.visit, message.attempt):
             return False
@@ -462,7 +462,7 @@ class Driver:
         return True
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
-        """Whether a run step by step may continue; otherwise it pauses here. A rollback never pauses half-way."""
+        """Whether a step-by-step run may continue; otherwise it pauses here. A rollback never pauses midway."""
         if self.state.rollback is not None:
             return True
         stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()
@@ -571,7 +571,7 @@ class Driver:
 
 
 def unroutable_failure(plan: Plan, state: State) -> str | None:
-    """Name a step that failed beside waiting ones, and whose failure no route can handle."""
+    """Name a step that failed while others wait, and whose failure no route can handle."""
     if not state.in_flight:
         return None
     for name, step in state.steps.items():

@@ -1,4 +1,4 @@
-"""The closed union of events: everything that can ever be known about an execution.
+"""The closed union of events: everything that can be known about an execution.
 
 An event says what happened, in the past tense, with everything a later reader needs: no fold consults a clock, a plan
 or a random number. Times are integer microseconds since the epoch, UTC. Events never change; a new field gets a
@@ -70,14 +70,14 @@ __all__ = [
 
 @record
 class WorkflowEvent(Record):
-    """What happens to an execution as a whole."""
+    """An event of the whole execution."""
 
     at: int
 
 
 @record
 class StepEvent(Record):
-    """What happens in one attempt of one visit of one step. Visits and attempts count from 1."""
+    """An event of one attempt of one visit of one step. Visits and attempts count from 1."""
 
     at: int
     step: str
@@ -87,7 +87,7 @@ class StepEvent(Record):
 
 @record
 class OperationEvent(StepEvent):
-    """What happens to a durable operation in a step; ``op`` is its identity within the step's visit."""
+    """An event of a durable operation in a step; ``op`` is its identity within the step's visit."""
 
     op: str
 
@@ -99,7 +99,7 @@ class OperationEvent(StepEvent):
 class WorkflowStarted(WorkflowEvent):
     """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
 
-    ``slot`` names what only one execution at a time may have: the workflow and the value of its concurrency key.
+    ``slot`` is the workflow and the value of its concurrency key, which only one execution at a time may have.
     ``scheduled_at`` is the time for which a schedule started it, µs since the epoch, in the zone ``timezone``.
     """
 
@@ -124,14 +124,14 @@ class WorkflowStarted(WorkflowEvent):
 
 @record
 class WorkflowQueued(WorkflowEvent):
-    """It waits for its slot, which ``behind`` has, or waits for too. A second one leaves it at its place."""
+    """It waits for its slot, which ``behind`` has or waits for too. A second such event keeps its place."""
 
     behind: str = ""
 
 
 @record
 class WorkflowAdmitted(WorkflowEvent):
-    """It was queued, and has its slot now."""
+    """It was queued, and now has its slot."""
 
 
 @record
@@ -144,9 +144,9 @@ class TakenUpEvent(WorkflowEvent):
     """A recorded history continues.
 
     Steps in ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start from scratch;
-    ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was
-    never kept, and keep the route they took; ``relisted`` list their items again, and keep the results of those that
-    are the same. ``plan`` is the digest of the plan that now applies, ``slot`` another slot than before.
+    ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was not
+    kept, and keep their route; ``relisted`` list their items again, and keep the results of those that
+    are the same. ``plan`` is the digest of the current plan, ``slot`` a new slot if it changed.
     """
 
     retried: tuple[str, ...] = ()
@@ -215,7 +215,7 @@ class SignalReceived(WorkflowEvent):
 
 @record
 class WorkflowTagged(WorkflowEvent):
-    """Somebody added tags, or removed some; this may come at any time, also when the execution has ended."""
+    """Somebody added or removed tags, at any time, even after the execution has ended."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -243,10 +243,10 @@ class WorkflowForked(TakenUpEvent):
 
 @record
 class RollbackStarted(WorkflowEvent):
-    """What was completed is undone, in the order of ``todo``; the attempts that undo ``deploy`` are of ``~deploy``.
+    """Completed steps are undone, in the order of ``todo``; the attempts that undo ``deploy`` belong to ``~deploy``.
 
     ``to`` is the last step that stays done, None to undo everything; ``error`` is why, if the execution had failed.
-    ``inputs`` replace those it had, and ``plan`` is the digest of the plan by which it is undone.
+    ``inputs`` replace the earlier ones, and ``plan`` is the digest of the current plan.
     """
 
     todo: tuple[str, ...]
@@ -259,7 +259,7 @@ class RollbackStarted(WorkflowEvent):
 
 @record
 class WorkflowRolledBack(WorkflowEvent):
-    """All that was to be undone is undone; what is not kept is no longer done, whether it had a handler or not."""
+    """Everything to undo is undone; steps that are not kept no longer count as done, with or without a handler."""
 
 
 # -- steps --------------------------------------------------------------------------------------------------
@@ -272,10 +272,10 @@ class StepStarted(StepEvent):
 
 @record
 class StepCompleted(StepEvent):
-    """``worker`` is who ran it, on a cluster; "" in a kernel. So it is in the other events that end an attempt.
+    """``worker`` is the worker that ran it, on a cluster; "" in a kernel. The same in other events that end an attempt.
 
-    ``key`` is what a cached result is found by, and ``source`` the execution it was taken from, if it was. They come
-    first in a row: _store/results.py finds them there.
+    ``key`` is the key of a cached result, and ``source`` the execution it was taken from, if any. They come first in a
+    row: _store/results.py finds them there.
     """
 
     output: Value
@@ -324,7 +324,7 @@ class StepProgressed(StepEvent):
 
 @record
 class StepNoted(StepEvent):
-    """A small fact that the step publishes while it runs; a later one of the same name takes its place."""
+    """A small value that the step publishes while it runs; a later one with the same name replaces it."""
 
     name: str
     value: Value
@@ -332,7 +332,7 @@ class StepNoted(StepEvent):
 
 @record
 class StepPrinted(StepEvent):
-    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that lines before them were left out."""
+    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that earlier lines were left out."""
 
     text: str
     dropped: bool = False
@@ -349,11 +349,11 @@ class StepCheckpointed(StepEvent):
     object. ``given`` names arguments that were not changed, which the next call gives again, and ``secrets`` where in
     the arguments a variable stands that the log must not hold. ``missing`` says what could not be kept, and why;
     nothing behind the place reads it. ``raised`` names the class of what the statement raised, ``code`` digests the
-    step's code then, and ``helpers`` the functions and classes that the statements before it use: to fix one of them is
-    to ask for other variables.
+    step's code then, and ``helpers`` the functions and classes that the statements before it use: fixing one of them
+    means that other variables are wanted.
 
-    With a ``reason`` it says why the checkpoints after ``place`` no longer hold; without a place none does, and the
-    step starts at its top.
+    With a ``reason``, the checkpoints after ``place`` are no longer valid; without a place none is, and the step starts
+    at its top.
     """
 
     place: str = ""
@@ -463,7 +463,7 @@ class OperationFailed(OperationEvent):
 
 @record
 class OperationMismatched(OperationEvent):
-    """A recorded operation of this kind and name has other arguments than ``op``, which therefore runs."""
+    """A recorded operation of this kind and name has different arguments from ``op``, which therefore runs."""
 
     recorded: str
 
@@ -532,7 +532,7 @@ class ChildStarted(OperationEvent):
 
 @record
 class ChildEnded(OperationEvent):
-    """The child that the step waits for has ended; how it ended is in the child's own history."""
+    """The child that the step waits for has ended; the outcome is in the child's own history."""
 
 
 Event = (
@@ -585,7 +585,7 @@ Event = (
 )
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
-"""Every event class by its name, which is what the log's ``type`` column holds."""
+"""Every event class by name, as in the log's ``type`` column."""
 
 HEADER = ("at", "step", "visit", "attempt")
 """Fields that have their own columns; the others are the event's payload."""
@@ -600,5 +600,5 @@ SIGNALS: frozenset[type[Any]] = frozenset(
 
 
 def is_signal(event: Event) -> bool:
-    """Whether any process may append this event to an execution which another one is running."""
+    """Whether any process may append this event to an execution that another one is running."""
     return type(event) in SIGNALS

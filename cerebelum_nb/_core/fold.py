@@ -1,8 +1,8 @@
 """The fold: what each event changes in the state of an execution.
 
 Everything known about an execution is in its events. ``evolve`` changes the state that it is given and returns it: the
-caller owns it, so each event costs O(1); fold a prefix again for an earlier state. No clock, no file and no plan is
-used here. What a step forgets and keeps when it runs again is in visits.py.
+caller owns it, so each event costs O(1); fold a prefix again for an earlier state. It uses no clock, file or plan. What
+a step forgets and keeps when it runs again is in visits.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .visits import begin_rollback, end_rollback, keep_the_same, relist, reopen,
 __all__ = ["evolve", "fold"]
 
 _LAST_PRINTED = 4_000
-"""How many characters of what a step printed its state keeps."""
+"""How many characters of a step's output its state keeps."""
 
 
 def fold(events: Iterable[e.Event], state: State | None = None) -> State:
@@ -318,7 +318,7 @@ def _wait_key(event: e.OperationEvent) -> str:
 
 
 def _decided(state: State, event: e.OperationEvent) -> None:
-    """End the wait for an approval or a child; an execution that hibernates for it is due now."""
+    """End the wait for an approval or a child; a hibernated execution that waits for it is now due."""
     state.end_wait(_wait_key(event))
     if state.hibernated:
         state.wake_at = event.at

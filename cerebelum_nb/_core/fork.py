@@ -1,8 +1,8 @@
-"""Where a fork leaves its parent, what it keeps of the parent's history, and what it runs again of that. Pure.
+"""Where a fork leaves its parent, what it keeps of the parent's history, and what it runs again. Pure.
 
-It keeps the parent's history before the first visit of the step it is forked from, and what the members of that step's
-parallel group finished. The workflow as it is now says what comes after a step: for a step that is new in it, the fork
-begins before the first of those that come after.
+It keeps the parent's history before the first visit of the step it is forked from, and what the other members of that
+step's parallel group finished. The current workflow defines what comes after a step: for a new step, the fork begins
+before the first step after it that has run.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def plan_fork(
     given: Collection[str] = (),
     relisted: Collection[str] = (),
 ) -> ResumeDecision:
-    """Decide what a fork runs again of what it keeps.
+    """Decide which kept steps a fork runs again.
 
     Args:
         plan: the workflow as it is now.

@@ -1,4 +1,4 @@
-"""What a workflow is made of, as plain data: steps, policies, paths, routes, and the plan of them all."""
+"""The parts of a workflow, as plain data: steps, policies, paths, routes, and the plan."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Policy:
 
     ``retries`` counts attempts after the first; ``retry_delay`` and ``timeout`` are seconds; the n-th retry
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
-    of it. ``checkpoint`` says where an attempt that was left is entered again: at its last wait
-    (``"waits"``), at its last statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds
-    old is taken instead of running. ``process`` says that it runs in a process of its own.
+    of it. ``checkpoint`` says where an interrupted attempt continues: at its last wait (``"waits"``), at its last
+    statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds old is taken instead of
+    running. ``process`` says that it runs in its own process.
     """
 
     retries: int = 0
@@ -133,7 +133,7 @@ Target = Path | Action
 
 
 def describe_target(target: Target) -> str:
-    """Write a target for people.
+    """Describe a target.
 
     Example:
         >>> describe_target((("a",), ("b", "c")))
@@ -184,7 +184,7 @@ class Each:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """Of how many executions only one runs at a time: those with the same value of ``key``.
+    """Only one execution with the same value of ``key`` runs at a time.
 
     ``key`` names an input, or is a function of the inputs; ``on_conflict`` is "queue", "cancel" or "refuse".
     """
@@ -197,8 +197,8 @@ class Concurrency:
 class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
 
-    ``undo`` holds what undoes a step, by the step; with ``rolls_back`` an execution that fails is rolled back at once.
-    ``shape`` is what its inputs have to fit, and what makes of them what steps receive. ``timeout`` is how long an
+    ``undo`` holds the handlers, by step; with ``rolls_back`` a failed execution is rolled back at once. ``shape``
+    checks its inputs, and makes the object that steps receive. ``timeout`` is how long an
     execution may take from its start or last resume, seconds.
     """
 
@@ -245,11 +245,11 @@ class Plan:
 
 
 UNDO = "~"
-"""What the name of an attempt begins with that undoes a step."""
+"""The prefix of the names of attempts that undo a step."""
 
 
 def undo_of(name: str) -> str:
-    """Name what undoes a step, or what was done for one item.
+    """Return the name of the undo of a step, or of one item.
 
     Example:
         >>> undo_of("deploy[ams3]")

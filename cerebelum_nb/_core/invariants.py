@@ -1,4 +1,4 @@
-"""What holds of every state that a history leads to; the tests check it after every event of every history."""
+"""Invariants of every state; the tests check them after every event of every history."""
 
 from __future__ import annotations
 

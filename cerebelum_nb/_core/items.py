@@ -1,4 +1,4 @@
-"""The items of a foreach: their names, and the outcome of the whole once each has its own. Pure."""
+"""The items of a foreach: their names, and the outcome of the whole once all have ended. Pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from .value import ErrorInfo, Value
 __all__ = ["closed", "digests_of", "failures", "joined", "keys_of"]
 
 _LONGEST = 60
-"""Characters of a text that may be the key of its item."""
+"""The most characters of a text that is the key of its item."""
 
 _NAMED = 5
-"""Failed items that the error of a foreach names."""
+"""How many failed items the error of a foreach names."""
 
 
 def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) -> tuple[str, ...]:
-    """Name items: by ``key``, else short texts and numbers by themselves if they occur once, all others by index.
+    """Name items: by ``key``, else short texts and numbers that occur once name themselves, all others are named by
+    index.
 
     Raises:
-        ValueError: ``key`` gives two items one name.
+        ValueError: ``key`` gives two items the same name.
 
     Example:
         >>> keys_of(["ams3", "nyc1", "nyc1", {"size": 2}, 7])

@@ -1,4 +1,4 @@
-"""Names and tags of executions: what may be one, how tags are changed, and how executions are chosen by them."""
+"""Names and tags of executions: their rules, how tags are changed, and how they select executions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Labels(NamedTuple):
         """Check what a caller gives.
 
         Raises:
-            TypeError: it is no text, or no collection of texts.
-            ValueError: a name or a tag cannot be shown in lists and given to commands.
+            TypeError: it is not text, or not a collection of texts.
+            ValueError: a name or a tag is invalid.
 
         Example:
             >>> Labels.of("release 4.2", ["prod", "eu"])
@@ -45,7 +45,7 @@ def check_name(name: object) -> str:
     """Return the name of an execution.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not text.
         ValueError: it is empty, longer than 200 characters, or more than one line.
     """
     if not isinstance(name, str):
@@ -64,7 +64,7 @@ def check_tags(tags: Any) -> tuple[str, ...]:
 
     Raises:
         TypeError: they are one text, or not all are text.
-        ValueError: one has other characters than a tag may have, or they are too many.
+        ValueError: one has invalid characters, or there are too many.
 
     Example:
         >>> check_tags({"prod", "team:core"})
@@ -111,7 +111,7 @@ def told(name: str | None, tags: Iterable[str]) -> str:
 
 
 def name_fits(name: str, wanted: str) -> bool:
-    """Whether a name is the wanted one; ``*`` in that stands for any characters.
+    """Whether a name matches; ``*`` in the pattern matches any characters.
 
     Example:
         >>> name_fits("release 4.2", "release *"), name_fits("release 4.2", "release")

@@ -1,6 +1,6 @@
-"""What a shell tells the driver, and what the driver tells the shell: messages in, commands out. See drive.py.
+"""Messages from the shell to the driver, and commands from the driver to the shell. See drive.py.
 
-They are not frozen: each lives for one turn and nobody keeps it, and freezing doubles the time it takes to make one.
+They are not frozen: each lives for one turn, and freezing doubles the time to create one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 class Begin:
     """Start or resume it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
-    ``lost`` says what became of attempts that the history shows as in flight, though nobody runs them any more. They
+    ``lost`` lists attempts that the history shows as in flight although nobody runs them any more. They
     ended no later than their process, whose last heartbeat (µs) is ``heard_at``, if known.
     """
 
@@ -61,7 +61,7 @@ class Begin:
 class Settled:
     """An attempt ended. ``events`` are its last prints and its one outcome, as :mod:`.settle` makes it.
 
-    ``alive`` says that its thread is still at work although it timed out: no new attempt starts beside it.
+    ``alive`` says that its thread still runs although it timed out: no new attempt starts until it ends.
     """
 
     step: str
@@ -133,12 +133,12 @@ class Woken:
 
 @dataclass(slots=True)
 class Admitted:
-    """It waited for its slot, which is free now."""
+    """It waited for its slot, which is now free."""
 
 
 @dataclass(slots=True)
 class Restored:
-    """Results that are in no log were lost with their worker: their steps run again, only to restore them.
+    """Results that are not in the log were lost with their worker: their steps run again, only to restore them.
 
     Only a shell with remote workers sends this.
     """
@@ -148,14 +148,14 @@ class Restored:
 
 @dataclass(slots=True)
 class Stop:
-    """Pause it: what is in flight is interrupted, what is finished is kept."""
+    """Pause it: running steps are interrupted, finished ones are kept."""
 
     reason: str
 
 
 @dataclass(slots=True)
 class Expire:
-    """Its time is over: what is in flight is interrupted, and it fails with this error."""
+    """It timed out: running steps are interrupted, and it fails with this error."""
 
     error: ErrorInfo
 

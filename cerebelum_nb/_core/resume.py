@@ -71,7 +71,7 @@ def plan_resume(
         live: completed steps whose value cannot be stored, but is still in memory.
         repeat: external steps that may run again although it is unknown whether their effect happened.
         mark_done: steps whose result is given by hand.
-        outdated: the completed steps that are stale: their code or inputs are not those that made the result.
+        outdated: the completed steps that are stale: their code or inputs have changed since.
         relisted: the foreach steps among them that only run over another list now.
 
     Raises:
@@ -109,7 +109,7 @@ def plan_resume(
 
 
 def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> ResumeDecision:
-    """A rollback that ended before it was over is finished first."""
+    """An unfinished rollback is finished first."""
     if other:
         raise ResumeError(
             f"execution {execution_id} is being rolled back: finish that first with resume({execution_id!r}), then "
@@ -208,16 +208,16 @@ def _rest_of_item(plan: Plan, state: State, name: str) -> Iterator[str]:
 
 
 def code_changed(plan: Plan, state: State, name: str) -> bool:
-    """Whether a completed step's code is no longer the code that made its result; no code made one given by hand."""
+    """Whether a completed step's code has changed since its result; False for a result given by hand."""
     now, step = plan.steps[name].code, state.steps[name]
     return now is not None and step.code is not None and now != step.code and not step.by_hand
 
 
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the external steps that began, and whose effect may or may not have happened.
+    """Name the external steps that started, and whose effect may or may not have happened.
 
     A step that waits in a decorator, before its body, has done nothing yet. Once a rollback has begun, this is settled
-    for the steps, and only what undoes them counts.
+    for the steps, and only their undos count.
     """
     rollback = state.rollback
     return tuple(
@@ -286,7 +286,7 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
     Args:
         steps: their names.
         name: the execution, for the message.
-        to_undo: whether it is rolled back: then what happened is undone, too.
+        to_undo: whether it is rolled back: then an effect that happened is undone too.
     """
     if not steps:
         return
@@ -305,7 +305,7 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
 
 
 def _may_precede(plan: Plan, first: str, second: str) -> bool:
-    """Whether one step's result may be among the earlier results that another takes."""
+    """Whether one step's result may be among the ``**kwargs`` of another."""
     on = plan.stage_of
     return first not in on or second not in on or on[first] < on[second]
 
@@ -398,7 +398,7 @@ def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
 def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
     """Name the completed steps whose value was not kept although a step that has not run needs it.
 
-    A value that held a secret is there, except for the secret: only code that reveals it lacks something.
+    A value that contained a secret is there, except for the secret: only code that reveals it is affected.
     """
     gone = {
         n

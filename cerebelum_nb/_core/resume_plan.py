@@ -1,4 +1,4 @@
-"""What a resume would do with each step, and why. Pure: code is compared elsewhere, and the reasons are passed in."""
+"""What a resume would do with each step, and why. Pure: code is compared elsewhere, and reasons are passed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Fate", "PlannedStep", "changed_inputs", "planned_steps"]
 
 
 class Fate(StrEnum):
-    """What becomes of a step."""
+    """What happens to a step."""
 
     RUN = "run"
     KEEP = "keep"
@@ -27,13 +27,13 @@ class Fate(StrEnum):
     MAY_RUN = "may run"  # a route decides
     SKIP = "skip"
     UNDO = "undo"  # of a rollback, as the next two
-    FORGET = "no handler"  # it is not done any more, and nothing undoes what it did
+    FORGET = "no handler"  # it no longer counts as done, and nothing undoes it
     ASK = "ask"  # nobody knows whether its effect happened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """What becomes of one step, and the reasons."""
+    """What happens to one step, and why."""
 
     step: str
     fate: Fate
@@ -54,7 +54,7 @@ def planned_steps(
     ahead_because: str = "has not run yet",
     doubts: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[PlannedStep, ...]:
-    """Return what becomes of each step, in the plan's order.
+    """Return what happens to each step, in the plan's order.
 
     Args:
         plan: the workflow as it is now.
@@ -65,7 +65,7 @@ def planned_steps(
         asked: the steps that were named to run again.
         given: the steps whose result is given.
         ahead_because: why a step without any record runs.
-        doubts: what cannot be known about a completed step's code, by step.
+        doubts: what is uncertain about a completed step's code, by step.
     """
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
@@ -106,7 +106,7 @@ def _how_done(step: StepState) -> str:
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
-    """Name the inputs that differ; None if it is only known that something differs.
+    """Name the inputs that differ; None if only the fact is known.
 
     Example:
         >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))

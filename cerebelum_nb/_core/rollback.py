@@ -18,7 +18,7 @@ __all__ = ["Standing", "plan_rollback", "rollback_started", "standings"]
 
 
 class Standing(NamedTuple):
-    """What a rollback does with one step: ``undone`` counts what is undone for it, each item by itself."""
+    """What a rollback does with one step: ``undone`` counts its undos, one per item."""
 
     step: str
     state: StepState
@@ -46,8 +46,8 @@ def plan_rollback(
         mark_done: steps whose result was given by hand.
 
     Raises:
-        OutcomeUnknownError: an external effect may have happened, and nobody knows whether there is something to undo.
-        ResumeError: it is rolled back already, ``to`` is not done, or a step lost its handler on the way.
+        OutcomeUnknownError: an external effect may have happened, so it is unknown whether there is something to undo.
+        ResumeError: it is already rolled back, ``to`` is not done, or a step no longer has its handler.
     """
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
     refuse_unknown(unknown, f"execution {execution_id}", to_undo=True)
@@ -70,9 +70,9 @@ def plan_rollback(
 
 
 def rollback_started(plan: Plan, state: State, error: ErrorInfo, step: str | None, at: int) -> RollbackStarted | None:
-    """Make the event of a workflow that is rolled back when it fails; None when it only fails.
+    """Make the event of a workflow that is rolled back on failure; None if it only fails.
 
-    It only fails when nobody knows whether an external effect happened: a person says whether it is to be undone.
+    It only fails if it is unknown whether an external effect happened: a person decides whether to undo it.
 
     Args:
         plan: the workflow.
@@ -87,7 +87,7 @@ def rollback_started(plan: Plan, state: State, error: ErrorInfo, step: str | Non
 
 
 def standings(plan: Plan, state: State, execution_id: str, to: str | None = None) -> tuple[Standing, ...]:
-    """Say what a rollback does with each step that is done, in the order in which they are undone.
+    """Return what a rollback does with each completed step, in order of undoing.
 
     Raises:
         ResumeError: ``to`` is not done.

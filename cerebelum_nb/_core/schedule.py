@@ -33,7 +33,7 @@ ACTIVE, PAUSED, DELETED = "ACTIVE", "PAUSED", "DELETED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleSet:
-    """It is made, or changed. ``inputs`` is JSON text, which ``codec`` says how to read; lengths and times are in µs.
+    """It is made, or changed. ``inputs`` is JSON text in the format of ``codec``; durations and times are in µs.
 
     ``anchor`` is the time from which ``every`` counts.
     """
@@ -66,7 +66,7 @@ class SchedulePaused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleResumed:
-    """It starts executions again, from ``next_at`` on."""
+    """It starts executions again, beginning at ``next_at``."""
 
     at: int
     next_at: int | None = None
@@ -75,7 +75,7 @@ class ScheduleResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleDeleted:
-    """It starts nothing any more."""
+    """It starts nothing more."""
 
     at: int
     by: str = ""
@@ -93,7 +93,7 @@ class ScheduleStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleMissed:
-    """The times from ``due_at`` to before ``next_at`` are not started any more, as it is too late for them."""
+    """The times from ``due_at`` to before ``next_at`` are not started, because it is too late."""
 
     at: int
     due_at: int
@@ -103,7 +103,7 @@ class ScheduleMissed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleSkipped:
-    """Nothing is started for the time ``due_at``, as ``behind`` has not ended."""
+    """Nothing is started for the time ``due_at``, because ``behind`` has not ended."""
 
     at: int
     due_at: int
@@ -127,7 +127,7 @@ SCHEDULE_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in ScheduleEv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleState:
-    """Everything known of one schedule. Times are µs since the epoch."""
+    """The state of a schedule. Times are µs since the epoch."""
 
     schedule_id: str
     definition: ScheduleSet = ScheduleSet(at=0, workflow="", inputs="{}")
@@ -174,13 +174,13 @@ def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState
 def act(
     state: ScheduleState, now: int, after: Callable[[int], int | None], hindrance: str = ""
 ) -> ScheduleEvent | None:
-    """Say what is to be done for the next time of a schedule; None when it has not come.
+    """Return what to do for the next time of a schedule; None if it has not come.
 
     Args:
         state: the schedule.
         now: the time, µs since the epoch.
         after: returns the first time of the schedule after a time.
-        hindrance: why nothing could be started until now, if somebody tried.
+        hindrance: why an earlier attempt could not start anything, if there was one.
     """
     due = state.next_at
     if state.state != ACTIVE or due is None or due > now:
@@ -194,7 +194,7 @@ def act(
 
 
 def execution_id_at(schedule_id: str, due_at: int) -> str:
-    """Return the id of the execution that a schedule starts for a time; it says the time, in UTC.
+    """Return the id of the execution that a schedule starts for a time; it contains the time, in UTC.
 
     Example:
         >>> execution_id_at("nightly", 21_600_000_000)

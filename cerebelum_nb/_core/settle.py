@@ -1,7 +1,7 @@
 """The outcome of an attempt, as one event. Pure, and used by every way of running.
 
-A shell knows the exception and the object; what they mean for the history (completed, failed, or another attempt) is
-decided here from data. `Policy.delay` in graph.py says how long a retry waits; the shell draws the random number.
+A shell knows the exception and the object; this module decides from data what they mean for the history (completed,
+failed, or another attempt). `Policy.delay` in graph.py says how long a retry waits; the shell draws the random number.
 """
 
 from __future__ import annotations

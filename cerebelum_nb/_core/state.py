@@ -1,7 +1,7 @@
-"""The state of an execution: everything that its events say, and nothing else.
+"""The state of an execution: the fold of its events, and nothing else.
 
 It is made by folding events (fold.py), so it serves resume, status, history, time travel and tests alike. The state of
-a single step is in step_state.py; invariants.py says what holds of every state.
+a single step is in step_state.py; invariants.py has the invariants.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rollback:
 
 @dataclass(slots=True)
 class State:
-    """Everything the events of one execution say. Times are µs since the epoch."""
+    """The fold of the events of one execution. Times are µs since the epoch."""
 
     version: int = 0
     lifecycle: ExecutionState = ExecutionState.UNSPECIFIED
@@ -43,8 +43,8 @@ class State:
     source: str = ""
     plan: str = ""  # the digest of the plan it last used
     origin: str = ""  # the notebook or script that started it
-    slot: str = ""  # what only one execution at a time may have
-    queued_at: int | None = None  # since when it waits for its slot
+    slot: str = ""  # its slot, which only one execution at a time may have
+    queued_at: int | None = None  # since when it has been waiting for its slot
     scheduled_at: int | None = None  # the time for which a schedule started it
     timezone: str = ""  # of that schedule
     behind: str = ""  # the execution it waits behind, as of when it was queued
@@ -79,7 +79,7 @@ class State:
     last_signal: int = 0  # the version of the last one
     hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
-    deaths: int = 0  # processes in a row that died without getting anything done
+    deaths: int = 0  # processes in a row that died without finishing anything
     parent: str | None = None
     parent_version: int | None = None
     forked_at: str | None = None  # the step before which the parent's history was cut
@@ -94,7 +94,7 @@ class State:
             return self.lifecycle
         if self.hibernated:
             return self._waits_for()
-        if len(self.waiters) < len(self.in_flight) or "child" in self.waits:  # the child is at work
+        if len(self.waiters) < len(self.in_flight) or "child" in self.waits:  # the child is running
             return ExecutionState.RUNNING
         return self._waits_for()
 
@@ -107,7 +107,7 @@ class State:
 
     @property
     def is_rolling_back(self) -> bool:
-        """Whether a rollback has begun and is not over, at work or not."""
+        """Whether a rollback has begun and is not over, running or not."""
         return self.rollback is not None and not self.rollback.is_over
 
     def step(self, name: str) -> StepState | None:
@@ -130,7 +130,7 @@ class State:
             yield from self.rollback.steps.items()
 
     def left_at(self, heard_at: int | None, now: int) -> int:
-        """Return when a process that is gone was last known to run this, µs.
+        """Return when a dead process was last known to run this, µs.
 
         Args:
             heard_at: its last heartbeat, µs by its own clock, which may be wrong, so it only counts between the last

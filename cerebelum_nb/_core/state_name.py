@@ -10,7 +10,7 @@ __all__ = ["ACTIVE", "ExecutionState"]
 class ExecutionState(StrEnum):
     """The state of an execution.
 
-    A state is found by its name in any case, or by an unambiguous prefix of it.
+    A state is found by its name in any case, or an unambiguous prefix.
 
     Raises:
         ValueError: there is no state of that name; similar ones are suggested.

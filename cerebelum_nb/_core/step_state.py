@@ -1,4 +1,4 @@
-"""The state of one step, as the fold of its events knows it: its phase, its operations, the items of a foreach."""
+"""The state of one step: its phase, its operations, the items of a foreach."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Checkpoint", "Items", "Operation", "Phase", "StepState", "waits_for_
 
 
 class Phase(StrEnum):
-    """The phase of a step in its present visit."""
+    """The phase of a step in its current visit."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -55,12 +55,12 @@ class Operation:
 
     @property
     def is_decided(self) -> bool:
-        """Whether what it waits for has happened: somebody answered, it timed out, or the child ended."""
+        """Whether its wait is over: somebody answered, it timed out, or the child ended."""
         return self.done or self.ended or self.result is not None or self.error is not None
 
     @property
     def is_before_body(self) -> bool:
-        """Whether a decorator waits with it, before the step's own code begins."""
+        """Whether it is the wait of a decorator, before the step's own code begins."""
         return self.op.partition(":")[2].startswith("@")
 
 
@@ -83,7 +83,7 @@ class Checkpoint(NamedTuple):
 
 @dataclass(slots=True)
 class StepState:
-    """What is known of one step in its present visit."""
+    """The state of one step in its current visit."""
 
     visit: int = 1
     attempt: int = 0
@@ -142,7 +142,7 @@ class StepState:
 
 @dataclass(slots=True)
 class Items:
-    """The items of a foreach in its present visit, counted as they settle."""
+    """The items of a foreach in its current visit, counted as they settle."""
 
     keys: dict[str, int]  # in order, each with its index
     digests: dict[str, str] = field(default_factory=dict)

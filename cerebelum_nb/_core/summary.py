@@ -1,4 +1,4 @@
-"""What lists show of an execution: an extract of its state, kept in the ``execution`` table with every commit."""
+"""The summary of an execution for lists: an extract of its state, kept in the ``execution`` table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Summary:
 
 
 def summarise(state: State) -> Summary:
-    """Extract from a state what lists show.
+    """Extract the summary from a state.
 
     Example:
         >>> summarise(State(workflow="deploy")).workflow

@@ -14,7 +14,7 @@ __all__ = ["ends_at", "overrun"]
 
 
 def ends_at(timeout: float | None, state: State) -> int | None:
-    """Return when the time of an execution is over, µs since the epoch; None: never.
+    """Return when an execution times out, µs since the epoch; None: never.
 
     Args:
         timeout: of its workflow, seconds.
@@ -30,7 +30,7 @@ def ends_at(timeout: float | None, state: State) -> int | None:
 
 
 def overrun(timeout: float) -> str:
-    """Say why an execution whose time is over fails.
+    """Say why an execution that timed out fails.
 
     Example:
         >>> overrun(7200)

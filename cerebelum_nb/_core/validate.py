@@ -21,8 +21,8 @@ class Report:
     """What is wrong with a workflow.
 
     Attributes:
-        errors: what keeps it from running, each with its fix.
-        warnings: what looks wrong but can run.
+        errors: what prevents it from running, each with its fix.
+        warnings: what looks wrong but does not prevent a run.
         notes: at which lines a step that waits cannot continue, and what is not kept there.
     """
 
@@ -41,7 +41,7 @@ class Report:
         return "\n".join(lines) or "no problems"
 
     def __repr__(self) -> str:
-        """Write it for a cell: what is wrong, not how it is stored."""
+        """Show the problems, for a cell."""
         return str(self)
 
 
@@ -95,7 +95,7 @@ def _repeats(plan: Plan) -> Iterator[str]:
 
 
 def _bodies(plan: Plan) -> Iterator[str]:
-    """Report steps in more than one place: a step runs for the items of one list, or by itself."""
+    """Report steps in more than one place: a step runs for the items of one list, or outside a foreach."""
     inside: dict[str, str] = {}
     for owner, each in plan.each.items():
         for name in each.body:
@@ -231,7 +231,7 @@ def _dependencies(plan: Plan, graph: _Graph) -> Iterator[str]:
 
 
 def _undos(plan: Plan, graph: _Graph) -> Iterator[str]:
-    """What undoes a step may use what was there when the step was done."""
+    """A handler may use results that existed when its step completed."""
     bodies = {step: (owner, each) for owner, each in plan.each.items() for step in each.body}
     for name, spec in plan.undo.items():
         owner, each = bodies.get(name, (name, None))

@@ -1,4 +1,4 @@
-"""A value and an error as the log holds them: plain data, nothing is decoded here."""
+"""Values and errors as the log holds them: plain data, without decoding."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A step that runs again: what its new visit keeps of the last one, and what it forgets.
+"""Running a step again: what its new visit keeps of the last one, and what it forgets.
 
 A visit is *reopened* to continue (operations stay, the outcome is decided again), *revisited* from nothing, *relisted*
-with other items, or *restored* only to have its value again. A rollback revisits what it has undone.
+with other items, or *restored* only to have its value again. A rollback revisits the steps it has undone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def revisit(state: State, name: str) -> None:
     old = state.step(name)
     if old is None:
         return
-    if name not in state.steps:  # one item of a foreach, which is reopened beside it
+    if name not in state.steps:  # one item of a foreach, which is reopened too
         items = state.items_of(name)
         items.done -= old.has_result and name.endswith("]")
         items.failed.pop(name, None)

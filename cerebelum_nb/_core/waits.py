@@ -1,4 +1,4 @@
-"""When a run that only waits leaves its process, and when it must be woken. Pure, and used by every way of running."""
+"""When a waiting run leaves its process, and when it must be woken. Pure, and used by every way of running."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at
 class Wait:
     """A wait of a step: since when, and until when (µs; None: until an answer or a signal comes).
 
-    ``whole`` says that the step does nothing else meanwhile, as far as is known: its own task or thread waits.
-    ``busy`` says that it waits for a child that a process runs now, which must not lose the one it runs for.
+    ``whole`` says that the step does nothing else during the wait, as far as is known: its own task or thread waits.
+    ``busy`` says that it waits for a child that a process is running, so the caller must stay.
     """
 
     since: int
@@ -35,7 +35,7 @@ class AttemptWaits(NamedTuple):
 
 
 def may_leave(attempt: AttemptWaits) -> bool:
-    """Whether a waiting step may leave its process; one at work may not, nor one whose child is.
+    """Whether a waiting step may leave its process; a running one may not, nor one whose child is running.
 
     A step with ``effect="external"`` stays in its process once its body has begun, because the body would run again.
 
@@ -53,10 +53,10 @@ def may_leave(attempt: AttemptWaits) -> bool:
 
 
 def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
-    """Return from when on an attempt is in a long wait, µs; None while it is at work or in a short wait.
+    """Return from when on an attempt is in a long wait, µs; None while it is running or in a short wait.
 
     A sleep or a pause is long while more than ``after`` (µs) of it remains; an approval or a signal, whose end is
-    unknown, once it has lasted that long. That of a child which hibernates is as long as the child's.
+    unknown, once it has lasted that long. The wait for a hibernated child is as long as the child's.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
@@ -80,7 +80,7 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
 def ripe_at(
     attempts: Sequence[AttemptWaits], retries: Sequence[int], in_flight: int, after: int, now: int
 ) -> int | None:
-    """Return from when on every step in flight is in a long wait, µs; None while one is at work or in a short wait.
+    """Return from when on every step in flight is in a long wait, µs; None while one is running or in a short wait.
 
     Args:
         attempts: the attempts in this process.

@@ -1,1 +1,1 @@
-"""What people look at while a workflow runs and after: graph, card, progress, slider, approval form."""
+"""The views of a run: graph, card, progress, slider, approval form."""

@@ -1,4 +1,4 @@
-"""The form in which a person decides an approval in a notebook, with a text where there are no widgets."""
+"""The form to decide an approval in a notebook, with a text where there are no widgets."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["approval_form"]
 
 
 def approval_form(execution_id: str, *, store: Store | None = None, step: str | None = None) -> Any:
-    """Show what an execution asks, with buttons to approve and reject it.
+    """Show the approval that an execution waits for, with buttons to approve and reject it.
 
     Args:
         execution_id: its id or an unambiguous prefix.
         store: the log; by default the session's.
-        step: which step's approval, when several wait.
+        step: the step to decide for, if several are waiting.
 
     Returns:
-        A widget in a notebook; elsewhere, or where nobody can press a button, an object whose repr says what is asked
-        and how to decide it.
+        A widget in a notebook; elsewhere, or where nobody can press a button, an object whose repr says what to decide
+        and how.
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
@@ -72,7 +72,7 @@ def approval_form(execution_id: str, *, store: Store | None = None, step: str | 
 
 
 class Question:
-    """What is asked and how to decide it, as text and HTML."""
+    """The request and how to decide it, as text and HTML."""
 
     def __init__(self, execution_id: str, approval: OpenApproval) -> None:
         self._execution_id, self._approval = execution_id, approval
@@ -157,7 +157,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
 
 
 def _next(store: Store, execution_id: str) -> str:
-    """Say how an execution is resumed that no process is running."""
+    """Say how to resume an execution that no process is running."""
     if store.execution(execution_id).holder is not None:
         return ""
     state = fold(store.events(execution_id))
@@ -168,9 +168,9 @@ def _next(store: Store, execution_id: str) -> str:
 
 
 def _acknowledge(field: Any) -> None:
-    """Have the front end told that what was typed has arrived; until then it holds back what is typed next.
+    """Tell the front end that its input has arrived; until then it holds back further input.
 
-    A kernel that handles it while a cell waits (ipykernel 7.4) does not say so itself.
+    A kernel that handles it while a cell waits (ipykernel 7.4) does not do so itself.
     """
     kernel = getattr(shell(), "kernel", None)
     if kernel is None:

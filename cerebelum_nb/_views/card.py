@@ -23,15 +23,15 @@ from .graph import Graph
 __all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
-"""So many steps are listed at once; of more, the list is folded."""
+"""How many steps are listed open; longer lists are folded."""
 
 _MOST_NOTED = 5
 
 _MOST_PRINTED = 12_000
-"""Characters of what steps printed in a saved card."""
+"""The most characters of printed output in a saved card."""
 
 _EARLY, _SOON_SECONDS = 5.0, 3.0
-"""Before this many percent and seconds, an estimate of what is left would be a guess."""
+"""Before this many percent and seconds, an estimate of the time left would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -51,7 +51,7 @@ class Row:
 
     @property
     def active(self) -> bool:
-        """Whether it is at work or waits for something."""
+        """Whether it is running or waiting."""
         return self.state in _ACTIVE
 
 
@@ -73,7 +73,7 @@ class Card:
 
     @classmethod
     def of(cls, execution: Shown, graph: Graph | None = None) -> Card:
-        """Take a picture of a run of this process; a ``graph`` of its plan is drawn once and used again."""
+        """Make the card of a run of this process; the ``graph`` of its plan is drawn once and reused."""
         scopes, graph = execution.at_work(), graph or Graph(execution.plan)
         advice = None if execution.stops_before else advise_on(execution)
         return cls.at(
@@ -92,17 +92,17 @@ class Card:
         advice: Advice | None = None,
         known: Mapping[str, Row] | None = None,
     ) -> Card:
-        """Take a picture of a folded state.
+        """Make the card of a folded state.
 
         Args:
             execution_id: whose state it is.
             state: the fold of its events.
             now: the time, µs since the epoch.
             graph: the picture of its plan.
-            scopes: the steps at work in this process.
+            scopes: the running steps of this process.
             mask: hides secrets in what they print.
-            advice: how to resume it; None when it is not to be shown.
-            known: rows that are taken as they are.
+            advice: how to resume it; None to hide it.
+            known: rows to use unchanged.
         """
         plan, scopes = graph.plan, scopes or {}
         parallel = {name for stage in plan.timeline if len(stage) > 1 for name in stage}
@@ -151,7 +151,7 @@ class Card:
         return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
 
     def bundle(self) -> dict[str, str]:
-        """Return it as what a saved notebook keeps."""
+        """Return it in the form that a saved notebook stores."""
         return {"text/plain": self.to_text(), "text/html": self.to_html()}
 
     def to_text(self) -> str:
@@ -304,7 +304,7 @@ def _note(step: StepState, message: str, now: int) -> str:
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:
-    """Add to its message how long a step with progress will still take, if it continues at its pace."""
+    """Add the estimated time left to the message of a step with progress."""
     spent = (now - step.started_at) / 1e6
     if step.phase is not Phase.RUNNING or percent is None or not _EARLY <= percent < 100 or spent < _SOON_SECONDS:
         return message

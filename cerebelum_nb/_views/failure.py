@@ -33,8 +33,8 @@ class Failure:
         traceback: the user's own, without library frames.
         inputs: what the step was given, as previews, by parameter.
         printed: the last lines it printed.
-        advice: how to resume it; None when it is not to be shown.
-        kept: how many steps are finished and are not run again; of a rollback, how far it is.
+        advice: how to resume it; None to hide it.
+        kept: how many steps are finished and will not run again; for a rollback, its progress.
     """
 
     step: str | None
@@ -48,7 +48,7 @@ class Failure:
 
     @classmethod
     def of(cls, plan: Plan, state: State, advice: Advice | None) -> Failure | None:
-        """Describe a failed run; None of one that has not failed.
+        """Describe a failed run; None if it has not failed.
 
         Example:
             >>> Failure.of(Plan(workflow="w", timeline=(), steps={}), State(), None) is None
@@ -114,7 +114,7 @@ class Failure:
 
 
 def _where(traceback: str) -> str:
-    """The last frame that is in a cell, else the first of the user's."""
+    """The last frame in a cell, else the first of the user's."""
     frames = [(found["file"], found["line"]) for found in _FRAME.finditer(traceback)]
     if not frames:
         return ""
@@ -123,7 +123,7 @@ def _where(traceback: str) -> str:
 
 
 def _printed(state: State, step: str | None) -> str:
-    """What a failed step printed last; of a foreach, what the first failed item did."""
+    """What a failed step printed last; for a foreach, what the first failed item printed."""
     known = state.step(step or "")
     if known is not None and known.items is not None and known.items.failed:
         known = known.items.steps[next(iter(known.items.failed))]

@@ -1,4 +1,4 @@
-"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; layout.py decides what goes where."""
+"""The picture of a workflow: inline SVG, text, and Mermaid on request. Pure; layout.py places the parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT = Html('<text x="{:.0f}" y="{:.0f}">{}{}</text>')
 
 
 class Graph:
-    """A plan's picture. What does not change between two moments of a run is drawn once.
+    """A plan's picture. Parts that do not change during a run are drawn once.
 
     Args:
         plan: the workflow.
@@ -50,10 +50,10 @@ class Graph:
         return self._svg(self._title(states), self._boxes(states))
 
     def to_image(self, states: Mapping[str, str] | None = None) -> Html:
-        """Draw it as an ``<img>`` that brings its picture along, for pages from which inline SVG is removed.
+        """Draw it as an ``<img>`` with embedded picture, for pages that remove inline SVG.
 
-        So it is in a notebook that is not trusted, and on most sites that show notebooks: of an inline SVG they leave
-        the texts, run together.
+        Untrusted notebooks and most sites that show notebooks do so: of an inline SVG they keep only the texts, run
+        together.
         """
         source = base64.b64encode(self.to_svg(states).encode()).decode()
         return Html('<img alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}" />').format(
@@ -287,7 +287,7 @@ class _Boxes:
 
 
 _NEAR = 9
-"""So many px before a box its edges end."""
+"""How many px before a box its edges end."""
 
 
 def _head(edge: Edge) -> str:

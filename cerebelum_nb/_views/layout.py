@@ -1,8 +1,8 @@
 """Where the parts of a plan's picture go: steps from left to right in rows, routes in lanes below, as numbers.
 
 The plan's timeline is a sequence of stages. A stage is a column of steps; a large one is a framed grid. The routes
-of a stage's steps are lanes to its right, each with its own label and path. What does not fit into the width
-continues in the next row, like text. Nothing here knows colours or SVG.
+of a stage's steps are lanes to its right, each with its own label and path. What does not fit the width continues in
+the next row, like text. This module does not know colours or SVG.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The live view of a run: a card of widgets in a notebook, rich bars in a terminal.
 
-A view looks at the run some times a second, so that a thousand progress updates cost no more than ten. It measures
-what a look costs and takes no more than a small share of the time.
+A view looks at the run a few times a second, so a thousand progress updates cost no more than ten. It measures the cost
+of a look and uses only a small share of the time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["NotebookCard", "TerminalCard", "live_view"]
 
 _REFRESH_SECONDS = 0.1
 _SHARE = 0.02
-"""The part of the time that drawing may take."""
+"""The share of the time that drawing may take."""
 
 _TALL = 300
 """A picture higher than this, in px, goes below the running steps, not above them."""
@@ -39,7 +39,7 @@ _TALL = 300
 _LIVE = "shown as it was when this cell started; cerebelum_nb.watch() shows it live"
 
 _MOST_LINES = 10
-"""So many steps at work are shown with a bar each; the graph shows them all."""
+"""How many running steps get a bar each; the graph shows them all."""
 
 
 _MOST_ENDED = 4
@@ -49,7 +49,7 @@ _ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: Shown) -> AbstractContextManager[None] | None:
-    """Return a view for the front end that is watching, None when there is none."""
+    """Return a view for the front end, None if there is none."""
     graph = Graph(execution.plan)
 
     def look() -> Card:
@@ -86,7 +86,7 @@ def _in_notebook(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
     card: NotebookCard | None = None
     with views.shielded("the live view"):
         card = NotebookCard(look())
-    if card is None:  # there are no widgets here: the outcome is shown all the same
+    if card is None:  # there are no widgets here: show only the outcome
         with _once(execution, look):
             yield
         return
@@ -114,7 +114,7 @@ def _in_notebook(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
 
 @contextmanager
 def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
-    """Show bars on stderr while it runs, and leave the outcome of every step, unless the caller tells it."""
+    """Show bars on stderr while it runs, and leave the outcome of every step, unless the caller reports it."""
     with TerminalCard() as card:
         try:
             with _refreshed(lambda: card.draw(look())):
@@ -161,12 +161,12 @@ class NotebookCard:
             self._lines.children = shown
 
     def ask(self, forms: list[Any]) -> None:
-        """Show the forms of approvals that are waited for."""
+        """Show the forms of open approvals."""
         if self._forms.children != tuple(forms):
             self._forms.children = tuple(forms)
 
     def finish(self, card: Card) -> None:
-        """Leave a static picture in the place of the widgets.
+        """Replace the widgets with a static picture.
 
         A tab that was closed meanwhile did not hear of it: opened again, it asks the kernel for the widgets. So the
         box of the last runs stays, with the picture in it and nothing else.
@@ -222,7 +222,7 @@ class _Unheard:
         token = current_scope.set(None)
         try:
             self._stream.write(text)
-        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail by it
+        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail
             pass
         finally:
             current_scope.reset(token)
@@ -237,7 +237,7 @@ class _Unheard:
 
 
 class TerminalCard:
-    """Bars on stderr, one for each step at work; the outcome of every step in the end."""
+    """Bars on stderr, one for each running step; at the end, the outcome of every step."""
 
     def __init__(self) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""``ProgressReporter``: how far a step is, for the viewer and for the log."""
+"""``ProgressReporter``: the progress of a step, for the viewer and the log."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Reports(Protocol):
 
 
 class ProgressReporter:
-    """Says how far a step is.
+    """Reports the progress of a step.
 
-    In an execution it feeds the live view and, at most four times a second, the log; elsewhere it draws a bar of its
-    own: widgets in a notebook, rich in a terminal, lines on stderr otherwise.
+    In an execution it feeds the live view and, at most four times a second, the log; elsewhere it draws its own bar:
+    widgets in a notebook, rich in a terminal, lines on stderr otherwise.
 
     Args:
         context: the step's context, or any object with ``execution_id`` and ``step_name``.
@@ -50,14 +50,14 @@ class ProgressReporter:
         self._lines: _Bar | None = _Lines(self._step) if audience() is Audience.NOBODY else None
 
     def update(self, percent: float, message: str = "") -> None:
-        """Say how far it is.
+        """Report the progress.
 
         Args:
-            percent: from 0 to 100; outside values are taken as the nearer end.
+            percent: from 0 to 100; other values are clamped.
             message: what it is doing.
 
         Raises:
-            TypeError: ``percent`` is no number.
+            TypeError: ``percent`` is not a number.
         """
         if isinstance(percent, bool) or not isinstance(percent, (int, float)) or percent != percent:
             raise TypeError(f"ProgressReporter.update takes a number from 0 to 100, not {percent!r}")

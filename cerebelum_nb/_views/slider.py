@@ -1,7 +1,7 @@
-"""The slider through a run's events: HTML that carries every moment and its own script, and a text.
+"""The slider through a run's events: HTML with every moment and its own script, and a text.
 
-It is made once, when it is shown, and then needs no kernel: widgets die with theirs, and a saved notebook would show
-none. Where scripts do not run (GitHub, a notebook nobody trusts yet) the last moment and the list of events are seen.
+It is made once, when it is shown, and then needs no kernel: widgets die with their kernel, and a saved notebook would
+show none. Where scripts do not run (GitHub, an untrusted notebook), it shows the last moment and the list of events.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .watch import Recorded, plan_of
 __all__ = ["Slider"]
 
 _MOST_LINES = 40
-"""So many events are listed as text."""
+"""How many events are listed as text."""
 
 _MOST_MOMENTS = 2_000
-"""So many events can be gone through: a page with more is slow to open."""
+"""How many events the slider has: a page with more is slow to open."""
 
 
 class Slider:
-    """A run's events and what was known after each of them, as something to look at.
+    """A run's events and the state after each of them, for display.
 
     Args:
         execution_id: whose events they are.
@@ -107,7 +107,7 @@ class Slider:
 
     @cached_property
     def _cards(self) -> list[Card]:
-        """A card for every moment; the rows of steps to which nothing happened are the ones of the moment before."""
+        """A card for every moment; unchanged rows are those of the moment before."""
         cards: list[Card] = []
         before = State()
         for event, state in self._transitions:

@@ -36,15 +36,15 @@ _tasks: set[asyncio.Task[None]] = set()
 def watch(execution_id: str | None = None, *, store: Store | None = None) -> None:
     """Show an execution: live while it runs, here or in another process, and as it ended afterwards.
 
-    In a notebook it returns at once and the card updates by itself; in a terminal or a script it returns when the
-    run is over.
+    In a notebook it returns at once and the card keeps updating; in a terminal or a script it returns when the run is
+    over.
 
     Args:
         execution_id: its id or an unambiguous prefix; by default the newest execution's.
         store: the log; by default the session's.
 
     Raises:
-        ExecutionNotFoundError: there is no such execution; near ids are suggested.
+        ExecutionNotFoundError: there is no such execution; the error suggests similar ids.
 
     Example:
         >>> result = release.run(execution_id="k1")
@@ -76,7 +76,7 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
 
 
 class Reading:
-    """An execution as the log tells it, read on with every look."""
+    """An execution read from the log; each look reads the new events."""
 
     def __init__(self, store: Store, execution_id: str) -> None:
         self.id, self._store = execution_id, store
@@ -128,7 +128,7 @@ class Reading:
 
 
 class Recorded:
-    """The shape of a run whose workflow this process does not know: its steps, as they started."""
+    """The plan of a run whose workflow this process does not know: its steps, as they started."""
 
     def __init__(self) -> None:
         self._stages: list[list[str]] = []
