@@ -12,12 +12,12 @@ import click
 from ..._text.terminal import fit
 from ..._workflow.execution_id import new_id
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
-from ..app import core_of, core_option, log_options, open_log
+from ..app import core_option, log_options
 from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, copy_from, workflow_options
+from .resume import as_results, opened, workflow_options
 
 if TYPE_CHECKING:
     from ..._workflow.workflow import Workflow
@@ -71,12 +71,7 @@ def fork(
     here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is followed here. Its state is
     shown at the end.
     """
-    if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
-    core = core_of(ctx)
-    store = open_log(ctx, trusted=trust, create=core is not None)
-    if core is not None:
-        copy_from(core, store, execution_id)
+    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     execution_id = store.execution(execution_id).execution_id
     found = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     workflow = cast("Workflow", found)

@@ -28,7 +28,7 @@ from ..foreground import end, foreground
 from .completion import execution_argument
 from .decide import read_json
 
-__all__ = ["as_inputs", "as_results", "as_secrets", "copy_from", "resume", "workflow_options"]
+__all__ = ["as_inputs", "as_results", "as_secrets", "guarded", "opened", "resume", "workflow_options"]
 
 
 def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
@@ -156,12 +156,7 @@ def resume(
     again. The execution runs here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is
     followed here. Its state is shown at the end.
     """
-    if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
-    core = core_of(ctx)
-    store = open_log(ctx, trusted=trust, create=core is not None)
-    if core is not None:
-        copy_from(core, store, execution_id)
+    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
@@ -185,11 +180,24 @@ def resume(
             raise
         failure = str(error)
     except OutcomeUnknownError as error:
-        raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
+        raise Failure(guarded(ctx, "resume", execution_id, error.steps), Exit.REFUSED) from error
     end(ctx, store, execution_id, failure, json_)
 
 
-def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
+def opened(
+    ctx: click.Context, execution_id: str, *, trust: bool, module: str | None, notebook: Path | None
+) -> tuple[SqliteStore, str | None]:
+    """Open the log, and copy the execution to it if ``--core`` is given; return the log and the cluster."""
+    if module is not None and notebook is not None:
+        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
+    core = core_of(ctx)
+    store = open_log(ctx, trusted=trust, create=core is not None)
+    if core is not None:
+        _copy_from(core, store, execution_id)
+    return store, core
+
+
+def _copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
     """Copy an execution from a cluster to the log; one that the cluster does not know may be here."""
     try:
         whole = extension("remote").open_remote(core).execution(execution_id).execution_id
@@ -200,15 +208,17 @@ def copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
     asyncio.run(extension("follow").follow(core, store, [whole], lambda line: None, once=True))
 
 
-def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say which external effects are unknown, and which options answer that."""
+def guarded(ctx: click.Context, command: str, execution_id: str, steps: tuple[str, ...]) -> str:
+    """Say which external effects are unknown, and which options of ``resume`` or ``rollback`` answer that."""
     named = ", ".join(f"'{step}'" for step in steps)
+    call = f"{command} {shlex.quote(execution_id)}"
     repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
-    done = " ".join(f"--mark-done {shlex.quote(step)}=null" for step in steps)
+    done = " ".join(f"--mark-done {shlex.quote(step + '=null')}" for step in steps)
+    undoes = command == "rollback"
     return (
         f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
-        f"Find out whether it has. If not, run it again:\n"
-        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {repeat}')}\n"
-        f"If it has, give its result, as JSON:\n"
-        f"    {again(ctx, f'resume {shlex.quote(execution_id)} {done}')}"
+        f"Find out whether it has. If not{'' if undoes else ', run it again'}:\n"
+        f"    {again(ctx, f'{call} {repeat}')}\n"
+        f"If it has, give its result as JSON{', and it is undone too' if undoes else ''}:\n"
+        f"    {again(ctx, f'{call} {done}')}"
     )

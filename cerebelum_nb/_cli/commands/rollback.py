@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import click
 
 from ..._core.state_name import ExecutionState
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
-from ..app import Exit, Failure, again, as_json, core_of, core_option, log_options, open_log
+from ..app import Exit, Failure, as_json, core_option, log_options
 from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, copy_from, workflow_options
+from .resume import as_results, guarded, opened, workflow_options
 
 __all__ = ["rollback"]
 
@@ -69,12 +68,7 @@ def rollback(
     Afterwards the state is ROLLED_BACK, and a resume runs the undone steps again. With --core it runs on that cluster,
     and is followed here.
     """
-    if module is not None and notebook is not None:
-        raise click.UsageError("--module and --notebook both say where the workflow is: give only one of them")
-    core = core_of(ctx)
-    store = open_log(ctx, trusted=trust, create=core is not None)
-    if core is not None:
-        copy_from(core, store, execution_id)
+    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     execution_id = store.execution(execution_id).execution_id
     workflow = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     if dry_run:
@@ -95,20 +89,5 @@ def rollback(
             raise
         failure = str(error)
     except OutcomeUnknownError as error:
-        raise Failure(_guarded(ctx, execution_id, error.steps), Exit.REFUSED) from error
+        raise Failure(guarded(ctx, "rollback", execution_id, error.steps), Exit.REFUSED) from error
     end(ctx, store, execution_id, failure, json_, expected=ExecutionState.ROLLED_BACK)
-
-
-def _guarded(ctx: click.Context, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say which external effects are unknown, and which options answer that."""
-    named = ", ".join(f"'{step}'" for step in steps)
-    repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
-    done = " ".join(f"--mark-done {shlex.quote(step + '=null')}" for step in steps)
-    command = f"rollback {shlex.quote(execution_id)}"
-    return (
-        f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
-        f"Find out whether it has. If not:\n"
-        f"    {again(ctx, f'{command} {repeat}')}\n"
-        f"If it has, give its result as JSON, and it is undone too:\n"
-        f"    {again(ctx, f'{command} {done}')}"
-    )
