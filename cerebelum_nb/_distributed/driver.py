@@ -12,7 +12,6 @@ The history of a run that is still open must replay: ``tests/distributed/replay`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from .._core import events as e
@@ -56,6 +55,7 @@ from .._core.step_state import Phase, StepState, waits_for_signal
 from .._core.time_limit import ends_at, overrun
 from .._core.value import ErrorInfo, Value
 from ..errors import ExecutionTimeoutError
+from .family import Family
 from .losses import DIED, is_untaken, last_heard, short
 from .memo import MEMO_BYTES, Memo, is_long, is_short
 from .naps import Naps
@@ -118,8 +118,7 @@ class Drive:
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
         self._routes: dict[str, Rows] = {}
-        self._children = dict.fromkeys(left.get("children", ()))  # that may run for its steps, by id
-        self._ended: dict[str, int] = {}  # children that told their end, and their versions then
+        self._family = Family(left.get("children", ()))
         self._inbox: list[Callable[[], object]] = []
         self._naps = Naps(lambda what: self._inbox.append(what))
         self._natively = False
@@ -152,8 +151,9 @@ class Drive:
         while True:
             self._turn()
             if self._driver.finishing:
-                if self._state.caller or self._children:
-                    await self._tell_family()
+                if self._state.caller or self._family.running:
+                    self._memo.write(self._state, self._now())  # whoever hears of its end reads all of it
+                    await self._family.take_leave(self._state)
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._end()
             if self._may_continue_as_new():
@@ -167,7 +167,7 @@ class Drive:
 
     def _left(self) -> dict[str, Any]:
         """What the next run has to know beside the rows."""
-        return {"suspended": self._suspended, "tied": self._requests.tied, "children": list(self._children)}
+        return {"suspended": self._suspended, "tied": self._requests.tied, "children": list(self._family.running)}
 
     def _turn(self) -> None:
         """Take what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
@@ -243,8 +243,7 @@ class Drive:
     @workflow.signal
     def child_ended(self, child: str, version: int) -> None:
         """Take note that an execution has ended which a step started; if the step left its worker, it continues."""
-        self._children.pop(child, None)
-        self._ended[child] = version
+        self._family.end(child, version)
         self._inbox.append(partial(self._look_at_child, child))
 
     @workflow.signal
@@ -298,7 +297,7 @@ class Drive:
             (event,) = from_rows([self._stamped(row)])
             if isinstance(event, e.OperationEvent):
                 if self._take(Recorded(event)) and isinstance(event, e.ChildStarted):
-                    self._children[event.child] = None
+                    self._family.begin(event.child)
             else:
                 self._ride(event)
 
@@ -375,9 +374,8 @@ class Drive:
             if self._is_decided(name, suspended):
                 self._wake(name)
 
-    # -- children and callers -----------------------------------------------------------------------------------
-
     def _look_at_child(self, child: str) -> None:
+        """Wake the step that waits for a child which has ended."""
         for name, suspended in list(self._suspended.items()):
             step = self._step(name)
             operation = step.operations.get(suspended.op)
@@ -386,27 +384,13 @@ class Drive:
                 self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
                 self._wake(name)
 
-    async def _tell_family(self) -> None:
-        """Tell the caller that this has ended, and what may run for its steps to end, too."""
-        state, cancelled = self._state, self._state.lifecycle is ExecutionState.CANCELLED
-        self._memo.write(state, self._now())  # whoever hears of it reads all of it
-        me = workflow.info().workflow_id
-        if cancelled:
-            reason = f"its caller {me} was cancelled"
-        else:
-            reason = (state.lifecycle is ExecutionState.PAUSED and state.reason) or f"its caller {me} has ended"
-        told = [_tell(child, "caller_ended", [cancelled, reason]) for child in self._children]
-        if state.caller:
-            told.append(_tell(state.caller, "child_ended", [me, state.version]))
-        await asyncio.gather(*told)
-
     # -- waits ------------------------------------------------------------------------------------------------
 
     def _is_decided(self, name: str, suspended: _Suspended) -> bool:
         """Whether what a step waits for is there: a decision, or a signal that it has not looked at."""
         op, _, seen, _ = suspended
         operation, state = self._step(name).operations.get(op), self._state
-        if operation is not None and (operation.is_decided or self._ended.get(operation.child, 0) > seen):
+        if operation is not None and (operation.is_decided or self._family.has_ended(operation.child, seen)):
             return True
         new = state.last_signal > seen and op.startswith("signal:")
         return new and any(at > seen and waits_for_signal(op, signal.name) for at, signal in state.signals.items())
@@ -566,8 +550,7 @@ class Drive:
         self._suspended.clear()
         self._waiting.clear()
         if not self._driver.finishing:  # a rollback follows
-            for child in self._children:
-                asyncio.create_task(_tell(child, "caller_ended", [False, "its caller is rolled back"]))  # noqa: RUF006
+            self._family.stop("its caller is rolled back")
 
     # -- into Temporal's history ------------------------------------------------------------------------------
 
@@ -648,12 +631,6 @@ class DriveChild(Drive):
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
         """Drive it to its end."""
         return await super().run(meta, packed, left)
-
-
-async def _tell(execution_id: str, what: str, told: list[Any]) -> None:
-    """Tell another execution something, if it runs."""
-    with contextlib.suppress(FailureError):
-        await workflow.get_external_workflow_handle(execution_id).signal(what, args=told)
 
 
 def _summary(text: str) -> str:

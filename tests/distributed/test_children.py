@@ -148,6 +148,35 @@ async def test_a_child_is_stopped_with_its_caller_and_continues_with_it(house, l
     assert house.ran.count("dig the lake") == 1
 
 
+@pytest.mark.soak
+async def test_a_caller_that_continued_as_new_meanwhile_hears_of_the_end_of_its_child(server, log, executor, house):
+    def number(count):
+        def body():
+            return count
+
+        body.__name__ = body.__qualname__ = f"n{count}"
+        return step(body)
+
+    @workflow
+    def long(wf):
+        path = number(0)
+        for count in range(1, 10):
+            path = path >> number(count)
+        wf.timeline(path >> house.inner.given({"at": "the sea"}))
+
+    house.asks.append(True)
+    worker = Worker(server.url, "long").register_workflow(long).start()
+    await worker.ready()
+    running = asyncio.ensure_future(executor.execute(long, execution_id="ch9", store=log))
+    child, cluster = await child_that_asks(log, "ch9"), await Cluster.connect(server.url)
+    async with asyncio.timeout(60):
+        while len([one async for one in cluster.client.list_workflows("WorkflowId = 'ch9'")]) < 2:
+            await asyncio.sleep(0.1)
+    await ExecutionClient(server.url).approve(child)
+    assert (await running).output == "house at the sea"
+    await worker.close()
+
+
 async def test_a_child_is_cancelled_with_its_caller(house, server, log, executor):
     house.asks.append(True)
     running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch3", store=log))
