@@ -109,8 +109,9 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
 
 def remove(db: sqlite3.Connection, execution_id: str) -> None:
     """Delete an execution, if it exists; the bytes it used stay."""
-    found = db.execute("DELETE FROM execution WHERE execution_id = ? RETURNING key", (execution_id,)).fetchall()
+    found = db.execute("SELECT key FROM execution WHERE execution_id = ?", (execution_id,)).fetchall()
     db.executemany(f"DELETE FROM event AS e WHERE {event_of('?1')}", found)
+    db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
     db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))
 
 

@@ -20,6 +20,7 @@ from .row_sql import ABANDONED, DUE, HAS_SLOT, STARTED
 __all__ = [
     "APPLICATION_ID",
     "FIRST_VERSION",
+    "KEEPING",
     "SCHEMA_VERSION",
     "alien",
     "complete",
@@ -254,6 +255,8 @@ _EVENT = """CREATE TABLE event (
             execution INTEGER AS (key >> 32),
             version INTEGER AS (key & 4294967295)
         )"""  # see event_key.py
+KEEPING = tuple(text for text in (*_LABELS, *_RESULTS) if text.startswith("CREATE TRIGGER"))
+"""The triggers that are no guards: they keep the tables of tags and of results."""
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
 
 

@@ -216,8 +216,10 @@ class SqliteStore(SqliteLeases):
         if len(self._heads) >= _KEYS_KEPT:
             self._heads.clear()
         sql, place = "SELECT hash FROM event WHERE key = ?", event_key(key, commit.after)
-        found = db.execute(sql, (place,)).fetchone() if commit.after else None
-        return chain.start(commit.execution_id) if found is None or found[0] is None else bytes(found[0])
+        found = db.execute(sql, (place,)).fetchone() if commit.after else (None,)
+        if found is None:  # something else wrote a version into the row that no event has
+            raise sqlite3.IntegrityError("the log is append-only: not the next version of this execution")
+        return chain.start(commit.execution_id) if found[0] is None else bytes(found[0])
 
     def _keep(self, db: sqlite3.Connection, value: Value) -> None:
         """Keep the bytes of a value. They were made here, so they are trusted, even if a file brought them before."""

@@ -81,6 +81,13 @@ def test_the_database_refuses_to_change_history(sqlite_log, db, sql, recursive):
     assert sqlite_log.store.payload("d1") == b"1"
 
 
+def test_nothing_is_appended_behind_an_event_that_is_not_there(sqlite_log, db):
+    sqlite_log.start("deploy-1")
+    db.execute("UPDATE execution SET version = 5")
+    with pytest.raises(StoreError, match="append-only"):
+        sqlite_log.append("deploy-1", 5, *sqlite_log.step())
+
+
 def test_bytes_under_a_digest_are_never_replaced(sqlite_log, db):
     sqlite_log.start("deploy-1")
     value = Value("arrow", digest="d1", size=1, payload=b"1")
