@@ -14,6 +14,7 @@ from . import events as e
 from .graph import UNDO, undone_by
 from .labels import changed_tags
 from .state import State
+from .state_copy import own
 from .state_name import ExecutionState
 from .step_state import Checkpoint, Items, Operation, Phase, StepState, waits_for_signal
 from .value import ErrorInfo
@@ -40,6 +41,8 @@ def fold(events: Iterable[e.Event], state: State | None = None) -> State:
 
 def evolve(state: State, event: e.Event) -> State:
     """Fold one event into ``state``, in place, and return it."""
+    if state.shared:
+        own(state, event)
     state.version += 1
     state.updated_at = event.at
     if type(event) not in e.SIGNALS:

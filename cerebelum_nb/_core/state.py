@@ -86,6 +86,8 @@ class State:
     caller: str = ""  # the execution whose step started this one, and waits for it
     caller_step: str = ""
     depth: int = 0  # how many callers are above it
+    shared: dict[str, StepState] = field(default_factory=dict, compare=False, repr=False)
+    # Steps as another state has them, which are copied before they change: see `continued` in state_copy.py.
 
     @property
     def status(self) -> ExecutionState:

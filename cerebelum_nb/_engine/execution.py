@@ -572,7 +572,7 @@ class Execution(ExecutionValues):
         self.time_limit.stop()
         left = self.attempts.alive()
         try:
-            note_end(self)
+            note_end(self, is_recorded=error is None and not self.driver.batch)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
             for attempt in left:
                 self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))

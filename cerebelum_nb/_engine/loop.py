@@ -24,7 +24,6 @@ from datetime import timedelta
 from typing import Any
 
 from .._core.events import Event
-from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.state import State
 from .._store.base import Store, patience
@@ -36,7 +35,7 @@ from .execution import Execution, only_decide
 from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
-from .remembered import forget, remembered
+from .remembered import forget, recorded, remembered
 from .scope import hear
 from .stdout import listen
 from .threads import can_start_threads
@@ -136,7 +135,7 @@ class Engine:
         execution = Execution(self, execution_id, plan, State(), lease.holder, redactor, make_context)
         execution.heard_at = lease.heard_at
         with self.made_ready(execution):
-            execution.rebase(fold(self.store.events(execution_id)))
+            execution.rebase(recorded(self.store, execution_id))
             known = remembered(self.store, execution_id)
             execution.live_inputs = known.inputs
             execution.recall(known.results, execution.state)

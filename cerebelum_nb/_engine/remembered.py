@@ -1,7 +1,10 @@
-"""What a later resume or fork in this process needs and the log does not fully hold: secrets, and unkept values.
+"""What this process keeps of a run that has ended here, for the next resume or fork of it.
 
-It is kept from the end of a run until the execution is completed or cancelled, and only for the last few executions of
-a log. A run in progress has its values itself.
+What the log does not fully hold, secrets and unkept values, is kept until the execution is completed or cancelled, and
+only for the last few executions of a log. A run in progress has its values itself.
+
+The state is kept of the last run of a log. Folding it again from the events costs 3 us an event; from the kept one a
+resume goes on at once, if the log still holds the very events that led to it.
 """
 
 from __future__ import annotations
@@ -10,15 +13,20 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from .._core.fold import fold
+from .._core.state import State
+from .._core.state_copy import continued
 from .._core.state_name import ExecutionState
 from .._store.base import Store
+from ..errors import StoreError
 from .leases import leases_of
 from .values import ExecutionValues
 
-__all__ = ["Remembered", "forget", "note_end", "remembered"]
+__all__ = ["Remembered", "forget", "note_end", "recorded", "remembered"]
 
 _MOST = 32
 """Executions of one log whose values are kept; of more, those that ended last."""
@@ -39,6 +47,17 @@ _kept: weakref.WeakKeyDictionary[Store, OrderedDict[str, Remembered]] = weakref.
 _lock = threading.Lock()
 
 
+class _Left(NamedTuple):
+    """Where a run ended; ``head`` is the hash of its last event, and with that of all of them."""
+
+    execution_id: str
+    state: State
+    head: bytes
+
+
+_left: weakref.WeakKeyDictionary[Store, _Left] = weakref.WeakKeyDictionary()
+
+
 def remembered(store: Store, execution_id: str) -> Remembered:
     """Return what this process knows of an execution in addition to its log, whether it runs or has ended."""
     running = leases_of(store).running(execution_id)
@@ -49,10 +68,35 @@ def remembered(store: Store, execution_id: str) -> Remembered:
         return _NOTHING if kept is None else kept.get(execution_id, _NOTHING)
 
 
-def note_end(execution: ExecutionValues) -> None:
-    """Keep what a resume may need from a run that has ended; nothing if it is completed or cancelled."""
-    needed = _of(execution)
+def recorded(store: Store, execution_id: str) -> State:
+    """Fold what is recorded of an execution that is claimed; what the last run here has folded is not read again."""
+    state, left = State(), _left.get(store)
+    if (
+        left is not None
+        and left.execution_id == execution_id
+        and store.head(execution_id, left.state.version) == left.head
+    ):
+        state = continued(left.state)
+    return fold(store.events(execution_id, after=state.version), state)
+
+
+def note_end(execution: ExecutionValues, *, is_recorded: bool) -> None:
+    """Keep what a resume may need from a run that has ended; nothing if it is completed or cancelled.
+
+    Args:
+        execution: the execution; its state does not change any more.
+        is_recorded: whether the log holds all that its state says.
+    """
+    needed, state, store = _of(execution), execution.state, execution.store
+    resumable = is_recorded and state.lifecycle not in _ENDED
+    head = None
+    with suppress(StoreError):  # it has ended, and is folded again when this cannot be read
+        head = store.head(execution.id, state.version) if resumable else None
     with _lock:
+        if head is not None:
+            _left[store] = _Left(execution.id, state, head)
+        else:
+            _drop(store, execution.id)
         kept = _kept.setdefault(execution.store, OrderedDict())
         kept.pop(execution.id, None)
         if execution.state.lifecycle in _ENDED or needed == _NOTHING:
@@ -66,6 +110,13 @@ def forget(store: Store, execution_id: str) -> None:
     """Forget what was kept of an execution, as the death of its process would."""
     with _lock:
         _kept.get(store, OrderedDict[str, Remembered]()).pop(execution_id, None)
+        _drop(store, execution_id)
+
+
+def _drop(store: Store, execution_id: str) -> None:
+    left = _left.get(store)
+    if left is not None and left.execution_id == execution_id:
+        del _left[store]
 
 
 def _of(execution: ExecutionValues) -> Remembered:

@@ -12,7 +12,7 @@ from .._core.arguments import ExecutionLike
 from .._core.fold import evolve, fold
 from .._core.graph import owner_of
 from .._core.state import State
-from .._core.state_copy import copied
+from .._core.state_copy import concerned, copied
 from .._engine import views
 from .._engine.staleness import blueprint_kept
 from .sources import Log, opened
@@ -119,11 +119,11 @@ def _apart(state: State, event: e.Event) -> State:
         setattr(apart, name, getattr(state, name).copy())
     if state.rollback is not None:
         apart.rollback = copied(state.rollback)
-    for name in _touched(event):
-        old = state.steps.get(owner_of(name))
+    for name in map(owner_of, concerned(event)):
+        old = state.steps.get(name)
         if old is None:
             continue
-        step = apart.steps[owner_of(name)] = copy(old)
+        step = apart.steps[name] = copy(old)
         if old.items is not None:  # the state of each item is shared: copying it for every event would be quadratic
             step.items = copy(old.items)
             step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
@@ -134,19 +134,6 @@ def _apart(state: State, event: e.Event) -> State:
         if op in step.operations:
             step.operations[op] = copy(step.operations[op])
     return apart
-
-
-def _touched(event: e.Event) -> tuple[str, ...]:
-    """Name the steps whose state an event may change."""
-    match event:
-        case e.Jumped():
-            return (event.step, event.to, *event.reset)
-        case e.TakenUpEvent():  # resumed or forked: both reopen steps
-            return (*event.retried, *event.revisited, *event.restored, *event.rerouted, *event.relisted)
-        case e.StepEvent():
-            return (event.step,)
-        case _:
-            return ()
 
 
 def _events(execution_id: ExecutionLike, store: Log | None) -> tuple[str, list[e.Event]]:

@@ -134,6 +134,13 @@ class Store(Protocol):
         """Read the events with ``after < version <= upto`` in order."""
         ...
 
+    def head(self, execution_id: str, version: int) -> bytes | None:
+        """Return the hash of one event, which covers it and all before it; None if there is no such event.
+
+        Whoever folded the events up to there may go on from that state as long as the hash is the same.
+        """
+        ...
+
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value that is not JSON, as ``ForeignBytes`` if they were unpacked from a file.
 

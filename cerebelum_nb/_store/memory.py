@@ -18,6 +18,7 @@ from .._core.summary import Summary
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork, refusals, rows
 from .base import Commit, ExecutionRow, Rejection
+from .chain import link
 from .heartbeats import HeartbeatMonitor
 from .holder import Holder, ProcessIdentity, Registration, this_process
 
@@ -228,6 +229,11 @@ class MemoryStore:
         with self._open():
             found = self._executions.get(execution_id)
             return found.events[after:upto] if found is not None else []
+
+    def head(self, execution_id: str, version: int) -> bytes | None:
+        """Return the hash of one event; of that alone, as nothing else can change what is in memory."""
+        found = self.events(execution_id, version - 1, version)
+        return link(b"", version, rows.encode(found[0])) if version and found else None
 
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value that is not JSON."""

@@ -35,9 +35,10 @@ _APPEND = [
     for count in range(9)
 ]
 """The statement that appends a number of rows at once: most commits hold two."""
-_EVENTS = f"""SELECT type, step, visit, attempt, at, data
-    FROM execution x JOIN event e ON {event_of("x.key", after="?2", upto="?3")}
+_OF_EXECUTION = f"""FROM execution x JOIN event e ON {event_of("x.key", after="?2", upto="?3")}
     WHERE x.execution_id = ?1 ORDER BY e.key"""
+_EVENTS = f"SELECT type, step, visit, attempt, at, data {_OF_EXECUTION}"
+_HASH = f"SELECT hash {_OF_EXECUTION}"
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _RESERVE_PAYLOAD = _INSERT_PAYLOAD.replace("?)", "zeroblob(?))")
 _LARGE_BYTES = 4 << 20
@@ -288,6 +289,12 @@ class SqliteStore(SqliteLeases):
         with self._reading() as db:
             found = db.execute(_EVENTS, (execution_id, after, LAST_VERSION if upto is None else upto)).fetchall()
         return rows.decode(found)
+
+    def head(self, execution_id: str, version: int) -> bytes | None:
+        """Return the hash of one event, as it is in the file; None if there is no such event."""
+        with self._reading() as db:
+            found = db.execute(_HASH, (execution_id, version - 1, version)).fetchone()
+        return None if found is None or found[0] is None else bytes(found[0])
 
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value that is not JSON; :class:`ForeignBytes` if they were unpacked from a file."""
