@@ -184,6 +184,7 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         _place(plan, state, at)
     while True:
         if not at.entered:
+            _pass_completed(plan, steps, at.frames[-1])
             if not _at_a_stage(at):
                 return [Complete(_last(state, at))]
             command = _rejoin(plan, state, at)
@@ -359,6 +360,20 @@ def _startable(steps: Mapping[str, StepState], name: str) -> bool:
 
 def _start(name: str, step: StepState | None) -> StartStep:
     return StartStep(name, 1, 1) if step is None else StartStep(name, step.visit, step.attempt + 1, step.due_at)
+
+
+def _pass_completed(plan: Plan, steps: Mapping[str, StepState], frame: _Frame) -> None:
+    """Move past stages that are one completed step without a route: of those a resume passes thousands."""
+    if frame.source is not None:
+        return
+    path, index = frame.path, frame.index
+    while index < len(path) and len(stage := path[index]) == 1:
+        name = stage[0]
+        step = steps.get(name)
+        if step is None or step.phase is not Phase.COMPLETED or name in plan.diverges or name in plan.branches:
+            break
+        index += 1
+    frame.index = index
 
 
 def _at_a_stage(at: Position) -> bool:

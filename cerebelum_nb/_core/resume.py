@@ -223,9 +223,9 @@ def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
     return tuple(
         name
         for name, step in (rollback.steps.items() if rollback and not rollback.is_over else state.attempted())
-        if (spec := plan.spec(name)) is not None
+        if _has_unknown_outcome(step)
+        and (spec := plan.spec(name)) is not None
         and spec.policy.effect == "external"
-        and _has_unknown_outcome(step)
         and not any(o.is_before_body and not o.done for o in step.operations.values())
     )
 
@@ -372,6 +372,8 @@ def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
 def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:
     lost = [f"  - step '{n}' (completed, no longer on the timeline)" for n in state.finished if n not in plan.steps]
     for name, step in state.steps.items():
+        if step.diverge is None and step.branch is None:  # it took no route, as nearly all
+            continue
         if name in again or (name in state.finished and name not in plan.steps):
             continue
         if route_is_lost(plan, step, name):

@@ -77,7 +77,10 @@ class WorkflowBuilder:
         if len(items) == 1 and isinstance(items[0], (list, tuple)):
             items = tuple(items[0])
         for item in items:
-            self._timeline.extend(self._path(Chain(()) >> item, "timeline"))
+            if not isinstance(item, Step):
+                self._timeline.extend(self._path(item, "timeline"))
+            elif (name := self._one(item, "timeline")) is not None:
+                self._timeline.append((name,))
 
     @_by_name
     def branch(
@@ -288,6 +291,8 @@ class WorkflowBuilder:
             self._problems.append(problem)
 
     def _one(self, item: object, where: str) -> str | None:
+        if type(item) is Step and (item := item.newest()) is self._steps.setdefault(item.name, item):
+            return item.name  # as nearly all are; what follows would find nothing else
         if isinstance(item, Foreach):
             self._problems.extend(problem for problem in item.problems if problem not in self._problems)
             if item.problems:

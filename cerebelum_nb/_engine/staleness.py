@@ -159,7 +159,12 @@ def why_stale(
         redactor: secrets that must not appear in a reason.
         inputs: the inputs with which a resume replaces the recorded ones.
     """
-    changed = [name for name in state.finished if name in plan.steps and code_changed(plan, state, name)]
+    specs, steps = plan.steps, state.steps
+    changed = [
+        name
+        for name in state.finished
+        if (spec := specs.get(name)) is not None and spec.code != steps[name].code and code_changed(plan, state, name)
+    ]
     reasons = {name: _why_changed(plan, state, name, store, redactor) for name in changed}
     for name, words in why_inputs_changed(plan, state, inputs or state.inputs).items():
         reasons.setdefault(name, []).extend(words)
@@ -182,9 +187,10 @@ def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str,
     """Name, for each completed step that was started with other inputs than ``now``, those it reads that differ."""
     reasons: dict[str, list[str]] = {}
     differ: dict[int, tuple[str, ...] | None] = {}
+    steps = state.steps
     for name in state.finished:
-        then, spec = state.steps[name].inputs, plan.steps.get(name)
-        if then is None or then is now or spec is None:
+        then = steps[name].inputs
+        if then is now or then is None or (spec := plan.steps.get(name)) is None:
             continue
         if id(then) not in differ:
             differ[id(then)] = changed_inputs(then, now)
