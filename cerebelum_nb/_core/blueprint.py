@@ -16,6 +16,7 @@ __all__ = ["dump", "load", "schema_in"]
 
 _FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs", "takes_error")
 _POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
+_PLAIN = tuple((name, getattr(Policy(), name)) for name in _POLICY)
 
 
 def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
@@ -129,12 +130,13 @@ def _loop(told: dict[str, Any]) -> Each:
 
 def _step(spec: StepSpec) -> dict[str, Any]:
     """Write a step without the fields that have their default."""
-    told: dict[str, Any] = {"code": spec.code, "requires": spec.requires, "optional": spec.optional}
+    names = {"code": spec.code, "requires": spec.requires, "optional": spec.optional}
+    told: dict[str, Any] = {name: value for name, value in names.items() if value}
     told |= {name: True for name in _FLAGS if getattr(spec, name)}
-    plain = Policy()
-    told |= {name: getattr(spec.policy, name) for name in _POLICY if getattr(spec.policy, name) != getattr(plain, name)}
-    told["workflow"] = spec.workflow or None
-    return {name: value for name, value in told.items() if value not in (None, ())}
+    told |= {name: value for name, plain in _PLAIN if (value := getattr(spec.policy, name)) != plain}
+    if spec.workflow:
+        told["workflow"] = spec.workflow
+    return told
 
 
 def _spec(name: str, told: dict[str, Any]) -> StepSpec:

@@ -77,8 +77,7 @@ def evolve(state: State, event: e.Event) -> State:
                 step.inputs = None
             if step.operations:
                 step.operations = {}
-            if step.checkpoints or step.counts:
-                step.checkpoints, step.counts = [], []
+            step.checkpoints = step.counts = ()
             step.dropped = ""
             state.deaths = 0
             if state.current_step == event.step:
@@ -113,7 +112,7 @@ def evolve(state: State, event: e.Event) -> State:
             step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
             # from the top: only an interrupted attempt is entered where it was
-            step.checkpoints, step.counts, step.dropped = [], [], ""
+            step.checkpoints, step.counts, step.dropped = (), (), ""
             step.due_at = event.due_at
             state.end_waits(event.step, step)
         case e.StepInterrupted():
@@ -331,14 +330,18 @@ def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
     if event.reason:  # those after this place no longer hold; without a place none does
         while step.checkpoints and step.checkpoints[-1].event.place != event.place:
             step.checkpoints.pop()
-        del step.counts[step.checkpoints[-1].number if step.checkpoints else 0 :]
+        if step.counts:
+            del step.counts[step.checkpoints[-1].number if step.checkpoints else 0 :]
         step.dropped = event.reason if event.raised else ""
         return
     step.dropped = ""
     if event.counts:  # of lines there may be thousands, and few begin an operation
-        step.counts.append(event.counts)
-    step.checkpoints = [known for known in step.checkpoints if known.event.place != event.place]
-    step.checkpoints.append(Checkpoint(event, len(step.counts)))
+        if step.counts:
+            step.counts.append(event.counts)
+        else:
+            step.counts = [event.counts]
+    others = [known for known in step.checkpoints if known.event.place != event.place]
+    step.checkpoints = [*others, Checkpoint(event, len(step.counts))]
 
 
 def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:

@@ -112,8 +112,8 @@ class StepState:
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
     notes: dict[str, Value] | None = None  # what it published; replaced, never changed
     operations: dict[str, Operation] = field(default_factory=dict)
-    checkpoints: list[Checkpoint] = field(default_factory=list)  # the last at each place, the newest last
-    counts: list[dict[str, int]] = field(default_factory=list)  # what checkpoints so far say of operations
+    checkpoints: list[Checkpoint] | tuple[()] = ()  # the last at each place, the newest last; most steps have none
+    counts: list[dict[str, int]] | tuple[()] = ()  # what checkpoints so far say of operations
     dropped: str = ""  # why the checkpoint after these does not hold any more
     children: tuple[str, ...] = ()  # the executions that ran for it, oldest first
     items: Items | None = None  # of a foreach, once they are listed

@@ -78,7 +78,7 @@ def validate(plan: Plan) -> Report:
 def _repeats(plan: Plan) -> Iterator[str]:
     for where, path in _every_path(plan):
         for stage in path:
-            for name, count in Counter(stage).items():
+            for name, count in Counter(stage).items() if len(stage) > 1 else ():
                 if count > 1:
                     yield f"step '{name}' appears {count} times in one parallel list of {where}: keep it once"
         seen: dict[str, int] = {}

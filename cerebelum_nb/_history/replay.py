@@ -129,7 +129,7 @@ def _apart(state: State, event: e.Event) -> State:
             step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()
         if isinstance(event, e.StepCheckpointed):
-            step.checkpoints, step.counts = old.checkpoints.copy(), old.counts.copy()
+            step.checkpoints, step.counts = old.checkpoints and [*old.checkpoints], old.counts and [*old.counts]
         op = getattr(event, "op", None)
         if op in step.operations:
             step.operations[op] = copy(step.operations[op])

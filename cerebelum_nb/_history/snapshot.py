@@ -150,7 +150,7 @@ class Snapshot:
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         for name, kept in self.variables.items():
             step = self.state.step(name)
-            line = step.checkpoints[-1].event.line if step is not None else 0
+            line = step.checkpoints[-1].event.line if step is not None and step.checkpoints else 0
             told = ", ".join(f"{names} = {text}" for names, text in kept.items())
             notes.append(f"{name}, line {line}: {cut(told, 160) or 'no variables of its own'}")
         if self.error:

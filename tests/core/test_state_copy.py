@@ -5,21 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cerebelum_nb._core.fold import evolve, fold
-from cerebelum_nb._core.state_copy import copied
+from cerebelum_nb._core.fold import fold
+from cerebelum_nb._core.state_copy import continued, copied
 
 from . import lives
 from . import test_properties as random_runs
 
 
-def check_copies(events, at):
-    """Copy a state in the middle of a history; let the copy live on."""
-    before = fold(events[:at])
-    copy = copied(before)
-    assert copy == before
-    for event in events[at:]:
-        evolve(copy, event)
-    assert (before, copy) == (fold(events[:at]), fold(events))
+def check_copies(events, places):
+    """Copy a state in the middle of a history; let the copy live on. A state that is continued may be one itself."""
+    at, later = sorted(places)
+    for make in copied, continued:
+        first = fold(events[:at])
+        second = fold(events[at:later], make(first))
+        third = fold(events[later:], make(second))
+        assert (first, second, third) == (fold(events[:at]), fold(events[:later]), fold(events))
 
 
 @random_runs.quickly
@@ -29,4 +29,5 @@ def test_what_happens_to_a_copy_leaves_its_original_alone(shape, data):
     store = lives.a_log(hibernates=data.draw(st.booleans()))
     lives.run_to_the_end(random_runs.make_workflow(shape), store)
     events = store.events(lives.ID)
-    check_copies(events, data.draw(st.integers(0, len(events))))
+    places = st.integers(0, len(events))
+    check_copies(events, (data.draw(places), data.draw(places)))

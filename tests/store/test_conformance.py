@@ -52,6 +52,16 @@ def test_a_range_of_events_excludes_its_start_and_includes_its_end(log):
     assert log.store.events("deploy-1", after=3) == []
 
 
+def test_the_hash_of_an_event_stays_its_own(log):
+    log.start("deploy-1")
+    log.append("deploy-1", 1, *log.step())
+    heads = [log.store.head("deploy-1", version) for version in range(6)]
+    log.append("deploy-1", 3, *log.step("verify"))
+    assert [head is None for head in heads] == [True, False, False, False, True, True]
+    assert len(set(heads)) == 4 and heads[3] == log.store.head("deploy-1", 3)
+    assert log.store.head("nobody", 1) is None
+
+
 def test_an_unknown_execution_has_no_events(log):
     assert log.store.events("nobody") == []
 
