@@ -17,10 +17,11 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import Any
 
+from .._core.record import frozen, mutable
 from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.preview import preview
@@ -40,7 +41,7 @@ Named = dict[int, tuple[str, str]]
 """By id: what an object is called that is not copied, and how it is found: global, cell, free; or why it is refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kept:
     """Variables that are kept together as bytes, one alone as itself, several as a dict.
 
@@ -59,7 +60,7 @@ Path = list[str | int]
 """Where a secret stands in the arguments: a parameter, keys and indexes; at last whether it was revealed, as 0 or 1."""
 
 
-@dataclass(slots=True)
+@mutable
 class Snapshot:
     """What a place needs: variables as JSON, others as bytes, and those that cannot be kept, with the reason."""
 

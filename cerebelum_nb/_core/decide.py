@@ -12,9 +12,10 @@ recorded routes alone, and can be recomputed at any time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of, undo_of
+from .record import frozen, mutable
 from .state import Rollback, State
 from .step_state import Phase, StepState
 from .value import ErrorInfo
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-@dataclass(slots=True)  # not frozen: one is made per step
+@mutable
 class StartStep:
     """Start the next attempt of a step, not before ``due_at`` (µs; None: now)."""
 
@@ -47,28 +48,28 @@ class StartStep:
     due_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChooseRoute:
     """Match the outcome of a step against its patterns or its predicate, and record the choice."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListItems:
     """Name the items of a foreach, and record them."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CloseItems:
     """Record the outcome of a foreach: every item has its own."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Jump:
     """Jump from ``step`` to ``to``, which opens a new visit of every step in ``reset``."""
 
@@ -78,14 +79,14 @@ class Jump:
     reset: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Complete:
     """End the execution; its output is the value of ``last_step``."""
 
     last_step: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fail:
     """Fail the execution, in ``step`` if one is to blame."""
 
@@ -93,7 +94,7 @@ class Fail:
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndRollback:
     """Nothing is left to undo."""
 
@@ -101,7 +102,7 @@ class EndRollback:
 Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail | EndRollback
 
 
-@dataclass(slots=True)
+@mutable
 class _Frame:
     path: Path
     index: int = 0
@@ -113,7 +114,7 @@ class _Frame:
         return self.path[self.index]
 
 
-@dataclass(slots=True)
+@mutable
 class _Queue:
     """The progress of a foreach: the running items, and those still to start."""
 
@@ -121,7 +122,7 @@ class _Queue:
     open: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
+@mutable
 class Position:
     """Where a run is in its plan: a stack of paths, innermost last, and the unsettled steps of the current stage."""
 

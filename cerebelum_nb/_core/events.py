@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from .record import Record, record
+from .record import record
 from .value import ErrorInfo, Value
 
 __all__ = [
@@ -69,14 +69,14 @@ __all__ = [
 
 
 @record
-class WorkflowEvent(Record):
+class WorkflowEvent:
     """An event of the whole execution."""
 
     at: int
 
 
 @record
-class StepEvent(Record):
+class StepEvent:
     """An event of one attempt of one visit of one step. Visits and attempts count from 1."""
 
     at: int

@@ -8,7 +8,6 @@ before the first step after it that has run.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import paths_of, steps_from
@@ -16,6 +15,7 @@ from .events import Event, RollbackStarted, StepEvent, WorkflowResumed
 from .fold import fold
 from .graph import Plan, owner_of
 from .limits import frontier
+from .record import record
 from .resume import ResumeDecision, named, resumption, route_is_lost, unknown_outcomes
 from .state import State
 from .state_name import ExecutionState
@@ -23,7 +23,7 @@ from .state_name import ExecutionState
 __all__ = ["ForkPoint", "fork_point", "lineage", "plan_fork"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ForkPoint:
     """What a fork keeps.
 

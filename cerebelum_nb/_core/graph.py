@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any
 
 from .._text.duration import LONGEST, backed_off
 from .._text.text import as_stage
+from .record import frozen, record
 
 __all__ = [
     "UNDO",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Policy:
     """How the attempts of one step are made.
 
@@ -72,7 +73,7 @@ class Policy:
         return min(delay * (1 + self.jitter * (2 * chance - 1)), longest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StepSpec:
     """A step as the engine sees it: a name, what it needs, and a function to call.
 
@@ -115,7 +116,7 @@ class ActionKind(StrEnum):
     PROCEED = "proceed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Action:
     """A flow action: where to go instead of the next step."""
 
@@ -144,7 +145,7 @@ def describe_target(target: Target) -> str:
     return " >> ".join(map(as_stage, target))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Branch:
     """After ``step``, ``predicate(result)`` decides which path runs in between."""
 
@@ -154,7 +155,7 @@ class Branch:
     when_false: Target
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diverge:
     """The outcome of ``step`` is matched against patterns in order; the first match leaves the timeline.
 
@@ -165,7 +166,7 @@ class Diverge:
     choices: Mapping[str, tuple[Any, Target]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Each:
     """A *foreach*: what runs once for every item of a list that is known only at run time.
 
@@ -182,7 +183,7 @@ class Each:
     key: Callable[[Any], object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Concurrency:
     """Only one execution with the same value of ``key`` runs at a time.
 
@@ -193,7 +194,7 @@ class Concurrency:
     on_conflict: str = "queue"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
 

@@ -7,12 +7,12 @@ the retries of a step and the members of a parallel group belong to one call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .._text.text import as_stage
 from .decide import ChooseRoute, CloseItems, Command, Complete, Fail, Jump, ListItems, Position, StartStep, decide
 from .events import Event, WorkflowPaused
 from .graph import Plan
+from .record import frozen, mutable
 from .state import State
 
 __all__ = [
@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoStage:
     """Start nothing."""
 
 
-@dataclass(slots=True)
+@mutable
 class OneStage:
     """Start one stage: a step or a parallel group, in one visit. ``entered`` says which, once it is known."""
 
@@ -41,14 +41,14 @@ class OneStage:
     completes: bool = True  # whether the end of the timeline ends the execution
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpTo:
     """Run until this step has its outcome; the rest of its stage runs with it."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Before:
     """Run until this step, and its stage, would start."""
 

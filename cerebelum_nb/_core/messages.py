@@ -6,10 +6,10 @@ They are not frozen: each lives for one turn, and freezing doubles the time to c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from . import events as e
 from .events import Event
+from .record import mutable
 from .value import ErrorInfo
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 # -- messages -----------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@mutable
 class Begin:
     """Start or resume it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
@@ -57,7 +57,7 @@ class Begin:
     heard_at: int | None = None
 
 
-@dataclass(slots=True)
+@mutable
 class Settled:
     """An attempt ended. ``events`` are its last prints and its one outcome, as :mod:`.settle` makes it.
 
@@ -71,42 +71,42 @@ class Settled:
     alive: bool = False
 
 
-@dataclass(slots=True)
+@mutable
 class Recorded:
     """A running attempt records an operation, or a statement that begins."""
 
     event: Event
 
 
-@dataclass(slots=True)
+@mutable
 class Due:
     """The timer of a step fired."""
 
     step: str
 
 
-@dataclass(slots=True)
+@mutable
 class Released:
     """The thread of an attempt that was already over has ended."""
 
     step: str
 
 
-@dataclass(slots=True)
+@mutable
 class Routed:
     """The answer to :class:`AskRoute`: the choice, or ``WorkflowFailed`` if choosing raised."""
 
     event: e.DivergeTaken | e.BranchTaken | e.WorkflowFailed
 
 
-@dataclass(slots=True)
+@mutable
 class Items:
     """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
 
     event: e.ItemsListed | e.StepCompleted | e.StepFailed
 
 
-@dataclass(slots=True)
+@mutable
 class Lost:
     """An attempt will never settle because its worker is gone. Only a shell with remote workers sends this."""
 
@@ -117,7 +117,7 @@ class Lost:
     worker: str = ""
 
 
-@dataclass(slots=True)
+@mutable
 class Woken:
     """An attempt ended without an outcome: its step starts again, and keeps its finished operations.
 
@@ -131,12 +131,12 @@ class Woken:
     worker: str = ""
 
 
-@dataclass(slots=True)
+@mutable
 class Admitted:
     """It waited for its slot, which is now free."""
 
 
-@dataclass(slots=True)
+@mutable
 class Restored:
     """Results that are not in the log were lost with their worker: their steps run again, only to restore them.
 
@@ -146,21 +146,21 @@ class Restored:
     steps: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@mutable
 class Stop:
     """Pause it: running steps are interrupted, finished ones are kept."""
 
     reason: str
 
 
-@dataclass(slots=True)
+@mutable
 class Expire:
     """It timed out: running steps are interrupted, and it fails with this error."""
 
     error: ErrorInfo
 
 
-@dataclass(slots=True)
+@mutable
 class Cancel:
     """End it for good, at the request of this process. Others append ``CancelRequested``, which the state shows."""
 
@@ -168,12 +168,12 @@ class Cancel:
     by: str | None = None
 
 
-@dataclass(slots=True)
+@mutable
 class Drain:
     """Start nothing more: another process will resume it."""
 
 
-@dataclass(slots=True)
+@mutable
 class Leave:
     """Hibernate: everything in flight is in a long wait. ``wake_at`` is when the first wait ends; None: never.
 
@@ -207,7 +207,7 @@ Message = (
 # -- commands -----------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@mutable
 class Start:
     """Run an attempt of a step, once the batch is committed; answer with :class:`Settled`."""
 
@@ -216,7 +216,7 @@ class Start:
     attempt: int
 
 
-@dataclass(slots=True)
+@mutable
 class SetTimer:
     """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once if that has passed by the shell's clock."""
 
@@ -224,33 +224,33 @@ class SetTimer:
     due_at: int
 
 
-@dataclass(slots=True)
+@mutable
 class AskRoute:
     """Match the outcome of a step against its patterns or its predicate; answer with :class:`Routed`."""
 
     step: str
 
 
-@dataclass(slots=True)
+@mutable
 class AskItems:
     """Name the items of a foreach; answer with :class:`Items`."""
 
     step: str
 
 
-@dataclass(slots=True)
+@mutable
 class JoinItems:
     """Make the outcome of a foreach from those of all its items; answer with :class:`Items`."""
 
     step: str
 
 
-@dataclass(slots=True)
+@mutable
 class CancelAttempts:
     """Abandon every attempt and every timer: the history shows them as interrupted."""
 
 
-@dataclass(slots=True)
+@mutable
 class End:
     """End the run here once the batch is committed; the same commit gives the lease back."""
 

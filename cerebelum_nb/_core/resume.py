@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from .._text.text import did_you_mean
 from ..errors import OutcomeUnknownError, ResumeError
 from .decide import reset_by
 from .graph import UNDO, Plan, key_of, of_item, owner_of, step_of, undo_of, undone_by
+from .record import record
 from .state import State
 from .state_name import ExecutionState
 from .step_state import Phase, StepState
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ResumeDecision:
     """Which recorded steps a resume touches; see :class:`~cerebelum_nb._core.events.WorkflowResumed`."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from .._text.json_text import parse
 from .._text.text import counted
 from .decide import Position, decide
 from .graph import Action, Plan, Target
+from .record import record
 from .resume import ResumeDecision, dependants
 from .state import State
 from .step_state import Phase, StepState
@@ -31,7 +31,7 @@ class Fate(StrEnum):
     ASK = "ask"  # nobody knows whether its effect happened
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PlannedStep:
     """What happens to one step, and why."""
 

@@ -8,9 +8,11 @@ are refused; the start of the execution is in the same transaction. So each time
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
+
+from .record import record
 
 __all__ = [
     "SCHEDULE_EVENTS",
@@ -31,7 +33,7 @@ __all__ = [
 ACTIVE, PAUSED, DELETED = "ACTIVE", "PAUSED", "DELETED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleSet:
     """It is made, or changed. ``inputs`` is JSON text in the format of ``codec``; durations and times are in µs.
 
@@ -56,7 +58,7 @@ class ScheduleSet:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SchedulePaused:
     """Nothing is started until it is resumed."""
 
@@ -64,7 +66,7 @@ class SchedulePaused:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleResumed:
     """It starts executions again, beginning at ``next_at``."""
 
@@ -73,7 +75,7 @@ class ScheduleResumed:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleDeleted:
     """It starts nothing more."""
 
@@ -81,7 +83,7 @@ class ScheduleDeleted:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleStarted:
     """The execution of the time ``due_at`` is recorded as started."""
 
@@ -91,7 +93,7 @@ class ScheduleStarted:
     next_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleMissed:
     """The times from ``due_at`` to before ``next_at`` are not started, because it is too late."""
 
@@ -101,7 +103,7 @@ class ScheduleMissed:
     next_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleSkipped:
     """Nothing is started for the time ``due_at``, because ``behind`` has not ended."""
 
@@ -125,7 +127,7 @@ SCHEDULE_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in ScheduleEv
 """The class of each event by its name, as the log holds it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ScheduleState:
     """The state of a schedule. Times are µs since the epoch."""
 

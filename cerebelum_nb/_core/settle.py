@@ -6,23 +6,22 @@ failed, or another attempt). `Policy.delay` in graph.py says how long a retry wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .events import StepCompleted, StepFailed, StepRetried
 from .graph import Policy
+from .record import frozen, mutable
 from .value import ErrorInfo, Value
 
 __all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle", "tries_again"]
 
 
-@dataclass(slots=True)  # not frozen: one is made per step
+@mutable
 class Returned:
     """The function returned; ``value`` is its result as the log holds it."""
 
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReturnedError:
     """The function returned ``{"error": reason}``: a failure that is not retried. ``reason`` holds no secret."""
 
@@ -30,7 +29,7 @@ class ReturnedError:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Raised:
     """The function raised. ``retriable`` says whether the policy's ``retry_on`` covers what it raised."""
 

@@ -7,10 +7,11 @@ a single step is in step_state.py; invariants.py has the invariants.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from . import events as e
 from .graph import UNDO, owner_of
+from .record import mutable
 from .state_name import ExecutionState
 from .step_state import Items, StepState
 from .value import ErrorInfo, Value
@@ -18,7 +19,7 @@ from .value import ErrorInfo, Value
 __all__ = ["Rollback", "State"]
 
 
-@dataclass(slots=True)
+@mutable
 class Rollback:
     """A rollback: what is still to be undone, the attempts at it by ``~step``, and the undone steps as they were."""
 
@@ -31,7 +32,7 @@ class Rollback:
     is_over: bool = False
 
 
-@dataclass(slots=True)
+@mutable
 class State:
     """The fold of the events of one execution. Times are µs since the epoch."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple
 
 from . import events as e
+from .record import mutable
 from .value import ErrorInfo, Value
 
 __all__ = ["Checkpoint", "Items", "Operation", "Phase", "StepState", "waits_for_signal"]
@@ -22,7 +23,7 @@ class Phase(StrEnum):
     FAILED = "FAILED"
 
 
-@dataclass(slots=True)
+@mutable
 class Operation:
     """A durable operation in a step: the sleep, poll, retry, approval or side effect recorded under ``op``."""
 
@@ -81,7 +82,7 @@ class Checkpoint(NamedTuple):
     number: int
 
 
-@dataclass(slots=True)
+@mutable
 class StepState:
     """The state of one step in its current visit."""
 
@@ -140,7 +141,7 @@ class StepState:
         return self.phase is Phase.COMPLETED
 
 
-@dataclass(slots=True)
+@mutable
 class Items:
     """The items of a foreach in its current visit, counted as they settle."""
 

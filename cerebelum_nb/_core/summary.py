@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .record import mutable
 from .state import State
 from .state_name import ExecutionState
 
 __all__ = ["Summary", "summarise"]
 
 
-@dataclass(slots=True)  # not frozen: one is made per commit, and freezing doubles what that takes
+@mutable
 class Summary:
     """The part of an execution's state that lists need, as the ``execution`` table holds it."""
 

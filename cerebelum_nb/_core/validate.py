@@ -8,15 +8,16 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from .._text.text import did_you_mean
 from .graph import Action, ActionKind, Path, Plan, Target
+from .record import frozen, mutable
 
 __all__ = ["Report", "validate"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What is wrong with a workflow.
 
@@ -276,7 +277,7 @@ def _misspelt(plan: Plan) -> Iterator[str]:
                     )
 
 
-@dataclass(slots=True)
+@mutable
 class _Graph:
     """Which stage can follow which; stages are numbered across all paths."""
 

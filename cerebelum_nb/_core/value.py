@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from .record import frozen
+from .record import frozen, record
 
 __all__ = ["ErrorInfo", "Value"]
 
@@ -49,7 +49,7 @@ class Value:
         return self.json if self.is_json else self.preview or self.type
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ErrorInfo:
     """A failure as the log keeps it.
 

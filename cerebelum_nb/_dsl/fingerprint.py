@@ -16,12 +16,12 @@ import types
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, partial
 from pathlib import PurePath
 from typing import Any, Literal
 
+from .._core.record import record
 from .constants import (
     LARGEST,
     attribute_of,
@@ -43,7 +43,7 @@ __all__ = ["Fingerprint", "Part", "explain", "fingerprint", "function_of", "reac
 Kind = Literal["code", "helper", "constant", "default", "closure", "class", "decorator", "variable"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Part:
     """One part of a step's code.
 
@@ -60,7 +60,7 @@ class Part:
     unseen: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Fingerprint:
     """The digest of a function and all it reaches (16 hex characters), and its parts."""
 

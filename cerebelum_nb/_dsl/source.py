@@ -16,11 +16,11 @@ import textwrap
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import CodeType, MappingProxyType
 from typing import Any
 
+from .._core.record import record
 from .._text.syntax import parse_python
 
 __all__ = [
@@ -43,7 +43,7 @@ Definition = Function | ast.ClassDef
 FUTURE_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Source:
     """The source of a function, lambda or class.
 

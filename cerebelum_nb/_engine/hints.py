@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +28,7 @@ from .children import open_children
 
 if TYPE_CHECKING:
     from .ports import Shown
+from .._core.record import frozen, record
 
 __all__ = [
     "Advice",
@@ -98,7 +98,7 @@ class Origin(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Advice:
     """What to do next.
 
@@ -240,7 +240,7 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     return writer.resume(f"{what}{writer.where_it_continues(step)}, then:", plan, rerun=rerun)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Writer:
     """Writes the ways to resume one execution for one reader."""
 

@@ -21,9 +21,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .._core.record import record
 from .._store import at_fork
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
@@ -35,7 +35,7 @@ __all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "superseded"]
 log = logging.getLogger("cerebelum_nb")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LeaseTimes:
     """How long a lease lasts, how often it is renewed, how often the log is checked, when to stop; seconds.
 

@@ -12,11 +12,11 @@ import concurrent.futures
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from .._core.events import CancelRequested, Event
 from .._core.graph import Plan, StepSpec
+from .._core.record import mutable
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
@@ -31,7 +31,7 @@ Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
 """Answered when what a step asked for has happened; the second kind if it asked from a thread."""
 
 
-@dataclass(slots=True)
+@mutable
 class Outcome:
     """How an attempt ended: with a value, or with what it raised. ``live`` is the object itself."""
 

@@ -14,10 +14,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from .._core.fold import fold
+from .._core.record import frozen
 from .._core.state import State
 from .._core.state_copy import continued
 from .._core.state_name import ExecutionState
@@ -34,7 +35,7 @@ _MOST = 32
 _ENDED = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remembered:
     """The inputs of an execution that the log does not fully hold, and such results, by step and visit."""
 

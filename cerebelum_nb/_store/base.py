@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
 from .._core.arguments import ExecutionLike
 from .._core.events import Event
+from .._core.record import mutable, record
 from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary
@@ -30,7 +30,7 @@ it calls.
 """
 
 
-@dataclass(slots=True)  # not frozen: one is made per commit, and freezing doubles what that takes
+@mutable
 class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 
@@ -55,7 +55,7 @@ class Rejection:
     LOST = "lost"  # another process holds the lease now: stop writing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ExecutionRow:
     """One row of the ``executions`` table; ``holder`` is the process that holds its lease, alive or dead."""
 

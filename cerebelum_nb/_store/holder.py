@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import socket
 import weakref
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+
+from .._core.record import record
 
 __all__ = [
     "CLUSTER",
@@ -41,7 +42,7 @@ class Life(Enum):
     UNSEEN = "unseen"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ProcessIdentity:
     """A process, distinguished from every other, even from a later one with the same pid.
 
@@ -55,7 +56,7 @@ class ProcessIdentity:
     started: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Holder:
     """A process that runs executions: who it is and when it was last heard of (µs since the epoch)."""
 

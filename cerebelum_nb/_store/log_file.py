@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
+from .._core.record import frozen
 from ..errors import StoreError
 
 __all__ = ["MEMORY", "FileIdentity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
@@ -63,7 +63,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(full)  # noqa: PTH100  # Path.absolute leaves ".." in it
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileIdentity:
     """Which file a path led to when it was opened: a device and an inode."""
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from json.encoder import encode_basestring as _quote
 from typing import Any, cast
 
 from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompleted, StepStarted
+from .._core.record import record
 from .._core.value import ErrorInfo, Value
 from .._text.json_text import compact, parse
 from ..errors import StoreError
@@ -39,7 +40,7 @@ _QUOTES = 4
 """In the data of a step's start, which are nothing but its code."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class _Layout:
     """How the events of one class are laid out; computed once, at import."""
 

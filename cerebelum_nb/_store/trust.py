@@ -19,9 +19,9 @@ import sqlite3
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from .._core.record import record
 from .holder import this_process
 from .log_file import MEMORY
 
@@ -37,7 +37,7 @@ _made_here: set[str] = set()
 """The ids of logs that this process made: if the state folder cannot be written, it still knows its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Trust:
     """What may be done with a log.
 

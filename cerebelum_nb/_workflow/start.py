@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from .._core.events import (
 )
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
+from .._core.record import frozen
 from .._core.resume import plan_resume
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -250,7 +251,7 @@ def take_up(
         return Run(execution, workflow.variable, *events, stale=stale)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resuming:
     """How to resume an execution: the arguments of :meth:`~cerebelum_nb.Workflow.resume`."""
 
