@@ -5,7 +5,6 @@ Pure: a plan in, a report out. The builder reports what cannot be put into a pla
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import field
@@ -269,6 +268,8 @@ def _misspelt(plan: Plan) -> Iterator[str]:
     for user, spec in plan.steps.items():
         for wanted in spec.optional:
             if wanted not in plan.steps:
+                import difflib  # here: it takes a millisecond
+
                 near = difflib.get_close_matches(wanted, [n for n in plan.steps if n != user], n=1, cutoff=0.75)
                 if near:
                     yield (

@@ -6,9 +6,7 @@ from typing import Any
 
 from .._core.events import StepCheckpointed
 from .._core.graph import StepSpec
-from .checkpoints import Checkpoints, KeepsVariables
 from .entry import may_wait, twin_for
-from .lines import LineCheckpoints
 from .scope import Scope
 
 __all__ = ["at_failure", "call_step"]
@@ -30,7 +28,12 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
 
         return run_in_process(spec, scope, arguments)
     host, recorded = scope.execution, scope.known.checkpoints
-    if (not recorded and not may_wait(spec)) or not isinstance(host, KeepsVariables):
+    if not recorded and not may_wait(spec):
+        return spec.fn(**arguments)
+    from .checkpoints import Checkpoints, KeepsVariables  # here: only steps that wait or fail need 4 ms of imports
+    from .lines import LineCheckpoints
+
+    if not isinstance(host, KeepsVariables):
         return spec.fn(**arguments)
     twin = twin_for(spec)
     if twin is None and recorded:
@@ -44,6 +47,8 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
 
 def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> list[StepCheckpointed]:
     """Make the checkpoints that are recorded with the failure of a step."""
+    from .checkpoints import Checkpoints, KeepsVariables
+
     host = scope.execution
     twin = twin_for(spec) if isinstance(host, KeepsVariables) else None
     if twin is None or not isinstance(host, KeepsVariables):

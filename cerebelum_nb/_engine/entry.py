@@ -15,14 +15,9 @@ import json
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._checkpoint.cursor import twin_of
 from .._checkpoint.decorated import innermost
-from .._checkpoint.notes import notes
-from .._checkpoint.places import IsOperation, Place
-from .._checkpoint.twin import Twin
-from .._checkpoint.variables import Frame, Kept
 from .._core.events import StepCheckpointed
 from .._core.graph import StepSpec, key_of, of_item, owner_of
 from .._core.state import State
@@ -32,6 +27,10 @@ from .._store.base import Store
 from .._text.json_text import parse
 from .._values.foreign import ForeignBytes
 from ..errors import SerializationError, UntrustedValueError
+
+if TYPE_CHECKING:  # what most steps do not need is imported where it is used: see call_step.py
+    from .._checkpoint.places import IsOperation, Place
+    from .._checkpoint.twin import Twin
 
 __all__ = [
     "Entry",
@@ -158,6 +157,8 @@ def twin_for(spec: StepSpec) -> Twin | None:
 
 
 def _twin_of(spec: StepSpec, fn: types.FunctionType) -> Twin | str:
+    from .._checkpoint.cursor import twin_of
+
     return twin_of(fn, _is_operation_in(fn), lines=spec.policy.checkpoint == "lines")
 
 
@@ -178,6 +179,8 @@ def kept_bytes(log: Store, value: Value) -> bytes:
 
 def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:
     """Return the variables at a recorded line, as far as they can be made here: of an untrusted log, what is JSON."""
+    from .._checkpoint.variables import Frame, Kept
+
     plain = parse(recorded.variables.json) if recorded.variables is not None else {}
     found = dict(plain)
     fn, twin = innermost(spec.fn), twin_for(spec)
@@ -197,6 +200,8 @@ def notes_on(spec: StepSpec) -> list[str]:
     twin = "a decorator hides its function" if fn is None else _twin_of(spec, fn)
     if isinstance(twin, str):
         return [f"step '{spec.name}' always starts at its top: {twin}"]
+    from .._checkpoint.notes import notes
+
     return [f"step '{spec.name}', {note}" for note in notes(twin)]
 
 

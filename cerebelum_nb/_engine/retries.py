@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 from .._core.graph import Policy
@@ -24,6 +23,8 @@ def next_attempt(clock: Clock, policy: Policy, failures: int, verdict: Verdict) 
     """
     if not tries_again(policy, failures, verdict):
         return None
+    import random  # here: most runs retry nothing, and it takes a millisecond
+
     return Deadline.after(clock, policy.delay(failures, random.random()))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import sqlite3
 import stat
 import time
@@ -103,7 +102,7 @@ def mark(db: sqlite3.Connection, location: str) -> None:
     """Give a log an id of this user's, in the transaction that is open; the state folder has it first."""
     if location == MEMORY:
         return
-    new = secrets.token_hex(16)
+    new = os.urandom(16).hex()
     _made_here.add(new)
     folder = state_folder()
     if folder is not None:

@@ -8,7 +8,6 @@ tags.py masks them while it writes. Errors are masked in _engine/values.py, prin
 from __future__ import annotations
 
 import copy
-import html
 import json
 import re
 import threading
@@ -280,6 +279,8 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 
 def _forms(text: str) -> Iterator[str]:
     """The forms of a secret's text in logs, errors, URLs and JSON."""
+    import html  # here: most runs have no secret, and it takes a millisecond
+
     data = _bytes_of(text)
     yield from _escaped(text)
     for safe in ("", "/", "-_.!~*'()", ";/?:@&=+$,#-_.!~*'()"):  # quote(x, ""), quote(x), encodeURIComponent, encodeURI

@@ -36,7 +36,6 @@ from ..errors import CerebelumError, ExecutionBusyError, StoreError, WorkflowErr
 from .definition import Definition
 from .execution_id import new_id
 from .result import Result
-from .rollback import Undoing, roll_back, rollback_events
 from .run import Run
 from .start import Caller, Resuming, ended, launch, resumed, started, take_up
 
@@ -392,10 +391,14 @@ class _Undo(Child):
 
     def make_ready(self, state: State, here: Execution) -> Run:
         """Begin to roll it back, or continue that."""
+        from .rollback import roll_back  # as in workflow.py: a rollback is rare
+
         return roll_back(self.workflow, self.id, store=here.store, wait=here.stays)
 
     def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
         """Begin to roll it back, or continue that, as above."""
+        from .rollback import Undoing, rollback_events
+
         return rollback_events(values, Undoing(), now, blueprint)
 
     def is_interrupted(self, state: State, *, is_first: bool) -> bool:

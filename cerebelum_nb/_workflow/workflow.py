@@ -27,7 +27,6 @@ from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
 from .start import calling_step, refuse_in_step, take_up, wait_until_seen, wake
-from .stepper import Stepper
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from .._text.duration import Duration
     from .resume_plan import Outlook
     from .schedule import Schedule
+    from .stepper import Stepper
 
 __all__ = ["Workflow"]
 
@@ -808,6 +808,8 @@ class Workflow(Definition):
     def _stepper(self, execution_id: str, log: Store) -> Stepper:
         def go_on(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
             return take_up(self, found, rerun=rerun, live=live, store=log)
+
+        from .stepper import Stepper
 
         return Stepper(self, log, execution_id, go_on)
 
