@@ -71,6 +71,35 @@ print(*{name.split(".")[0] for name in sys.modules}, file=sys.stderr)
     assert {"pandas", "numpy", "sqlite_utils"} & set(done.stderr.split()) == set()
 
 
+@pytest.mark.process
+def test_a_first_run_and_a_list_load_only_what_they_use(tmp_path: Path) -> None:
+    run_one = """
+import sys
+from cerebelum_nb import step, workflow
+
+@workflow
+def deploy(wf):
+    wf.timeline(step(lambda: 1, name="build"))
+
+deploy.run()
+print(*sys.modules)
+"""
+    list_all = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules))
+from cerebelum_nb._cli import main
+main(["list"])
+"""
+    ours = ("_checkpoint.cursor", "_workflow.fork", "_workflow.rollback", "_workflow.stepper", "_workflow.sweep")
+    kinds = {"decimal", "fractions", "zoneinfo", "difflib"}
+    late = {
+        run_one: {*kinds, "html", "random", "uuid", *(f"cerebelum_nb.{name}" for name in ours)},
+        list_all: {*kinds, "asyncio", "ssl", "cerebelum_nb._core.drive", "cerebelum_nb._engine.execution"},
+    }
+    for program, names in late.items():
+        assert names & set(run(sys.executable, "-c", program, cwd=tmp_path).split()) == set()
+
+
 def test_every_public_name_exists_and_is_documented() -> None:
     import cerebelum_nb
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -150,6 +149,8 @@ async def durable_retry(
         else:
             await record.complete(result, number)
             return result
+        import random  # here: most runs retry nothing, and it takes a millisecond
+
         due = Deadline.after(record.clock, policy.delay(number - 1, random.random()))
         await record.attempt(RetryAttempted, number, due, error=record.describe(last))
 
