@@ -41,7 +41,8 @@ def _made(cls: type[T], *, kw_only: bool = False) -> type[T]:
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
     for name, source_of in ("__init__", _init_of), ("__eq__", _eq_of), ("__hash__", _hash_of):
         setattr(made, name, _first(made, name, source_of))
-    made.__repr__ = _repr
+    if "__repr__" not in vars(cls):
+        made.__repr__ = _repr
     return made  # type: ignore[no-any-return]  # the same class, with slots
 
 
