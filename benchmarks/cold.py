@@ -1,10 +1,12 @@
 """What a person waits for first, in CPU: the first result in a new folder, in one that has a log, and two commands.
 
-Each is a fresh interpreter; its CPU is that of the whole process, Python's own start included.
+Each is a fresh interpreter; its CPU is that of the whole process, Python's own start included. Bytecode is there, as
+after an installation: without it, compiling click alone takes 35 ms.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
@@ -32,7 +34,8 @@ def run(settings: Settings) -> list[Figure]:
     script = settings.directory / "first.py"
     script.write_text(_FIRST)
     first, command = [sys.executable, str(script)], [sys.executable, "-m", "cerebelum_nb"]
-    _cpu(first, used)  # also writes the bytecode
+    for once in first, [*command, "list"], [*command, "--help"]:
+        _cpu(once, used)  # also writes the bytecode
 
     def anew() -> float:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -53,7 +56,8 @@ def run(settings: Settings) -> list[Figure]:
 
 def _cpu(command: list[str], folder: Path) -> float:
     """Run a command in a folder and return the CPU it took, in ms."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
