@@ -17,11 +17,10 @@ import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from .._core.record import frozen, mutable
 from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.preview import preview
@@ -41,7 +40,7 @@ Named = dict[int, tuple[str, str]]
 """By id: what an object is called that is not copied, and how it is found: global, cell, free; or why it is refused."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Variables that are kept together as bytes, one alone as itself, several as a dict.
 
@@ -60,7 +59,7 @@ Path = list[str | int]
 """Where a secret stands in the arguments: a parameter, keys and indexes; at last whether it was revealed, as 0 or 1."""
 
 
-@mutable
+@dataclass(slots=True)
 class Snapshot:
     """What a place needs: variables as JSON, others as bytes, and those that cannot be kept, with the reason."""
 
