@@ -9,7 +9,7 @@ from typing import Any
 
 from .._values.tags import DEEPEST
 
-__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "memories_of", "memory_of"]
+__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "is_array", "memories_of", "memory_of"]
 
 SCALARS = (int, float, str, bool, type(None), bytes, complex)
 _EXACT = frozenset({int, str, bool, type(None)})
@@ -17,33 +17,36 @@ _EXACT = frozenset({int, str, bool, type(None)})
 _TEXT = frozenset({str})
 
 
+def is_array(value: Any) -> bool:
+    """Whether a value looks at memory as arrays do: NumPy's, those of its subclasses, and records of them."""
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, (numpy.ndarray, numpy.void))
+
+
 def memory_of(value: Any) -> Any:
     """The array whose memory an array looks at; other values are their own."""
-    if type(value).__module__ != "numpy":
-        return value
-    root: Any = value
-    while type(getattr(root, "base", None)) is type(value):
+    root = value
+    while is_array(root) and is_array(root.base):
         root = root.base
     return root
 
 
-def memories_of(value: Any) -> set[int]:
-    """The ids of a frame or an array, and of the memory that it looks at and may share with others.
+def memories_of(frame: Any) -> tuple[set[int], bool]:
+    """The ids of the memory that a frame or a series of pandas looks at, and whether others of pandas share it.
 
     Before pandas 3 a column of a frame shares its memory; since then a change makes a copy ("copy on write").
     """
-    found = {id(value), id(memory_of(value))}
     pandas: Any = sys.modules.get("pandas")
-    if pandas is None or not isinstance(value, (pandas.DataFrame, pandas.Series)):
-        return found
-    if int(pandas.__version__.partition(".")[0]) >= 3 or pandas.options.mode.copy_on_write is True:
-        return found
-    columns = [value] if value.ndim == 1 else (value.iloc[:, number] for number in range(value.shape[1]))
-    for array in (column.array for column in columns):
-        # Other kinds of columns are an object that frame and column share; these are wrapped anew for who asks.
-        is_numpy = type(array).__module__.startswith("pandas.core.arrays.numpy_")
-        found.add(id(memory_of(array.to_numpy())) if is_numpy else id(array))
-    return found
+    if pandas is None or not isinstance(frame, (pandas.DataFrame, pandas.Series)):
+        return set(), False
+    columns = [frame] if frame.ndim == 1 else [frame.iloc[:, number] for number in range(frame.shape[1])]
+    found = {
+        # An array that is not NumPy's is an object of its own, which frame and column share.
+        id(memory_of(column.to_numpy()) if type(column.dtype).__module__.startswith("numpy") else column.array)
+        for column in columns
+    }
+    copies = int(pandas.__version__.partition(".")[0]) >= 3 or pandas.options.mode.copy_on_write is True
+    return found, not copies
 
 
 def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:

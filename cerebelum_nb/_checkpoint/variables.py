@@ -9,10 +9,13 @@ reason: an open file would silently become a copy, two arrays that share memory 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import math
+import os
 import pickle
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -21,13 +24,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+from .._dsl.constants import is_user
 from .._values import arrow, pickles
 from .._values.classes import Home
 from .._values.preview import preview
 from .._values.secret import Secret
 from . import iterators
 from .places import Place
-from .sharing import SCALARS, comes_back, containers, groups_of, memories_of, memory_of
+from .sharing import SCALARS, comes_back, containers, groups_of, is_array, memories_of, memory_of
 from .twin import Twin, code_position
 
 __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
@@ -173,6 +177,8 @@ class Frame:
             except Exception as error:  # noqa: BLE001 - pickling runs whatever the classes define
                 found.missing[name] = _reason(value, error)
         self._arrows = {name: known for name, known in self._arrows.items() if name in rich}
+        if len(dumped) > 1:
+            self._add_memories(rich, dumped)
         for group in groups_of({name: shared for name, (_, shared) in dumped.items()}):
             alone = group[0] if len(group) == 1 else None
             seen = set()
@@ -198,9 +204,18 @@ class Frame:
             else:
                 found.kept.append(kept)
 
+    def _add_memories(self, rich: dict[str, Any], dumped: dict[str, tuple[Kept | None, set[int]]]) -> None:
+        """Add to what frames share with other variables the memory that they look at."""
+        everything = set[int]().union(*(shared for _, shared in dumped.values()))
+        for name, (_, shared) in dumped.items():
+            memories, also_with_frames = memories_of(rich[name])
+            shared |= memories if also_with_frames else memories & everything
+
     def _are_known(self, ids: set[int], refused: Named) -> bool:
         """Whether one of these objects is a global, in a cell or refused: a copy of it would be another."""
         if not ids.isdisjoint(refused) or not ids.isdisjoint(map(id, self.fn.__globals__.values())):
+            return True
+        if not ids.isdisjoint(id(value) for module in _modules(self.fn) for value in vars(module).values()):
             return True
         for cell in self.free.values():
             with suppress(ValueError):  # it is empty
@@ -224,7 +239,7 @@ class Frame:
             data, shared = self._pickle(value, named)
             return Kept((name,), "cloudpickle", data), shared
         mark = pickles.fingerprint(value, self.home)
-        shared = memories_of(value)
+        shared = {id(value), id(memory_of(value))}
         if mark and mark == was:
             return None, shared
         known, kept = self._arrows.get(name, (b"", None))
@@ -254,6 +269,10 @@ class Frame:
             by_reference = isinstance(value, type) and value.__qualname__ == name  # every pickle does that
             if name[:1] != "_" and type(value) not in SCALARS and not by_reference:
                 named[id(value)] = ("global", name)
+        for module in _modules(self.fn):
+            for name, value in vars(module).items():
+                if name[:1] != "_" and type(value) not in SCALARS:
+                    named.setdefault(id(value), ("attribute", f"{module.__name__}:{name}"))
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
             named[id(cell)] = ("free", name)
@@ -272,6 +291,9 @@ class Frame:
                 if name not in self.fn.__globals__:
                     raise pickle.UnpicklingError(f"the global {name} is gone")
                 return self.fn.__globals__[name]
+            case "attribute":
+                module, _, attribute = name.partition(":")
+                return getattr(importlib.import_module(module), attribute)
             case "free":
                 return self.free[name]
             case "closure":
@@ -306,7 +328,7 @@ def _pickler() -> Any:
                 isinstance(obj, (io.IOBase, memoryview)) and not in_memory
             ):  # cloudpickle would make a copy of what it holds
                 raise pickle.PicklingError("it is open, and would become a copy")
-            if type(obj).__name__ == "ndarray" and type(obj).__module__ == "numpy":
+            if is_array(obj):
                 memory = memory_of(obj)
                 self.arrays.add(id(memory))
                 if self.bases.setdefault(id(memory), id(obj)) != id(obj):
@@ -323,9 +345,46 @@ def _pickler() -> Any:
                     cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
                     dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
                     return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress
-            return iterators.reduced(obj) or super().reducer_override(obj)
+            reduced = iterators.reduced(obj) or super().reducer_override(obj)
+            if reduced is NotImplemented and _has_plain_state(type(obj)) and type(obj) not in self.dispatch_table:
+                made = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+                if made[2] is not None and made[2] is getattr(obj, "__dict__", None):
+                    return *made[:2], made[2], *made[3:5], _give_dict
+            return reduced
 
     return Pickler
+
+
+def _has_plain_state(cls: type) -> bool:
+    """Whether it is a class written in Python whose instances are pickled by what every object does."""
+    own: Any = cls
+    return (
+        bool(cls.__flags__ & _WRITTEN_IN_PYTHON)
+        and not issubclass(cls, type)
+        and own.__reduce_ex__ is object.__reduce_ex__
+        and own.__reduce__ is object.__reduce__
+        and own.__getstate__ is object.__getstate__
+        and not hasattr(cls, "__setstate__")
+    )
+
+
+_WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+
+def _give_dict(obj: Any, state: dict[str, Any]) -> None:
+    """Give an object the very dict, not what is in it: another variable may hold ``vars(obj)``."""
+    object.__setattr__(obj, "__dict__", state)
+
+
+def _modules(fn: types.FunctionType) -> list[types.ModuleType]:
+    """The modules whose variables are not copied: those of the user that a function knows, and two of Python's."""
+    known = [one for one in fn.__globals__.values() if type(one) is types.ModuleType and _is_user(one.__name__)]
+    return [os, sys, *known]
+
+
+@lru_cache(maxsize=256)
+def _is_user(module: str) -> bool:
+    return is_user(module)
 
 
 _PLAIN_ERRORS = (BaseException.__reduce__, OSError.__reduce__, ImportError.__reduce__)

@@ -146,6 +146,9 @@ def _from_table(table: Any) -> Any:
             _check_rows(table)
             frame = table.to_pandas(self_destruct=True)  # frees each column when it is converted
             del table
+            for number, dtype in enumerate(frame.dtypes):
+                if dtype == "category":  # only their numbers are Arrow's memory still, which cannot be changed
+                    frame.isetitem(number, frame.iloc[:, number].array.copy())
             if about["freq"] is not None:
                 frame.index.freq = about["freq"]
             if kind == "series":

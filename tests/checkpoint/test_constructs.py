@@ -35,6 +35,9 @@ RESTORED = {
     "views of a dict": "import types\nd={'a':1}; k=d.keys(); v=d.values(); i=d.items(); p=types.MappingProxyType(d)\nawait nap()\nd['b']=2\nreturn k, v, i, dict(p)",
     "views of an ordered dict": "import collections\nd=collections.OrderedDict(a=1); v=d.values()\nawait nap()\nd['b']=2\nreturn list(v)",
     "an iterator of a dict in an iterator": "d={'a':1,'b':2}; i=enumerate(d.values()); next(i)\nawait nap()\nd['b']=3\nreturn list(i)",
+    "a series over an array": "import numpy as np, pandas as pd\na=np.zeros(2); s=pd.Series(a, copy=False)\nawait nap()\na[0]=9\nreturn float(s[0])",
+    "the dict of an object": "p=Point(3); v=vars(p)\nawait nap()\np.n=5\nreturn v['n'], vars(p) is v",
+    "what belongs to a module": "import os, sys\ne=os.environ; s=sys.path\nawait nap()\nreturn e is os.environ, s is sys.path",
     "a loop over a set": "s={1,2,3}; t=[]\nfor i in s:\n    await nap()\n    t.append(i)\nreturn sorted(t)",
     "enumerate, zip, reversed, map": (
         "o=[]\nfor i,(a,b) in enumerate(zip('ab', reversed([1,2]))):\n    await nap(); o.append((i,a,b))\n"
@@ -94,6 +97,8 @@ REFUSED = {
     "an open file by another name": "with open('/dev/null') as f:\n    g=f\n    await nap()\n    return g is f",
     "a file opened for writing": "with open('/dev/null','w') as f:\n    f.write('a')\n    await nap()\nreturn 1",
     "two arrays over one memory": "import numpy as np\na=np.zeros(4); v=a[1:]\nawait nap()\nv[0]=9\nreturn float(a.sum())",
+    "an array of records over another": "import numpy as np\na=np.zeros(2, [('x','f8')]); r=a.view(np.recarray)\nawait nap()\na['x'][0]=9\nreturn float(r.x[0])",
+    "a record of an array": "import numpy as np\na=np.zeros(2, [('x','f8')]); r=a[0]\nawait nap()\na['x'][0]=9\nreturn float(r['x'])",
     "a memoryview": "b=bytearray(b'ab'); m=memoryview(b)\nawait nap()\nm[0]=99\nreturn b",
     "a lock that is read later": "import threading\nk=threading.Lock()\nawait nap()\nreturn k.locked()",
     "what a with gave, by another name": (

@@ -78,6 +78,7 @@ def test_damaged_metadata_is_refused_or_read_and_nothing_worse():
         pd.DataFrame({"a": [1.5, 2.5], "b": [1, 2]}),
         pd.DataFrame({"t": pd.to_datetime(["2026-01-01", "2026-01-02"])}),
         pd.DataFrame({"a": [True, False]}, index=pd.Index([5, 7], name="k")),
+        pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "c": pd.Categorical(["x", "y"]), "s": ["a", "b"]}),
         pd.DataFrame(index=range(3)),
         pd.DataFrame({"a": []}),
     ],
@@ -86,8 +87,10 @@ def test_a_frame_comes_back_equal_and_can_be_written_to(frame):
     stored = encode(frame)
     found = decode(stored, lambda digest: stored.payload)
     pd.testing.assert_frame_equal(found, frame)
-    for name in frame.columns:
-        found.loc[:, name] = found[name].iloc[::-1].to_numpy()
+    for place, name in enumerate(frame.columns):
+        found.loc[:, name] = found[name].iloc[::-1].array
+        if len(frame):
+            found.iloc[0, place] = found.iloc[1, place]
 
 
 def test_a_frame_whose_levels_are_named_by_numbers_keeps_them():
