@@ -99,7 +99,8 @@ def plan_resume(
     relisting = relisted if rerun == "stale" else ()
     chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, relisted=relisting)
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted):
-        what = "no step's code has changed since" if rerun == "stale" else f"it did not run {rerun!r}"
+        asked = repr(rerun) if isinstance(rerun, str) else ", ".join(map(repr, rerun))
+        what = "no step's code has changed since" if rerun == "stale" else f"it did not run {asked}"
         raise ResumeError(
             f"{name} of workflow '{plan.workflow}' is completed, and {what}: there is nothing to run again. "
             f"Start a new one with execute()"

@@ -32,9 +32,14 @@ class Shape:
     def __init__(self, cls: type[Any], fields: Mapping[str, Field]) -> None:
         self.cls, self._fields = cls, fields
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs; none if they are not known."""
+        return tuple(self._fields)
+
     def as_given(self, inputs: Any) -> Any:
         """Return names with values, also of an instance of the class."""
-        if dataclasses.is_dataclass(inputs) and isinstance(inputs, self.cls):
+        if dataclasses.is_dataclass(self.cls) and isinstance(inputs, self.cls):
             return {name: getattr(inputs, name) for name in self._fields}
         return inputs
 
@@ -90,6 +95,11 @@ class _ModelShape(Shape):
 
     def __init__(self, cls: Any) -> None:
         super().__init__(cls, {})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs; none if it takes others too."""
+        return () if self.cls.model_config.get("extra") == "allow" else tuple(self.cls.model_fields)
 
     def as_given(self, inputs: Any) -> Any:
         """Return names with values, also of an instance of the model."""

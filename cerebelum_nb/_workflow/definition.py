@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from .._dsl.child import ChildStep, child_step
 from .._dsl.reloading import by_name, load_of, newest
 from .._dsl.step import Composite
 from .._engine import entry, views
-from .._text.text import as_stage, counted
+from .._text.text import as_stage, counted, did_you_mean
 from ..errors import WorkflowDefinitionError
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ class Definition(Composite, ABC):
         plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
         if self.shape is not None or self.timeout is not None or self.concurrency is not None:
             plan = replace(plan, shape=self.shape, timeout=self.timeout, concurrency=self.concurrency)
+        if self.shape is not None and (problems := tuple(_lists_that_are_no_inputs(plan, self.shape))):
+            report = replace(report, errors=(*report.errors, *problems))
         return plan, report
 
     def validate(self) -> Report:
@@ -190,6 +192,14 @@ class Definition(Composite, ABC):
     def variable(self) -> str:
         """How the user calls it, for messages that say what to type."""
         return str(self.fn.__name__)
+
+
+def _lists_that_are_no_inputs(plan: Plan, shape: Shape) -> Iterator[str]:
+    for name, each in plan.each.items():
+        source = each.source.removeprefix("inputs.")
+        if source != each.source and shape.names and source not in shape.names:
+            hint = did_you_mean(source, shape.names, f"{shape.cls.__name__} has: {', '.join(shape.names)}", most=1)
+            yield f"foreach({name}) runs over the input '{source}', which {shape.cls.__name__} does not have. {hint}"
 
 
 def describe_path(plan: Plan) -> str:

@@ -251,6 +251,24 @@ def test_nothing_runs_with_inputs_that_do_not_fit():
     assert log.executions()[1] == 0
 
 
+def test_a_foreach_over_an_input_that_the_class_does_not_have_cannot_run():
+    @workflow(inputs=Deploy)
+    def wrong(wf):
+        wf.timeline(foreach(visit, region="inputs.region"))
+
+    (told,) = wrong.validate().errors
+    assert told == "foreach(visit) runs over the input 'region', which Deploy does not have. Did you mean 'regions'?"
+
+
+def test_an_instance_is_no_input_of_a_workflow_that_takes_a_typed_dict():
+    @workflow(inputs=Typed)
+    def typed(wf):
+        wf.timeline(count)
+
+    with pytest.raises(TypeError, match="inputs must be a dict of names to values"):
+        typed.run(Deploy("small"), store=MemoryStore())
+
+
 def test_new_inputs_of_a_resume_and_a_fork_have_to_fit_too():
     log = MemoryStore()
     deploy.run({"size": "small", "count": 2}, store=log, execution_id="k1")
