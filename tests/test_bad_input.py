@@ -309,7 +309,7 @@ RUNS = [
         "hibernation by number",
         lambda: connect(":memory:", hibernate_after=5),
         ValueError,
-        r"hibernate_after is a timedelta",
+        r"hibernate_after must be a timedelta",
     ),
     (
         "hibernation at some time",

@@ -18,7 +18,7 @@ def refuse_slots(workflow: Definition) -> None:
     """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
     if workflow.concurrency is not None:
         raise CerebelumError(
-            f"workflow '{workflow.name}' has a concurrency_key, which holds for the executions of a log, and not on a "
+            f"workflow '{workflow.name}' has a concurrency_key, which applies to the executions of a log, not of a "
             f"cluster. Run it without distributed=True, or give the executions one execution_id for each value"
         )
 

@@ -109,7 +109,7 @@ async def watch_there(followed: Followed, workflow: Definition, terms: Terms) ->
             said.add(key)
             option = f" --queue {group}" if group else ""
             log.warning(
-                "%s waits: no worker of %s takes it up. If none runs, start one:\n\n"
+                "%s is waiting: no worker of %s has taken it. If none is running, start one:\n\n"
                 "    cerebelum worker %s --core %s%s\n",
                 *(what, cluster.url, _code_of(workflow), cluster.url, option),
             )

@@ -102,7 +102,7 @@ def decide_approval(
     by: str | None = None,
     step: str | None = None,
 ) -> Decision:
-    """Approve or reject what an execution waits for; the process that runs it continues, or it becomes due.
+    """Approve or reject what an execution is waiting for; the process that runs it continues, or it becomes due.
 
     Args:
         store: its log.
@@ -111,7 +111,7 @@ def decide_approval(
         response: what the step receives when it is approved; must be storable.
         reason: why, for the log; for a rejection also for the step.
         by: who decides; by default the user of this process.
-        step: which step's approval, if several wait.
+        step: the step to decide for, if several are waiting.
 
     Returns:
         The decision; ``pending`` if the step has yet to validate the response.

@@ -2,7 +2,7 @@
 
 Async steps run as tasks of the engine's loop, plain ones each in a thread (or as tasks too, where no thread can start).
 An attempt can be abandoned: its outcome is then ignored and what it still tries to record is refused. But a thread
-cannot be killed, so ``alive`` tells whether it is still at work.
+cannot be killed, so ``alive`` says whether it is still running.
 
 From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
 (loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which settling.py and _core/settle.py decide
@@ -42,7 +42,7 @@ class Interruption(BaseException):
 
 
 class Attempt:
-    """A step's function at work."""
+    """A running step function."""
 
     __slots__ = ("_ended", "_returned", "_timer", "scope", "spec", "timed_out", "waited")
 
@@ -78,7 +78,7 @@ class Attempt:
                 scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
                 scope.thread.start()
         except BaseException:
-            self._returned = True  # it never began, so nothing is at work
+            self._returned = True  # it never began, so nothing is running
             self._stop_timer()
             raise
 

@@ -1,7 +1,7 @@
 """The attempts of one execution in this process, from the decision to start one until its thread has ended.
 
 An attempt is *decided* by the driver, *ready* once its start is in the log, and *running* from then until it has its
-outcome. It is *left* if it has ended for the log, but its thread or task may still be at work.
+outcome. It is *left* if it has ended for the log, but its thread or task may still be running.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Attempts:
         return found
 
     def leave(self, attempt: Attempt) -> None:
-        """Keep one that has its outcome, but whose thread is still at work."""
+        """Keep one that has its outcome, but whose thread is still running."""
         self._left[attempt.scope.step] = attempt
 
     def release(self, step: str) -> None:

@@ -5,10 +5,10 @@ code with all helpers and constants as they are now, and its arguments as the lo
 outcome of the attempt, and says which execution it came from. A result that is computed is recorded with its key, if
 the code is still the same then. There is no key, and so nothing is taken or kept,
 
-- where the source of the step is unknown, or it reads what nobody can tell a change of (a connection, say);
+- where the source of the step is unknown, or it reads something whose changes cannot be detected (a connection, say);
 - where an argument or the result holds a secret, or is not kept in the log.
 
-A step that is run again, by a resume's ``rerun`` or a jump back, runs.
+A step that is run again, by a resume's ``rerun`` or a jump back, takes no cached result.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
 
 
 def _key_of(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None:
-    """Return the key of what an attempt of ``name`` would compute; None when no other result may stand for it."""
+    """Return the key of what an attempt of ``name`` would compute; None if no other result may replace it."""
     from .._dsl.fingerprint import unseen
 
     if spec.policy.cache is None or name[0] == UNDO:
@@ -148,7 +148,7 @@ def _find(values: ExecutionValues, spec: StepSpec, start: Start, key: str, now: 
 
 
 def _arguments(execution: ExecutionValues, spec: StepSpec, name: str) -> list[Any] | None:
-    """Return what tells the arguments of an attempt from others; None if they are not all in the log."""
+    """Return a digest of the arguments of an attempt; None if they are not all in the log."""
     state, plan = execution.state, execution.plan
     parameter = ""
     body: Mapping[str, StepSpec] = {}

@@ -1,4 +1,4 @@
-"""Calls a step's function where it is entered, and says where the next attempt is after a failure."""
+"""Calls a step's function where it is entered, and records where the next attempt continues after a failure."""
 
 from __future__ import annotations
 

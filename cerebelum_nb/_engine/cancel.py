@@ -38,7 +38,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ResumeError: it has ended already.
+        ResumeError: it has already ended.
     """
 
     def write() -> str:
@@ -79,9 +79,9 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
 
 
 def cancel_children(store: Store, execution_id: str, state: State) -> None:
-    """Cancel what an execution that was cancelled had started, and waited for.
+    """Cancel the children that a cancelled execution waited for.
 
-    One that cannot be reached now cancels itself when it is taken up.
+    One that cannot be reached now cancels itself when it is resumed.
     """
     for child in open_children(state):
         try:
@@ -96,7 +96,7 @@ def cancel_children(store: Store, execution_id: str, state: State) -> None:
 
 
 def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool) -> None:
-    """Tell those whom the end of an execution concerns: its children, if it was cancelled, and its caller.
+    """Report the end of an execution to its children, if it was cancelled, and to its caller.
 
     Args:
         store: its log.

@@ -1,4 +1,4 @@
-"""Time as an object, so that tests can hold another one.
+"""Time as an object, so that tests can replace it.
 
 Times are integer microseconds since the epoch, UTC. Only the engine reads a clock; the core never does.
 

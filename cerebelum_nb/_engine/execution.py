@@ -176,7 +176,7 @@ class Execution(ExecutionValues):
             waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
 
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Record something with the next commit that is not worth a commit of its own; ``make`` is called then."""
+        """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
         if not self.over and not self.driver.finishing and self.driver.ride(make):
             self.engine.flush_later(self)
 

@@ -58,7 +58,7 @@ class Hibernating(Protocol):
 
 
 class Hibernation:
-    """Looks at what one execution waits for, now and then.
+    """Checks what one execution waits for.
 
     The execution is passed in and not kept: a ring of references would wait for the garbage collector.
     """
@@ -90,7 +90,7 @@ class Hibernation:
         return bool(run.attempts.running or run.retries)
 
     def consider(self, run: Hibernating) -> None:
-        """End the run in this process if it only waits, and will for long; else look again when it will have."""
+        """End the run in this process if it only waits, and will for long; else check again at that time."""
         after = run.engine.hibernate_after
         if after is None or run.stays or run.over or run.driver.finishing or run.queued or not self.all_wait(run):
             return

@@ -1,4 +1,4 @@
-"""How to resume an execution, worded for its reader: the only place that says so.
+"""How to resume an execution, worded for its reader: the only place with such advice.
 
 Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what it
 returns works when pasted. Before that, three of four places advised a call that failed again.
@@ -66,7 +66,7 @@ class Reader(Enum):
 
     @classmethod
     def now(cls) -> Reader:
-        """Find out who reads the present output."""
+        """Find out who reads the current output."""
         if in_terminal.get():
             return cls.TERMINAL
         if in_cells():
@@ -164,7 +164,7 @@ def advise(
         plan: its workflow as it is now, if it is known.
         interrupted: whether the process that ran it has died.
         what: the sentence before a resume, for a run that ended in a way that its state does not show.
-        reader: who reads it; by default the present caller.
+        reader: who reads it; by default the current caller.
         variable: the name of its workflow here, if known.
         handle: writes the call that resumes it if that is not a resume(), given the step that must run again.
         command: writes a command for its log; None for a log that no other process can read.
@@ -341,7 +341,7 @@ class _Writer:
         return Advice(what=what, ways=ways, short="cerebelum signal")
 
     def child(self) -> Advice:
-        """Advise on one that waits for children which run in no process, either."""
+        """Advise on one that waits for children that also have no process."""
         children = list(open_children(self.state))
         named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if len(children) > 3 else "")
         what = f"It is waiting for {'its child' if len(children) == 1 else 'its children'} {named}. To see why:"
@@ -447,7 +447,7 @@ def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
 
 
 def place_of(origin: Origin) -> str:
-    """Write where the code of a workflow is, as `cerebelum run` takes it; "" if it was typed at a prompt."""
+    """Return the place of a workflow's code for `cerebelum run`; "" if it was typed at a prompt."""
     name = origin.qualname.rpartition(".")[2]
     if origin.module != "__main__":
         return f"{origin.module}:{name}"

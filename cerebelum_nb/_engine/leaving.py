@@ -1,4 +1,4 @@
-"""Ending or pausing an execution that no process runs: what is in flight is interrupted, a last event says why."""
+"""Ending or pausing an execution that no process runs: running steps are interrupted, and a last event says why."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""``@step(checkpoint="lines")``: every statement is recorded before it runs, in a commit of its own.
+"""``@step(checkpoint="lines")``: every statement is recorded before it runs, in a separate commit.
 
-So whatever stops the step, its next attempt is entered at the statement that ran last, with the variables that this had
-at its beginning. What left more than a statement (an exception that passed a `try` or a `with`) goes back to the
-beginning of that.
+So whatever stops the step, its next attempt is entered at the statement that ran last, with the variables from its
+beginning. After an exception that left a `try` or a `with`, it is entered at the beginning of that block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Observers: what is called with every event of the executions of this process.
+"""Observers: functions called with every event of the executions of this process.
 
 Every way of running asks the same registry: foreground, background, a scheduler. An observer runs behind a fence:
 one that raises is logged once and dropped. It watches a run, so it must never be able to end or to hang it.
@@ -45,7 +45,7 @@ class Observer:
 
 
 def add(observer: Observer) -> None:
-    """Have ``observer`` told of everything from now on."""
+    """Call ``observer`` with everything from now on."""
     global _observers
     with _lock:
         _observers = (*_observers, observer)
@@ -59,7 +59,7 @@ def remove(observer: Observer) -> None:
 
 
 def tell(execution: Host, first: int, events: Sequence[Event]) -> None:
-    """Tell of the events of a commit; ``first`` is the version of the first of them."""
+    """Report the events of a commit; ``first`` is the version of the first of them."""
     for observer in _observers:
         if observer.on_event is None:
             continue

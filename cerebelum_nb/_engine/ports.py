@@ -93,7 +93,7 @@ class Host(Protocol):
         ...
 
     def ride(self, make: Callable[[], Event | None]) -> None:
-        """Record something with the next commit that is not worth a commit of its own; ``make`` is called then."""
+        """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
         ...
 
     def waits_changed(self) -> None:

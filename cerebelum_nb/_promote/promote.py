@@ -71,10 +71,10 @@ def promote(
     """
     draft = draft_of(notebook, workflow)
     if target.suffix != ".py" or not target.stem.isidentifier():
-        raise PromotionError(f"{target} is no name of a module: name a file such as {target.parent / 'flow.py'}")
+        raise PromotionError(f"{target} is not a valid module name: choose a file such as {target.parent / 'flow.py'}")
     if draft.problems and not force:
         reasons = counted(len(draft.problems), "reason")
-        told = f"{notebook} cannot become a module as it is, for {reasons} (--force writes it all the same):"
+        told = f"{notebook} cannot become a module as it is, for {reasons} (--force writes it anyway):"
         raise PromotionError(told, draft.problems)
     if target.exists() and not force:
         raise PromotionError(f"{target} exists: nothing was written. Name another file, or replace it with --force")
@@ -108,7 +108,7 @@ def _check(pure: Collection[str], flows: Sequence[Workflow]) -> None:
     for name in pure:
         if name != "all" and name not in known:
             hint = did_you_mean(name, known, f"There are: {', '.join(sorted(known))}.")
-            raise PromotionError(f"there is no step {name!r} to take for pure. {hint}")
+            raise PromotionError(f"there is no step {name!r} to treat as pure. {hint}")
 
 
 def _of(flow: Workflow, pure: Collection[str]) -> list[str]:

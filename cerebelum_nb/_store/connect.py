@@ -59,13 +59,13 @@ def connect(
     """
     global _default
     if durability not in ("full", "normal"):
-        raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
+        raise ValueError(f"durability must be 'full' or 'normal', not {durability!r}")
     if isinstance(hibernate_after, str):
         hibernate_after = timedelta(seconds=seconds(hibernate_after, unit="s", what="hibernate_after"))
     if not isinstance(hibernate_after, timedelta) or hibernate_after < timedelta(0):
-        raise ValueError(f"hibernate_after is a timedelta of zero or more, not {hibernate_after!r}")
+        raise ValueError(f"hibernate_after must be a timedelta of zero or more, not {hibernate_after!r}")
     if isinstance(redact, str):
-        raise TypeError(f"redact is a list of names, such as [{redact!r}], not text")
+        raise TypeError(f"redact must be a list of names, such as [{redact!r}], not text")
     store = SqliteStore(path if path is not None else default_path(), durability=durability, trusted=trusted)
     store.hibernate_after = hibernate_after
     store.redact = tuple(redact)

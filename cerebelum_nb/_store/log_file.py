@@ -40,7 +40,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
     if name == MEMORY:
         return name
     if not isinstance(name, str):
-        raise StoreError(f"A log is named by text, not by bytes: {name!r}.")
+        raise StoreError(f"The path of a log must be text, not bytes: {name!r}.")
     if url := _URL.match(name):
         raise StoreError(
             f"{name!r} is a URL, and a log is one SQLite file on this machine. "

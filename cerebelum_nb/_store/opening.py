@@ -201,7 +201,7 @@ def explain(exc: Exception, location: str) -> StoreError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             message = (
                 f"The log {location} stayed locked by another process. "
-                "See who has it open (a long transaction in another program?), then try again."
+                "Find what has it open (a long transaction in another program?), then try again."
             )
             return StoreError(message, transient=True)
         case sqlite3.SQLITE_NOTADB:

@@ -136,8 +136,7 @@ def alien(location: str, found: Sequence[str]) -> str:
     """The message for an untrusted log whose schema contains code that would run by itself."""
     return (
         f"The log {location} was not made by you on this machine, and contains something that is not part of a log: "
-        f"{'; '.join(found[:SUGGESTED])}. It would run by itself, so nothing was read or "
-        "changed. If you know who wrote it, "
+        f"{'; '.join(found[:SUGGESTED])}. It could run code, so nothing was read or changed. If you know who wrote it, "
         "open it with `connect(path, trusted=True)`, or drop it first: sqlite3 LOG 'DROP TRIGGER NAME'."
     )
 

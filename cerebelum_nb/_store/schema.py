@@ -75,7 +75,7 @@ def differences(connection: sqlite3.Connection) -> list[str]:
         if kind == "index" and table not in tables:
             continue
         if (kind, name) not in known:  # a table of one's own does nothing by itself
-            found.append(f"the {kind} {name} is none of a log's")
+            found.append(f"the {kind} {name} does not belong to a log")
     return found
 
 
@@ -85,7 +85,7 @@ def alien(connection: sqlite3.Connection) -> list[str]:
         return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
     known = _objects_of_new()  # with the names of the views: their text is made again when the log is migrated
     return [
-        f"the {kind} {name} is none of a log's"
+        f"the {kind} {name} does not belong to a log"
         for (kind, name), text in _objects(connection).items()
         if (kind == "trigger" and text not in (known.get((kind, name)), _IS_NEXT_BEFORE_21))
         or (kind == "view" and (kind, name) not in known)

@@ -80,7 +80,7 @@ class SqliteStore(SqliteLeases):
         read_only: bool = False,
     ) -> None:
         if durability not in ("full", "normal", None):
-            raise ValueError(f"durability is 'full' or 'normal', not {durability!r}")
+            raise ValueError(f"durability must be 'full' or 'normal', not {durability!r}")
         super().__init__(path, durability, trusted, read_only=read_only)
         self.durability: Durability = durability or "full"
         self.hibernate_after = timedelta(hours=1)

@@ -90,7 +90,9 @@ def _crash(event: str | int, step: Any, execution_id: str | None, *, before: boo
 def _check(event: Any, step: Any) -> None:
     """Raise unless an event can be the one that is described."""
     if isinstance(event, bool) or not isinstance(event, (int, str)):
-        raise TypeError(f"the event to crash at is its type, such as 'StepCompleted', or its number, not {event!r}")
+        raise TypeError(
+            f"the event to crash at must be its type, such as 'StepCompleted', or its number, not {event!r}"
+        )
     if isinstance(event, int) and event < 1:
         raise ValueError(f"the events of an execution are numbered from 1, so none is number {event}")
     if isinstance(event, str) and event not in EVENT_TYPES:
@@ -98,7 +100,7 @@ def _check(event: Any, step: Any) -> None:
         hint = f"did you mean {near[0]!r}?" if near else "the types are in the column `type` of history.events(...)"
         raise ValueError(f"there is no type of event called {event!r}: {hint}")
     if step is not None and not isinstance(getattr(step, "name", step), str):
-        raise TypeError(f"step is a step or its name, not {step!r}")
+        raise TypeError(f"step must be a step or its name, not {step!r}")
 
 
 def _nothing_crashed(point: CrashPoint) -> str:

@@ -41,7 +41,9 @@ class Fails:
         if not _is_error(error):
             raise TypeError(f"Fails takes an exception or its class, such as Fails(ConnectionError), not {error!r}")
         if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
-            raise ValueError(f"times is how many attempts fail, a whole number from 1, or None for all: not {times!r}")
+            raise ValueError(
+                f"times (how many attempts fail) must be a whole number from 1, or None for all, not {times!r}"
+            )
         self.error, self.times, self._then, self._failed = error, times, then, 0
 
     def __repr__(self) -> str:
@@ -131,11 +133,11 @@ def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate |
         fate: how long doubles that are values take.
     """
     if not isinstance(flow, Workflow):
-        raise TypeError(f"this takes a workflow, as @workflow made it, not {flow!r}")
+        raise TypeError(f"a workflow made with @workflow is needed, not {flow!r}")
     if not doubles:
         return flow
     if not isinstance(doubles, Mapping):
-        raise TypeError(f"doubles are what runs instead, by step: {{charge: 'paid'}}, not {doubles!r}")
+        raise TypeError(f"doubles must be a dict of steps to replacements, such as {{charge: 'paid'}}, not {doubles!r}")
     named = {getattr(step, "name", step): double for step, double in doubles.items()}
     made = _Doubled.__new__(_Doubled)  # copy.copy returns a workflow that its module names as it is
     vars(made).update(vars(flow), doubles=named, fate=fate)

@@ -132,9 +132,9 @@ def replay(
     """
     __tracebackhide__ = True
     if not isinstance(flow, Workflow):
-        raise TypeError(f"replay takes a workflow, as @workflow made it, not {flow!r}")
+        raise TypeError(f"replay takes a workflow made with @workflow, not {flow!r}")
     if on not in _ON:
-        raise ValueError(f"on is one of {', '.join(map(repr, _ON))}, not {on!r}")
+        raise ValueError(f"on must be one of {', '.join(map(repr, _ON))}, not {on!r}")
     plan = flow.plan()
     named = _named(pure, plan)
     paths = _paths(histories)

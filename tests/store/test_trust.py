@@ -296,7 +296,7 @@ def test_triggers_of_one_s_own_are_one_s_own_and_verify_tells_them(log):
     with SqliteStore(log) as own:
         own.register(0, 1)
     told = [found.message for found in archive.verify(store=log).findings]
-    assert "the trigger quiet is none of a log's" in told and "the index fast is none of a log's" in told
+    assert "the trigger quiet does not belong to a log" in told and "the index fast does not belong to a log" in told
 
 
 def test_a_view_in_place_of_a_table_is_told_and_not_read(log):

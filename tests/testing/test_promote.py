@@ -190,7 +190,7 @@ def test_a_wrong_use_says_what_to_do(notebook, log):
         promoted(path, tests=True)
     with pytest.raises(PromotionError, match=r"no name of a module: name a file such as .*flow\.py"):
         promoted(path, name="my-flow.py")
-    with pytest.raises(PromotionError, match="no step 'prize' to take for pure"):
+    with pytest.raises(PromotionError, match="no step 'prize' to treat as pure"):
         promoted(path, log, pure=["prize"])
     with pytest.raises(WorkflowNotFoundError, match="cells that begin with %%step"):
         draft_of(notebook(["%%step price\n1"]))

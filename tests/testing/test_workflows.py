@@ -320,7 +320,7 @@ WRONG = [
     (lambda w: w.run(order, doubles={"chrage": 1}), ValueError, "Did you mean 'charge'"),
     (lambda w: w.run(order, doubles={charge: ConnectionError}), TypeError, r"write Fails\(ConnectionError\)"),
     (lambda w: w.run(order, doubles=[charge]), TypeError, "by step"),
-    (lambda w: w.run(charge), TypeError, "a workflow, as @workflow made it"),
+    (lambda w: w.run(charge), TypeError, "a workflow made with @workflow"),
     (lambda w: Fails("connection"), TypeError, r"Fails\(ConnectionError\)"),
     (lambda w: Fails(OSError, times=0), ValueError, "from 1, or None"),
     (lambda w: w.resume(order), ValueError, r"workflows.run\(...\) first"),

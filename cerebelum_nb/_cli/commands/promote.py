@@ -24,7 +24,7 @@ __all__ = ["promote"]
     "--workflow", metavar="NAME", help="Only this workflow, and what it needs. By default all of the notebook."
 )
 @click.option(
-    "--tests", is_flag=True, help="Write tests from recorded runs, too: tests/test_MODULE.py, tests/histories."
+    "--tests", is_flag=True, help="Also write tests from recorded runs: tests/test_MODULE.py, tests/histories."
 )
 @click.option("--runs", metavar="N", type=click.IntRange(1), default=5, help="Compare the newest N runs (5).")
 @click.option(
@@ -34,7 +34,7 @@ __all__ = ["promote"]
     help="A step that only computes: it is run on what recorded runs gave it. Can be repeated; 'all' means each step "
     "without an external effect.",
 )
-@click.option("--force", is_flag=True, help="Write it in spite of the reasons against it, and over a file.")
+@click.option("--force", is_flag=True, help="Write it despite the problems found, and over an existing file.")
 @click.option("--json", "json_", is_flag=True, help="One object: path, tests, notes, problems, proofs.")
 @log_options
 @click.pass_context
