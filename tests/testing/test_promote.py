@@ -188,7 +188,7 @@ def test_a_wrong_use_says_what_to_do(notebook, log):
         promoted(path, workflow="odrer")
     with pytest.raises(PromotionError, match="name it with --db"):
         promoted(path, tests=True)
-    with pytest.raises(PromotionError, match=r"no name of a module: name a file such as .*flow\.py"):
+    with pytest.raises(PromotionError, match=r"not a valid module name: choose a file such as .*flow\.py"):
         promoted(path, name="my-flow.py")
     with pytest.raises(PromotionError, match="no step 'prize' to treat as pure"):
         promoted(path, log, pure=["prize"])

@@ -189,7 +189,7 @@ def test_packing_it_again_replaces_it_and_nothing_else(history, tmp_path, log):
 
 
 WRONG = [
-    (lambda path: replay(path, price), TypeError, "as @workflow made it"),
+    (lambda path: replay(path, price), TypeError, "made with @workflow"),
     (lambda path: replay(path, order, on="always"), ValueError, "'never', 'refused', 'changed', 'stale'"),
     (lambda path: replay(path, order, pure="price"), TypeError, "a list of steps"),
     (lambda path: replay(path, order, pure=["prcie"]), ValueError, "Did you mean 'price'"),

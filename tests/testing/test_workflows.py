@@ -319,7 +319,7 @@ def test_a_fate_decides_where_runs_crash_and_which_parallel_step_ends_first():
 WRONG = [
     (lambda w: w.run(order, doubles={"chrage": 1}), ValueError, "Did you mean 'charge'"),
     (lambda w: w.run(order, doubles={charge: ConnectionError}), TypeError, r"write Fails\(ConnectionError\)"),
-    (lambda w: w.run(order, doubles=[charge]), TypeError, "by step"),
+    (lambda w: w.run(order, doubles=[charge]), TypeError, "dict of steps"),
     (lambda w: w.run(charge), TypeError, "a workflow made with @workflow"),
     (lambda w: Fails("connection"), TypeError, r"Fails\(ConnectionError\)"),
     (lambda w: Fails(OSError, times=0), ValueError, "from 1, or None"),
