@@ -20,6 +20,7 @@ from cerebelum_nb import (
     WorkflowError,
     foreach,
     history,
+    signal,
     sleep,
     step,
     wait_for_approval,
@@ -341,6 +342,20 @@ async def test_a_signal_wakes_the_step_that_waits_for_it_and_no_other(server, lo
     assert kinds(log, "sig1").count("StepStarted") == 3
     with pytest.raises(SignalError, match="is COMPLETED"):
         await client.send_signal("sig1", "payment")
+
+
+async def test_a_signal_wakes_the_decorator_that_waits_for_it(server, log, executor, served):
+    @step
+    @signal("payment")
+    async def ship():
+        return "shipped"
+
+    flow = flow_of("shipping", ship)
+    await served(flow)
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="sig2", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "sig2"))
+    await ExecutionClient(server.url).send_signal("sig2", "payment")
+    assert (await running).output == "shipped"
 
 
 async def test_a_resume_after_a_signal_was_taken_keeps_it(server, log, executor, served):
