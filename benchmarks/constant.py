@@ -103,9 +103,9 @@ def _fill(path: Path, work: Workflow, wanted: int) -> int:
         ).lastrowid
         db.execute(
             f"""INSERT INTO event (key, type, step, visit, attempt, at, data, hash)
-            SELECT (?1 << 32) + e.version, type, step, visit, attempt, at, data, hash FROM event e
-            WHERE {event_of("?2")} ORDER BY e.key""",
-            (made, key),
+            SELECT (:made << 32) + e.version, type, step, visit, attempt, at, data, hash FROM event e
+            WHERE {event_of(":key")} ORDER BY e.key""",
+            {"made": made, "key": key},
         )
         held += events
     db.execute("COMMIT")

@@ -187,7 +187,7 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
     with log.maintenance("prune") as db:
         for run in batch:
             if db.execute(sql, {"key": run.key, "version": run.version, **values}).rowcount:
-                db.execute(f"DELETE FROM event AS e WHERE {event_of('?1')}", (run.key,))
+                db.execute(f"DELETE FROM event AS e WHERE {event_of(':key')}", {"key": run.key})
                 deleted.append(run)
     return deleted
 

@@ -47,8 +47,8 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
     columns = [name for _, name, *_ in db.execute("PRAGMA table_info(execution)")]
     found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
     shown = dict(zip(columns, found, strict=True))
-    sql = f"SELECT type, step, visit, attempt, at, data, hash FROM event e WHERE {event_of('?1')} ORDER BY e.key"
-    events = [(row[:6], row[6]) for row in db.execute(sql, (shown["key"],))]
+    sql = f"SELECT type, step, visit, attempt, at, data, hash FROM event e WHERE {event_of(':key')} ORDER BY e.key"
+    events = [(row[:6], row[6]) for row in db.execute(sql, {"key": shown["key"]})]
     payloads, untrusted = {}, set()
     for digest in _digests([row for row, _ in events]):
         kept = db.execute("SELECT codec, data FROM payload WHERE digest = ?", (digest,)).fetchone()
@@ -110,7 +110,7 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
 def remove(db: sqlite3.Connection, execution_id: str) -> None:
     """Delete an execution, if it exists; the bytes it used stay."""
     found = db.execute("SELECT key FROM execution WHERE execution_id = ?", (execution_id,)).fetchall()
-    db.executemany(f"DELETE FROM event AS e WHERE {event_of('?1')}", found)
+    db.executemany(f"DELETE FROM event AS e WHERE {event_of(':key')}", [{"key": key} for (key,) in found])
     db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))
     db.execute("DELETE FROM foreign_execution WHERE execution_id = ?", (execution_id,))
 

@@ -43,7 +43,7 @@ _ROW = "SELECT key, version, workflow, state, execution_id, parent FROM executio
 _OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"
 _DIED = """type = 'WorkflowAwakened' AND coalesce(instr(data, '"died":true'), 0) > 0"""
 _BY_HAND = """type = 'StepCompleted' AND coalesce(substr(data, 1, 15), '') = '{"by_hand":true'"""
-_APPENDED = f"FROM event e WHERE {event_of('?1', after='?2', upto='?3')} ORDER BY e.key"
+_APPENDED = f"FROM event e WHERE {event_of(':key', after=':after', upto=':upto')} ORDER BY e.key"
 _Row = tuple[int, int, str, str, str, str | None]
 
 
@@ -215,7 +215,7 @@ class Follower:
         """As :meth:`headers`, of the execution ``key``: events with ``after < version <= upto``."""
         sql = f"SELECT version, type, step, visit, attempt, at, {_OP}, {_DIED}, {_BY_HAND} {_APPENDED}"
         with self.reading() as db:
-            return [Header(*row) for row in db.execute(sql, (key, after, upto))]
+            return [Header(*row) for row in db.execute(sql, {"key": key, "after": after, "upto": upto})]
 
     def events(self, change: Change) -> list[tuple[int, Event]]:
         """Read what was appended: versions and events.
@@ -225,7 +225,8 @@ class Follower:
         """
         sql = f"SELECT type, step, visit, attempt, at, data {_APPENDED}"
         with self.reading() as db:
-            found = db.execute(sql, (change.key, change.after, change.version)).fetchall()
+            which = {"key": change.key, "after": change.after, "upto": change.version}
+            found = db.execute(sql, which).fetchall()
         return list(enumerate(rows.decode(found), start=change.after + 1))
 
     @contextmanager
@@ -295,7 +296,8 @@ class Follower:
         if not after:
             after = version if _is_unpacked(db, row[4]) else self._own(db, row)
         self._know(row)
-        at = db.execute(f"SELECT at FROM event e WHERE {event_at('?1', '?2', 'e')}", (key, version)).fetchone()
+        sql = f"SELECT at FROM event e WHERE {event_at(':key', ':version', 'e')}"
+        at = db.execute(sql, {"key": key, "version": version}).fetchone()
         self.last_at = max(self.last_at, *(at or ()))
         return [self._change(row, after)]
 
@@ -331,8 +333,8 @@ class Follower:
         """Return the version after which a fork's own events begin; those before are a copy of its parent's."""
         if row[5] is None:
             return 0
-        sql = f"SELECT max(e.version) FROM event e WHERE {event_of('?1')} AND type = 'WorkflowForked'"
-        (forked,) = db.execute(sql, row[:1]).fetchone()
+        sql = f"SELECT max(e.version) FROM event e WHERE {event_of(':key')} AND type = 'WorkflowForked'"
+        (forked,) = db.execute(sql, {"key": row[0]}).fetchone()
         return forked - 1 if forked else 0
 
     @contextmanager
@@ -351,8 +353,8 @@ def _is_readable(row: _Row) -> bool:
 
 
 def _before(db: sqlite3.Connection, key: int, since: int) -> int:
-    sql = f"SELECT coalesce(max(e.version), 0) FROM event e WHERE {event_of('?1')} AND at < ?2"
-    return int(db.execute(sql, (key, since)).fetchone()[0])
+    sql = f"SELECT coalesce(max(e.version), 0) FROM event e WHERE {event_of(':key')} AND at < :since"
+    return int(db.execute(sql, {"key": key, "since": since}).fetchone()[0])
 
 
 def _is_unpacked(db: sqlite3.Connection, execution_id: str) -> bool:

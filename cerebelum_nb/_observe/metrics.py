@@ -154,14 +154,14 @@ class LogMetrics:
         """Look up when an attempt or an execution started."""
         with self._follower.reading() as db:
             if event is None:
-                sql = f"""SELECT at FROM event e WHERE {event_of("?1")}
+                sql = f"""SELECT at FROM event e WHERE {event_of(":key")}
                     AND type IN ('WorkflowStarted', 'WorkflowForked') ORDER BY e.key DESC LIMIT 1"""
-                found = db.execute(sql, (key,)).fetchone()
+                found = db.execute(sql, {"key": key}).fetchone()
             else:
-                sql = f"""SELECT at FROM event e WHERE {event_of("?1", upto="?2")} AND type = 'StepStarted'
-                    AND step = ?3 AND visit = ?4 AND attempt = ?5 ORDER BY e.key DESC LIMIT 1"""
-                named = (key, event.version - 1, event.step, event.visit, event.attempt)
-                found = db.execute(sql, named).fetchone()
+                sql = f"""SELECT at FROM event e WHERE {event_of(":key", upto=":upto")} AND type = 'StepStarted'
+                    AND step = :step AND visit = :visit AND attempt = :attempt ORDER BY e.key DESC LIMIT 1"""
+                which = {"step": event.step, "visit": event.visit, "attempt": event.attempt}
+                found = db.execute(sql, {"key": key, "upto": event.version - 1, **which}).fetchone()
         return int(found[0]) if found else None
 
     def _read_open_approvals(self) -> None:

@@ -26,7 +26,8 @@ _IN_EVENTS = """SELECT substr(e.data, 9, 32), e.at, e.execution, e.version FROM 
 
 def index(db: sqlite3.Connection, key: int) -> None:
     """Enter the results of the execution with this key, as its events say."""
-    db.execute(f"INSERT OR IGNORE INTO result (key, at, execution, version) {_IN_EVENTS} AND {event_of('?1')}", (key,))
+    sql = f"INSERT OR IGNORE INTO result (key, at, execution, version) {_IN_EVENTS} AND {event_of(':key')}"
+    db.execute(sql, {"key": key})
 
 
 def disagreements(db: sqlite3.Connection) -> int:

@@ -35,8 +35,8 @@ _APPEND = [
     for count in range(9)
 ]
 """The statement that appends a number of rows at once: most commits hold two."""
-_OF_EXECUTION = f"""FROM execution x JOIN event e ON {event_of("x.key", after="?2", upto="?3")}
-    WHERE x.execution_id = ?1 ORDER BY e.key"""
+_OF_EXECUTION = f"""FROM execution x JOIN event e ON {event_of("x.key", after=":after", upto=":upto")}
+    WHERE x.execution_id = :id ORDER BY e.key"""
 _EVENTS = f"SELECT type, step, visit, attempt, at, data {_OF_EXECUTION}"
 _HASH = f"SELECT hash {_OF_EXECUTION}"
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
@@ -287,13 +287,14 @@ class SqliteStore(SqliteLeases):
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
         with self._reading() as db:
-            found = db.execute(_EVENTS, (execution_id, after, LAST_VERSION if upto is None else upto)).fetchall()
+            which = {"id": execution_id, "after": after, "upto": LAST_VERSION if upto is None else upto}
+            found = db.execute(_EVENTS, which).fetchall()
         return rows.decode(found)
 
     def head(self, execution_id: str, version: int) -> bytes | None:
         """Return the hash of one event, as it is in the file; None if there is no such event."""
         with self._reading() as db:
-            found = db.execute(_HASH, (execution_id, version - 1, version)).fetchone()
+            found = db.execute(_HASH, {"id": execution_id, "after": version - 1, "upto": version}).fetchone()
         return None if found is None or found[0] is None else bytes(found[0])
 
     def payload(self, digest: str) -> bytes:

@@ -76,10 +76,10 @@ class Api:
             raise ValueError(f"after is the number of an event, not {given[:20]!r}")
         row, after = log.store.execution(from_path(request.path_params["id"])), int(given)
         sql = f"""SELECT e.version, type, step, visit, attempt, at, data
-            FROM execution x JOIN event e ON {event_of("x.key", after="?2")} WHERE x.execution_id = ?1
-            ORDER BY e.key LIMIT ?3"""
+            FROM execution x JOIN event e ON {event_of("x.key", after=":after")} WHERE x.execution_id = :id
+            ORDER BY e.key LIMIT :most"""
         with log.query() as db:
-            found = db.execute(sql, (row.execution_id, after, _EVENTS)).fetchall()
+            found = db.execute(sql, {"id": row.execution_id, "after": after, "most": _EVENTS}).fetchall()
         events = [
             {
                 "version": version,
