@@ -75,12 +75,18 @@ def workflow_like(store: Store, execution_id: str) -> Workflow:
     """
     execution_id = store.execution(execution_id).execution_id
     origin = origin_of(store, execution_id)
-    place, is_cell = place_of(origin), origin.module == "__main__" and not is_script(origin.source)
-    if is_cell or not store.may_run(execution_id):
-        told = f"execution {execution_id} of workflow '{origin.workflow}' was "
-        told += "started in a notebook or at a prompt" if is_cell else "not started by you on this machine"
-        name = shlex.quote(place) if place else "CODE"
-        raise WorkflowNotFoundError(f"{told}: name its code, if it is the code you mean:\n\n    cerebelum run {name}")
+    told = ""
+    if origin.module == "__main__" and not is_script(origin.source):
+        told = "started in a notebook or at a prompt"
+    elif origin.module == "__main__" and not Path(origin.source).is_file():
+        told = f"started by the script {origin.source}, which no longer exists"
+    elif not store.may_run(execution_id):
+        told = "not started by you on this machine"
+    if told:
+        raise WorkflowNotFoundError(
+            f"execution {execution_id} of workflow '{origin.workflow}' was {told}. To start another one, name the code "
+            f"you mean:\n\n    cerebelum run {shlex.quote(place_of(origin) or 'CODE')}"
+        )
     return cast(Workflow, find_workflow(origin, execution_id))
 
 

@@ -157,5 +157,9 @@ def test_the_code_that_an_execution_from_elsewhere_names_is_not_run(run, call, f
         db.commit()
     (folder / "typed.py").write_text("raise SystemExit('it was run')")
     done = call("run", "--code-of", "first-1")
-    assert done.code == 6 and "was not started by you on this machine: name its code" in done.err.replace("\n", " ")
+    assert done.code == 6 and "was not started by you on this machine. To start another one" in done.err.replace(
+        "\n", " "
+    )
     assert f"cerebelum run {folder}/typed.py:release" in done.err
+    (folder / "typed.py").unlink()
+    assert "typed.py, which no longer exists. To start another one" in call("run", "--code-of", "first-1").err
