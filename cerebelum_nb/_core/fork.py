@@ -130,7 +130,7 @@ def plan_fork(
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted or gone or lost):
         raise ResumeError(
             f"execution {execution_id} of workflow '{plan.workflow}' is completed, and nothing would run again in this "
-            f"fork: give from_step=, or give inputs= that a step reads, or overrides="
+            f"fork: give from_step= (--from), or inputs= (--inputs) that a step reads, or overrides= (--override)"
         )
     return ResumeDecision(
         retried=chosen.retried,
