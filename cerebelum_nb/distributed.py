@@ -34,7 +34,7 @@ __all__ = ["DistributedExecutor", "Worker", "WorkflowRegistry"]
 
 
 class WorkflowRegistry(ExecutionClient):
-    """Ask a cluster about its executions, and act on them: an ``ExecutionClient`` of it.
+    """Query and control the executions of a cluster: an ``ExecutionClient`` for it.
 
     Args:
         core_url: HOST:PORT of the Temporal server; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
@@ -61,10 +61,10 @@ class WorkflowRegistry(ExecutionClient):
         repeat: Collection[str] = (),
         mark_done: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Go on with an execution on the cluster, and wait until it is done.
+        """Resume an execution on the cluster, and wait until it is done.
 
         Args:
-            workflow: whose execution it is.
+            workflow: the workflow of the execution.
             execution_id: its id.
             rerun: as for ``workflow.resume``, like the others.
             repeat: likewise.

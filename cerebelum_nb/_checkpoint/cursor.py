@@ -1,4 +1,4 @@
-"""Where a running attempt stands in its step's function: what its twin tells, and what a checkpoint is made of."""
+"""The position of a running attempt in its step's function, as reported by its twin, and the data of a checkpoint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def twin_of(fn: types.FunctionType, is_operation: IsOperation, *, lines: bool = 
 
 
 class CannotEnterError(BaseException):
-    """Raised at the top of an entry twin: its variables cannot be restored here. No decorator is to take it up."""
+    """Raised at the top of an entry twin: its variables cannot be restored here. Decorators must not handle it."""
 
 
 class Lines(Protocol):

@@ -1,4 +1,4 @@
-"""A step's function under decorators: they run from their top, and call the function where it is entered."""
+"""A decorated step function: decorators run from their top, and call the function where it is entered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the author of a step should know before it runs: where it cannot continue, and what is not kept there."""
+"""Notes for the author of a step: where it cannot continue, and what is not kept there."""
 
 from __future__ import annotations
 

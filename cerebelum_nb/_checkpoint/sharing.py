@@ -1,4 +1,4 @@
-"""What variables share, and what would not come back from JSON as it was."""
+"""Objects shared between variables, and values that JSON would change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a workflow on a cluster from the caller's side: start or resume it there, follow it here, have its result."""
+"""Running a workflow on a cluster from the caller's side: start or resume it there, follow it here, get its result."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class DistributedExecutor:
 
     Args:
         core_url: HOST:PORT of the Temporal server; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
-        queues: which group of workers runs a step, by the step's name: ``{"train": "gpu"}``.
+        queues: the group of workers that runs a step, by step name: ``{"train": "gpu"}``.
         heartbeat: seconds without a heartbeat after which a worker counts as dead.
-        release_after: seconds that a step may wait in its worker; a longer wait holds nothing there.
-        blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
+        release_after: seconds that a step may wait in its worker; a longer wait leaves it.
+        blobs: where to keep values over 8 KB: a folder that all machines share, or a URL for fsspec; by default
             ``$CEREBELUM_BLOBS``, else a folder of this user.
         namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
         data_converter: Temporal's ``DataConverter`` for payloads; workers need the same one.
@@ -106,11 +106,11 @@ class DistributedExecutor:
         name: str | None = None,
         tags: Collection[str] = (),
     ) -> Result:
-        """Run a workflow there, and wait until it is done; the local log gets a copy of its history meanwhile.
+        """Run a workflow there, and wait until it is done; the local log gets a copy of its history.
 
         Args:
-            workflow: what ``@workflow`` made.
-            inputs: what steps receive as ``inputs``; names to values. Secrets do not travel: workers have them by name.
+            workflow: the workflow.
+            inputs: what steps receive as ``inputs``; names to values. Secrets are not sent: workers have them by name.
             execution_id: an id of your own; by default a new short one.
             store: the local log; by default the session's.
             resume: True returns the result of an execution of that id, resumes it, or starts it.
@@ -265,9 +265,10 @@ class DistributedExecutor:
         fork_id: str | None = None,
         store: Store | None = None,
     ) -> Result:
-        """Run on there from a point of another execution, as a new one, and wait until it is done.
+        """Start a new execution there from a point of another one, and wait until it is done.
 
-        The arguments are those of ``workflow.fork``; the other execution may have run there or here, and may run.
+        The arguments are those of ``workflow.fork``; the other execution may have run there or here, and may still be
+        running.
 
         Raises:
             As ``workflow.fork``.
@@ -309,7 +310,7 @@ class DistributedExecutor:
                 await short.execute(workflow, inputs, execution_id=execution_id, store=store)
 
     async def follow(self, workflow: Definition, execution_id: ExecutionLike, *, store: Store | None = None) -> Result:
-        """Follow an execution that runs there, as the call that started it does, and have its result."""
+        """Follow an execution that runs there, like the call that started it, and return its result."""
         __tracebackhide__ = True
         local = resolve_store(store)
         cluster = await self._cluster(local)
@@ -317,7 +318,7 @@ class DistributedExecutor:
         return await self._follow(workflow, plan_for(workflow), cluster, found, local)
 
     async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
-        """Pause an execution that runs there: what is finished is kept. Return False when it is over already."""
+        """Pause an execution that runs there; finished steps are kept. Return False if it is already over."""
         cluster = await self._cluster(None)
         name = execution_id if isinstance(execution_id, str) else str(getattr(execution_id, "execution_id", ""))
         return await cluster.stop(name, reason)
@@ -338,7 +339,7 @@ class DistributedExecutor:
         local: Store,
         what: str = "resume",
     ) -> str:
-        """Return the whole id of an execution, and have the local log know all of it."""
+        """Return the whole id of an execution, and bring its copy in the local log up to date."""
         if execution_id is None:
             rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1, exact=False)
             if not rows:

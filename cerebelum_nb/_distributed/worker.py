@@ -1,7 +1,7 @@
 """A worker: it runs the steps of workflows for a cluster, in a separate process or behind a notebook's cells.
 
 Polls and heartbeats are on a loop in a thread; steps run on the loop that awaits :meth:`Worker.run`. So a step that
-blocks its loop stops no heartbeat, and in a kernel steps run where cells do.
+blocks its loop does not stop the heartbeat, and in a kernel steps run where cells do.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ class Worker:
 
     Args:
         core_url: HOST:PORT of the Temporal server; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
-        worker_id: what it is called in the history; by default its process and host.
-        queue: the group of workers it belongs to, for workflows started with ``queues={"train": "gpu"}``; by default
-            it takes what belongs to no group, and drives executions.
-        secrets: what steps receive where inputs held a ``Secret`` of that name, which never travels: names to values,
+        worker_id: its name in the history; by default its process and host.
+        queue: the group of workers it belongs to, for workflows started with ``queues={"train": "gpu"}``; by default it
+            takes steps of no group, and drives executions.
+        secrets: the values of inputs that are a ``Secret``, which is never sent: names to values,
             or a function of a name. By default environment variables ``CEREBELUM_SECRET_<NAME>``, or the files that
             ``CEREBELUM_SECRET_<NAME>_FILE`` name.
-        blobs: where values over 8 KB are: a folder that all machines share, or a URL for fsspec; by default
+        blobs: where to keep values over 8 KB: a folder that all machines share, or a URL for fsspec; by default
             ``$CEREBELUM_BLOBS``, else a folder of this user.
         max_steps: how many steps run at a time.
-        grace: seconds that steps have to finish when it stops; what is not finished then, another worker takes up.
+        grace: seconds that steps have to finish when it stops; another worker runs the rest.
         namespace: Temporal's namespace; by default ``$TEMPORAL_NAMESPACE``, else ``default``.
         data_converter: Temporal's ``DataConverter`` for payloads, such as one with a codec that encrypts; callers need
             the same one.
-        metrics: HOST:PORT where Prometheus may read the figures of the SDK; by default nowhere.
-        release: the release of the code it has. What starts, or is resumed, then goes to the workers of the release
-            that was started last, and stays with workers of that release. By default any worker takes up anything.
+        metrics: HOST:PORT where Prometheus can read the SDK's metrics; by default nowhere.
+        release: the release of its code. New and resumed executions then go to the workers of the release that was
+            started last, and stay with them. By default any worker runs anything.
 
     Example:
         >>> from cerebelum_nb import step, workflow
@@ -116,7 +116,7 @@ class Worker:
         return f"<worker {self.worker_id} of {self.core_url}: {names}>"
 
     def register_workflow(self, workflow: Registered) -> Self:
-        """Have it run the steps of a workflow, and of workflows on its timeline; call it before it runs.
+        """Make it run the steps of a workflow, and of workflows on its timeline; call this before it runs.
 
         Args:
             workflow: what ``@workflow`` made.
@@ -133,7 +133,7 @@ class Worker:
     # -- running ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until :meth:`stop` is called or this is cancelled; steps run on this loop.
+        """Run until :meth:`stop` is called or this is cancelled; steps run on this loop.
 
         Raises:
             CerebelumError: no workflow is registered.
@@ -160,7 +160,7 @@ class Worker:
             thread.join(1.0)
 
     def start(self) -> Self:
-        """Work behind the cells of a notebook; returns at once.
+        """Run behind the cells of a notebook; returns at once.
 
         Raises:
             CerebelumError: no event loop is running here: use ``await worker.run()`` or :meth:`run_forever`.
@@ -174,7 +174,7 @@ class Worker:
         return self
 
     async def ready(self) -> None:
-        """Wait until it takes work, once it has been started.
+        """Wait until it takes work, after it was started.
 
         Raises:
             StoreError: no Temporal server can be reached.
@@ -185,7 +185,7 @@ class Worker:
             await asyncio.sleep(0.02)
 
     def stop(self) -> None:
-        """Take nothing more, from any thread; what is not finished after ``grace`` seconds another worker takes up."""
+        """Take nothing more, from any thread; another worker runs what is not finished after ``grace`` seconds."""
         polls, stopping = self._polls, self._stopping
         if polls is not None and stopping is not None:
             with contextlib.suppress(RuntimeError):
@@ -198,10 +198,10 @@ class Worker:
             await asyncio.wait([self._task])
 
     def run_forever(self, tell: Callable[[str], None] | None = None) -> None:
-        """Work until SIGTERM or Ctrl-C, as the main thing that this process does.
+        """Run until SIGTERM or Ctrl-C, as the main task of this process.
 
         Args:
-            tell: is given a line about what it does, now and then.
+            tell: called with a line about what it does, now and then.
         """
 
         async def main() -> None:

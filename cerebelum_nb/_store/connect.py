@@ -38,17 +38,17 @@ def connect(
             expanded. ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else ``.cerebelum/history.db`` under the
             working directory. The log stays that file, wherever the process changes its directory to.
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
-        trusted: whether the log's pickled values are restored, which can run any code. By default if you made the log
-            on this machine; True says that you know who wrote it, False refuses in any case.
+        trusted: whether the log's pickled values are restored, which can run any code. By default only if you made the
+            log on this machine; True says that you know who wrote it, False always refuses.
         hibernate_after: longer waits hibernate: the run leaves the process until they are due. A ``timedelta``, or
             text such as ``"2 hours"``.
-        redact: names of inputs and of dictionary keys whose values never reach the log. They are kept in it, and hold
-            from then on for every process that opens it.
-        notify: whom to tell, from this process, of what fails, waits for a person or is left by a dead process: a URL
-            or several, ``"env:NAME"`` or ``"file:PATH"`` where they are kept.
+        redact: names of inputs and dictionary keys whose values never reach the log. The names are stored in it, and
+            apply from then on to every process that opens it.
+        notify: where to send notifications, from this process, of executions that fail, wait for a person or are left
+            by a dead process: one or several URLs, or ``"env:NAME"`` or ``"file:PATH"`` to read them from.
 
     Returns:
-        The log. Several can be open side by side: ``execute(..., store=)`` picks one.
+        The log. Several can be open at once: ``execute(..., store=)`` chooses one.
 
     Raises:
         StoreError: the file cannot be used; the message says why and what to do.
@@ -80,7 +80,7 @@ def connect(
 
 
 def default_path() -> Path:
-    """Return where the log is kept by default."""
+    """Return the default path of the log."""
     named = os.environ.get("CEREBELUM_DB")
     return Path(path_of(named)) if named else Path(".cerebelum") / "history.db"
 

@@ -1,1 +1,1 @@
-"""Aids for testing workflows; ``cerebelum_nb.testing`` names what is public, ``plugin`` is the pytest plugin."""
+"""Helpers for testing workflows; ``cerebelum_nb.testing`` has the public names, ``plugin`` is the pytest plugin."""

@@ -1,4 +1,4 @@
-"""Answers to the approvals that a step asks for when it is called directly."""
+"""Answers to the approvals of a step that is called directly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["answering"]
 
 @contextmanager
 def answering(response: Any = None, *, reject: str | None = None) -> Iterator[None]:
-    """Answer the approvals which a step asks for that is called directly, outside an execution.
+    """Answer the approvals of a step that is called directly, outside an execution.
 
     Args:
         response: what they return.

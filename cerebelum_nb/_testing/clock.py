@@ -17,7 +17,7 @@ class FakeClock(CurrentInside):
 
     Args:
         start: the time it shows first; an aware datetime.
-        autojump: False leaves it to :meth:`advance` to move it.
+        autojump: False moves it only with :meth:`advance`.
 
     Example:
         >>> import asyncio
@@ -49,7 +49,7 @@ class FakeClock(CurrentInside):
         return self._now
 
     def monotonic(self) -> int:
-        """Return how far it has moved on by itself, µs."""
+        """Return how far it has moved on its own, µs."""
         return self._monotonic
 
     def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:

@@ -16,14 +16,15 @@ __all__ = ["crash_after", "crash_before"]
 def crash_after(
     event: str | int, *, step: Any = None, execution_id: str | None = None
 ) -> AbstractContextManager[CrashPoint]:
-    """Let the first run that records an event crash once the event is in the log; the ``with`` takes the crash.
+    """Make the first run that records an event crash once the event is in the log; the ``with`` block catches the
+    crash.
 
     Everything that runs in this process on that log and event loop is dropped as if the process had died: nothing more
     is written, and what only the process knew is forgotten. Resume it after the block. Events that are committed
     together, such as the end of a step and the start of the next, are in the log together.
 
-    Unlike a real death, a crash runs the ``finally`` and ``except`` blocks of async steps, and a plain step that is at
-    work runs to its end.
+    Unlike a real death, a crash runs the ``finally`` and ``except`` blocks of async steps, and a running plain step
+    runs to its end.
 
     Args:
         event: the type of the event, such as ``"StepCompleted"``, or its number in the execution, from 1.
@@ -34,8 +35,8 @@ def crash_after(
         A context manager, whose ``crashed`` says afterwards where it crashed.
 
     Raises:
-        AssertionError: at the end of the block: nothing crashed, as no such event was recorded.
-        ValueError: there is no such type of event, and no event of that number.
+        AssertionError: at the end of the block, if nothing crashed because no such event was recorded.
+        ValueError: there is no such type of event, or the number is invalid.
 
     Example:
         >>> log = MemoryStore()
@@ -52,12 +53,12 @@ def crash_after(
 def crash_before(
     event: str | int, *, step: Any = None, execution_id: str | None = None
 ) -> AbstractContextManager[CrashPoint]:
-    """Let the first run that would record an event crash when it has happened and is not in the log yet.
+    """Make the first run that would record an event crash after it has happened but before it is in the log.
 
     This is the gap that no log can close: ``crash_before("StepCompleted", step="charge")`` has charged, and a resume
-    charges again, unless the step sees to it. The commit that holds the event is lost as a whole.
+    charges again, unless the step prevents it. The commit that holds the event is lost as a whole.
 
-    The arguments, what is returned and the errors are those of :func:`crash_after`.
+    Arguments, return value and errors are those of :func:`crash_after`.
 
     Example:
         >>> log = MemoryStore()

@@ -1,4 +1,4 @@
-"""Doubles: what stands in for the functions of steps in a test, under the policies of those steps."""
+"""Doubles: replacements for the functions of steps in a test, under the policies of those steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Fails:
     Args:
         error: what it raises: an exception, or its class.
         times: how many attempts fail, counted over the whole test; None for all of them.
-        then: what the attempts after that return, or a function that is called; by default the step itself runs.
+        then: what later attempts return, or a function to call; by default the step itself runs.
 
     Example:
         >>> Fails(ConnectionError, times=2)
@@ -57,7 +57,7 @@ class Fails:
         return True
 
     def function(self, spec: StepSpec) -> Callable[..., Any]:
-        """Return what runs once it fails no more."""
+        """Return what runs once it no longer fails."""
         return spec.fn if self._then is _THE_STEP else _function(self._then, spec)[0]
 
 
@@ -145,7 +145,7 @@ def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate |
 
 
 def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Callable[..., Any], bool]:
-    """Return the function that stands for a double, and whether it runs on the event loop."""
+    """Return the function of a double, and whether it runs on the event loop."""
     if isinstance(double, Fails):
         after = double.function(spec)
 
@@ -179,7 +179,7 @@ def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Ca
 
 
 def _with_its_own_arguments(double: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a double take fewer arguments than the step it stands for."""
+    """Let a double take fewer arguments than the step it replaces."""
     try:
         parameters = inspect.signature(double).parameters.values()
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
 """The driver of a test's workflows: it runs their event loop until a run has ended, or waits for a person or a signal.
 
-Where a loop is running already, as in an async test, theirs runs in a thread.
+If a loop is already running, as in an async test, theirs runs in a thread.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Driver:
     """The loop, the clock and the log of the workflows of a test.
 
     Args:
-        real_time: True lets time pass as it does.
+        real_time: True lets time really pass.
         fate: when they crash; by default where the test crashes that is run.
     """
 
@@ -132,7 +132,7 @@ class Driver:
         self.drive(main)
 
     def act(self, execution_id: str, act: Callable[[], object]) -> None:
-        """Do something that a person does to a run, and drive it."""
+        """Do something on behalf of a person to a run, and drive it."""
         __tracebackhide__ = True
 
         async def main() -> None:

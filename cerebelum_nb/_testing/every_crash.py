@@ -1,7 +1,7 @@
-"""A test that is run once for every event at which its workflows may crash.
+"""Running a test once for every event at which its workflows may crash.
 
-The first visit of the test crashes nowhere and notes what is committed. Each further visit crashes once, and whoever
-started the runs of the test starts them again, as a supervisor would.
+The first visit of the test crashes nowhere and notes what is committed. Each further visit crashes once, and the runs
+of the test are started again, as by a supervisor.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def every_crash(
     """Call a function that runs workflows once without a crash, then once for each commit, crashing there.
 
     Args:
-        test: makes its own :class:`Workflows`, as each call has to begin with an empty log.
-        before: True loses the commit: what it says had happened, but is not recorded.
+        test: creates its own :class:`Workflows`, because each call must begin with an empty log.
+        before: True loses the commit: its events happened, but are not recorded.
         repeat: steps with an external effect that may happen twice.
 
     Yields:

@@ -18,11 +18,11 @@ __all__ = ["Fate", "fates"]
 
 @dataclass(slots=True, eq=False)
 class Fate:
-    """What happens to the runs of one test: ``Workflows(fate=fate)``. Use one for one :class:`Workflows`.
+    """What happens to the runs of one test: ``Workflows(fate=fate)``. Use each for one :class:`Workflows`.
 
     Attributes:
         crashes: at which commits of the test they crash, counted from 0, and whether before it.
-        turns: how many turns of the event loop the doubles take that are values, in the order in which they are called.
+        turns: how many turns of the event loop doubles that are values take, in order of their calls.
         repeat: steps with an external effect that may happen twice.
 
     Example:
@@ -63,7 +63,7 @@ def fates(*, crashes: int = 3, commits: int = 30, repeat: Sequence[str] = ()) ->
     """Make a Hypothesis strategy for what happens to the runs of a test.
 
     Args:
-        crashes: how often they crash at most.
+        crashes: the most crashes.
         commits: among how many commits of a test; a simple run has two for each step.
         repeat: steps with an external effect that may happen twice.
 

@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture ``workflows``, and tests that crash after every event.
 
-pytest loads it in every project that has this package installed, so it imports nothing of ours before a test asks.
+pytest loads it in every project that has this package installed, so it imports nothing of ours until a test needs it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``replay``: recorded histories against today's code.
+"""``replay``: recorded histories against the current code.
 
-The code is not executed again event by event, as this library never does that either. Three questions are asked of each
-history: does the workflow still accept it, so that it could be resumed; which results are stale, and why; and do the
-steps that are known to be pure give what they gave.
+The code is not executed again event by event; this library never does that. For each history it checks whether the
+workflow still accepts it, so that it could be resumed; which results are stale, and why; and whether pure steps still
+return the same results.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _ON: tuple[On, ...] = ("never", "refused", "changed", "stale")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """What today's code makes of one recorded history.
+    """The result of comparing one recorded history with the current code.
 
     Attributes:
         execution_id: the execution.
         refused: why it could not be resumed; "" if it could.
         stale: why results are stale, by step.
         changed: how the results of pure steps differ from the recorded ones, by step.
-        same: the pure steps that gave what they gave.
+        same: the pure steps that returned the same result.
         path: the file.
 
     Example:
@@ -65,7 +65,7 @@ class Replayed:
     path: str = ""
 
     def fails(self, on: On) -> bool:
-        """Whether this is a failure, for who asked to hear of it."""
+        """Whether this is a failure, according to ``on``."""
         level = _ON.index(on)
         return (
             (level >= 1 and bool(self.refused))
@@ -84,7 +84,7 @@ class Replayed:
 
 
 class Replay(tuple[Replayed, ...]):
-    """What today's code makes of some histories: a tuple of :class:`Replayed`.
+    """The results of some histories: a tuple of :class:`Replayed`.
 
     Example:
         >>> Replay([Replayed(execution_id="kept-1", same=["build"], path="kept-1.jsonl")])
@@ -103,25 +103,25 @@ def replay(
     pure: Collection[Any] = (),
     on: On = "changed",
 ) -> Replay:
-    """Compare recorded histories with a workflow as it is today; nothing is recorded.
+    """Compare recorded histories with a workflow as it is now; nothing is recorded.
 
     Make a history with ``cerebelum pack --for-tests ID -o tests/histories/ID.jsonl``. It may hold pickled values, which
-    are restored: keep it as you keep code.
+    are restored: review it like code.
 
     Args:
         histories: files, or a pattern such as ``"tests/histories/*.jsonl"``; those of other workflows are left out.
         flow: the workflow.
-        pure: steps, or their names, that only compute: they are called with what they were given, and have to return
-            what they returned. Any other step is not called.
-        on: what fails: ``"refused"``, a history that could not be resumed; ``"changed"``, that or another result of a
-            pure step; ``"stale"``, those or a stale result; ``"never"``.
+        pure: steps, or their names, that only compute: they are called with their recorded arguments, and must return
+            the recorded results. No other step is called.
+        on: what fails: ``"refused"``, a history that could not be resumed; ``"changed"``, that or a different result of
+            a pure step; ``"stale"``, those or a stale result; ``"never"``.
 
     Returns:
-        What was found, a :class:`Replayed` for each history.
+        A :class:`Replayed` for each history.
 
     Raises:
-        AssertionError: something was found that ``on`` names.
-        ValueError: there is no history of this workflow, a file is none, or there is no such step.
+        AssertionError: a history fails according to ``on``.
+        ValueError: there is no history of this workflow, a file is not a history, or there is no such step.
 
     Example:
         >>> run = release.run(execution_id="kept-1")
@@ -154,7 +154,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a recorded run was given and gave: ``inputs``, ``results`` by step, ``output``.
+    """The inputs and results of a recorded run: ``inputs``, ``results`` by step, ``output``.
 
     Example:
         >>> Recorded(inputs={}, results={"build": "image"}, output="image").results["build"]
@@ -167,7 +167,7 @@ class Recorded:
 
 
 def recorded(history: str | os.PathLike[str]) -> Recorded:
-    """Read what a recorded run was given and gave, for the doubles of a test.
+    """Read the inputs and results of a recorded run, for the doubles of a test.
 
     Args:
         history: a file that ``cerebelum pack --for-tests`` wrote. It may hold pickled values, which are restored.
@@ -177,7 +177,7 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
         that were not kept.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is not such a file.
 
     Example:
         >>> run = release.run(execution_id="kept-2")
@@ -219,7 +219,7 @@ def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[
         store: the log, which is only read.
         execution_id: its whole id.
         plan: the workflow.
-        pure: the names of the steps that are called with what they were given.
+        pure: the names of the steps that are called with their recorded arguments.
     """
     events = store.events(execution_id)
     reads = store
@@ -230,7 +230,7 @@ def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[
         outlook = look_ahead(plan, reads, execution_id)
         stale = {planned.step: planned.reasons for planned in outlook if planned.fate is Fate.STALE}
     except OutcomeUnknownError:
-        pass  # a person would have to answer, which is no fault of the code
+        pass  # a person would have to answer, so the code is not at fault
     except ResumeError as error:
         if fold(events).lifecycle is not ExecutionState.CANCELLED:
             refused = str(error)

@@ -1,4 +1,4 @@
-"""``Waited``: a length of time that is compared with text."""
+"""``Waited``: a duration that compares with text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Waited"]
 
 
 class Waited(timedelta):
-    """A length of time that compares with seconds and with text such as ``"2h"``, as well as with a ``timedelta``.
+    """A duration that compares with seconds, a ``timedelta`` and text such as ``"2h"``.
 
     Example:
         >>> Waited(hours=2) == "2h", Waited(hours=2) < "1d", Waited(hours=2)

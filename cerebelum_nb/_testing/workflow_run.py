@@ -1,4 +1,4 @@
-"""``WorkflowRun``: what a test knows of a run, and what a person may do to it."""
+"""``WorkflowRun``: a run as a test sees it, and what a person can do to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["WorkflowRun"]
 
 
 class WorkflowRun:
-    """A run of a test: what is known of it, and what a person may do.
+    """A run of a test: its state and events, and what a person can do.
 
     Example:
         >>> with Workflows() as workflows:
@@ -67,7 +67,7 @@ class WorkflowRun:
 
     @property
     def path(self) -> list[str]:
-        """The steps that began, in order, once for each visit; the items of a foreach count as one."""
+        """The steps that started, in order, once for each visit; the items of a foreach count as one."""
         path: list[str] = []
         seen: set[tuple[str, int]] = set()
         for event in self.events:
@@ -113,10 +113,10 @@ class WorkflowRun:
         return sum(name in (step, owner_of(step), step_of(step)) for step in began)
 
     def approve(self, approval: str | None = None, response: Any = None, *, step: Any = None) -> WorkflowRun:
-        """Approve what it waits for, and run on until it has ended or waits again.
+        """Approve what it is waiting for, and continue until it has ended or waits again.
 
         Args:
-            approval: the type of the approval, such as ``"budget"``; by default the one that is open.
+            approval: the type of the approval, such as ``"budget"``; by default the open one.
             response: what the step receives.
             step: which step's, if several of that type wait.
 
@@ -128,12 +128,12 @@ class WorkflowRun:
         return self._decide(approval, step, approve=True, response=response)
 
     def reject(self, approval: str | None = None, reason: str = "", *, step: Any = None) -> WorkflowRun:
-        """Reject what it waits for, and run on; as :meth:`approve`."""
+        """Reject what it is waiting for, and continue; as :meth:`approve`."""
         __tracebackhide__ = True
         return self._decide(approval, step, approve=False, reason=reason)
 
     def signal(self, name: str, data: Any = None) -> WorkflowRun:
-        """Send it a signal, and run on until it has ended or waits again."""
+        """Send it a signal, and continue until it has ended or waits again."""
         __tracebackhide__ = True
         return self._on(lambda: deliver(self._driver.store, self.execution_id, name, data))
 
@@ -161,7 +161,7 @@ class WorkflowRun:
         return self._on(lambda: decide_approval(store, self.execution_id, step=name or asked[0].step, **decision))
 
     def _on(self, act: Callable[[], object]) -> WorkflowRun:
-        """Do something that a person does, and run on."""
+        """Do something on behalf of a person, and continue."""
         __tracebackhide__ = True
         self._driver.act(self.execution_id, act)
         self.raise_error()

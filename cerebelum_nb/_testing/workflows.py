@@ -22,10 +22,10 @@ __all__ = ["Workflows"]
 
 
 class Workflows:
-    """The runs of one test, with a fake clock and a log in memory. As a pytest fixture it is called ``workflows``.
+    """The runs of one test, with a fake clock and a log in memory. As a pytest fixture it is named ``workflows``.
 
     Args:
-        real_time: True lets time pass as it does, so that sleeps take as long as they say.
+        real_time: True lets time really pass, so sleeps take as long as they say.
         fate: when they crash, and in which order parallel doubles end; Hypothesis draws one from :func:`fates`.
 
     Example:
@@ -48,7 +48,7 @@ class Workflows:
 
     @property
     def store(self) -> MemoryStore:
-        """The log in memory, for ``history`` and whatever else takes one."""
+        """The log in memory, for ``history`` and other functions that take one."""
         return self._driver.store
 
     def run(
@@ -70,7 +70,7 @@ class Workflows:
             execution_id: an id; by default ``NAME-1``, ``NAME-2`` and so on.
 
         Returns:
-            The run; also as ``workflows.last``, which is there when it fails, too.
+            The run; also available as ``workflows.last``, even if it fails.
 
         Raises:
             WorkflowError: a step failed.
@@ -96,7 +96,7 @@ class Workflows:
         mark_done: Mapping[Any, Any] | None = None,
         doubles: Mapping[Any, Any] | None = None,
     ) -> WorkflowRun:
-        """Resume a run that failed, crashed or was stopped; it goes as far as :meth:`run` does.
+        """Resume a run that failed, crashed or was stopped; it continues as far as :meth:`run` does.
 
         A run that crashed before anything of it was recorded is started again; of one that crashed after its last
         event, nothing runs.
