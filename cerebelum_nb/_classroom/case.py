@@ -15,6 +15,7 @@ from typing import Any
 
 from .._dsl.step import step
 from .._engine.sync import run_sync
+from .._store.log_file import here
 from .._store.sqlite import SqliteStore
 from .._testing.clock import FakeClock
 from .._workflow.decorator import workflow
@@ -78,7 +79,7 @@ def recorded_year(path: str | os.PathLike[str]) -> Path:
         >>> len(year.executions())
         52
     """
-    found = Path(path).absolute()
+    found = here() / path
     if not found.exists():
         draft = found.with_suffix(".part")
         draft.unlink(missing_ok=True)

@@ -6,13 +6,13 @@ import asyncio
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.state_name import ExecutionState
 from .._engine.clock import Clock
 from .._store.connect import connect
+from .._store.log_file import here
 from .._text.html import Html
 from .._text.times import at as moment_of
 from .._workflow.workflow import Workflow
@@ -64,7 +64,7 @@ class Lesson:
     def __init__(self, name: str, folder: str | os.PathLike[str] | None = None, *, hibernate_after: str = "1h") -> None:
         self.name = name
         self._exercises = exercises_of(name)
-        self.folder = (Path(name) if folder is None else Path(folder)).absolute()
+        self.folder = here() / (name if folder is None else folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = self.folder / "history.db"
         self.store = connect(self.log, durability="normal", hibernate_after=hibernate_after)

@@ -65,6 +65,16 @@ def is_loop_running() -> bool:
     return True
 
 
+async def _settled(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Return how a coroutine ended, without raising: Pyodide's loop would show the error as one that nobody handles."""
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    try:
+        outcome.set_result(await coroutine)
+    except BaseException as error:  # noqa: BLE001 - raised again by who waits
+        outcome.set_exception(error)
+    return outcome
+
+
 def block_on(
     make: Callable[[], Coroutine[Any, Any, T]],
     *,
@@ -99,7 +109,7 @@ def block_on(
         return asyncio.run(make())
     if not can_start_threads():
         if (wait := _stack_switching()) is not None:
-            awaited: T = wait(make())
+            awaited: T = wait(_settled(make())).result()
             return awaited
         raise CerebelumError(f"{what} cannot wait here: an event loop is running, and no thread can start. {instead}")
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()

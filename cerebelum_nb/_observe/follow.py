@@ -18,7 +18,6 @@ import math
 import os
 import sqlite3
 import threading
-import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from typing import NamedTuple, Self
 
 from .._core.events import Event, StepCompleted, StepEvent, WorkflowAwakened
 from .._core.state_name import ACTIVE
+from .._host.cpu import thread_time
 from .._store import rows
 from .._store.event_key import event_at, event_of
 from .._store.opening import explain
@@ -262,12 +262,12 @@ class Follower:
 
     def _to_check(self, budget: float) -> Iterator[int]:
         """Go through the blocks from where the last look ended, at least one."""
-        end = time.thread_time() + budget
+        end = thread_time() + budget
         while self._unchecked:
             self._unchecked -= 1
             self._place = (self._place + 1) % len(self._order)
             yield self._order[self._place]
-            if time.thread_time() > end:
+            if thread_time() > end:
                 return
 
     def _compare(self, db: sqlite3.Connection, block: int) -> list[Change]:

@@ -8,12 +8,22 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 from .._core.record import frozen
 from ..errors import StoreError
 
-__all__ = ["MEMORY", "FileIdentity", "create_private", "free_bytes", "network_file_system", "path_of", "readable_as"]
+__all__ = [
+    "MEMORY",
+    "FileIdentity",
+    "create_private",
+    "free_bytes",
+    "here",
+    "network_file_system",
+    "path_of",
+    "readable_as",
+]
 
 MEMORY = ":memory:"
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -60,7 +70,28 @@ def path_of(path: str | os.PathLike[str]) -> str:
         )
     if full.startswith("~"):
         raise StoreError(f"The path {name!r} of the log begins with ~, and there is no such home. Give it in full.")
-    return os.path.abspath(full)  # noqa: PTH100  # Path.absolute leaves ".." in it
+    if _is_on_the_drive(found := os.path.normpath(here() / full)):
+        raise StoreError(
+            f"A log cannot be in {_DRIVE}, where JupyterLite shows its files: SQLite cannot write there. Name one in "
+            f"the memory of the page, such as connect('/tmp/history.db'), and copy it to {_DRIVE} once it is closed."
+        )
+    return found
+
+
+def here() -> Path:
+    """Return the folder that the relative path of a log begins in: the working directory.
+
+    In JupyterLite that is a drive which holds whole files and keeps each writer's changes to itself; a database in it
+    is damaged at once (seen with JupyterLite 0.8). There it is the home folder, in the memory of the page.
+    """
+    return Path.home() if _is_on_the_drive(os.getcwd()) else Path.cwd()  # noqa: PTH109
+
+
+_DRIVE = "/drive"
+
+
+def _is_on_the_drive(path: str) -> bool:
+    return sys.platform == "emscripten" and (path + "/").startswith(_DRIVE + "/")
 
 
 @frozen

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,6 +19,7 @@ from .._engine.approvals import open_approvals
 from .._engine.ports import Shown
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
+from .._host.cpu import thread_time
 from .._host.frontend import Audience, audience, close_widgets, is_terminal
 from .._text.html import Html
 from ..errors import ApprovalError
@@ -296,13 +296,13 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
     def tick() -> None:
         nonlocal handle
         handle = None
-        began = time.thread_time()
+        began = thread_time()
         with views.shielded("a run"):
             draw()
             handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
 
     def wait_after(began: float) -> float:
-        return max(_REFRESH_SECONDS, (time.thread_time() - began) / _SHARE)
+        return max(_REFRESH_SECONDS, (thread_time() - began) / _SHARE)
 
     handle = loop.call_later(0, tick)
     try:

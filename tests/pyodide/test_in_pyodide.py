@@ -27,7 +27,7 @@ PACKAGES = Path(IPython.__file__).parents[1]
 SWITCHES_STACKS = "--experimental-wasm-jspi"
 
 SETUP = """
-from cerebelum_nb import WorkflowError, connect, sleep, step, workflow
+from cerebelum_nb import StoreError, WorkflowError, connect, sleep, step, workflow
 from cerebelum_nb.testing import MemoryStore
 
 ran, broken = [], [True]
@@ -105,7 +105,15 @@ def python(pyodide, tmp_path):
 @pytest.mark.timeout(400)
 def test_a_run_fails_is_fixed_and_resumed_with_a_log_in_memory_and_in_a_file(python):
     told = python("""
-for log in (MemoryStore(), connect("/tmp/history.db")):
+import os
+os.mkdir("/drive")
+os.chdir("/drive")  # as JupyterLite does, on whose drive a database is damaged at once
+try:
+    connect("/drive/history.db")
+except StoreError as error:
+    print(error)
+print(connect("history.db").location)
+for log in (MemoryStore(), connect("history.db")):
     broken[:], ran[:] = [True], []
     try:
         await deploy.execute({"n": 1}, store=log, execution_id="k1")
@@ -114,6 +122,7 @@ for log in (MemoryStore(), connect("/tmp/history.db")):
     broken.clear()
     print((await deploy.resume("k1", store=log)).output, ran)
 """)
+    assert "A log cannot be in /drive" in told and "/home/pyodide/history.db" in told
     assert told.count("ValueError: no room") == 2
     assert told.count("4 ['build', 'ship', 'ship']") == 2
 
