@@ -149,9 +149,19 @@ def file_name(number: str | int, language: str = "en") -> str:
     return f"lesson_{master(number).stem}{suffix}.ipynb"
 
 
-def write(number: str | int, path: Path, copy: Callable[[str], str] = student, language: str = "en") -> None:
-    """Write a lesson's notebook."""
+def write(
+    number: str | int,
+    path: Path,
+    copy: Callable[[str], str] = student,
+    language: str = "en",
+    *,
+    is_for_pyodide: bool = False,
+) -> None:
+    """Write a lesson's notebook; for JupyterLite with its kernel, and a first cell that installs the package."""
     made = notebook(number, copy, language)
+    if is_for_pyodide:
+        made["cells"].insert(0, _as_json(Cell("install", "%pip install cerebelum_nb", is_code=True)))
+        made["metadata"]["kernelspec"] = {"name": "python", "display_name": "Python (Pyodide)", "language": "python"}
     path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,19 @@ def test_the_lessons_are_listed(call):
 def test_an_elective_is_opened_by_its_letter(call, no_lab, tmp_path):
     call("tutorial", "a", "--dir", str(tmp_path))
     assert "Your own store of events" in (tmp_path / "lesson_A_your_own_store.ipynb").read_text()
+
+
+def test_all_lessons_are_written_for_a_server_and_for_a_browser(call, tmp_path):
+    lines = call("tutorial", "write", "--dir", str(tmp_path / "en")).out.splitlines()
+    assert [json.loads(Path(line).read_text())["nbformat"] for line in lines] == [4] * len(build.masters())
+    lines = call("tutorial", "write", "--dir", str(tmp_path / "es"), "--lang", "es", "--pyodide").out.splitlines()
+    assert len(lines) == 6 and all(line.endswith("_es.ipynb") for line in lines)
+    made = json.loads(Path(lines[0]).read_text())
+    assert (
+        made["cells"][0]["source"] == ["%pip install cerebelum_nb"]
+        and made["metadata"]["kernelspec"]["name"] == "python"
+    )
+    assert "but in: en, es" in call("tutorial", "write", "--lang", "fr").err
 
 
 def test_without_jupyterlab_the_notebook_is_there_and_it_says_what_to_install(call, no_lab, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ _FOLDER = Path("cerebelum-tutorial")
 
 
 @click.command()
-@click.argument("what", metavar="[N|list|check|roster]", default="1")
+@click.argument("what", metavar="[N|list|write|check|roster]", default="1")
 @click.argument("logs", metavar="[LOG]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--dir",
@@ -41,6 +41,9 @@ _FOLDER = Path("cerebelum-tutorial")
     help="The language of its texts and checks: en or es; by default $CEREBELUM_LANG, else en.",
 )
 @click.option("--no-browser", is_flag=True, help="Start JupyterLab without opening a browser: it prints its address.")
+@click.option(
+    "--pyodide", is_flag=True, help="With `write`: for JupyterLite, with a first cell that installs the package."
+)
 @click.option("--watch", is_flag=True, help="With `roster`: look again and again.")
 @interval_option(2.0, "With `roster --watch`: how often to look")
 @debug_option
@@ -52,6 +55,7 @@ def tutorial(
     directory: Path,
     language: str,
     no_browser: bool,
+    pyodide: bool,
     watch: bool,
     interval: float,
 ) -> None:
@@ -60,7 +64,8 @@ def tutorial(
     `tutorial 1` puts the notebook of lesson 1 into a folder and opens it in JupyterLab; an existing one is opened
     unchanged. `tutorial list` lists the lessons; those with a letter are electives: `tutorial A`. `tutorial check
     LOG` repeats the checks of a lesson from its log, and exits with 1 if something is missing; without LOG it uses the
-    lessons in the folder.
+    lessons in the folder. `tutorial write` writes the notebooks of all lessons into the folder and opens none, for a
+    server.
 
     `tutorial roster submissions` is for teachers: it shows how far each student is in each lesson, from the logs in a
     folder with one folder per student. With --watch it stays live.
@@ -68,6 +73,8 @@ def tutorial(
     os.environ["CEREBELUM_LANG"] = language  # for the checks, here and in the kernels
     if what == "list":
         _list()
+    elif what == "write":
+        _write(directory, language, is_for_pyodide=pyodide)
     elif what == "check":
         if not _check(logs, directory):
             ctx.exit(Exit.FAILED)
@@ -92,6 +99,24 @@ def _list() -> None:
         lesson = exercises_of(f"lesson-{number}")
         emit(f"{styled(str(number), 'bold')}  {say(lesson.title)}")
     paint(say("Open one with `cerebelum tutorial N`. Those with a letter are electives."), err=True)
+
+
+def _write(directory: Path, language: str, *, is_for_pyodide: bool) -> None:
+    """Write every lesson that there is in a language; a notebook that is there already is kept."""
+    from ..._classroom.build import file_name, languages, masters, write
+
+    numbers = [number for number in masters() if language in languages(number)]
+    if not numbers:
+        raise click.UsageError(f"there are no lessons in {language!r}, but in: {', '.join(languages(1))}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            path = directory / file_name(number, language)
+            if not path.exists():
+                write(number, path, language=language, is_for_pyodide=is_for_pyodide)
+            emit(str(path))
+    except OSError as error:
+        raise Failure(f"cannot write to {directory}: {error.strerror}. Name another folder with --dir.") from error
 
 
 def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
