@@ -25,7 +25,7 @@ def convert(read):
 @step
 def average(convert):
     known = convert if code["average"] == "fails" else [value for value in convert if value is not None]
-    return sum(known) / len(known)
+    return sum(known) / len(convert if code["average"] == "divides by all" else known)
 
 
 @step
@@ -64,6 +64,9 @@ def test_the_step_that_failed_was_repaired_and_the_run_resumed(lesson: Lesson) -
     with pytest.raises(WorkflowError):
         weather.resume_sync(execution_id)
     assert "`average` failed again (TypeError" in repr(lesson.check(1))
+    code["average"] = "divides by all"
+    weather.resume_sync(execution_id, rerun=["average"])
+    assert "returned 101.25: add up the 3 values that are known, and divide by 3" in repr(lesson.check(1))
     code["average"] = "works"
     weather.resume_sync(execution_id, rerun=["average"])
     assert lesson.check(1)

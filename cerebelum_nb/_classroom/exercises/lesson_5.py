@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
@@ -23,6 +24,24 @@ def _repair(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("run the cells above: the report has to fail, and to be resumed")
     elif not any(run.is_completed for run in resumed):
         yield say("`average` failed again ({error}): leave out the values that are None", error=resumed[0].state.error)
+    elif (wrong := [given for run in resumed if (given := _not_the_mean(run))]) and len(wrong) == len(resumed):
+        known, found = wrong[0]
+        yield say(
+            "`average` returned {found}: add up the {n} values that are known, and divide by {n}. Then run the step "
+            'again: `await weather.resume(run, rerun=["average"])`',
+            found=found,
+            n=known,
+        )
+
+
+def _not_the_mean(run: RecordedRun) -> tuple[int, float] | None:
+    """Return how many values were known and what was made of them, unless it is their average, perhaps rounded."""
+    outputs = run.state.outputs
+    if "average" not in outputs:
+        return None
+    known = [value for value in json.loads(outputs["convert"].json or "[]") if value is not None]
+    found = json.loads(outputs["average"].json or "0")
+    return None if abs(found - sum(known) / len(known)) < 1 else (len(known), found)
 
 
 def _stale(log: Evidence, answer: Answer) -> Iterator[str]:

@@ -185,7 +185,10 @@ processes = 0  ### SOLUTION
 
 # %% [markdown] scheduler
 # What wakes it is a **scheduler**: a program that looks into the log for what is due, and resumes it. Usually it is a
-# small process of its own, `cerebelum scheduler`. Here it runs in the notebook:
+# small process of its own, `cerebelum scheduler`. Here it runs in the notebook.
+#
+# In the list of events below, `StepCheckpointed` is a bookmark: it says at which line the step waits. After the sleep the
+# step is started once more, at that line, and not at its top. So the second `SleepStarted` is the rest of the same sleep.
 
 # %% wake
 with clock:

@@ -75,7 +75,8 @@ lesson.check(3, subscribers)
 #
 # The boss shows you a copy of the log, and says that some week had far fewer readers. The database refuses every change of
 # an event; but who can write the file can take these guards away and put them back. So each event carries a hash, which
-# is computed from it *and* from the hash of the event before it. `archive.verify` computes all of them again.
+# is computed from it *and* from the hash of the event before it. `archive.verify` computes all of them again;
+# its `findings` are what is wrong, and empty if nothing is.
 #
 # **Your turn.** Which run was changed in the copy? First look at the original, then at the copy.
 
