@@ -110,7 +110,14 @@ async def test_a_child_that_waits_for_a_person_holds_nothing_and_its_end_wakes_i
     assert verify(store=log).ok
 
 
-@pytest.mark.parametrize(("fails", "fixed"), [("there", "there"), ("there", "here"), ("here", "there")])
+@pytest.mark.parametrize(
+    ("fails", "fixed"),
+    [
+        ("there", "there"),
+        pytest.param("there", "here", marks=pytest.mark.soak),
+        ("here", "there"),
+    ],
+)
 async def test_a_child_that_failed_is_resumed_where_its_caller_is(house, server, log, fails, fixed):
     where = {"there": {"core_url": server.url}, "here": {}}
     house.broken.append(True)
@@ -177,6 +184,7 @@ async def test_a_caller_that_continued_as_new_meanwhile_hears_of_the_end_of_its_
     await worker.close()
 
 
+@pytest.mark.soak
 async def test_a_child_is_cancelled_with_its_caller(house, server, log, executor):
     house.asks.append(True)
     running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch3", store=log))
@@ -188,6 +196,7 @@ async def test_a_child_is_cancelled_with_its_caller(house, server, log, executor
     assert (type(end).__name__, end.reason) == ("WorkflowCancelled", "its caller ch3 was cancelled")
 
 
+@pytest.mark.soak
 async def test_a_child_is_stopped_when_its_step_is_out_of_time(server, log, executor):
     @step
     async def waits():
@@ -228,6 +237,7 @@ async def test_a_workflow_that_a_worker_does_not_serve_is_refused_with_what_to_n
     await worker.close()
 
 
+@pytest.mark.soak
 async def test_a_secret_reaches_a_step_of_a_child_by_its_name_and_the_histories_never(server, log, executor):
     @step
     def call(inputs):
