@@ -110,7 +110,7 @@ class ChildrenThere:
         """Run it, or wait for whoever runs it, until it has reached its goal."""
         told = await self._family(child.id)
         found = await self._read(child.id, told)
-        is_first = await _is_fresh(child, found.state)
+        is_first = await child.is_fresh(found.state)
         while True:
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
                 await self._there(self._cluster.stop(child.id, left_alone(child)))
@@ -224,15 +224,6 @@ class _ReadBefore:
 
 def _has_ended(state: State) -> bool:
     return state.lifecycle in UNFINISHED or state.lifecycle.is_final
-
-
-async def _is_fresh(child: Child, state: State) -> bool:
-    """Whether the step may continue a child that has failed: not when it was woken to hear of just that."""
-    known = child.scope.recorded(child.op)
-    if known is None or not known.ended or state.lifecycle not in UNFINISHED or state.lifecycle is child.goal:
-        return True
-    await child.begin_waiting()  # it has heard: a later attempt, or a resume, continues the child
-    return False
 
 
 def bring(local: Store, blobs: Blobs, state: State, whole: Callable[[Event], Event], *, done: bool) -> Brought:

@@ -176,6 +176,14 @@ class Child(ABC):
         """Record that its step waits for it."""
         return self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
 
+    async def is_fresh(self, state: State) -> bool:
+        """Whether the step may continue a child that has failed: not when it was woken to hear of just that."""
+        known = self.scope.recorded(self.op)
+        if known is None or not known.ended or state.lifecycle not in UNFINISHED or state.lifecycle is self.goal:
+            return True
+        await self.begin_waiting()  # it has heard: a later attempt, or a resume, continues the child
+        return False
+
     def ends(self, state: State, *, is_first: bool) -> bool:
         """Whether it has reached its goal.
 
@@ -226,9 +234,9 @@ class _Here:
 
     async def finished(self, child: Child) -> Reached:
         """Run it, or wait for whoever runs it, until it has reached its goal."""
-        is_first = True
+        state = await self.recorded(child.id)
+        is_first = await child.is_fresh(state)
         while True:
-            state = fold(self.store.events(child.id))
             if child.ends(state, is_first=is_first):
                 return Reached(state, partial(self.result, child.workflow, child.id, state))
             runs = self._may_run(state) or child.is_interrupted(state, is_first=is_first)
@@ -236,14 +244,14 @@ class _Here:
                 await child.begin_waiting()
                 is_first = False
             if not runs:
-                await self._wait_for_others(child, state)
+                state = await self._wait_for_others(child, state)
                 continue
             try:
                 run = await self._begin(child, state)
             except ExecutionBusyError as busy:
                 if busy.execution_id != child.id:  # it is refused because of another one
                     raise
-                await self._wait_for_others(child, state, busy=True)
+                state = await self._wait_for_others(child, state, busy=True)
                 continue
             await self._wait_for(child, run)
             reached = run.execution.state
@@ -254,6 +262,7 @@ class _Here:
             error = run.execution.done.exception()
             if error is not None and not isinstance(error, ExecutionBusyError):
                 raise error
+            state = await self.recorded(child.id)
 
     def _may_run(self, state: State) -> bool:
         """Whether to run it now: not while it sleeps, nor while this process is stopping."""
@@ -295,8 +304,8 @@ class _Here:
                 if not (self.host.superseded or self.host.state.lifecycle is ExecutionState.CANCELLED):
                     execution.ask_to_stop(self.host.stop_requested or left_alone(child))
 
-    async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> None:
-        """Wait until something happens to one that does not run for this step, or until it is due."""
+    async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> State:
+        """Wait until something happens to one that does not run for this step, or until it is due; read it then."""
         wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(child, self.host, state.version)
@@ -305,6 +314,7 @@ class _Here:
             await child.scope.wait_until(due, child.op, until=watch.has_moved, busy=busy)
         finally:
             watch.end()
+        return await self.recorded(child.id)
 
 
 def left_alone(child: Child) -> str:

@@ -588,6 +588,21 @@ def test_the_end_of_a_child_wakes_a_caller_that_left_its_process(go, leaves, clo
     assert sum(isinstance(event, ChildEnded) for event in leaves.events("k1")) == 1
 
 
+def test_a_caller_that_is_woken_by_its_childs_failure_fails_and_runs_nothing_again(go, leaves, clock, fails):
+    waiting = go(asks.execute(store=leaves, execution_id="k1"))
+    assert waiting.status is ExecutionState.WAITING_FOR_CHILD
+    child = child_of(leaves)
+    decide_approval(leaves, child, approve=False, reason="no")
+    fails(asking.resume(child, store=leaves))
+    rejected = leaves.execution(child).version
+    fails(asks.resume("k1", store=leaves))  # as a scheduler does
+    assert leaves.execution(child).version == rejected, "it was not resumed"
+    assert leaves.execution("k1").summary.state == ExecutionState.FAILED
+    again = go(asks.resume("k1", store=leaves))
+    assert again.status is ExecutionState.WAITING_FOR_CHILD, "a resume after that continues it"
+    assert leaves.execution(child).version > rejected
+
+
 def test_a_caller_whose_child_ended_unheard_is_found_again(go, leaves, clock, monkeypatch):
     go(asks.execute(store=leaves, execution_id="k1"))
     monkeypatch.setattr("cerebelum_nb._engine.cancel.tell_caller", lambda *told: False)  # as if it had died
