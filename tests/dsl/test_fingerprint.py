@@ -316,7 +316,7 @@ def test_what_has_no_source_has_no_fingerprint(fn: Callable[..., Any]) -> None:
 
 def test_code_without_a_file_has_no_fingerprint() -> None:
     namespace: dict[str, Any] = {}
-    exec(compile("def f(): pass", "<nowhere>", "exec"), namespace)  # Python 3.13 knows a text for "<string>" under xdist
+    exec(compile("def f(): pass", "<nowhere>", "exec"), namespace)  # Python 3.13 has a text for "<string>" in xdist
     assert fingerprint(namespace["f"]) is None
 
 
