@@ -39,9 +39,10 @@ NAMES = (
     "live",
     "distributed",
     "peers",
+    "peers.items",
 )
 """In the order in which they run."""
-ON_DEMAND = ("distributed", "peers")
+ON_DEMAND = ("distributed", "peers", "peers.items")
 """These run when named, or with --all: they start a server, or install other libraries."""
 
 
@@ -54,8 +55,10 @@ def measure(name: str, settings: Settings) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but the last two)")
-    parser.add_argument("--all", action="store_true", help="with the last two, which start a server, install libraries")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but the last three)")
+    parser.add_argument(
+        "--all", action="store_true", help="with the last three, which start a server, install libraries"
+    )
     parser.add_argument("--repeat", type=int, default=7, help="measurements per side, in turns (7)")
     parser.add_argument("--scale", type=float, default=1.0, help="sizes as a part of the real ones, to try things out")
     parser.add_argument("--directory", type=Path, help="where the databases go: a real disk (the temporary folder)")

@@ -17,6 +17,7 @@ __all__ = ["ROOT", "Figure", "Settings", "compare", "in_child", "interleave", "v
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
+NO_TELEMETRY = {"DO_NOT_TRACK": "1", "LANGSMITH_TRACING": "false", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def value_of(
     benchmark: str,
     name: str,
     values: list[float],
-    unit: Literal["ms", "us"],
+    unit: Literal["ms", "us", "bytes"],
     *,
     target: float | None,
     detail: str,
@@ -134,7 +135,7 @@ def value_of(
 
 def in_child(*arguments: str, python: str | Path = sys.executable) -> dict[str, Any]:
     """Run a script in a fresh interpreter and return the JSON object it prints last."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LANGSMITH_TRACING": "false"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **NO_TELEMETRY}
     done = subprocess.run(
         [str(python), *arguments], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
     )

@@ -1,4 +1,4 @@
-"""The shapes on DBOS over SQLite. Prints one JSON object.
+"""The shapes on DBOS over SQLite, or with ``postgres`` over a PostgreSQL of its own. Prints one JSON object.
 
 ``wal`` puts the file into WAL mode first, which DBOS leaves as it is; without it DBOS uses SQLite's default,
 the rollback journal. Either way ``synchronous`` stays at SQLite's default, full: an fsync per commit.
@@ -10,11 +10,16 @@ import asyncio
 import json
 import sqlite3
 import sys
-import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 
-from dbos import DBOS  # type: ignore[import-not-found]  # it lives in an environment of its own
+import psycopg  # type: ignore[import-not-found]  # it lives in an environment of its own
+from dbos import DBOS  # type: ignore[import-not-found]  # see above
+
+from benchmarks.peers.servers import postgres
+from benchmarks.peers.taken import size, taken
 
 
 @DBOS.step()  # type: ignore[untyped-decorator]  # see above
@@ -46,18 +51,10 @@ async def fan(siblings: int) -> None:
     await nothing()
 
 
-def size(path: Path) -> int:
-    """Move everything into the database file and return its size."""
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    return path.stat().st_size
-
-
-def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def size_of_database(url: str) -> int:
+    with psycopg.connect(url) as db:
+        bytes_: int = db.execute("SELECT pg_database_size(current_database())").fetchone()[0]
+        return bytes_
 
 
 async def at_once(executions: int) -> None:
@@ -71,43 +68,51 @@ def at_once_sync(executions: int) -> None:
         handle.get_result()
 
 
-async def measure(path: Path, steps: int, siblings: int, executions: int) -> dict[str, float]:
+async def measure(size: Callable[[], int], steps: int, siblings: int, executions: int) -> dict[str, float]:
+    found: dict[str, float] = {}
     await line(10)
-    before = size(path)
-    began = time.perf_counter()
-    await line(steps)
-    found = {"sequential": time.perf_counter() - began, "disk": (size(path) - before) / steps}
+    before = size()
+    with taken(found, "sequential"):
+        await line(steps)
+    found["disk"] = (size() - before) / steps
     await fan(siblings)
-    began = time.perf_counter()
-    await fan(siblings)
-    found["fanout"] = time.perf_counter() - began
-    began = time.perf_counter()
-    await at_once(executions)
-    return {**found, "concurrency": time.perf_counter() - began}
+    with taken(found, "fanout"):
+        await fan(siblings)
+    with taken(found, "concurrency"):
+        await at_once(executions)
+    return found
 
 
-def measure_sync(path: Path, steps: int, executions: int) -> dict[str, float]:
+def measure_sync(size: Callable[[], int], steps: int, executions: int) -> dict[str, float]:
+    found: dict[str, float] = {}
     line_sync(10)
-    before = size(path)
-    found = {"sequential": seconds(lambda: line_sync(steps))}
-    found["disk"] = (size(path) - before) / steps
-    return {**found, "concurrency": seconds(lambda: at_once_sync(executions))}
+    before = size()
+    with taken(found, "sequential"):
+        line_sync(steps)
+    found["disk"] = (size() - before) / steps
+    with taken(found, "concurrency"):
+        at_once_sync(executions)
+    return found
 
 
 def main(path: Path, sizes: list[int], modes: list[str]) -> None:
+    steps, siblings, executions, _ = sizes
     if "wal" in modes:
-        db = sqlite3.connect(path)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.close()
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{path}", "log_level": "ERROR"})
-    DBOS.launch()
-    try:
-        is_sync = "sync" in modes
-        found = measure_sync(path, sizes[0], sizes[2]) if is_sync else asyncio.run(measure(path, *sizes))
-    finally:
-        DBOS.destroy()
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+    with postgres(path) if "postgres" in modes else nullcontext(f"sqlite:///{path}") as url:
+        measured = partial(size_of_database, url) if "postgres" in modes else partial(size, path)
+        DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
+        DBOS.launch()
+        try:
+            if "sync" in modes:
+                found = measure_sync(measured, steps, executions)
+            else:
+                found = asyncio.run(measure(measured, steps, siblings, executions))
+        finally:
+            DBOS.destroy()
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:5]], sys.argv[5:])
+    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:6]], sys.argv[6:])

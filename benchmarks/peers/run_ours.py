@@ -1,4 +1,7 @@
-"""The shapes on cerebelum_nb at ``full``: WAL, one fsync per commit. Prints one JSON object."""
+"""The shapes on cerebelum_nb at ``full``: WAL, one fsync per commit. Prints one JSON object.
+
+``items`` fans out a list instead, with ``foreach``; ``items loop`` does it in one step with ``context.run``.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,44 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks import foreach
 from benchmarks.concurrency import at_once
 from benchmarks.disk import checkpointed_size
-from benchmarks.workloads import chain, fan, timed
+from benchmarks.peers.taken import taken
+from benchmarks.workloads import chain, fan
 from cerebelum_nb._store.sqlite import SqliteStore
 
 
-async def measure(path: Path, steps: int, siblings: int, executions: int) -> dict[str, float]:
+async def shapes(store: SqliteStore, path: Path, steps: int, siblings: int, executions: int) -> dict[str, float]:
+    found: dict[str, float] = {}
     line, spread, short = chain(steps), fan(siblings), chain(10, name="short")
-    with SqliteStore(path, durability="full") as store:
-        await short.execute(store=store)
-        before = checkpointed_size(path)
-        found = {"sequential": await timed(line, store)}
-        found["disk"] = (checkpointed_size(path) - before) / steps
+    await short.execute(store=store)
+    before = checkpointed_size(path)
+    with taken(found, "sequential"):
+        await line.execute(store=store)
+    found["disk"] = (checkpointed_size(path) - before) / steps
+    await spread.execute(store=store)
+    with taken(found, "fanout"):
         await spread.execute(store=store)
-        found["fanout"] = await timed(spread, store)
-        found["concurrency"] = await at_once(short, executions, store)
+    with taken(found, "concurrency"):
+        await at_once(short, executions, store)
     return found
 
 
+async def items(store: SqliteStore, count: int, loop: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    work = foreach.plain if loop else foreach.items
+    await work.execute({"items": list(range(10))}, store=store)
+    with taken(found, "items"):
+        await work.execute({"items": list(range(count))}, store=store)
+    return found
+
+
+def main(path: Path, sizes: list[int], modes: list[str]) -> None:
+    with SqliteStore(path, durability="full") as store:
+        work = items(store, sizes[3], "loop" in modes) if "items" in modes else shapes(store, path, *sizes[:3])
+        print(json.dumps(asyncio.run(work)))
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure(Path(sys.argv[1]), *map(int, sys.argv[2:5])))))
+    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:6]], sys.argv[6:])
