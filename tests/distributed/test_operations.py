@@ -352,9 +352,9 @@ async def test_a_signal_wakes_the_decorator_that_waits_for_it(server, log, execu
 
     flow = flow_of("shipping", ship)
     await served(flow)
-    running = asyncio.ensure_future(executor.execute(flow, execution_id="sig2", store=log))
-    await until(lambda: "WorkflowHibernated" in kinds(log, "sig2"))
-    await ExecutionClient(server.url).send_signal("sig2", "payment")
+    running = asyncio.ensure_future(executor.execute(flow, execution_id="sig5", store=log))
+    await until(lambda: "WorkflowHibernated" in kinds(log, "sig5"))
+    await ExecutionClient(server.url).send_signal("sig5", "payment")
     assert (await running).output == "shipped"
 
 
