@@ -44,7 +44,7 @@ class Scheduler:
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<scheduler of {self._loop.store.location}: {state}, {self._loop.taken} resumed>"
+        return f"<scheduler of {self._loop.store.location}: {state}, {self._loop.taken} taken up>"
 
 
 def scheduler(
@@ -78,7 +78,7 @@ def scheduler(
         ...     await background.stop()
         ...     return background
         >>> asyncio.run(cell())
-        <scheduler of :memory:: stopped, 0 resumed>
+        <scheduler of :memory:: stopped, 0 taken up>
     """
     stop_when_loading()
     try:
