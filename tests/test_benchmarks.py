@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import NAMES, ON_DEMAND, measure
 from benchmarks.measure import Figure, Settings, compare
+from benchmarks.peers.taken import taken
 from benchmarks.report import markdown
 
 QUICK = ("plan", "constant", "concurrency", "imports", "turns")
@@ -34,6 +37,20 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
 def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
     pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
     assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 7
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="other processes are looked at in /proc")
+def test_what_a_block_takes_includes_the_processes_it_started() -> None:
+    work = "import time; held = bytearray(4 * 10**7)\nwhile time.process_time() < 0.1: pass\nprint(flush=True); input()"
+    found: dict[str, float] = {}
+    with taken(found, "block"):
+        child = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdout
+        child.stdout.readline()
+    child.communicate(b"\n")
+    assert found["block CPU"] >= 0.08  # it counts ticks of 0.01 s, user's and system's each rounded down
+    assert found["block memory"] > 40_000_000
 
 
 def test_a_comparison_is_the_ratio_of_the_medians_either_way_round() -> None:
