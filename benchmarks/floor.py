@@ -44,7 +44,7 @@ class Floor:
             self._db.execute(table)
         self._executions = source.execute("SELECT * FROM execution ORDER BY key").fetchall()
         self._columns = [name for _, name, *_ in source.execute("PRAGMA table_info(execution)")]
-        event_columns = [name for _, name, *_ in source.execute("PRAGMA table_info(event)")]  # not those computed
+        event_columns = [name for _, name, *_ in source.execute("PRAGMA table_info(event)")]
         columns = ", ".join(event_columns)
         self._events = {
             key: source.execute(f"SELECT {columns} FROM event WHERE execution = ? ORDER BY key", (key,)).fetchall()
@@ -107,9 +107,9 @@ class Floor:
                 named = {"key": key, "execution_id": f"{shown['execution_id']}-{key}", "version": version}
                 create = tuple({**shown, **named, "state": "RUNNING"}[name] for name in columns)
             update = (version, at, None, shown["total_steps"], done, current, None, None, key, before)
-            writes.append(
-                Write(create, update, [(event_key(key, before + n), *event[1:]) for n, event in enumerate(group, 1)])
-            )
+            numbered = enumerate(group, before + 1)
+            events = [(event_key(key, number), key, number, *event[3:]) for number, event in numbered]
+            writes.append(Write(create, update, events))
             before = version
         return writes
 

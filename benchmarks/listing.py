@@ -114,10 +114,12 @@ def _fill(path: Path, count: int, *, events: bool = True) -> None:
         failed = (*kinds[:2], "StepFailed", "WorkflowFailed")
         for version in range(1, 5) if events else ():
             db.executemany(
-                "INSERT INTO event (key, type, step, visit, attempt, at, data) VALUES (?, ?, NULL, NULL, NULL, ?, ?)",
+                "INSERT INTO event (key, execution, version, type, at, data) VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     (
                         event_key(n + 1, version),
+                        n + 1,
+                        version,
                         (failed if state == "FAILED" else kinds)[version - 1],
                         n * 10**6,
                         _data(state, version),

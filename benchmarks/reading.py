@@ -147,9 +147,10 @@ def _fill(path: Path, lengths: dict[int, int]) -> None:
             (_execution(number, steps) for number, steps in enumerate(runs)),
         )
         db.executemany(
-            "INSERT INTO event (key, type, step, visit, attempt, at, data) VALUES (?,?,?,?,?,?,?)",
+            """INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data)
+                VALUES (?,?,?,?,?,?,?,?,?)""",
             (
-                (event_key(number + 1, version), *event)
+                (event_key(number + 1, version), number + 1, version, *event)
                 for number, steps in enumerate(runs)
                 for version, event in enumerate(_events(number, steps), 1)
             ),

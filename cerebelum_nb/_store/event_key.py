@@ -1,8 +1,8 @@
 """The key of the table ``event``: one integer, the execution's key times 2**32 plus the event's version, and SQL by it.
 
 A commit appends behind the last event of its execution. By one integer SQLite finds that place, and fills the pages,
-at less cost than by two columns. ``execution`` and ``version`` are computed from it, and no index holds them: always
-search by what is written here.
+at less cost than by two columns. No index holds the columns ``execution`` and ``version``: always search by what is
+written here.
 """
 
 from __future__ import annotations

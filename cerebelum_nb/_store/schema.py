@@ -174,7 +174,7 @@ def _key_by_one(db: sqlite3.Connection, place: str = "main") -> None:
     db.execute(f"ALTER TABLE {place}.event RENAME TO event_by_two")
     db.execute("PRAGMA legacy_alter_table = OFF")
     db.execute(_EVENT.replace(" event", f" {place}.event", 1))
-    columns = [name for _, name, *_ in db.execute(f"PRAGMA {place}.table_info(event_by_two)")][2:]
+    columns = [name for _, name, *_ in db.execute(f"PRAGMA {place}.table_info(event_by_two)")]
     db.execute(f"""INSERT INTO {place}.event (key, {", ".join(columns)})
         SELECT (execution << 32) + version, {", ".join(columns)} FROM {place}.event_by_two
         ORDER BY execution, version""")
@@ -245,6 +245,8 @@ _RESULTS = (
 
 _EVENT = """CREATE TABLE event (
             key INTEGER PRIMARY KEY,
+            execution INTEGER NOT NULL,
+            version INTEGER NOT NULL,
             type TEXT NOT NULL,
             step TEXT,
             visit INTEGER,
@@ -252,8 +254,7 @@ _EVENT = """CREATE TABLE event (
             at INTEGER NOT NULL,
             data TEXT,
             hash BLOB,
-            execution INTEGER AS (key >> 32),
-            version INTEGER AS (key & 4294967295)
+            CHECK (key = (execution << 32) + version)
         )"""  # see event_key.py
 KEEPING = tuple(text for text in (*_LABELS, *_RESULTS) if text.startswith("CREATE TRIGGER"))
 """The triggers that are no guards: they keep the tables of tags and of results."""
@@ -273,10 +274,20 @@ def _guards(table: str) -> tuple[str, ...]:
 _EVENT_GUARDS = (
     *_guards("event"),
     # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
+    # Who gives no key, such as a process of an older version, has it computed.
     """CREATE TRIGGER event_is_next BEFORE INSERT ON event
-        WHEN NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
-            WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)
-        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END""",
+        WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version
+            OR NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
+                WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)
+        BEGIN
+            SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution')
+                WHERE NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
+                    WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295);
+            INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash)
+                VALUES ((NEW.execution << 32) + NEW.version, NEW.execution, NEW.version,
+                    NEW.type, NEW.step, NEW.visit, NEW.attempt, NEW.at, NEW.data, NEW.hash);
+            SELECT RAISE(IGNORE);
+        END""",
 )
 _IS_NEXT_BEFORE_21 = """CREATE TRIGGER event_is_next BEFORE INSERT ON event
         WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)

@@ -30,8 +30,8 @@ from .sqlite_leases import SqliteLeases
 __all__ = ["SqliteStore"]
 
 _APPEND = [
-    "INSERT INTO event (key, type, step, visit, attempt, at, data, hash) VALUES "
-    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    "INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(9)
 ]
 """The statement that appends a number of rows at once: most commits hold two."""
@@ -188,7 +188,7 @@ class SqliteStore(SqliteLeases):
                 version += 1
                 place += 1
                 head = chain.link(head, version, row)
-                parameters += (place, *row, head)
+                parameters += (place, key, version, *row, head)
             db.execute(_APPEND[len(chunk)], parameters)
         self._heads[key] = version, head
         for event in commit.events:

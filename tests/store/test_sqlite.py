@@ -48,6 +48,16 @@ def dicts(connection, sql, *values):
 # -- the log is append-only ---------------------------------------------------------------------------------
 
 
+def test_an_event_without_a_key_as_an_older_process_appends_it_gets_one(sqlite_log, db):
+    sqlite_log.start("deploy-1")
+    count = len(sqlite_log.events("deploy-1"))
+    db.execute("INSERT INTO event (execution, version, type, at) VALUES (1, ?, 'StepStarted', 0)", (count + 1,))
+    (key,) = db.execute("SELECT key FROM event WHERE version = ?", (count + 1,)).fetchone()
+    assert key == (1 << 32) + count + 1
+    with pytest.raises(sqlite3.IntegrityError, match="not the next version"):
+        db.execute("INSERT INTO event (execution, version, type, at) VALUES (1, 9, 'StepStarted', 0)")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -55,15 +65,17 @@ def dicts(connection, sql, *values):
         "UPDATE OR REPLACE event SET key = key + 1 WHERE version = 1",
         "DELETE FROM event",
         "DELETE FROM event WHERE version = 3",
-        "INSERT INTO event (key, type, at) VALUES ((1 << 32) + 3, 'Forged', 0)",
-        "INSERT OR REPLACE INTO event (key, type, at) VALUES ((1 << 32) + 3, 'Forged', 0)",
-        "REPLACE INTO event (key, type, at) VALUES ((1 << 32) + 1, 'Forged', 0)",
-        "INSERT OR IGNORE INTO event (key, type, at) VALUES ((1 << 32) + 6, 'Forged', 0)",
-        "INSERT INTO event (key, type, at) VALUES ((1 << 32) + 6, 'Forged', 0)",
-        "INSERT INTO event (key, type, at) VALUES ((1 << 32) + 0, 'Forged', 0)",
-        "INSERT INTO event (key, type, at) VALUES ((2 << 32) + 2, 'Forged', 0)",
-        """INSERT INTO event (key, type, at) VALUES ((1 << 32) + 3, 'Forged', 0)
+        "INSERT INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)",
+        "INSERT OR REPLACE INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)",
+        "REPLACE INTO event (execution, version, type, at) VALUES (1, 1, 'Forged', 0)",
+        "INSERT OR IGNORE INTO event (execution, version, type, at) VALUES (1, 6, 'Forged', 0)",
+        "INSERT INTO event (execution, version, type, at) VALUES (1, 6, 'Forged', 0)",
+        "INSERT INTO event (execution, version, type, at) VALUES (1, 0, 'Forged', 0)",
+        "INSERT INTO event (execution, version, type, at) VALUES (2, 2, 'Forged', 0)",
+        """INSERT INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)
            ON CONFLICT (key) DO UPDATE SET type = 'Forged'""",
+        "INSERT INTO event (key, execution, version, type, at) VALUES ((1 << 32) + 3, 1, 3, 'Forged', 0)",
+        "INSERT OR REPLACE INTO event (key, execution, version, type, at) VALUES ((1 << 32) + 3, 1, 9, 'Forged', 0)",
         "DELETE FROM payload",
         "UPDATE payload SET data = x'00'",
     ],
