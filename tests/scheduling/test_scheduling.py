@@ -76,7 +76,7 @@ async def test_it_wakes_what_is_due(log):
     for execution_id in ids:
         await until(log, ExecutionState.COMPLETED, execution_id)
     await background.stop()
-    assert not background.running and "5 resumed" in repr(background)
+    assert not background.running and "5 taken up" in repr(background)
 
 
 async def test_it_continues_when_somebody_has_decided(log):

@@ -50,7 +50,7 @@ def dicts(connection, sql, *values):
 
 def test_an_event_without_a_key_as_an_older_process_appends_it_gets_one(sqlite_log, db):
     sqlite_log.start("deploy-1")
-    count = len(sqlite_log.events("deploy-1"))
+    count = len(sqlite_log.store.events("deploy-1"))
     db.execute("INSERT INTO event (execution, version, type, at) VALUES (1, ?, 'StepStarted', 0)", (count + 1,))
     (key,) = db.execute("SELECT key FROM event WHERE version = ?", (count + 1,)).fetchone()
     assert key == (1 << 32) + count + 1
