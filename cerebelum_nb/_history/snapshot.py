@@ -208,7 +208,7 @@ def state_at(
         elif isinstance(version, bool) or not isinstance(version, int):
             raise TypeError(f"version must be the number of an event, from 1, not {version!r}")
         elif not 1 <= version <= row.version:
-            raise ValueError(f"execution {full} has the events 1 to {row.version}, not {version}")
+            raise ValueError(f"execution {full} has events 1 to {row.version}, not {version}")
         events = log.events(full, upto=version)
 
     def load(value: Value, where: str) -> Any:

@@ -139,7 +139,7 @@ def options_of(what: str, fields: Fields) -> list[str]:
     inputs = fields.get("inputs")
     if inputs is not None:
         if not isinstance(inputs, dict):
-            raise ValueError('inputs are names with values, as JSON, such as {"size": "small"}')
+            raise ValueError('inputs must be a JSON object of names and values, such as {"size": "small"}')
         found.append(f"--inputs={json.dumps(inputs)}")
     return found
 
@@ -159,7 +159,7 @@ def fields_of(body: bytes, kind: str) -> Fields:
         return {name: _value(text.strip()) if name in _VALUES else text for name, text in form}
     found = parse(body.decode() or "{}")
     if not isinstance(found, dict):
-        raise ValueError('what is sent is a JSON object, such as {"reason": "tests are green"}')
+        raise ValueError('the body must be a JSON object, such as {"reason": "tests are green"}')
     for name, value in found.items():
         if name not in _VALUES and not isinstance(value, str):
             raise ValueError(f"{name[:40]!r} is text")

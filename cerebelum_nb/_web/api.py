@@ -73,7 +73,7 @@ class Api:
         log = self._logs.named(request.path_params["log"])
         given = request.query_params.get("after", "0")
         if not (given.isascii() and given.isdecimal() and len(given) <= 15):
-            raise ValueError(f"after is the number of an event, not {given[:20]!r}")
+            raise ValueError(f"after must be the number of an event, not {given[:20]!r}")
         row, after = log.store.execution(from_path(request.path_params["id"])), int(given)
         sql = f"""SELECT e.version, type, step, visit, attempt, at, data
             FROM execution x JOIN event e ON {event_of("x.key", after=":after")} WHERE x.execution_id = :id

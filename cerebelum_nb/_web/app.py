@@ -132,7 +132,7 @@ def application(logs: Logs, settings: Settings) -> Starlette:
             return await run_in_threadpool(pages.start, request, given, problems)
         log = pages.log(request)
         if not runs.is_recorded(log, execution_id):
-            told = f"{runs.told(log, execution_id)} It still loads the code. Reload this page to see how that ends."
+            told = f"{runs.told(log, execution_id)} It is still loading the code. Reload this page to see the outcome."
             return _told(pages, request, 202, told)
         return RedirectResponse(f"../../e/{to_path(execution_id)}", 303)
 

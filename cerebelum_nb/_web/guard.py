@@ -131,7 +131,7 @@ class Guard:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > LONGEST_TARGET:
             return 414, "The address is too long."
         if scope["method"] not in ("GET", "HEAD", "POST"):
-            return 405, "Only GET, HEAD and POST."
+            return 405, "Only GET, HEAD and POST are allowed."
         if scope["method"] != "POST":
             return None
         kind = heads.get(b"content-type", [b""])[0].partition(b";")[0].strip().lower()

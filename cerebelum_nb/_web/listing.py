@@ -81,10 +81,10 @@ class Wanted:
             seconds(told["since"], unit="s", what="since")
         before = query.get("before", "")
         if before and not _is_cursor(before):
-            raise ValueError("before is what an earlier page gave as the next one")
+            raise ValueError("before must be the `next` of an earlier page")
         limit = query.get("limit", "")
         if limit and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MOST):
-            raise ValueError(f"limit is a number from 1 to {MOST}, not {limit[:20]!r}")
+            raise ValueError(f"limit must be a number from 1 to {MOST}, not {limit[:20]!r}")
         return cls(**told, before=before, limit=int(limit) if limit else PAGE)
 
     def __str__(self) -> str:

@@ -154,7 +154,7 @@ class Look:
         store = self.log.store
         row = store.execution(self.id)
         if not 1 <= version <= row.version:
-            raise ValueError(f"execution {self.id} has the events 1 to {row.version}, not {version}")
+            raise ValueError(f"execution {self.id} has events 1 to {row.version}, not {version}")
         earlier = Look(self.log, self.id)
         earlier._take(store.events(self.id, upto=version))
         return earlier._picture(row, earlier._state.updated_at, interrupted=False, is_now=False)

@@ -100,7 +100,7 @@ def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = F
     url = process.stdout.readline().strip()
     if not url:
         process.wait()
-        raise CerebelumError("the dashboard did not start: `cerebelum dashboard` in a terminal says why")
+        raise CerebelumError("the dashboard did not start: run `cerebelum dashboard` in a terminal to see why")
     made = _started[command] = Dashboard(url, process)
     atexit.register(made.stop)
     return made
@@ -125,7 +125,7 @@ def _of_session() -> str:
     store = resolve_store(None)
     if store.location == ":memory:":
         raise CerebelumError(
-            'this log is in memory, which no other process can read: connect("history.db") makes one in a file'
+            'this log is in memory, and no other process can read it: use connect("history.db") for one in a file'
         )
     return store.location
 

@@ -325,5 +325,5 @@ def _number(text: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdecimal() and len(text) <= 15):
-        raise ValueError(f"a version is the number of an event, not {text[:20]!r}")
+        raise ValueError(f"a version must be the number of an event, not {text[:20]!r}")
     return int(text)

@@ -131,13 +131,15 @@ def token_of(file: Path | None) -> str:
                 out.write(f"{new}\n")
         with file.open(encoding="utf-8") as kept:
             if os.fstat(kept.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise CerebelumError(f"others may read {file}, which holds the token: `chmod 600` it, or name another")
+                raise CerebelumError(
+                    f"other users can read {file}, which holds the token: `chmod 600` it, or name another"
+                )
             token = kept.read(1_000).strip()
     except (OSError, UnicodeError) as error:
         raise CerebelumError(f"the token's file {file} cannot be used ({error})") from error
     if not _TOKEN.fullmatch(token):
         raise CerebelumError(
-            f"{file} holds no token: 16 letters or digits at least. Name a file that is not there, and one is made"
+            f"{file} holds no token of at least 16 letters or digits. Name a file that does not exist: it is created"
         )
     return token
 
@@ -164,8 +166,7 @@ def _on_socket(path: Path) -> socket.socket:
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise CerebelumError(
-            f"the folder {folder} of the socket can be entered by others: make one of your own for it, "
-            f"`chmod 700`, and try again"
+            f"other users can enter the folder {folder} of the socket: create one for it, `chmod 700` it, and try again"
         )
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -181,7 +182,7 @@ def _on_socket(path: Path) -> socket.socket:
             os.umask(mask)
     except OSError as error:
         listener.close()
-        raise CerebelumError(f"the socket {path} cannot be made ({error.strerror or error})") from error
+        raise CerebelumError(f"the socket {path} cannot be created ({error.strerror or error})") from error
     except CerebelumError:
         listener.close()
         raise

@@ -235,7 +235,7 @@ def _inputs_of(given: Fields, asked: Startable) -> tuple[dict[str, Any], dict[st
     """
     inputs, secrets = given.get("inputs") or {}, dict[str, str]()
     if not isinstance(inputs, dict):
-        raise ValueError('inputs are names with values, as JSON, such as {"size": "small"}')
+        raise ValueError('inputs must be a JSON object of names and values, such as {"size": "small"}')
     for one in asked.fields or ():
         text = str(given.get(one.key, "")).replace("\r\n", "\n")
         if one.kind == "secret":

@@ -107,8 +107,8 @@ def test_only_the_events_up_to_there_are_read(runs, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "error", "told"),
     [
-        ({"version": 0}, ValueError, r"has the events 1 to \d+, not 0"),
-        ({"version": 999}, ValueError, r"has the events 1 to \d+, not 999"),
+        ({"version": 0}, ValueError, r"has events 1 to \d+, not 0"),
+        ({"version": 999}, ValueError, r"has events 1 to \d+, not 999"),
         ({"version": "3"}, TypeError, "version must be the number of an event"),
         ({"version": True}, TypeError, "version must be the number of an event"),
         (

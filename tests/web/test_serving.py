@@ -28,7 +28,9 @@ def test_a_token_that_is_kept_in_a_file_is_the_same_at_the_next_start(tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize(("text", "mode", "why"), [("x" * 20, 0o644, "others may read"), ("short", 0o600, "no token")])
+@pytest.mark.parametrize(
+    ("text", "mode", "why"), [("x" * 20, 0o644, "other users can read"), ("short", 0o600, "no token")]
+)
 def test_a_file_that_is_no_secret_is_refused(tmp_path, text, mode, why):
     file = tmp_path / "token"
     file.write_text(text)

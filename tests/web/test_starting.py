@@ -124,7 +124,7 @@ def test_the_form_of_a_workflow_that_does_not_say_what_its_inputs_are_takes_json
     page = Page(release.get("/release/w/untyped/start"))
     assert [one["name"] for one in page.of("textarea")] == ["inputs"]
     answer = release.post("/release/w/untyped/start", inputs="[1]")
-    assert answer.status_code == 422 and "inputs are names with values" in Page(answer.text).words
+    assert answer.status_code == 422 and "inputs must be a JSON object" in Page(answer.text).words
 
 
 @pytest.mark.process
