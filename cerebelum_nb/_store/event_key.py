@@ -1,8 +1,8 @@
 """The key of the table ``event``: one integer, the execution's key times 2**32 plus the event's version, and SQL by it.
 
-A commit appends behind the last event of its execution. By one integer SQLite finds that place, and fills the pages,
-at less cost than by two columns. No index holds the columns ``execution`` and ``version``: always search by what is
-written here.
+A commit appends after the last event of its execution. With one integer as the key, SQLite finds that place and fills
+the pages more cheaply than with two columns. No index covers the columns ``execution`` and ``version``: always search
+with the conditions written here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def event_key(execution: int, version: int) -> int:
 def event_of(execution: str, event: str = "e", *, after: str = "0", upto: str = str(LAST_VERSION)) -> str:
     """Write the condition that ``event`` is one of an execution, with ``after < version <= upto``.
 
-    The first term says what the second does. By it an older log, keyed by (execution, version), is searched where it
-    may only be read. It is no equality, for which SQLite would index all events before it joined them.
+    The first term means the same as the second. It makes the search fast in an older log, keyed by (execution, version),
+    that may only be read. With an equality instead, SQLite would index all events before joining them.
     """
     first, last = f"({execution} << 32) + {after} + 1", f"({execution} << 32) + {upto}"
     return f"{event}.execution BETWEEN {execution} AND {execution} AND {event}.key BETWEEN {first} AND {last}"
