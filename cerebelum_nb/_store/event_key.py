@@ -25,8 +25,8 @@ def event_key(execution: int, version: int) -> int:
 def event_of(execution: str, event: str = "e", *, after: str = "0", upto: str = str(LAST_VERSION)) -> str:
     """Write the condition that ``event`` is one of an execution, with ``after < version <= upto``.
 
-    The first term means the same as the second. It makes the search fast in an older log, keyed by (execution, version),
-    that may only be read. With an equality instead, SQLite would index all events before joining them.
+    The first term means the same as the second. It makes the search fast in an older log, keyed by (execution,
+    version), that may only be read. With an equality instead, SQLite would index all events before joining them.
     """
     first, last = f"({execution} << 32) + {after} + 1", f"({execution} << 32) + {upto}"
     return f"{event}.execution BETWEEN {execution} AND {execution} AND {event}.key BETWEEN {first} AND {last}"

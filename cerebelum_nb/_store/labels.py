@@ -46,7 +46,7 @@ def are_tags(text: object) -> bool:
 
 
 def disagreements(db: sqlite3.Connection) -> list[str]:
-    """Name the executions whose tags the table ``tag`` has otherwise than ``label``; "" for one that is gone."""
+    """Name the executions whose tags differ between the tables ``tag`` and ``label``; "" for one that is gone."""
     told = """SELECT l.execution, l.at, t.value FROM label l, json_each(l.tags) t
         WHERE l.at = (SELECT x.started_at FROM execution x WHERE x.key = l.execution)"""
     kept = "SELECT execution, at, tag FROM tag"

@@ -80,7 +80,7 @@ def differences(connection: sqlite3.Connection) -> list[str]:
 
 
 def alien(connection: sqlite3.Connection) -> list[str]:
-    """Name what runs by itself in a log and is not of this library: triggers and views that are new or changed."""
+    """Name the triggers and views of a log that are not this library's: new or changed ones."""
     if versions(connection)[1] == SCHEMA_VERSION:
         return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
     known = _objects_of_new()  # with the names of the views: their text is made again when the log is migrated
