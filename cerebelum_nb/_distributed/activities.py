@@ -49,7 +49,7 @@ _MOST_FOR_ITEMS = 1_000_000
 
 
 class Registered(Protocol):
-    """What a worker has to know of a workflow."""
+    """What a worker must know about a workflow."""
 
     name: str
 
@@ -63,7 +63,7 @@ class Registered(Protocol):
 
 
 class _Known(NamedTuple):
-    """A workflow as it was last: ``key`` changes with its code."""
+    """The last known version of a workflow: ``key`` changes with its code."""
 
     key: object
     plan: Plan
@@ -71,7 +71,7 @@ class _Known(NamedTuple):
 
 
 class Knows(NamedTuple):
-    """What a worker is and has, as far as its activities use it."""
+    """What the activities of a worker need from it."""
 
     worker_id: str
     own_queue: str
@@ -181,7 +181,7 @@ class Activities:
 
     @activity.defn(name=ROUTE)
     async def route(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
-        """Hold a recorded outcome against its routes."""
+        """Match a recorded outcome against its routes."""
         return await self._on_steps_loop(self._choose, activity.info().workflow_id or "", request)
 
     def _choose(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class Activities:
         return told
 
     def _thinner(self, row: list[Any]) -> list[Any]:
-        """Leave of a row no more than its value's digest."""
+        """Reduce a row to its value's digest."""
         (event,) = from_rows([row])
         return to_row(with_value(event, lambda value: self._worker.blobs.thin(self._worker.blobs.fat(value), most=0)))
 
@@ -248,7 +248,7 @@ class Activities:
         return values
 
     async def _on_steps_loop(self, work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-        """Call what calls code of the user where steps run."""
+        """Run user code on the loop of steps."""
 
         async def call() -> dict[str, Any]:
             return work(*arguments)

@@ -54,7 +54,7 @@ class Blobs:
             self._root = str(Path(place).expanduser())
 
     def put(self, digest: str, data: bytes) -> None:
-        """Keep bytes; those of one digest are kept once.
+        """Keep bytes, once per digest.
 
         Raises:
             StoreError: they cannot be written.
@@ -126,5 +126,5 @@ class Blobs:
 
 
 def blobs_at(place: str | None, redact: tuple[str, ...] = ()) -> Blobs:
-    """Open the place that is named, or ``$CEREBELUM_BLOBS``, or a folder of this user on this machine."""
+    """Open the given place, else ``$CEREBELUM_BLOBS``, else a folder of this user on this machine."""
     return Blobs(place or os.environ.get("CEREBELUM_BLOBS") or "~/.cerebelum/blobs", redact)

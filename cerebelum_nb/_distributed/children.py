@@ -43,7 +43,7 @@ Brought = dict[str, Any]
 
 
 class Waits(Protocol):
-    """What the execution around an attempt is asked for here."""
+    """What is needed here from the execution of an attempt."""
 
     id: str
     clock: Clock
@@ -56,7 +56,7 @@ class Waits(Protocol):
         ...
 
     def look_again(self) -> None:
-        """Ask those that wait whether what they wait for has happened."""
+        """Ask every waiter whether its wait is over."""
         ...
 
 
@@ -150,7 +150,7 @@ class ChildrenThere:
         return await self._cluster.history(execution_id)
 
     async def _launch(self, child: Child, found: _Found, told: Mapping[str, Any]) -> int:
-        """Have a child begin, or continue, and return its version then."""
+        """Start or resume a child, and return its version after that."""
         workflow = child.workflow
         if workflow.name not in self._serves:
             raise CerebelumError(

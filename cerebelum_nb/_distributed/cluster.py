@@ -130,7 +130,7 @@ class Cluster:
         again: bool,
         brought: Mapping[str, Any] | None = None,
     ) -> None:
-        """Have an execution driven from its events on.
+        """Run an execution from its events on.
 
         Args:
             execution_id: its id.
@@ -204,7 +204,7 @@ class Cluster:
             _note_call()
 
     async def at_work(self, execution_id: str) -> AtWork:
-        """Read what of an execution waits for a worker now, and what its steps tell with their heartbeats."""
+        """Read which parts of an execution wait for a worker now, and what the heartbeats of its steps report."""
         found = (await self.handle(execution_id).describe()).raw_description
         decode, now = self.client.data_converter.decode, time.time()
         told: dict[str, Any] = {}
@@ -275,7 +275,7 @@ class Cluster:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _carried(self, event: Any) -> tuple[int, Rows, str]:
-        """Take our events out of one of Temporal's, and say how the run ended if that is what it tells."""
+        """Extract our events from one of Temporal's, and how the run ended if it says so."""
         decode = self.client.data_converter.decode
         kind = event.event_type
         carried: Any = None
@@ -305,7 +305,7 @@ class Cluster:
         return self.client.get_workflow_handle(execution_id)
 
     async def append(self, execution_id: str, event: Event) -> bool:
-        """Append what others may (a decision, a request to cancel); return False when it came too late.
+        """Append an event from outside (a decision, a request to cancel); return False if it came too late.
 
         Raises:
             StoreError: the server cannot be reached.

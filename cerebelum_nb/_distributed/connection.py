@@ -1,4 +1,4 @@
-"""Reaching a cluster: one connection, and what is said when there is none, or when it is not what it should be."""
+"""Connecting to a cluster, and the errors when nothing answers there or something else does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS = 5.0
 
 @cache
 def runtime(metrics: str = "") -> Runtime:
-    """Return the SDK's runtime of this process, which says no more than errors: what is worth saying we say.
+    """Return the SDK's runtime of this process. It logs errors only; this library reports the rest.
 
     Args:
         metrics: HOST:PORT where Prometheus may read the SDK's own figures; "" for none.
@@ -64,7 +64,7 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
 
 
 def settings(url: str, namespace: str | None) -> dict[str, Any]:
-    """Say how to connect to a cluster: what Temporal's own environment variables and configuration file say.
+    """Return how to connect to a cluster, from Temporal's own environment variables and configuration file.
 
     ``$CEREBELUM_DATA_CONVERTER`` names a ``DataConverter``, such as one with a codec: ``shop.crypto:converter``.
 
@@ -117,7 +117,7 @@ async def _look_at_namespace(client: Client, url: str) -> None:
 
 
 def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
-    """Raise what an error of the SDK means, and what to do."""
+    """Raise the error of this library for an error of the SDK, with what to do."""
     if isinstance(error, RPCError):
         match error.status:
             case RPCStatusCode.NOT_FOUND if execution_id:
@@ -160,7 +160,7 @@ def is_not_found(error: BaseException) -> bool:
 
 
 def _first(text: str) -> str:
-    """Say why in few words; the SDK's own are those of four libraries at once."""
+    """Return the reason in a few words; the SDK joins the words of four libraries."""
     if "refused" in text:
         return "nothing listens there"
     if "dns" in text.lower() or "resolve" in text:

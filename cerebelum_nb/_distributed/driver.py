@@ -95,7 +95,7 @@ class _AtWork(NamedTuple):
 
 
 class _Suspended(NamedTuple):
-    """A step that gave its place up: which operation waits, until when, the last signal it has seen, who ran it."""
+    """A step that left its worker: which operation waits, until when, the last signal it has seen, who ran it."""
 
     op: str
     due_at: int | None
@@ -105,7 +105,7 @@ class _Suspended(NamedTuple):
 
 @workflow.defn(name=DRIVER)
 class Drive:
-    """One execution, or what is left of it since its last continue-as-new."""
+    """One execution, or the rest of it after a continue-as-new."""
 
     @workflow.init
     def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
@@ -166,11 +166,11 @@ class Drive:
                 self._inbox.append(lambda: self._take(Cancel("cancelled in Temporal")))
 
     def _left(self) -> dict[str, Any]:
-        """What the next run has to know beside the rows."""
+        """What the next run must know in addition to the rows."""
         return {"suspended": self._suspended, "tied": self._requests.tied, "children": list(self._family.running)}
 
     def _turn(self) -> None:
-        """Take what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
+        """Handle what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
         inbox, self._inbox = self._inbox, []
         for handle in inbox:
             handle()
@@ -210,7 +210,7 @@ class Drive:
 
     @workflow.update(name="decide")
     def decide(self, row: list[Any]) -> None:
-        """Append what others may: a decision on an approval, a request to cancel."""
+        """Append an event from outside: a decision on an approval, a request to cancel."""
         (event,) = from_rows([self._stamped(row)])
         self._append(event)
         self._inbox.append(self._look_at_decisions)
@@ -232,7 +232,7 @@ class Drive:
 
     @workflow.update
     def stop(self, reason: str) -> None:
-        """Pause it: what is finished is kept."""
+        """Pause it; finished steps are kept."""
         self._inbox.append(lambda: self._take(Stop(reason)))
 
     @stop.validator
@@ -353,7 +353,7 @@ class Drive:
         self._take(Settled(name, visit, attempt, events))
 
     def _lost(self, name: str, visit: int, attempt: int, error: BaseException) -> None:
-        """An attempt has no outcome: nobody knows how far it came."""
+        """An attempt has no outcome: it is unknown how far it got."""
         cause = getattr(error, "cause", None) or error
         if is_untaken(cause):
             self._take(Woken(name, visit, attempt, "the worker that has what it needs is gone"))
@@ -364,7 +364,7 @@ class Drive:
         self._take(Lost(name, visit, attempt, DIED if died else short(cause), by))
 
     def _restore(self, steps: list[str]) -> None:
-        """Have results made again that are in no log and whose worker is gone."""
+        """Recompute results that no log holds and whose worker is gone."""
         known = [name for name in steps if (step := self._state.step(name)) is not None and step.has_result]
         if known and not self._driver.finishing:
             self._take(Restored(tuple(known)))
@@ -375,7 +375,7 @@ class Drive:
                 self._wake(name)
 
     def _look_at_child(self, child: str) -> None:
-        """Wake the step that waits for a child which has ended."""
+        """Wake the step that waits for a child that has ended."""
         for name, suspended in list(self._suspended.items()):
             step = self._step(name)
             operation = step.operations.get(suspended.op)
@@ -429,7 +429,7 @@ class Drive:
             self._take(Expire(ErrorInfo(type=ExecutionTimeoutError.__name__, message=overrun(timeout))))
 
     def _doze(self) -> None:
-        """Say that it hibernates when all there is to do is a long wait."""
+        """Record that it hibernates when only a long wait is left."""
         state = self._state
         busy = self._at_work or self._waiting or self._inbox or self._driver.finishing or self._driver.routing
         if busy or state.hibernated or not state.in_flight:
@@ -499,7 +499,7 @@ class Drive:
     # -- what only code can say -------------------------------------------------------------------------------
 
     def _ask(self, kind: str, name: str, request: dict[str, Any], then: _Answer) -> None:
-        """Ask a worker something about a step that its code says; the driver waits for the answer."""
+        """Ask a worker what the code of a step says; the driver waits for the answer."""
         tied = self._requests.tied_to(name) if kind == LIST else None
         handle = workflow.start_activity(
             kind,
@@ -564,7 +564,7 @@ class Drive:
         return row
 
     def _append(self, event: Event) -> None:
-        """Append what is not decided here."""
+        """Append events that are not decided here."""
         evolve(self._state, event)
         self._driver.rebase(self._state)
         self._note(event)

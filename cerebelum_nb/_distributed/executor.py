@@ -192,7 +192,7 @@ class DistributedExecutor:
         mark_done: Mapping[str, Any] | None = None,
         store: Store | None = None,
     ) -> Result:
-        """Undo on the cluster what an execution has done, there or here.
+        """Roll back an execution on the cluster, whether it ran there or here.
 
         The arguments are those of ``workflow.rollback``.
 

@@ -1,4 +1,4 @@
-"""An execution's children and its own caller: the drivers of each tell the others that they have ended.
+"""An execution's children and its caller: their drivers tell each other when they end.
 
 They do so by signals between Temporal's workflows. One that nobody hears is no loss: who is resumed reads what has
 become of its children.
@@ -31,11 +31,11 @@ class Family:
         self._ended: dict[str, int] = {}
 
     def begin(self, child: str) -> None:
-        """Take note that a step waits for one."""
+        """Note that a step waits for one."""
         self.running[child] = None
 
     def end(self, child: str, version: int) -> None:
-        """Take note that one has ended, with so many events."""
+        """Note that one has ended, with this number of events."""
         self.running.pop(child, None)
         self._ended[child] = version
 
@@ -44,7 +44,7 @@ class Family:
         return self._ended.get(child, 0) > since
 
     def stop(self, reason: str) -> None:
-        """Have all end that may run."""
+        """End all that may be running."""
         for child in self.running:
             asyncio.create_task(_tell(child, "caller_ended", False, reason))  # noqa: RUF006 - the workflow's loop keeps it
 

@@ -1,4 +1,4 @@
-"""What a cluster can run of a workflow; what it cannot is refused in words, before anything has begun."""
+"""What of a workflow a cluster can run. The rest is refused before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following a cluster: what runs there is copied into a local log, until it has ended or somebody stops it."""
+"""Following a cluster: copying what runs there into a local log, until it ends or the follower is stopped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def _one(cluster: Cluster, name: str, store: Store, tell: Callable[[str], 
 
 
 async def _to_follow(cluster: Cluster, store: Store, *, everything: bool) -> list[str]:
-    """Name what runs there, and what has ended there and the log does not know."""
+    """Name the executions that run there, and those that ended there unknown to the log."""
     query = f"WorkflowType IN ('{DRIVER}', '{CHILD_DRIVER}') AND ExecutionStatus != 'ContinuedAsNew'"
     if not everything:
         query += " AND ExecutionStatus = 'Running'"

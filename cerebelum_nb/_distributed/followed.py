@@ -1,4 +1,4 @@
-"""An execution on a cluster, as it is seen here while it runs there: by views, and by who waits for its result."""
+"""An execution on a cluster, as its views and the caller see it here while it runs there."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Followed(ExecutionValues):
         return max(self.clock.now(), self.state.updated_at)
 
     def at_work(self) -> dict[str, _Told]:
-        """Return what the steps at work told with their last heartbeats, by step."""
+        """Return what the last heartbeats of running steps reported, by step."""
         return self.told
 
     def name_call(self, variable: str) -> None:
@@ -77,7 +77,7 @@ class Followed(ExecutionValues):
         observers.tell(cast(Any, self), after + 1, events)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Take note that no more events will come."""
+        """Note that no more events will come."""
         self.over = True
         if not self.done.done():
             if error is None:

@@ -191,7 +191,7 @@ class RemoteHost(ExecutionValues):
         """Do nothing: only a clock that jumps has to know."""
 
     def look_again(self) -> None:
-        """Ask those that wait whether what they wait for has happened."""
+        """Ask every waiter whether its wait is over."""
         for is_due in list(self.watchers):
             is_due()
 
