@@ -41,7 +41,7 @@ class Mails:
         async def remind(names, inputs):
             sent.append("welcome")
             seen = names
-            seen.append({"a", "b"})
+            seen.append(("a", "b"))  # no JSON; a set may come back in another order, and then is recorded again
             await sleep(timedelta(days=1))
             sent.append("reminder")
             number = 5
