@@ -18,7 +18,7 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -215,7 +215,7 @@ class Frame:
         """Whether one of these objects is a global, in a cell or refused: a copy of it would be another."""
         if not ids.isdisjoint(refused) or not ids.isdisjoint(map(id, self.fn.__globals__.values())):
             return True
-        if not ids.isdisjoint(id(value) for module in _modules(self.fn) for value in vars(module).values()):
+        if not ids.isdisjoint(id(value) for _, value in _elsewhere(self.fn)):
             return True
         for cell in self.free.values():
             with suppress(ValueError):  # it is empty
@@ -269,10 +269,8 @@ class Frame:
             by_reference = isinstance(value, type) and value.__qualname__ == name  # every pickle does that
             if name[:1] != "_" and type(value) not in SCALARS and not by_reference:
                 named[id(value)] = ("global", name)
-        for module in _modules(self.fn):
-            for name, value in vars(module).items():
-                if name[:1] != "_" and type(value) not in SCALARS:
-                    named.setdefault(id(value), ("attribute", f"{module.__name__}:{name}"))
+        for place, value in _elsewhere(self.fn):
+            named.setdefault(id(value), ("attribute", place))
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
             named[id(cell)] = ("free", name)
@@ -376,10 +374,17 @@ def _give_dict(obj: Any, state: dict[str, Any]) -> None:
     object.__setattr__(obj, "__dict__", state)
 
 
-def _modules(fn: types.FunctionType) -> list[types.ModuleType]:
-    """The modules whose variables are not copied: those of the user that a function knows, and two of Python's."""
-    known = [one for one in fn.__globals__.values() if type(one) is types.ModuleType and _is_user(one.__name__)]
-    return [os, sys, *known]
+def _elsewhere(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What belongs to modules and is not copied: what Python's own share, and the variables of the user's."""
+    yield "os:environ", os.environ
+    yield "sys:argv", sys.argv
+    yield "sys:modules", sys.modules
+    yield "sys:path", sys.path
+    for one in fn.__globals__.values():
+        if type(one) is types.ModuleType and _is_user(one.__name__):
+            for name, value in vars(one).items():
+                if name[:1] != "_" and type(value) not in SCALARS:
+                    yield f"{one.__name__}:{name}", value
 
 
 @lru_cache(maxsize=256)

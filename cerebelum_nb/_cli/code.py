@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import cast
 
-from .._engine.hints import is_script, place_of
+from .._engine.hints import is_interactive, place_of
 from .._store.base import Store
 from .._text.text import did_you_mean
 from .._workflow.find import Runnable, find_workflow, origin_of
@@ -76,7 +76,7 @@ def workflow_like(store: Store, execution_id: str) -> Workflow:
     execution_id = store.execution(execution_id).execution_id
     origin = origin_of(store, execution_id)
     told = ""
-    if origin.module == "__main__" and not is_script(origin.source):
+    if is_interactive(origin):
         told = "started in a notebook or at a prompt"
     elif origin.module == "__main__" and not Path(origin.source).is_file():
         told = f"started by the script {origin.source}, which no longer exists"

@@ -29,20 +29,17 @@ def plan_for(workflow: Definition) -> Plan:
     Raises:
         CerebelumError: it has what only the kernel can run, or a workflow on its timeline has.
     """
-    plan = workflow.plan()
-    refuse_slots(workflow)
-    _refuse_unkept_items(workflow, plan)
-    _warn_of_caches(workflow, plan)
-    seen, todo = {workflow.name}, list(placed(plan))
+    plans: dict[str, Plan] = {}
+    todo = [workflow]
     while todo:
-        child = todo.pop()
-        if child.name not in seen:
-            seen.add(child.name)
-            refuse_slots(child)
-            inner = child.plan()
-            _refuse_unkept_items(child, inner)
-            todo += placed(inner)
-    return plan
+        one = todo.pop()
+        if one.name not in plans:
+            refuse_slots(one)
+            plans[one.name] = plan = one.plan()
+            _refuse_unkept_items(one, plan)
+            todo += placed(plan)
+    _warn_of_caches(workflow, plans[workflow.name])
+    return plans[workflow.name]
 
 
 def _refuse_unkept_items(workflow: Definition, plan: Plan) -> None:

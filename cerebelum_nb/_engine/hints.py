@@ -42,6 +42,7 @@ __all__ = [
     "from_sync",
     "in_terminal",
     "is_cell",
+    "is_interactive",
     "is_script",
     "rerun_stale",
     "resume_call",
@@ -454,6 +455,11 @@ def place_of(origin: Origin) -> str:
     if is_script(origin.source) or origin.source.endswith(".ipynb"):
         return f"{origin.source}:{name}"
     return f"{origin.origin}:{name}" if is_cell(origin.source) and origin.origin.endswith(".ipynb") else ""
+
+
+def is_interactive(origin: Origin) -> bool:
+    """Whether a workflow was defined in a notebook or at a prompt: no other process can load its code."""
+    return origin.module == "__main__" and not is_script(origin.source)
 
 
 def is_script(source: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from .._core.labels import Labels
-from .._engine.hints import is_script, place_of
+from .._engine.hints import is_interactive, place_of
 from .._engine.staleness import schema_kept
 from .._store.row_sql import STARTED
 from .._text.duration import format_seconds, seconds
@@ -124,7 +124,7 @@ def startable(log: ShownLog, workflow: str) -> Startable:
         workflow=workflow,
         like=str(row[0]),
         place=place_of(origin),
-        is_cell=origin.module == "__main__" and not is_script(origin.source),
+        is_cell=is_interactive(origin),
         fields=None if schema is None else tuple(_fields(schema)),
     )
 

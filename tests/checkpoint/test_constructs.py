@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import types
 
 import pandas
 import pytest
@@ -135,6 +137,18 @@ def test_what_is_refused_at_a_wait_may_be_left_at_other_statements(refused: str)
 @pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
 def test_it_is_refused(body: str) -> None:
     assert interrupted(program(body), lambda _: True).fell_back
+
+
+def test_what_belongs_to_a_module_of_the_user_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = types.ModuleType("shop_settings")
+    settings.SIZES = {"web": 1}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shop_settings", settings)
+    body = (
+        "s=shop_settings.SIZES\nawait nap()\nshop_settings.SIZES['web']=inputs[0]+z\nreturn s, s is shop_settings.SIZES"
+    )
+    source = "import shop_settings\n" + program(body)
+    parts = interrupted(source, lambda _: True)
+    assert parts.left and parts.ended[1] == "({'web': 5}, True)"
 
 
 def test_a_loop_in_which_nothing_waits_does_not_continue_with_the_iterator_of_another() -> None:
