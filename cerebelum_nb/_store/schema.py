@@ -271,18 +271,17 @@ def _guards(table: str) -> tuple[str, ...]:
     )
 
 
+_IS_NOT_NEXT = """NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
+                WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)"""
 _EVENT_GUARDS = (
     *_guards("event"),
     # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
     # Who gives no key, such as a process of an older version, has it computed.
-    """CREATE TRIGGER event_is_next BEFORE INSERT ON event
-        WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version
-            OR NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
-                WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)
+    f"""CREATE TRIGGER event_is_next BEFORE INSERT ON event
+        WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version OR {_IS_NOT_NEXT}
         BEGIN
             SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution')
-                WHERE NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
-                    WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295);
+                WHERE {_IS_NOT_NEXT};
             INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash)
                 VALUES ((NEW.execution << 32) + NEW.version, NEW.execution, NEW.version,
                     NEW.type, NEW.step, NEW.visit, NEW.attempt, NEW.at, NEW.data, NEW.hash);
