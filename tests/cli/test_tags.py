@@ -44,7 +44,7 @@ def test_many_are_tagged_at_once_by_their_ids_or_by_what_lists_find(call, named)
     assert sorted(one["execution_id"] for one in done) == sorted(failed) != []
     assert all(one["tags"] == ["look"] for one in done)
     assert call("tag", "--tag", "seen", "--name", "release*", "-eu").out == f"{named}: prod seen\n"
-    assert "no execution is like that" in call("tag", "--workflow", "none", "+x").err
+    assert "no execution matches" in call("tag", "--workflow", "none", "+x").err
 
 
 def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):

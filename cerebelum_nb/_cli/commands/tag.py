@@ -101,7 +101,7 @@ def tag(
     if json_:
         as_json(told[0] if len(named) == 1 else {"executions": told})
     elif not told:
-        click.secho("no execution is like that", err=True, dim=True)
+        click.secho("no execution matches", err=True, dim=True)
 
 
 def _found(store: Any, word: str) -> str:
