@@ -5,7 +5,7 @@ a trap: a log opened beside it takes no locks, and its commits vanish when the p
 the middle of a transaction, and the child at once closes what it inherited (harmless while the parent holds its locks);
 a store reopens its file when it is next used.
 
-A forked child is another process: it has none of its parent's leases and runs none of its executions. Whatever keeps
+A forked child is another process: it has none of its parent's leases and runs none of its executions. Code that keeps
 such things registers a callback with :func:`in_child`.
 """
 

@@ -1,6 +1,6 @@
 """What a store is: the contract of every event log, and the plain data that crosses it.
 
-A store appends events and reads them back. It never folds them, decides anything or looks into a value. All calls are
+A store appends events and reads them back. It never folds them, makes decisions or looks into a value. All calls are
 synchronous and thread-safe: the engine commits on its own event loop, without another thread.
 """
 
@@ -25,8 +25,8 @@ __all__ = ["Commit", "ExecutionRow", "Rejection", "Store", "patience"]
 patience: ContextVar[float] = ContextVar("cerebelum_patience", default=30.0)
 """Seconds a write waits for another program's write lock before it raises a transient ``StoreError``.
 
-A context variable rather than an argument because it depends on the caller: an event loop has almost none, whatever
-it calls.
+A context variable rather than an argument because it depends on the caller: an event loop can hardly wait, whichever
+method it calls.
 """
 
 
@@ -50,7 +50,7 @@ class Commit:
 class Rejection:
     """Why one commit of a batch was not written (the others were)."""
 
-    STALE = "stale"  # somebody has appended a signal since: read the new events and decide again
+    STALE = "stale"  # a signal was appended meanwhile: read the new events and decide again
     QUEUED = "queued"  # another execution has the slot
     LOST = "lost"  # another process holds the lease now: stop writing
 
@@ -137,7 +137,7 @@ class Store(Protocol):
     def head(self, execution_id: str, version: int) -> bytes | None:
         """Return the hash of one event, which covers it and all before it; None if there is no such event.
 
-        Whoever folded the events up to there may go on from that state as long as the hash is the same.
+        A state folded from the events up to there stays valid for as long as the hash is the same.
         """
         ...
 
@@ -172,16 +172,16 @@ class Store(Protocol):
     ) -> tuple[list[ExecutionRow], int]:
         """Read a page of rows, newest first, and count all that match.
 
-        ``caller`` asks for the children of one execution; "" for those that nobody called. ``name`` may hold ``*`` for
-        any characters; an execution matches that has all of ``tags``. With ``exact=False`` only as many are counted as
-        say whether more follow the page: to count a million takes twenty times as long as to read fifty of them.
+        ``caller`` selects the children of one execution, or with "" the executions that are no children. In ``name``,
+        ``*`` stands for any characters. An execution must have all of ``tags``. With ``exact=False`` the count only
+        tells whether more follow the page: counting a million takes twenty times as long as reading fifty of them.
         """
         ...
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
         """Return the execution and the version of the newest result with a key of the cache, not older than ``since``.
 
-        ``since`` is in µs. None if there is none, or only some that came from a file that somebody else made.
+        ``since`` is in µs. None if there is none; results from a file that somebody else made do not count.
         """
         ...
 
@@ -196,7 +196,7 @@ class Store(Protocol):
     def answered(self, *, limit: int) -> list[tuple[str, str]]:
         """Read which hibernated executions wait for a child that has ended since, each with that child.
 
-        Whoever ends a child says so to its caller in the next commit; these are left when it died in between.
+        The process that ends a child tells its caller in the next commit; these remain when it died in between.
         """
         ...
 
@@ -229,7 +229,7 @@ class Store(Protocol):
         ...
 
     def schedule(self, schedule_id: str) -> ScheduleState | None:
-        """Read one schedule, deleted or not; None if there never was one of that id."""
+        """Read one schedule, deleted or not; None if no schedule ever had that id."""
         ...
 
     def schedule_events(self, schedule_id: str) -> list[ScheduleEvent]:
@@ -247,11 +247,11 @@ class Store(Protocol):
             state: the schedule with the event; its version is the event's.
             event: what happened.
             start: the first events of the execution that it starts, written in the same transaction, without a lease;
-                if there is an execution of that id, they are not.
+                left out if an execution with that id exists.
 
         Returns:
-            False when somebody else has appended an event since, or another execution has got the slot that the new
-            one needs: nothing was written.
+            False if another process has appended an event since, or another execution has the slot that the new one
+            needs: nothing was written.
         """
         ...
 

@@ -36,12 +36,12 @@ def connect(
     Args:
         path: the SQLite file, created if it does not exist, readable by you alone; ``~`` and ``$VARIABLES`` are
             expanded. ``":memory:"`` for tests; by default ``$CEREBELUM_DB``, else ``.cerebelum/history.db`` under the
-            working directory. The log stays that file, wherever the process changes its directory to.
+            working directory. A later change of the working directory does not change the log.
         durability: ``"full"`` survives power loss (one fsync per commit), ``"normal"`` the death of the process.
         trusted: whether the log's pickled values are restored, which can run any code. By default only if you made the
-            log on this machine; True says that you know who wrote it, False always refuses.
-        hibernate_after: longer waits hibernate: the run leaves the process until they are due. A ``timedelta``, or
-            text such as ``"2 hours"``.
+            log on this machine. Pass True if you know who wrote it; False never restores them.
+        hibernate_after: an execution whose wait is longer than this hibernates: it leaves the process until the wait is
+            over. A ``timedelta``, or text such as ``"2 hours"``.
         redact: names of inputs and dictionary keys whose values never reach the log. The names are stored in it, and
             apply from then on to every process that opens it.
         notify: where to send notifications, from this process, of executions that fail, wait for a person or are left
@@ -86,7 +86,7 @@ def default_path() -> Path:
 
 
 def default_store() -> SqliteStore:
-    """Return the session's log, opening it at first use."""
+    """Return the session's log; the first call opens it."""
     return _default if _default is not None else connect()
 
 

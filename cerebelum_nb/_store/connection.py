@@ -1,7 +1,7 @@
 """One log's connection to SQLite: opened on demand, one transaction at a time, checked to be still the same file.
 
-Every write is one ``BEGIN IMMEDIATE`` transaction on one connection, behind a lock. Files are opened and SQLite's
-errors are worded by opening.py.
+Every write is one ``BEGIN IMMEDIATE`` transaction on one connection, behind a lock. opening.py opens the file and turns
+SQLite's errors into messages.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TRY_MILLISECONDS = 50
 """How long one attempt to take SQLite's write lock lasts: an event loop is never blocked for longer."""
 _PAUSE_SECONDS = 0.01
 _SYNCS_COMMITS = 2
-"""`PRAGMA synchronous` from which on every commit is synced: FULL."""
+"""The lowest `PRAGMA synchronous` at which every commit is synced: FULL."""
 _COMMITS_BEFORE_ROOM = 30
 """After this many commits it is worth preallocating the -wal file."""
 
@@ -57,13 +57,13 @@ class LogConnection:
         self._durability_wanted: Durability | None = durability
         self._trusted_by_user = trusted
         self._lock = RLock()
-        self._keys: dict[str, int] = {}  # of executions by id, as far as this connection has met them
-        self._heads: dict[int, tuple[int, bytes]] = {}  # of their chains, by key: the last version and its hash
+        self._keys: dict[str, int] = {}  # by execution id, for the executions this connection has met
+        self._heads: dict[int, tuple[int, bytes]] = {}  # by execution key: the last version and its hash
         self.closing: list[Callable[[], object]] = []  # called when the log is closed
         self._read_only = read_only
         self._identity: FileIdentity | None = None
         self._commits_before_room = 0  # commits until the -wal file is preallocated; 0: it never is
-        self._journal = ""  # the -wal file, which exists from the first commit on for as long as the log is open
+        self._journal = ""  # the -wal file; it exists from the first commit until the log is closed
         self._db: sqlite3.Connection | None = None
         self.trust = FULL
         self._db = self._open()
@@ -101,11 +101,13 @@ class LogConnection:
                 self._db.close()
 
     def __del__(self) -> None:
-        """Close it when nobody refers to it any more: since Python 3.13 an unclosed SQLite connection warns."""
+        """Close the file with the last reference to it: since Python 3.13 an unclosed SQLite connection warns."""
         db = getattr(self, "_db", None)
         if db is not None:
-            with suppress(sqlite3.Error):
+            try:
                 db.close()
+            except Exception:  # noqa: BLE001 - when Python exits, even this module's names may be gone
+                pass
 
     def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed to this log.
@@ -254,7 +256,7 @@ class LogConnection:
     def _check_identity(self) -> None:
         """Raise StoreError if the path no longer leads to the file that was opened.
 
-        Whatever is written from then on goes into a file without a name that nobody will ever read.
+        Anything written after that would go into a file without a name, which nobody could read.
         """
         identity = self._identity
         if identity is None:
@@ -290,7 +292,7 @@ _warned: set[str] = set()
 
 
 def _caller() -> int:
-    """Count the frames between `warnings.warn` and whoever called the library."""
+    """Count the frames between `warnings.warn` and the code that called the library."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and is_library_frame(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1

@@ -1,6 +1,6 @@
-"""SQL that takes a value or an error out of an event's ``data``, laid out as rows.py says.
+"""SQL that extracts a value or an error from an event's ``data``, whose layout rows.py defines.
 
-The views of every log hold this text: to change it takes a migration.
+The views of every log contain this text: changing it takes a migration.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ def iso(micros: str) -> str:
 
 
 def value(data: str, name: str, *, otherwise: str = "") -> str:
-    """Cut a value's JSON text out of an event as it is, which also holds for JSON that SQLite cannot parse (NaN).
+    """Cut a value's JSON text out of an event unparsed, so that JSON which SQLite cannot parse (NaN) works too.
 
     Args:
         data: the column, such as ``e.data``.
         name: the value's field in the event.
-        otherwise: which part to take of what describes a value that is not JSON: ``".preview"``; by default all.
+        otherwise: for a value that is not JSON, the part of its description to take, such as ``".preview"``; by
+            default all of it.
     """
     start, lead = f"instr({data}, '\"{name}\":')", len(name) + 3
     text = f"substr({data}, {start} + {lead}, length({data}) - {start} - {lead})"
@@ -34,32 +35,32 @@ def error(data: str) -> str:
 
 
 def error_type(data: str) -> str:
-    """Take the type of the error of an event, such as ``ValueError``."""
+    """Extract the type of an event's error, such as ``ValueError``."""
     return f"CASE WHEN json_valid({data}) THEN json_extract({data}, '$.error.type') END"
 
 
 def ended_at(event: str) -> str:
-    """Write when an attempt ended, µs, by the event ``event`` that ended it: its process may have died before."""
+    """Write when the attempt that ``event`` ended was over, µs: earlier than the event if its process had died."""
     died = f"{event}.type = 'StepInterrupted' AND json_valid({event}.data)"
     return f"coalesce(CASE WHEN {died} THEN json_extract({event}.data, '$.ended_at') END, {event}.at)"
 
 
 def worker(data: str) -> str:
-    """Take which worker of a cluster ran an attempt out of the event that ended it; NULL where none did."""
+    """Extract the cluster worker that ran an attempt from the event that ended it; NULL if none did."""
     there = f"instr({data}, '\"worker\":') AND json_valid({data})"
     return f"CASE WHEN {there} THEN json_extract({data}, '$.worker') END"
 
 
 def source(data: str) -> str:
-    """Cut which execution a result was taken from out of the event that took it; NULL for one that was computed."""
+    """Cut out the execution whose cached result an event used; NULL for a result that was computed."""
     there = f'substr({data}, 1, 8) = \'{{"key":"\' AND substr({data}, 42, 11) = \',"source":"\''
     return f"CASE WHEN {there} THEN substr({data}, 53, instr(substr({data}, 53), '\"') - 1) END"
 
 
 def step_in(name: str) -> str:
-    """Cut the step whose function runs out of what an attempt is of: ``deploy[ams3]``, ``parse[a.html].fetch``.
+    """Cut the step out of the name of an attempt: ``deploy`` of ``deploy[ams3]``, ``fetch`` of ``parse[a.html].fetch``.
 
-    What undoes a step keeps its ``~``: ``~fetch``.
+    The compensation of a step keeps its ``~``: ``~fetch``.
     """
     undo = f"CASE WHEN substr({name}, 1, 1) = '~' THEN '~' ELSE '' END"
     last = f"CASE WHEN substr({name}, -1) = ']' THEN substr({name}, 1, instr({name}, '[') - 1) END"
@@ -70,7 +71,7 @@ def step_in(name: str) -> str:
 
 
 def item_in(name: str) -> str:
-    """Cut the item's key out of what an attempt is of; NULL for what is of no item."""
+    """Cut the item's key out of the name of an attempt; NULL if it is not for an item."""
     return (
         f"CASE WHEN instr({name}, '[') "
         f"THEN substr({name}, instr({name}, '[') + 1, instr({name}, ']') - instr({name}, '[') - 1) END"
@@ -78,5 +79,5 @@ def item_in(name: str) -> str:
 
 
 def type_in(error: str) -> str:
-    """Cut the type out of an error as the ``execution`` table has it, ``type: message``."""
+    """Cut the type out of an error in the ``execution`` table, ``type: message``."""
     return f"CASE WHEN instr({error}, ': ') THEN substr({error}, 1, instr({error}, ': ') - 1) END"

@@ -1,9 +1,9 @@
 """The process that holds leases: who it is, and whether it is alive.
 
 That is proved, never guessed from the time. Within one boot of one machine and one pid namespace, a process that exists
-with the start time it recorded is alive, however long ago it was heard of; one that does not is gone. About a process
-anywhere else nothing can be proved from here, so heartbeats.py watches its heartbeat. No store and no clock is used
-here.
+with the start time it recorded is alive, however old its last heartbeat; one that does not is gone. About a process
+anywhere else nothing can be proved from here, so heartbeats.py watches its heartbeat. This module uses no store and no
+clock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 CLUSTER = "temporal://"
-"""How the host of a holder that stands for a cluster begins."""
+"""The prefix of the host of a holder that stands for a cluster."""
 
 
 class Life(Enum):
@@ -110,7 +110,7 @@ def life(holder: Holder, token: str = "") -> Life:
     store was closed, is gone.
     """
     if holder.is_cluster:
-        return Life.ALIVE  # it runs there whatever dies here; whoever copies its end to this log gives the lease back
+        return Life.ALIVE  # whatever dies here; the process that copies its end to this log releases the lease
     if not _shares_pids(holder):
         return Life.GONE if _was_before_this_boot(holder) else Life.UNSEEN
     started = start_of(holder.pid)
@@ -183,5 +183,5 @@ def _start_by_proc(pid: int) -> str | None:
         except OSError:
             pass
         return ""
-    state, *rest = stat.rpartition(")")[2].split()  # the name before it may hold blanks and parentheses
+    state, *rest = stat.rpartition(")")[2].split()  # the name before it may contain blanks and parentheses
     return None if state in "ZX" else rest[18]  # field 22 of proc(5): start, in ticks since boot

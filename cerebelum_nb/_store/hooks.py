@@ -1,4 +1,4 @@
-"""What happens when a log is connected to, beyond the store itself: layers above register it here."""
+"""Functions that ``connect`` calls for layers above the store, which register them here."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from collections.abc import Callable, Iterable
 __all__ = ["notifiers"]
 
 notifiers: list[Callable[[str, str | Iterable[str]], Callable[[], None]]] = []
-"""Start notifying somebody of what happens in the log at a path, and return the function that ends it."""
+"""Each starts notifying the given targets of events in the log at a path, and returns the function that ends it."""

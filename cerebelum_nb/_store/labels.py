@@ -1,7 +1,7 @@
 """The tables ``label`` and ``tag``: names and tags of executions, as SQL.
 
-An execution with neither has no row in them. ``tag`` follows ``label`` by triggers (schema.py). Both hold when the
-execution started, so that the newest with a name or a tag are found by an index, however many there are.
+An execution with neither has no row in them. Triggers update ``tag`` with ``label`` (schema.py). Both hold when the
+execution started, so that an index finds the newest with a name or tag, however many there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Chosen", "are_tags", "chosen", "disagreements", "read", "rebuild", "
 
 
 def write(db: sqlite3.Connection, key: int, at: int, shown: Labels | Summary) -> None:
-    """Make the name and the tags of the execution with this key what they are now; ``at`` is when it started."""
+    """Replace the name and tags of the execution with this key; ``at`` is when it started, µs."""
     db.execute("DELETE FROM label WHERE execution = ?", (key,))
     if shown.name or shown.tags:
         row = key, at, shown.name or None, json.dumps(shown.tags, ensure_ascii=False)
@@ -32,12 +32,12 @@ def read(db: sqlite3.Connection, key: int) -> Labels:
 
 
 def tags_of(text: str | None) -> tuple[str, ...]:
-    """Read the column ``tags``."""
+    """Parse the column ``tags``."""
     return tuple(json.loads(text)) if text else ()
 
 
 def are_tags(text: object) -> bool:
-    """Whether the column ``tags`` can be read."""
+    """Whether the column ``tags`` can be parsed."""
     try:
         found = json.loads(text) if isinstance(text, str) else text
     except ValueError:
@@ -46,17 +46,17 @@ def are_tags(text: object) -> bool:
 
 
 def disagreements(db: sqlite3.Connection) -> list[str]:
-    """Name the executions whose tags differ between the tables ``tag`` and ``label``; "" for one that is gone."""
-    told = """SELECT l.execution, l.at, t.value FROM label l, json_each(l.tags) t
+    """Name the executions whose tags differ between the tables ``tag`` and ``label``; "" for a deleted execution."""
+    wanted = """SELECT l.execution, l.at, t.value FROM label l, json_each(l.tags) t
         WHERE l.at = (SELECT x.started_at FROM execution x WHERE x.key = l.execution)"""
     kept = "SELECT execution, at, tag FROM tag"
     sql = f"""SELECT DISTINCT coalesce((SELECT x.execution_id FROM execution x WHERE x.key = d.execution), '') FROM (
-        SELECT * FROM ({told} EXCEPT {kept}) UNION ALL SELECT * FROM ({kept} EXCEPT {told})) d"""
+        SELECT * FROM ({wanted} EXCEPT {kept}) UNION ALL SELECT * FROM ({kept} EXCEPT {wanted})) d"""
     return [name for (name,) in db.execute(sql)]
 
 
 def rebuild(db: sqlite3.Connection) -> None:
-    """Make the table ``tag`` again, from ``label``."""
+    """Build the table ``tag`` again from ``label``."""
     db.execute("DELETE FROM label WHERE execution NOT IN (SELECT key FROM execution)")
     db.execute("UPDATE label SET at = (SELECT x.started_at FROM execution x WHERE x.key = execution)")
     db.execute("DELETE FROM tag")
@@ -64,10 +64,10 @@ def rebuild(db: sqlite3.Connection) -> None:
 
 
 class Chosen(NamedTuple):
-    """How executions with a name or tags are found.
+    """How to find executions by name or tags.
 
-    ``source`` is the table to begin with, "" when there is no such condition; its columns ``execution`` and ``at``
-    give the order. ``terms`` are conditions, ``values`` their parameters.
+    ``source`` is the table to begin with, "" if there is no such condition; its columns ``execution`` and ``at`` give
+    the order. ``terms`` are conditions, ``values`` their parameters.
     """
 
     source: str
@@ -76,7 +76,7 @@ class Chosen(NamedTuple):
 
 
 def chosen(name: str | None, tags: Sequence[str]) -> Chosen:
-    """Say how to find the executions that have this name (``*`` stands for any characters) and all of these tags.
+    """Return how to find the executions with this name (``*`` stands for any characters) and all of these tags.
 
     Example:
         >>> chosen("nightly", ["eu"]).terms

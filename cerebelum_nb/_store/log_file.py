@@ -1,6 +1,6 @@
 """A log's file: its absolute path, whether it is still the file that was opened, and what disk it is on.
 
-There is no SQL here. Everything follows from the name that was given and from what the operating system says about it.
+There is no SQL here. Everything is derived from the given name and from what the operating system reports about it.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def path_of(path: str | os.PathLike[str]) -> str:
 def here() -> Path:
     """Return the folder that the relative path of a log begins in: the working directory.
 
-    In JupyterLite that is a drive which holds whole files and keeps each writer's changes to itself; a database in it
-    is damaged at once (seen with JupyterLite 0.8). There it is the home folder, in the memory of the page.
+    In JupyterLite the working directory is on a drive that stores whole files and does not share a writer's changes; a
+    database there is damaged at once (seen with JupyterLite 0.8). So there it is the home folder, in the page's memory.
     """
     return Path.home() if _is_on_the_drive(os.getcwd()) else Path.cwd()  # noqa: PTH109
 
@@ -129,7 +129,7 @@ def create_private(path: str) -> None:
 
 
 def readable_as(log: Path | None, target: Path) -> int:
-    """Return the mode for a file made from a log: that of the file it replaces, else as readable as the log itself."""
+    """Return the mode for a file made from a log: that of the file it replaces, else that of the log."""
     for like in (target, log):
         if like is not None and like.exists():
             return stat.S_IMODE(like.stat().st_mode) & 0o666
@@ -147,7 +147,7 @@ def free_bytes(path: str | os.PathLike[str]) -> int | None:
 
 
 def network_file_system(path: str | os.PathLike[str]) -> str:
-    """Name the network or FUSE file system that a file is on; empty if it is on a local disk, or that is unknown."""
+    """Name the network or FUSE file system that a file is on; "" for a local disk, or if that is unknown."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         place = os.path.realpath(path)

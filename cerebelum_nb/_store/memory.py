@@ -65,14 +65,14 @@ class MemoryStore:
         at_fork.watch(self)
 
     def may_run(self, execution_id: str) -> bool:
-        """Whether the code named for an execution may be run: always, what is in memory was made here."""
+        """Whether the code named for an execution may be run: always, as everything in memory was made here."""
         return True
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._executions)} executions)"
 
     def data_version(self) -> int:
-        """Return a number that changes whenever another connection has written: there is none."""
+        """Return a number that changes when another connection has written: always 0, as there is no other."""
         return 0
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class MemoryStore:
             return key
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder``, registered by this store, is alive."""
+        """Record that ``holder``, registered by this store, is alive."""
         with self._open():
             if (registration := self._registrations.get(holder)) is not None:
                 self._beats[holder] = self._beats.get(holder, 0) + 1
@@ -164,7 +164,7 @@ class MemoryStore:
         )
 
     def _register_again(self, holder: int, now: int) -> None:
-        """Restore a holder before it gets a lease: while it was suspended without one, it was forgotten."""
+        """Restore a holder before it gets a lease: it was deleted if it was suspended without one."""
         registration = self._registrations.get(holder)
         if registration is not None and holder not in self._holders:
             self._insert_holder(holder, registration, now, registration.ttl)
@@ -231,7 +231,7 @@ class MemoryStore:
             return found.events[after:upto] if found is not None else []
 
     def head(self, execution_id: str, version: int) -> bytes | None:
-        """Return the hash of one event; of that alone, as nothing else can change what is in memory."""
+        """Return the hash of one event alone, without a chain: nothing else can change what is in memory."""
         found = self.events(execution_id, version - 1, version)
         return link(b"", version, rows.encode(found[0])) if version and found else None
 
@@ -283,7 +283,7 @@ class MemoryStore:
             return [self._row(execution_id) for execution_id in found[offset:end]], len(found)
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
-        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        """Return the execution and version of the newest result with this cache key, not older than ``since`` (µs)."""
         with self._open():
             at, execution_id, version = max(self._results.get(key, ()), default=(-1, "", 0))
         return (execution_id, version) if version and at >= since else None

@@ -32,11 +32,11 @@ __all__ = [
 
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What reading a damaged file raises: the second if the damaged bytes end up in SQLite's own message."""
+"""What reading a damaged file raises; the second comes from damaged bytes in SQLite's own message."""
 _FRAMES = 900
-"""After how many pages the -wal file is written back into the log, with durability `full`."""
+"""After how many pages SQLite writes the -wal file back into the log, with durability `full`."""
 _ROOM = _FRAMES * 2_100
-"""The bytes that those pages take."""
+"""The bytes that these pages take."""
 _STEPS = 100_000
 """SQLite instructions (about a millisecond) after which a statement handles pending signals."""
 
@@ -46,8 +46,8 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
 
     Args:
         location: its file.
-        durability: "full" or "normal"; None takes what the log was last connected to with.
-        said: whether the person who opens it trusts it; None leaves that to the log.
+        durability: "full" or "normal"; None: as in the last ``connect`` to it.
+        said: whether the user trusts it; None: if this user made it on this machine.
 
     Returns:
         The connection, and what the log is trusted with.
@@ -67,7 +67,7 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
             if _primary(exc) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or location == MEMORY:
                 raise
             connection.close()
-            connection = open_to_read(location)  # a read-only place: SQLite cannot make its index file there
+            connection = open_to_read(location)  # a read-only folder: SQLite cannot create its -shm file there
         connection.execute("BEGIN")  # one consistent view, even while another process is creating it
         found = versions(connection)
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -81,7 +81,7 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
                 connection.execute("PRAGMA page_size = 2048")  # half the bytes per commit, 11 % less time
             schema.migrate(connection, location)
         if said and trust.read_id(connection) is None and trust.is_owned(location):
-            with suppress(sqlite3.OperationalError):  # it is read-only: trusted this time only
+            with suppress(sqlite3.OperationalError):  # read-only: trusted this time only
                 trust.mark(connection, location)
         _prepare(connection, durability or read_setting(connection, "durability") or "full")
         whose = trust.find(connection, location, said)
@@ -99,7 +99,7 @@ def _is_old_and_own(connection: sqlite3.Connection, location: str) -> bool:
 
 
 def read_setting(db: sqlite3.Connection, name: str) -> str | None:
-    """Read a setting of a log; None if it has none, or is from a version without settings."""
+    """Read a setting of a log; None if it is not set, or the log is from a version without settings."""
     try:
         found = db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
     except sqlite3.OperationalError:
@@ -111,7 +111,7 @@ def open_to_look(location: str, said: bool | None) -> tuple[sqlite3.Connection, 
     """Open the log at ``location`` as it is, an older one too: nothing is created, migrated or written.
 
     Raises:
-        StoreError: it is no log, one that nothing was written to, a newer one, damaged, or cannot be reached.
+        StoreError: it is not a log, is empty, is damaged, was written by a newer version, or cannot be reached.
     """
     try:
         connection = open_to_read(location)
@@ -140,7 +140,7 @@ def open_to_read(location: str) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         journal = Path(location + "-wal")
-        if journal.exists() and journal.stat().st_size:  # it holds commits that an immutable file would hide
+        if journal.exists() and journal.stat().st_size:  # it holds commits that `immutable` would hide
             raise
         connection = _connect(address + "?immutable=1")
     except BaseException:
@@ -157,10 +157,10 @@ def open_to_read(location: str) -> sqlite3.Connection:
 
 
 def interruptible(connection: sqlite3.Connection, on: bool = True) -> None:
-    """Let Ctrl-C and the stop button interrupt a statement, which is one call into C for as long as it takes.
+    """Let Ctrl-C and the stop button interrupt a statement, which is one long call into C.
 
-    Python runs signal handlers when the progress handler is called. An exception from them ends the statement with
-    SQLITE_INTERRUPT, and nothing else does; :func:`explain` turns that back into KeyboardInterrupt.
+    Python runs its signal handlers when the progress handler is called. If one raises, the statement ends with
+    SQLITE_INTERRUPT (nothing else causes that), which :func:`explain` turns back into KeyboardInterrupt.
     """
     connection.set_progress_handler((lambda: 0) if on else None, _STEPS)
 
@@ -193,8 +193,8 @@ def explain(exc: Exception, location: str) -> StoreError:
     match code:
         case sqlite3.SQLITE_FULL:
             message = (
-                f"There is no room left for the log {location}: this was not written, what was committed is "
-                "kept. Free space, then resume."
+                f"There is no room left on the disk for the log {location}. The last events were not written; what "
+                "was committed is kept. Free space, then resume."
             )
         case sqlite3.SQLITE_READONLY:
             message = refusals.read_only(location)
@@ -217,7 +217,7 @@ def explain(exc: Exception, location: str) -> StoreError:
         case sqlite3.SQLITE_CANTOPEN:
             message = (
                 f"The log {location} cannot be opened. Check that its folder exists and that you may read "
-                "and write there; a log with a -wal file beside it needs a place that can be written to."
+                "and write there; a log with a -wal file beside it needs a writable folder."
             )
         case sqlite3.SQLITE_TOOBIG:
             message = (
@@ -246,7 +246,7 @@ def _make(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreError(
-            f"The folder of the log {path} cannot be made ({exc.strerror}). Give a path you can write to."
+            f"The folder of the log {path} cannot be created ({exc.strerror}). Give a path you can write to."
         ) from exc
     with suppress(OSError):  # SQLite will report what is wrong
         create_private(str(path))
@@ -273,13 +273,14 @@ def _check(location: str, found: tuple[int, int], *, is_empty: bool) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, durability: str) -> None:
-    # 4,000 frames are 8 MB: fewer checkpoints, a sixth less time per commit. `full`: what `make_room` allocates.
+    # 4,000 frames are 8 MB: fewer checkpoints, a sixth less time per commit. With `full`, as many as `make_room`
+    # allocates.
     frames = _FRAMES if durability == "full" else 4000
     connection.execute(f"PRAGMA wal_autocheckpoint = {frames}")
     connection.execute(f"PRAGMA synchronous = {durability}")
     if sys.version_info >= (3, 12) and sqlite3.sqlite_version_info >= (3, 35):
-        # The guards are for other programs, and take a quarter of the SQL of a commit of two events: this connection
-        # appends only after an event that it knows. Temporary triggers still fire from SQLite 3.35 on.
+        # The guards are meant for other programs and cost a quarter of the SQL time of a commit of two events; this
+        # connection appends only after an event that it knows. Temporary triggers still fire (SQLite 3.35 and later).
         with suppress(sqlite3.OperationalError):  # a read-only file
             for trigger in schema.KEEPING:
                 connection.execute(trigger.replace("TRIGGER IF NOT EXISTS", "TEMP TRIGGER"))
@@ -303,10 +304,11 @@ def make_room(connection: sqlite3.Connection, journal: str) -> None:
 
     A synced commit that extends the file takes longer than one that overwrites, because the file system records the new
     length too. SQLite deletes the file when the log is closed for the last time, so every session would start slowly.
-    It only pays for a log that gets many commits.
+    This only pays for a log that gets many commits.
 
-    A transaction larger than the page cache is written into the file before it is committed, and is then rolled back.
-    It leaves frames of no commit, which readers ignore and the next commits overwrite.
+    It works by a transaction larger than the page cache, which SQLite writes into the file before the commit, and which
+    is then rolled back. The frames that are left belong to no commit: readers ignore them, and the next commits
+    overwrite them.
 
     Args:
         connection: the log, in no transaction.
@@ -316,7 +318,7 @@ def make_room(connection: sqlite3.Connection, journal: str) -> None:
         if Path(journal).stat().st_size >= _ROOM:
             return
     (pages,) = connection.execute("PRAGMA cache_size").fetchone()
-    with suppress(sqlite3.OperationalError, OSError):  # full disk, busy log: then it grows by itself
+    with suppress(sqlite3.OperationalError, OSError):  # full disk, busy log: then the file grows as it is used
         connection.execute("PRAGMA cache_size = 10")
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -47,7 +47,7 @@ def busy(execution_id: str, holder: Holder, left: float, now: int) -> ExecutionB
 
     Args:
         execution_id: the execution.
-        holder: who has its lease.
+        holder: the process that has its lease.
         left: for how many seconds the lease must be respected; infinity while its process is known to be alive.
         now: the time, µs since the epoch.
     """
@@ -114,7 +114,7 @@ def no_payload(digest: str) -> str:
     """The message for a value whose bytes are gone."""
     return (
         f"The log no longer holds the value {digest[:16]}... (pruned, or copied without its payload). "
-        "Run the step that made it again."
+        "Run the step that produced it again."
     )
 
 

@@ -43,37 +43,37 @@ __all__ = [
 CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, started_at, parent, holder,
     version, updated_at, completed_at, total_steps, done_steps, current_step, error, wake_at, caller, slot, queued_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-"""Made, unless there is one of that id, or another has its slot (the index in schema.py)."""
+"""Ignored if there is an execution with that id, or another one has its slot (an index in schema.py)."""
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
 _GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
 
 ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
-"""progress, (key, after, is signal, holder), state, wake_at. Most commits change none of the last two nor the holder:
-not naming those columns spares their indexes, a quarter of a commit's cost."""
+"""Parameters: progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the last two
+nor the holder: leaving those columns out saves the update of their indexes, a quarter of a commit's cost."""
 
 CHANGE = f"""UPDATE OR IGNORE execution SET {_PROGRESS}, state = ?, wake_at = ?, slot = ?, queued_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
-"""progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder); ignored, as CREATE is."""
+"""Parameters: progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder)."""
 
 REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
     caller = ?, slot = ?, queued_at = ? WHERE execution_id = ?"""
-"""Overwrite a row with what the events say; the lease stays as it is."""
+"""Overwrites a row from its events; the lease stays."""
 
 DUE = "wake_at IS NOT NULL AND holder IS NULL"
 ABANDONED = "state IN ('RUNNING', 'SLEEPING') AND holder IS NULL AND wake_at IS NULL"
-"""Which executions wait to be woken, and which were left unfinished by their process; there is an index for each."""
+"""The executions that wait to be woken, and those that their process left unfinished; there is an index for each."""
 
 ACTIVE = ", ".join(f"'{state}'" for state in state_name.ACTIVE)
 FINAL = ", ".join(f"'{state}'" for state in ExecutionState if state.is_final)
 """The states of executions that a process runs or that wait, and of those that have ended."""
 
 HAS_SLOT = f"slot IS NOT NULL AND state IN ({ACTIVE})"
-"""Which executions have their slot; a unique index keeps it at one for each. Another text takes a migration."""
+"""The executions that have their slot; a unique index allows one per slot. Changing this text takes a migration."""
 
 STARTED = iso("started_at")
-"""How the indexes hold ``started_at``: as the text that the views show. Sort and filter by it, not by the number."""
+"""``started_at`` as the indexes hold it: the text that the views show. Sort and filter by it, not by the number."""
 
 SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
     done_steps, current_step, error, wake_at, parent, caller,
@@ -201,7 +201,7 @@ def to_holder(columns: tuple[Any, ...]) -> Holder:
 
 
 def shown_text(text: str | None) -> str | None:
-    """Return a text as the table holds it: a lone surrogate (from an undecodable file name, say) is escaped."""
+    """Return a text as the table holds it: a lone surrogate (from an undecodable file name, for example) is escaped."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()

@@ -3,12 +3,11 @@
 A row is ``(type, step, visit, attempt, at, data)``. ``data`` is one JSON object of the event's other fields, or NULL
 if it has none; fields at their default are omitted. There is no SQL and no I/O here, and no value is parsed:
 
-- An event has at most one :class:`Value` with a text. Its JSON text is spliced in under the field's name and always
-  comes **last**, so that it can be cut out again without parsing it:
-  ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
-- What else is known about a value comes before it: ``output_masked`` (its masked paths) and ``output_ref`` (codec,
-  type, preview, digest, size), which is all that is recorded of a value that is not JSON. For JSON with tags it says
-  ``{"codec":"tagged"}``, and the text follows as for any JSON.
+- An event has at most one :class:`Value` with a text. Its JSON text stands under the field's name and always comes
+  **last**, so that it can be cut out without being parsed: ``{"by_hand":true,"output":{"ip":"10.0.0.1"}}``.
+- A value's description comes before it: ``output_masked`` (its masked paths) and ``output_ref`` (codec, type, preview,
+  digest, size). Of a value that is not JSON only the description is recorded. JSON with tags has the description
+  ``{"codec":"tagged"}``, followed by its text.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REQUIRED = object()
 _dumps = compact(allow_nan=True)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTES = 4
-"""In the data of a step's start, which are nothing but its code."""
+"""The quotes in the data of a step's start that contain only its code."""
 
 
 @record
@@ -49,11 +48,11 @@ class _Layout:
     of_step: bool
     plain: tuple[tuple[str, str, object], ...]  # (field, '"field":', default), all but the value
     tuples: frozenset[str]
-    absent: dict[str, None]  # fields without a default that may be None, which is then left out
+    absent: dict[str, None]  # fields without a default that may be None; None is not written
     value: str  # the field that holds the Value, or ""
     values: str  # the field that holds Values kept as bytes, or ""
-    first: str  # how data begins when there is nothing but the value
-    marker: str  # what stands between the other fields and the value
+    first: str  # the beginning of data that contain only the value
+    marker: str  # the text between the other fields and the value
 
 
 def _layout(cls: type[Any]) -> _Layout:
@@ -89,7 +88,7 @@ _BY_NAME = {layout.name: layout for layout in _LAYOUTS.values()}
 
 def encode(event: Event) -> Row:
     """Return the row of ``event``."""
-    # These two are nearly all events, so they have a fast path; the general code below would write the same.
+    # Nearly all events are of these two types, so they have a fast path; the general code below would write the same.
     if isinstance(event, StepStarted):
         code = event.code
         data = None if code is None else f'{{"code":{_quote(code)}}}'
@@ -115,8 +114,8 @@ def encode(event: Event) -> Row:
     if members:
         data = "{" + ",".join(members) + "}"
         if not data.isascii():
-            # SQLite takes UTF-8, which cannot hold a lone surrogate. Its JSON escape could be stored, but then no query
-            # could read the text; so the escape is kept as text. Values contain none (_values/tags.py).
+            # SQLite takes UTF-8, which cannot represent a lone surrogate. Its JSON escape could be stored, but then no
+            # query could read the text; so the escape itself is escaped. Values contain none (_values/tags.py).
             data = _LONE_SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", data)
     if layout.of_step:
         step = cast(Any, event)
@@ -150,7 +149,7 @@ def kept_values(event: Event) -> tuple[Value, ...]:
 
 
 def kept_field(event: Event) -> str:
-    """Return the name of the field that holds those values; "" if there is none."""
+    """Return the name of the field whose values are kept only as bytes; "" if there is none."""
     return _LAYOUTS[type(event)].values
 
 
@@ -217,8 +216,8 @@ def decode(rows: Iterable[Row]) -> list[Event]:
     """
     events: list[Event] = []
     for kind, step, visit, attempt, at, data in rows:
-        # As in `encode`, nearly all events are of these two types; the code below would make the same, at five times
-        # the cost. `step` is NULL in no row of theirs that is whole.
+        # As in `encode`, a fast path for two types; the code below would return the same, at five times the cost. In an
+        # undamaged row of these types `step` is not NULL.
         if kind == "StepCompleted" and type(data) is str and data.startswith('{"output":') and step is not None:
             value = Value("json", data[10:-1])
             events.append(StepCompleted(at=at, step=step, visit=visit or 0, attempt=attempt or 0, output=value))
@@ -259,8 +258,8 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     if name and data.startswith(layout.first):
         return {name: Value("json", data[len(layout.first) : -1])}
     found: dict[str, Any] = dict(layout.absent)
-    # The first marker is the one: within a JSON string its quotes would be escaped, and what nests before the
-    # value (an error, a reference) has no member of that name.
+    # The first marker is the right one: within a JSON string its quotes would be escaped, and the objects before the
+    # value (an error, a description) have no member of that name.
     head, marker, tail = data.partition(layout.marker) if name else (data, "", "")
     found |= parse(head + "}" if marker else head)
     if name:

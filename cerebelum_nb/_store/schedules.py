@@ -1,4 +1,4 @@
-"""Schedules in a log: the events of each, chained by their hashes as those of executions are, and a row for lists."""
+"""Schedules in a log: for each its events, in a hash chain like an execution's, and a row for lists."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TABLES = (
         WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM schedule_event WHERE schedule = NEW.schedule)
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this schedule'); END""",
 )
-"""What a log needs for schedules, without the guards that every table of events has."""
+"""Tables, index and trigger, without the guards that every table of events gets."""
 
 COLUMNS = (
     "schedule_id, version, workflow, state, next_at, last_at, last_execution, note, updated_at, set_at, definition"
@@ -58,8 +58,8 @@ _dumps = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 def encode_schedule(event: ScheduleEvent) -> Row:
     """Return the row of an event."""
-    told = members(event)
-    return type(event).__name__, None, None, None, event.at, _dumps(told) if told else None
+    data = members(event)
+    return type(event).__name__, None, None, None, event.at, _dumps(data) if data else None
 
 
 def decode_schedule(rows: Iterable[tuple[str, int, str | None]]) -> list[ScheduleEvent]:
@@ -101,11 +101,11 @@ def values_of(state: ScheduleState) -> tuple[Any, ...]:
 def to_schedule(columns: tuple[Any, ...]) -> ScheduleState:
     """Return a row of ``SELECT`` as an object."""
     schedule_id, version, _, state, next_at, last_at, last_execution, note, updated_at, set_at, definition = columns
-    (told,) = decode_schedule([(ScheduleSet.__name__, set_at, definition)])
-    assert isinstance(told, ScheduleSet)
+    (decoded,) = decode_schedule([(ScheduleSet.__name__, set_at, definition)])
+    assert isinstance(decoded, ScheduleSet)
     return ScheduleState(
         schedule_id=schedule_id,
-        definition=told,
+        definition=decoded,
         version=version,
         state=state,
         next_at=next_at,
@@ -117,9 +117,9 @@ def to_schedule(columns: tuple[Any, ...]) -> ScheduleState:
 
 
 def append(db: sqlite3.Connection, state: ScheduleState, event: ScheduleEvent) -> bool:
-    """Append an event, after which a schedule is in ``state``; False when somebody else has appended before.
+    """Append an event that leaves a schedule in ``state``; False if another process has appended one meanwhile.
 
-    It is called within a transaction.
+    The caller has a transaction open.
     """
     values = values_of(state)
     if state.version == 1:

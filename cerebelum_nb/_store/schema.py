@@ -1,10 +1,9 @@
 """The tables and guards of a log, and how an older log becomes a current one.
 
-Tables are compact (integer keys, integer microseconds); what people query are the views in views.py. The version of
-the schema is the file's ``user_version``: a log of version n has had the migrations up to n. A new log is made
-as it is now, by one script; a log of an earlier version gets the migrations that it lacks, in order and in one
-transaction. A migration is never edited once a log may have it; another follows it. The views hold no data: whatever
-is migrated gets them as they are now.
+Tables are compact (integer keys, integer microseconds); people query the views in views.py. The version of the schema
+is the file's ``user_version``: a log of version n has had the migrations up to n. One script makes a new log at the
+current version; an older log gets the migrations it lacks, in order and in one transaction. A migration is never edited
+once a log may have had it; a new one follows it. The views hold no data, so every migration ends by making them again.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x43524242  # "CRBB", at byte 68 of the file: whose database this is
-FIRST_VERSION = 3  # no log was ever written with an earlier one
+FIRST_VERSION = 3  # no released version wrote an earlier one
 
 
 def versions(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -41,10 +40,10 @@ def versions(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def migrate(connection: sqlite3.Connection, location: str) -> None:
-    """Create or bring up to date the schema, in one transaction; the second to come finds it done."""
+    """Create the schema or bring it up to date, in one transaction; of two processes the second finds it done."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _, version = versions(connection)  # asked again: another process may have migrated it meanwhile
+        _, version = versions(connection)  # read again: another process may have migrated it meanwhile
         if version < SCHEMA_VERSION:
             if not version:
                 _run(connection, _NEW)
@@ -63,7 +62,7 @@ def migrate(connection: sqlite3.Connection, location: str) -> None:
 
 
 def differences(connection: sqlite3.Connection) -> list[str]:
-    """Say how the schema of a current log differs from that of a new one: what was changed, taken away, or added."""
+    """Describe how the schema of a current log differs from that of a new one: what was changed, removed or added."""
     there, known = _objects(connection), _objects_of_new()
     found = []
     for (kind, name), text in known.items():
@@ -74,7 +73,7 @@ def differences(connection: sqlite3.Connection) -> list[str]:
     for kind, name, table in connection.execute(added):
         if kind == "index" and table not in tables:
             continue
-        if (kind, name) not in known:  # a table of one's own does nothing by itself
+        if (kind, name) not in known:  # a table that a user added does nothing by itself
             found.append(f"the {kind} {name} does not belong to a log")
     return found
 
@@ -82,8 +81,8 @@ def differences(connection: sqlite3.Connection) -> list[str]:
 def alien(connection: sqlite3.Connection) -> list[str]:
     """Name the triggers and views of a log that are not this library's: new or changed ones."""
     if versions(connection)[1] == SCHEMA_VERSION:
-        return [told for told in differences(connection) if told.startswith(("the trigger ", "the view "))]
-    known = _objects_of_new()  # with the names of the views: their text is made again when the log is migrated
+        return [text for text in differences(connection) if text.startswith(("the trigger ", "the view "))]
+    known = _objects_of_new()  # of the views only the names: a migration makes their text again
     return [
         f"the {kind} {name} does not belong to a log"
         for (kind, name), text in _objects(connection).items()
@@ -104,9 +103,10 @@ def _objects_of_new() -> dict[tuple[str, str], str]:
 
 
 def complete(connection: sqlite3.Connection, copy: str = "") -> None:
-    """Let a log of an older version that is read as it is show what it lacks: columns with defaults, empty tables.
+    """Add what an older log that is read without migration lacks: columns with their defaults, and empty tables.
 
-    ``copy`` is the name under which a copy of it in memory is attached: then that is changed, else nothing is.
+    ``copy`` is the name under which a copy of the log in memory is attached; the copy is changed. Without a copy the
+    additions are temporary views and tables, and the log stays as it is.
     """
     if not copy and versions(connection)[1] >= SCHEMA_VERSION:
         return
@@ -149,7 +149,7 @@ def _run(connection: sqlite3.Connection, work: tuple[_Work, ...]) -> None:
 
 
 def _chain_all(db: sqlite3.Connection) -> None:
-    """Chain what an older version wrote, as it is now."""
+    """Give the events that an older version wrote their hashes."""
     db.execute("INSERT INTO maintenance (reason) VALUES ('chain')")
     for key, execution_id in db.execute("SELECT key, execution_id FROM execution").fetchall():
         head, hashes = chain.start(execution_id), []
@@ -169,7 +169,7 @@ def _add_slots(db: sqlite3.Connection) -> None:
 
 
 def _key_by_one(db: sqlite3.Connection, place: str = "main") -> None:
-    """Key the events by one number instead of two: a second for a million. Their hashes stay."""
+    """Key the events by one number instead of two; a million events take a second. Their hashes stay."""
     db.execute("PRAGMA legacy_alter_table = ON")  # else renaming a table changes the views of it
     db.execute(f"ALTER TABLE {place}.event RENAME TO event_by_two")
     db.execute("PRAGMA legacy_alter_table = OFF")
@@ -181,18 +181,19 @@ def _key_by_one(db: sqlite3.Connection, place: str = "main") -> None:
     db.execute(f"DROP TABLE {place}.event_by_two")
 
 
-# The texts are in the log letter by letter, as `differences` compares them; that is why they are indented, and why
-# a column of a later version is where ALTER TABLE puts it.
+# SQLite stores these texts letter by letter, and `differences` compares them. Hence their indentation, and hence the
+# columns of later versions where ALTER TABLE puts them.
 
 _WAKE_UPS = (
-    # Only what a scheduler may resume is in them: small, and untouched by the commits of a running execution.
+    # They hold only what a scheduler may resume, so they are small, and commits of a running execution do not touch
+    # them.
     f"CREATE INDEX execution_by_wake ON execution (wake_at) WHERE {DUE}",
     f"CREATE INDEX execution_left ON execution (started_at) WHERE {ABANDONED}",
 )
-# Names payloads that came from elsewhere.
+# The payloads that came from elsewhere.
 _UNTRUSTED = ("CREATE TABLE untrusted (digest TEXT PRIMARY KEY) WITHOUT ROWID",)
 _ORDER = (
-    # Indexed as the view `executions` writes it: who sorts or filters by `started_at` there is served by the index.
+    # Indexed as the view `executions` writes it, so that sorting and filtering by its `started_at` uses the index.
     f"CREATE INDEX execution_by_start ON execution ({STARTED})",
     f"CREATE INDEX execution_by_workflow ON execution (workflow, {STARTED})",
     f"CREATE INDEX execution_by_state ON execution (state, {STARTED})",
@@ -200,14 +201,14 @@ _ORDER = (
 # The names given as `redact=`: they hold for every process that resumes what this log holds.
 _REDACTION = ("CREATE TABLE redaction (name TEXT PRIMARY KEY) WITHOUT ROWID",)
 _TRUST = (
-    # `setting` keeps what belongs to the log as a whole: its id (see trust.py), and how it was last connected to.
-    # `foreign_execution` names what was unpacked: the code that it names is not this user's choice.
+    # `setting` holds what belongs to the log as a whole: its id (see trust.py) and the settings of the last connection.
+    # `foreign_execution` names the executions that were unpacked: this user did not choose their code.
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE foreign_execution (execution_id TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _LABELS = (
-    # Names and tags of the executions that have any. `at` is when the execution started, so that a list of those with
-    # a name or a tag, the newest first, reads only as many as it shows. The triggers keep `tag` as `label.tags` says.
+    # Names and tags of the executions that have any. `at` is when the execution started, so that a list by name or tag,
+    # newest first, reads only the rows it shows. The triggers keep `tag` in step with `label.tags`.
     """CREATE TABLE IF NOT EXISTS label (
             execution INTEGER PRIMARY KEY REFERENCES execution (key),
             at INTEGER NOT NULL,
@@ -230,7 +231,7 @@ _LABELS = (
         BEGIN DELETE FROM label WHERE execution = OLD.key; END""",
 )
 _RESULTS = (
-    # What a later execution may take instead of running a step; see results.py.
+    # The results that a later execution may use instead of running a step; see results.py.
     """CREATE TABLE IF NOT EXISTS result (
             key TEXT NOT NULL,
             at INTEGER NOT NULL,
@@ -257,12 +258,12 @@ _EVENT = """CREATE TABLE event (
             CHECK (key = (execution << 32) + version)
         )"""  # see event_key.py
 KEEPING = tuple(text for text in (*_LABELS, *_RESULTS) if text.startswith("CREATE TRIGGER"))
-"""The triggers that are no guards: they keep the tables of tags and of results."""
+"""The triggers that are not guards: they maintain the tables of tags and of results."""
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
 
 
 def _guards(table: str) -> tuple[str, ...]:
-    # A row in `maintenance` opens updates and deletes, within the one transaction that also takes it away.
+    # A row in `maintenance` permits updates and deletes within the transaction that inserts and removes it.
     return tuple(
         f"""CREATE TRIGGER IF NOT EXISTS {table}_no_{verb.lower()} BEFORE {verb} ON {table}
                 WHEN NOT EXISTS (SELECT 1 FROM maintenance)
@@ -276,7 +277,7 @@ _IS_NOT_NEXT = """NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) 
 _EVENT_GUARDS = (
     *_guards("event"),
     # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
-    # Who gives no key, such as a process of an older version, has it computed.
+    # For a program that gives no key, such as an older version of this library, the trigger computes it.
     f"""CREATE TRIGGER event_is_next BEFORE INSERT ON event
         WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version OR {_IS_NOT_NEXT}
         BEGIN
@@ -292,7 +293,8 @@ _IS_NEXT_BEFORE_21 = """CREATE TRIGGER event_is_next BEFORE INSERT ON event
         WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END"""
 _SLOTS = (
-    # At most one execution has a slot, whoever writes; those that wait for one are found by the time they have waited.
+    # At most one execution has a slot, whichever process writes; those that wait are found in the order they were
+    # queued.
     f"CREATE UNIQUE INDEX IF NOT EXISTS execution_in_slot ON execution (slot) WHERE {HAS_SLOT}",
     "CREATE INDEX IF NOT EXISTS execution_in_queue ON execution (slot, queued_at) WHERE queued_at IS NOT NULL",
 )
@@ -308,18 +310,18 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
         "DROP INDEX execution_by_state",
         *_ORDER,
     ),
-    # What a process on another machine shows of itself is a count: its clock may be wrong. `token` tells a process
-    # which of its own registrations are still in use. New columns come last: sqlite.py reads them by place.
+    # A process on another machine shows that it is alive by a count, as its clock may be wrong. By `token` a process
+    # knows which of its own registrations are still in use. New columns come last: sqlite_leases.py reads by position.
     8: (
         "ALTER TABLE holder ADD COLUMN beats INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE holder ADD COLUMN token TEXT NOT NULL DEFAULT ''",
     ),
     9: _REDACTION,
     10: _TRUST,
-    11: (),  # the views: an attempt whose process died ended with it, and not when somebody noticed
-    12: (),  # the views: what runs for an item of a foreach is told by `step` and `item`
+    11: (),  # the views: an attempt whose process died ended when the process died, not when that was noticed
+    12: (),  # the views: an attempt for an item of a foreach has its own `step` and `item`
     13: (),  # the views: `steps` says which worker of a cluster ran an attempt
-    14: (),  # the views: what undoes a step in a rollback is told as `~step`; older versions cannot read such events
+    14: (),  # the views: the compensation of a step is shown as `~step`; older versions cannot read its events
     15: ("ALTER TABLE execution ADD COLUMN caller TEXT", *_CALLER),  # the execution whose step started this one
     16: _SCHEDULES,
     17: (_add_slots, *_SLOTS),
@@ -328,17 +330,17 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     20: (),  # the views: `schedules` is new
     21: (_key_by_one, *_EVENT_GUARDS),  # the key of an event is one number
 }
-"""By the version that each makes, what it takes to come there from the version before."""
+"""By version: the statements that lead to it from the version before."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
-_IDS_SINCE = 10  # the version from which on a log has an id
+_IDS_SINCE = 10  # the first version in which a log has an id
 
 
 # -- a new log ----------------------------------------------------------------------------------------------
 
 
 _NEW = (
-    # AUTOINCREMENT: a key is never used again, so that one remembered from before a prune hits nothing.
+    # AUTOINCREMENT: no key is ever reused, so a key remembered from before a prune matches nothing.
     """CREATE TABLE holder (
             key INTEGER PRIMARY KEY AUTOINCREMENT,
             host TEXT NOT NULL,
@@ -389,4 +391,4 @@ _NEW = (
     *_LABELS,
     *_RESULTS,
 )
-"""All of it but the views."""
+"""The schema of a new log, without the views."""

@@ -1,7 +1,7 @@
 """The event log in one SQLite file.
 
-A store appends events, keeps each execution's row up to date with them, and reads both back. Its transactions are in
-connection.py, its leases in sqlite_leases.py; rows.py lays events out as rows, schema.py holds the tables.
+A store appends events, updates each execution's row in the same transaction, and reads both back. Its transactions are
+in connection.py, its leases in sqlite_leases.py, the layout of an event's row in rows.py, the tables in schema.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _APPEND = [
     + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(9)
 ]
-"""The statement that appends a number of rows at once: most commits hold two."""
+"""By number of rows, the statement that appends them: most commits have two."""
 _OF_EXECUTION = f"""FROM execution x JOIN event e ON {event_of("x.key", after=":after", upto=":upto")}
     WHERE x.execution_id = :id ORDER BY e.key"""
 _EVENTS = f"SELECT type, step, visit, attempt, at, data {_OF_EXECUTION}"
@@ -55,8 +55,8 @@ class SqliteStore(SqliteLeases):
     Args:
         path: the log's file, which need not exist yet.
         durability: ``"full"`` syncs every commit to the disk and survives a power cut; ``"normal"`` is ten
-            times as fast, survives ``kill -9``, and may lose the last commits in a power cut. None: as the log was
-            last connected to, else ``"full"``.
+            times as fast, survives ``kill -9``, and may lose the last commits in a power cut. None: as in the last
+            ``connect`` to this log, else ``"full"``.
         trusted: whether pickled values of this log may be restored; None: if this user made it on this machine.
         read_only: open the file as it is: nothing is created, migrated or written.
 
@@ -94,8 +94,8 @@ class SqliteStore(SqliteLeases):
     def may_run(self, execution_id: str) -> bool:
         """Whether the code that the log names for an execution may be run.
 
-        Not if the execution, or one it was forked from, was unpacked from a file: then somebody else chose the code,
-        and a person here has to name it.
+        It may not if the execution, or one it was forked from, was unpacked from a file: then somebody else chose the
+        code, and a person here must name it.
         """
         sql = """WITH RECURSIVE line (id) AS (
                 SELECT ? UNION SELECT x.parent FROM execution x JOIN line ON x.execution_id = line.id
@@ -223,11 +223,11 @@ class SqliteStore(SqliteLeases):
         return chain.start(commit.execution_id) if found[0] is None else bytes(found[0])
 
     def _keep(self, db: sqlite3.Connection, value: Value) -> None:
-        """Keep the bytes of a value. They were made here, so they are trusted, even if a file brought them before."""
+        """Keep the bytes of a value. They were made here, so they are trusted, even if a file contained them before."""
         assert value.payload is not None
         if len(value.payload) < _LARGE_BYTES:
             db.execute(_INSERT_PAYLOAD, (value.digest, value.codec, value.payload))
-        else:  # bound to a statement, it would be copied twice
+        else:  # as a parameter of a statement it would be copied twice
             kept = db.execute(_RESERVE_PAYLOAD, (value.digest, value.codec, len(value.payload)))
             if kept.rowcount and kept.lastrowid:
                 with db.blobopen("payload", "data", kept.lastrowid) as blob:
@@ -235,7 +235,7 @@ class SqliteStore(SqliteLeases):
         db.execute(_TRUST, (value.digest,))
 
     def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
-        """Update an execution's row if the lease and the version are still right; return its key, and why not."""
+        """Update an execution's row if lease and version still match; return its key, and the rejection or ""."""
         if commit.after == 0:
             return self._create(db, commit)
         key = self._keys.get(commit.execution_id)
@@ -370,7 +370,7 @@ class SqliteStore(SqliteLeases):
         return [row_sql.to_row(row) for row in found[:limit]], total
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
-        """Return the execution and the version of the newest result with a key of the cache, not older than since."""
+        """Return the execution and version of the newest result with this cache key, not older than ``since`` (µs)."""
         with self._reading() as db:
             found: tuple[str, int] | None = db.execute(results.FIND, (key, since)).fetchone()
         return found
@@ -415,7 +415,7 @@ class SqliteStore(SqliteLeases):
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""
         active = f"+state IN ({row_sql.ACTIVE})"
-        # The + leaves the search to its holder's index.
+        # With the + SQLite searches by the index of holders.
         left = row_sql.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         looked_at = self.heartbeats.monotonic()
@@ -474,4 +474,4 @@ class SqliteStore(SqliteLeases):
 
 
 class _SlotTakenError(Exception):
-    """Undoes a transaction: another execution has got the slot."""
+    """Rolls the transaction back: another execution has the slot."""

@@ -1,4 +1,4 @@
-"""Who holds which execution of a log: the ``holder`` table, and the leases in the ``execution`` table."""
+"""Which process holds which execution of a log: the ``holder`` table, and the leases in the ``execution`` table."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SqliteLeases(LogConnection):
             return self._insert_holder(db, None, Registration(who), now, 0)
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Say that ``holder``, registered by this store, is alive."""
+        """Record that ``holder``, registered by this store, is alive."""
         registration = self._registrations.get(holder)
         with self._writing() as db:
             beat = "UPDATE holder SET beats = beats + 1, heartbeat_at = ?, expires_at = ? WHERE key = ?"
@@ -81,7 +81,7 @@ class SqliteLeases(LogConnection):
             self._insert_holder(db, holder, registration, now, registration.ttl)
 
     def _clear_holders(self, db: sqlite3.Connection) -> None:
-        """Delete the holders that are dead and hold nothing: nobody else would, and a log can outlive many."""
+        """Delete the holders that are dead and hold nothing: nothing else would, and a log can outlive many."""
         looked_at = self.heartbeats.monotonic()
         idle = "SELECT * FROM holder WHERE NOT EXISTS (SELECT 1 FROM execution WHERE holder = holder.key)"
         for row in db.execute(idle).fetchall():

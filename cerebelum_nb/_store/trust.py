@@ -1,13 +1,13 @@
-"""What may be done with a log: whose it is decides, and every reader asks here.
+"""What may be done with a log, which depends on who made it. Every reader asks here.
 
 A log can come from anybody. Its values may be pickles, which run code when they are restored; it names the file that
-holds its workflow; its schema may have triggers. So a log is trusted only when this user made it on this machine:
-both the log and the user's state folder then hold the same random id. A log that came from elsewhere has none that
-is known here, and cannot have: ids are 128 random bits and never leave this user's files but inside the log.
+contains its workflow; its schema may have triggers. So a log is trusted only if this user made it on this machine: then
+the log and the user's state folder hold the same random id. A log from elsewhere has no id that is known here, and
+cannot get one: ids are 128 random bits that leave this user's files only inside the log itself.
 
-A log of a version before there were ids is taken for this user's own when this user owns the file, not everybody may
-write to it, and a process of this machine, since it was last started, is in it: the boot id is as random, and no
-log from elsewhere can name it. Anything else about such a log can be made up: paths, host names, times.
+A log from before there were ids counts as this user's own if this user owns the file, not everybody may write to it,
+and it names a process of this machine's current boot: the boot id is just as random, so a log from elsewhere cannot
+name it. Everything else in such a log can be made up: paths, host names, times.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["FULL", "Trust", "find", "mark", "recognise_old", "state_folder"]
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_MARKS = 1000
-_PRUNED_EVERY = 256  # new logs, on average: with thousands of marks, looking at each takes longer than making a log
+_PRUNED_EVERY = 256  # new logs, on average: checking thousands of marks takes longer than making a log
 _UNUSED_SECONDS = 365 * 86_400.0
 _USED_EVERY = 86_400.0
 
 _made_here: set[str] = set()
-"""The ids of logs that this process made: if the state folder cannot be written, it still knows its own."""
+"""The ids of logs that this process made, which it trusts even if the state folder cannot be written."""
 
 
 @record
@@ -64,7 +64,7 @@ def find(db: sqlite3.Connection, location: str, said: bool | None) -> Trust:
     Args:
         db: a connection to it, of any version.
         location: its file.
-        said: what the person who opens it says; None leaves it to the log.
+        said: whether the user trusts it; None: if this user made it on this machine.
     """
     own = location == MEMORY or is_own(db)
     return Trust(
@@ -83,30 +83,30 @@ def is_own(db: sqlite3.Connection) -> bool:
     with suppress(OSError):
         if folder is not None and stat.S_ISREG((about := (folder / found).stat()).st_mode):
             if time.time() - about.st_mtime > _USED_EVERY:
-                with suppress(OSError):  # it need not be ours to write
+                with suppress(OSError):  # the file may be read-only
                     os.utime(folder / found)
             return True
     return False
 
 
 def read_id(db: sqlite3.Connection) -> str | None:
-    """Return the id in a log; None when there is none, or it is not one that this library writes."""
+    """Return the id in a log; None if it has none, or not one that this library would write."""
     try:
         found = db.execute("SELECT value FROM setting WHERE name = 'id'").fetchone()
-    except sqlite3.OperationalError:  # a log of before there were ids
+    except sqlite3.OperationalError:  # a log from before there were ids
         return None
     return found[0] if found and isinstance(found[0], str) and _ID.fullmatch(found[0]) else None
 
 
 def mark(db: sqlite3.Connection, location: str) -> None:
-    """Give a log an id of this user's, in the transaction that is open; the state folder has it first."""
+    """Give a log an id of this user, in the open transaction; the id is written to the state folder first."""
     if location == MEMORY:
         return
     new = os.urandom(16).hex()
     _made_here.add(new)
     folder = state_folder()
     if folder is not None:
-        with suppress(OSError):  # a read-only home: the log is this process's own, and asked about in others
+        with suppress(OSError):  # a read-only home: only this process trusts the log by itself
             folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
             place = os.open(folder / new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, stat.S_IRUSR | stat.S_IWUSR)
             with os.fdopen(place, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -117,9 +117,9 @@ def mark(db: sqlite3.Connection, location: str) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Delete the marks of logs that are gone, once there are many: the log is not where it was made, for a year unused.
+    """Once there are many marks, delete those of logs that are no longer at their path and were unused for a year.
 
-    A log that was moved keeps its mark as long as it is opened once in a year.
+    A log that was moved keeps its mark if it is opened once a year.
     """
     marks = list(folder.iterdir())
     if len(marks) <= _MOST_MARKS:
@@ -133,7 +133,7 @@ def _prune(folder: Path) -> None:
 
 
 def recognise_old(db: sqlite3.Connection, location: str) -> bool:
-    """Whether a log of before there were ids shows that this user made it on this machine."""
+    """Whether a log from before there were ids proves that this user made it on this machine."""
     if location == MEMORY:
         return True
     boot = this_process().boot_id.partition("/")[0]
@@ -142,7 +142,7 @@ def recognise_old(db: sqlite3.Connection, location: str) -> bool:
     sql = "SELECT 1 FROM holder WHERE substr(boot_id, 1, ?) = ?"
     try:
         return db.execute(sql, (len(boot), boot)).fetchone() is not None
-    except sqlite3.OperationalError:  # it has no such table: it is damaged, or no log
+    except sqlite3.OperationalError:  # no such table: it is damaged, or not a log
         return False
 
 
@@ -156,7 +156,7 @@ def is_owned(location: str) -> bool:
 
 
 def state_folder() -> Path | None:
-    """Return the folder of the ids of this user's logs; None when this user has no home."""
+    """Return the folder with the ids of this user's logs; None if this user has no home."""
     named = os.environ.get("XDG_STATE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
     if named and Path(named).is_absolute():
         return Path(named, "cerebelum_nb", "logs")

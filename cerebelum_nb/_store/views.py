@@ -1,8 +1,8 @@
 """The views of a log, which people query: ``executions``, ``steps``, ``events`` and ``schedules``.
 
-Each is written so that SQLite can take a filter, an order or a limit on it down to the tables and their indexes: no
-view sorts or groups more than the events of one execution (tests hold the query plans). Names and order of the columns
-are a contract: add, never rename or drop. A change takes a migration that calls :func:`create`.
+Each is written so that SQLite can push a filter, an order or a limit down to the tables and their indexes: no view
+sorts or groups more than the events of one execution (tests check the query plans). Names and order of the columns are
+a contract: add, never rename or drop. A change takes a migration, which calls :func:`create`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _EXECUTIONS = f"""
 """
 
 STARTS = "'StepStarted', 'ItemsListed'"
-"""What begins an attempt; a foreach begins when its items are listed."""
+"""The events that begin an attempt; a foreach begins when its items are listed."""
 
 _STEPS = f"""
     SELECT x.execution_id, x.workflow, {step_in("last.step")} AS step, last.visit, last.attempt,
@@ -80,8 +80,8 @@ _STEPS = f"""
     CROSS JOIN event last ON {event_at("x.key", "json_extract(a.value, '$[1]')", "last")}
     LEFT JOIN event first ON {event_at("x.key", "json_extract(a.value, '$[0]')", "first")}
 """
-"""One row per attempt: its last start and its last word. Attempts are found execution by execution: a GROUP BY over
-all of them would sort the whole log before it gave the first row."""
+"""One row per attempt, from its last start and its last event. Attempts are grouped execution by execution: one GROUP
+BY over all of them would sort the whole log before the first row."""
 
 _EVENTS = f"""
     SELECT x.execution_id, e.version, e.type, {step_in("e.step")} AS step, e.visit, e.attempt,
@@ -110,11 +110,11 @@ _SCHEDULES = f"""
 """
 
 VIEWS = {"executions": _EXECUTIONS, "steps": _STEPS, "events": _EVENTS, "schedules": _SCHEDULES}
-"""What each view selects."""
+"""The SELECT of each view, by name."""
 
 
 def create(db: sqlite3.Connection, schema: str = "main") -> None:
-    """Make the views of a log as they are now, in place of those it has; ``schema`` is what it is attached as."""
+    """Replace the views of a log by the current ones; ``schema`` is the name under which it is attached."""
     for name, select in VIEWS.items():
         db.execute(f"DROP VIEW IF EXISTS {schema}.{name}")
         db.execute(f"CREATE VIEW {schema}.{name} AS {select}")
