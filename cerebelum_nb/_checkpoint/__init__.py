@@ -1,1 +1,1 @@
-"""Entering a step's function again at the statement where it waited, with the variables it had there."""
+"""Continue a step's function at the statement where it waited, with the variables it had there."""

@@ -20,7 +20,7 @@ from .variables import Frame, Kept, Path, Snapshot, secret_at, secrets_in
 __all__ = ["CannotEnterError", "Cursor", "twin_of"]
 
 QUIET = 3
-"""Times that a statement may run without reaching an operation before its variables are no longer kept beforehand."""
+"""How often a statement may run without reaching an operation before its variables are no longer kept beforehand."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -28,8 +28,8 @@ _twins: dict[tuple[int, bool], tuple[weakref.ref[types.CodeType], Twin | str]] =
 
 
 def twin_of(fn: types.FunctionType, is_operation: IsOperation, *, lines: bool = False) -> Twin | str:
-    """Analyse a function once; a text says why it cannot be entered."""
-    key = id(fn.__code__), lines  # by identity: equal code may stand in two files
+    """Return the twin of a function, made once; or the reason why it has none."""
+    key = id(fn.__code__), lines  # by identity: two files may hold equal code
     if key not in _twins:
         try:
             made: Twin | str = Twin(fn, is_operation, lines=lines)
@@ -40,35 +40,38 @@ def twin_of(fn: types.FunctionType, is_operation: IsOperation, *, lines: bool = 
 
 
 class CannotEnterError(BaseException):
-    """Raised at the top of an entry twin: its variables cannot be restored here. Decorators must not handle it."""
+    """Raised at the top of an entry twin whose variables cannot be restored here.
+
+    It is a BaseException so that no decorator handles it.
+    """
 
 
 class Lines(Protocol):
-    """What records the statements of an attempt one by one."""
+    """The recorder of an attempt with ``checkpoint="lines"``."""
 
     def check(self) -> None:
-        """Raise what ends an attempt that is over."""
+        """Raise the exception that ends the attempt, if the attempt is over."""
         ...
 
     def line_begins(self, place: Place, found: Snapshot | None) -> Any:
-        """Record a statement that begins, with its variables if it can be entered with them.
+        """Record that a statement begins, with its variables if it can be entered with them.
 
         Returns:
-            For an async function an awaitable; a plain one continues when it is recorded.
+            An awaitable if the function is async. For a plain function the statement is recorded on return.
         """
         ...
 
 
 class Cursor:
-    """One attempt in its function.
+    """The position of one attempt in its function.
 
     Args:
-        twin: of the step's function.
-        fn: the function itself.
-        is_left: whether the attempt was left, and will be entered again at its checkpoint; then nothing is undone.
-        home: where the classes of ``__main__`` may be found besides.
+        twin: the twin of the step's function.
+        fn: the function.
+        is_left: whether the attempt was left and will be entered again at its checkpoint, so nothing may be undone.
+        home: where else to look for the classes of ``__main__``.
         hides: whether bytes contain a secret.
-        lines: what records a statement before it runs; of a twin with ``lines``.
+        lines: the recorder of statements, for a twin with ``lines``.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class Cursor:
     ) -> None:
         self.twin, self.fn, self.hides, self._lines = twin, fn, hides, lines
         self._is_left = is_left
-        self._about = Frame(twin, fn, home)
+        self._locals = Frame(twin, fn, home)
         self._frame: types.FrameType | None = None
         self._entered: Place | None = None
-        self.number: int | None = None  # of the statement that runs; -1 where none can be entered
-        self.fresh = False  # it has just begun: no operation of it was named yet
-        self._early: Snapshot | None = None  # the variables when it began
+        self.number: int | None = None  # of the running statement; -1 where none can be entered
+        self.fresh = False  # the statement has just begun and has not reached an operation
+        self._early: Snapshot | None = None  # the variables when the statement began
         self._quiet: Counter[int] = Counter()
         self._arguments: Mapping[str, Any] = {}
         self._from_call: tuple[str, ...] = ()
@@ -100,7 +103,7 @@ class Cursor:
         self.iter = iter
 
     def function(self, place: Place | None = None) -> types.FunctionType:
-        """Make the function that an attempt calls: from its top, or from a place on."""
+        """Make the function that an attempt calls, which begins at its top or at a place."""
         self._entered = place
         code = self.twin.first() if place is None else self.twin.entry(place)
         made = types.FunctionType(
@@ -108,20 +111,21 @@ class Cursor:
             self.fn.__globals__,
             self.fn.__name__,
             self.fn.__defaults__,
-            tuple(self._about.free[name] for name in code.co_freevars),
+            tuple(self._locals.free[name] for name in code.co_freevars),
         )
         made.__kwdefaults__ = {**(self.fn.__kwdefaults__ or {}), ".c": self}
         return made
 
-    def called_with(
+    def set_arguments(
         self, arguments: Mapping[str, Any], again: Iterable[str] = (), fingerprints: Mapping[str, bytes] = _NOTHING
     ) -> None:
-        """Hear what it is called with.
+        """Set the arguments of the call.
 
         Args:
-            arguments: by parameter.
-            again: parameters that are not kept, as every call gives them again: the context, and what holds secrets.
-            fingerprints: of arguments that the log holds as Arrow, as far as they are known.
+            arguments: the arguments by parameter.
+            again: the parameters that are not kept because every call passes them: the context, and values with
+                secrets.
+            fingerprints: the known fingerprints of the arguments that the log holds as Arrow.
         """
         self._arguments, self._from_call = arguments, tuple(name for name in again if name in arguments)
         self._fingerprints = fingerprints
@@ -133,30 +137,30 @@ class Cursor:
         given: Iterable[str] = (),
         secrets: Mapping[str, Path] = _NOTHING,
     ) -> None:
-        """Hear which variables the function is entered with.
+        """Set the variables with which the function is entered.
 
         Args:
-            plain: those that are JSON.
-            kept: those that are bytes.
-            given: parameters that its call gives again.
-            secrets: those that are a secret of its arguments, and where it stands there.
+            plain: the variables kept as JSON.
+            kept: the variables kept as bytes.
+            given: the parameters that take their value from the call.
+            secrets: the variables that are a secret of the arguments, and where it is in them.
         """
         self._plain, self._kept, self._given, self._secrets = plain, tuple(kept), tuple(given), secrets
 
     def forget(self) -> None:
-        """Let go of the frame: it holds the cursor, and the cursor holds it."""
+        """Drop the frame: it refers to the cursor, and the cursor to it."""
         self._frame = None
 
     # -- what the twin calls --------------------------------------------------------------------------------
 
     def mark(self, number: int) -> None:
-        """Hear that a statement begins which may wait."""
+        """Note that a statement begins which may wait."""
         self._begins(number, sys._getframe(1))
 
     def mark_impure(self, number: int) -> None:
-        """Hear that such a statement begins, which may change variables before it waits: they are kept beforehand.
+        """Note that a statement begins which may change variables before it waits, and keep them beforehand.
 
-        Most awaits are not operations: the variables of a statement that never reaches one are no longer kept.
+        Most awaits are not operations. After `QUIET` runs without an operation the variables are no longer kept.
         """
         if self.fresh and self.number is not None:
             self._quiet[self.number] += 1
@@ -166,9 +170,9 @@ class Cursor:
             self._early.detach()
 
     def line(self, number: int) -> Any:
-        """Hear that a statement begins, and have it recorded; an async function awaits what is returned."""
-        assert self._lines is not None, "its twin has none"
-        self._lines.check()  # if the attempt is over, it is entered again at the statement before
+        """Record that a statement begins; an async function awaits what is returned."""
+        assert self._lines is not None, "only a twin with lines calls this"
+        self._lines.check()  # before recording: an attempt that is over is entered again at the previous statement
         place = self.twin.places[number]
         self._begins(number, sys._getframe(1))
         found = self._take(place)
@@ -179,18 +183,18 @@ class Cursor:
 
     @property
     def left(self) -> bool:
-        """Whether the attempt is only left, so that no `finally` and no `except` runs."""
+        """Whether the attempt was left, so that no `finally` and no `except` may run."""
         return self._is_left()
 
     def again(self, iterator: Any) -> Any:
-        """Give the round of a loop that is entered in its middle, and then the rest."""
+        """Iterate a loop that is entered in its middle: one round with no new item, then the rest."""
         return itertools.chain((None,), iterator)
 
     def begin(self, cells: Any) -> dict[str, Any]:
-        """Return the variables of the place that is entered."""
-        self._about.take_cells(cells)
+        """Return the variables with which the function is entered."""
+        self._locals.take_cells(cells)
         try:
-            self.values = self._about.restore(self._plain, self._kept)
+            self.values = self._locals.restore(self._plain, self._kept)
             self.values.update((name, secret_at(self._arguments, path)) for name, path in self._secrets.items())
         except Exception as error:  # noqa: BLE001 - unpickling runs whatever the classes define
             raise CannotEnterError(f"its variables cannot be restored here: {type(error).__name__}: {error}") from None
@@ -198,21 +202,22 @@ class Cursor:
         return self.values
 
     def raised(self, level: int) -> BaseException:
-        """Return the exception of a handler that is entered."""
+        """Return the exception that the handler at this level was handling."""
         error: BaseException = self.values[f".e{level}"]
         return error
 
     @property
     def instruction(self) -> int:
-        """The instruction at which the frame stands; -1 where it is not known."""
+        """The frame's current instruction; -1 if it is not known."""
         return -1 if self._frame is None else self._frame.f_lasti
 
     # -- what the engine asks -------------------------------------------------------------------------------
 
-    def standing(self) -> tuple[Place, Snapshot] | None:
-        """Return the place of the running statement and its variables; None when it cannot be entered there.
+    def current_place(self) -> tuple[Place, Snapshot] | None:
+        """Return the place of the running statement and its variables; None if the function cannot be entered there.
 
-        Both witnesses must name the same place, and everything that is read from there on must be kept.
+        The mark and the frame's instruction must name the same place, and every variable that may be read from there
+        on must be kept.
         """
         if self.number is None or self.number < 0 or self._frame is None:
             return None
@@ -232,7 +237,7 @@ class Cursor:
         return None if self._frame is None else self.twin.place_at(self._frame.f_code, instruction)
 
     def raising(self, traceback: types.TracebackType | None) -> Place | None:
-        """Return the statement that raised; None when that is not known."""
+        """Return the statement that raised; None if it is not known."""
         codes = [self.fn.__code__, *self.twin.made()]
         while traceback is not None and not any(traceback.tb_frame.f_code is code for code in codes):
             traceback = traceback.tb_next
@@ -242,7 +247,7 @@ class Cursor:
         return self.twin.place_at(self._frame.f_code, traceback.tb_lasti)
 
     def raised_in(self, traceback: types.TracebackType | None) -> tuple[Place, Snapshot] | None:
-        """Return where to enter a function that raised, and its variables; None when only its top will do."""
+        """Return where to enter a function that raised, and its variables; None if it can only start at its top."""
         stood = self.raising(traceback)
         if stood is None or self._frame is None:
             return None
@@ -255,7 +260,7 @@ class Cursor:
         return None if self.twin.needs(place, found.missing) else (place, found)
 
     def _holds_iterator(self, loop: Place) -> bool:
-        """Whether the frame holds the iterator of a loop: of one in which nothing waits it may be another loop's."""
+        """Whether the frame holds the iterator of this loop, and not one that another loop left there."""
         return self.twin.statements.holds[id(loop.node)] or (self._entered is not None and loop in self._entered.loops)
 
     def _begins(self, number: int, frame: types.FrameType) -> None:
@@ -264,18 +269,18 @@ class Cursor:
     def _take(self, place: Place) -> Snapshot:
         assert self._frame is not None
         variables = dict(self._frame.f_locals)
-        if not self._about.cells:
-            self._about.take_cells(variables.get(".k"))
+        if not self._locals.cells:
+            self._locals.take_cells(variables.get(".k"))
         from_call = {name: variables[name] for name in self._from_call if name in variables} if self._from_call else {}
         secrets = self._secrets_of(variables) if self.hides is not None else {}
         for name in secrets:
             del variables[name]
         was = self._fingerprints
         given = {name: was.get(name, b"") for name, value in self._arguments.items() if variables.get(name) is value}
-        found = self._about.snapshot(place, variables, from_call, given, self.hides)
+        found = self._locals.snapshot(place, variables, from_call, given, self.hides)
         found.secrets, found.given = secrets, given
         if found.missing:
-            # An iterator is somewhere in its course; another object that cannot be kept is given again as it was.
+            # An argument that cannot be kept comes from the next call. An iterator must not: it has been advanced.
             lost = [name for name in found.missing if name in given]
             found.again = tuple(name for name in lost if not isinstance(variables[name], Iterator))
             for name in found.again:
@@ -283,7 +288,7 @@ class Cursor:
         return found
 
     def _secrets_of(self, variables: Mapping[str, Any]) -> dict[str, Path]:
-        """The variables that are a secret of the arguments, with the way to it: the log must not hold them."""
+        """Find the variables that are a secret of the arguments, which the log must not hold, and the path to it."""
         assert self.hides is not None
         found: dict[str, Path] = {}
         for name, value in variables.items():

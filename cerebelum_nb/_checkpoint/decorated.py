@@ -1,4 +1,4 @@
-"""A decorated step function: decorators run from their top, and call the function where it is entered."""
+"""Decorated step functions: a decorator runs from its top, and calls the function at the place where it is entered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["around", "innermost"]
 
 
 def innermost(fn: Any) -> types.FunctionType | None:
-    """Return the function that decorators made with functools.wraps call in the end; None when one hides it.
+    """Return the function inside decorators made with functools.wraps; None if one of them hides it.
 
     Example:
         >>> def plain(): pass
@@ -48,6 +48,6 @@ def around(fn: types.FunctionType, made: Callable[..., Any]) -> Callable[..., An
 
 
 def _holding(fn: types.FunctionType, inner: object) -> list[int]:
-    """The variables of the decorator's function that hold the decorated one."""
+    """Return the indexes of the decorator's cells that hold the decorated function."""
     empty = types.CellType()
     return [i for i, cell in enumerate(fn.__closure__ or ()) if cell != empty and cell.cell_contents is inner]

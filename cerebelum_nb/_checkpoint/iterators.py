@@ -1,8 +1,7 @@
-"""Iterators and views of dicts and sets on their way to the log and back.
+"""Pickles iterators and views of dicts and sets, so that they still see their dict or set afterwards.
 
-Python pickles an iterator of a dict as one over a list of what is left, and a view as one of another dict: afterwards
-neither would see what changes in the dict. Here both stay with the dict that they look at. Pickles in logs name what
-is in this module.
+Python pickles an iterator of a dict as an iterator of a list, and a view as a view of another dict: neither sees later
+changes of the dict. Pickles in logs name `Rest` and `_view`, so both must stay in this module under these names.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ _LIST_ITERATORS = (type(iter(list[Any]())), type(reversed(list[Any]())))
 
 
 class Rest:
-    """What is left of an iteration over a dict or a set, which sees changes to it as Python's own iterator does.
+    """The rest of an iteration over a dict or a set. It notices changes as Python's own iterator does.
 
     Args:
         of: the dict or set.
-        kind: ``"keys"`` (of a set, too), ``"values"`` or ``"items"``.
+        kind: ``"keys"`` (also for a set), ``"values"`` or ``"items"``.
         left: the keys that are left, the next one last.
-        size: how many keys there were when it began; -1 once they were found changed.
+        size: the number of keys when it was pickled; -1 after a change was noticed.
     """
 
     def __init__(self, of: Any, kind: str, left: list[Any], size: int) -> None:
@@ -61,10 +60,10 @@ class Rest:
 
 
 def reduced(obj: Any) -> tuple[Any, ...] | None:
-    """Say how an iterator or a view is pickled; None of what is pickled as Python does it.
+    """Return what pickles an iterator or a view; None if Python's own way is right for the object.
 
     Raises:
-        pickle.PicklingError: it would not come back as it is.
+        pickle.PicklingError: it would come back different.
     """
     kind = type(obj)
     if kind in _ITERATORS:
@@ -87,17 +86,17 @@ def reduced(obj: Any) -> tuple[Any, ...] | None:
     if kind in _LIST_ITERATORS:
         _, (of, *_), *state = obj.__reduce__()
         if state and not -1 <= state[0] <= len(of) - (kind is not _LIST_ITERATORS[0]):
-            raise pickle.PicklingError("its list has become shorter than where it stands")
+            raise pickle.PicklingError("its list is now shorter than its position")
     return None
 
 
 def _seen_by(obj: Any, kind: type) -> Any:
-    """The dict or set that an iterator or a view looks at; Python tells it to its garbage collector only."""
+    """Return the dict or set that an iterator or a view refers to; only the garbage collector knows it."""
     return next((one for one in gc.get_referents(obj) if isinstance(one, kind)), None)
 
 
 def _copied(iterator: Any) -> list[Any]:
-    """What is left of an iterator, which is not moved on; a RuntimeError if what it looks at changed its size."""
+    """Return the rest of an iterator without advancing it; raise RuntimeError if its dict or set changed its size."""
     left: list[Any] = iterator.__reduce__()[1][0]
     return left
 

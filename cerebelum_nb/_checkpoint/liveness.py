@@ -1,4 +1,4 @@
-"""Which local variables may still be read from a statement on, by the bytecode."""
+"""Finds in the bytecode which local variables may still be read from a statement on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JUMPS_ALWAYS = ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_ABSOLUTE")
 
 
 class Liveness:
-    """What may be read, before it is written, on some way from an instruction on. Solved once for a code object.
+    """The variables that some path from an instruction reads before it writes them. Solved once per code object.
 
     Args:
         code: the function's code.
@@ -25,9 +25,9 @@ class Liveness:
         self._live = self._solved()
 
     def at(self, statement: ast.stmt) -> frozenset[str]:
-        """Return the locals that may be read from a statement on; all when its instructions are not found.
+        """Return the locals that may be read from a statement on; all of them if its instructions are not found.
 
-        Cells are not among them: whoever asks must take all of them as live.
+        Cells are not included: the caller must treat all of them as live.
         """
         found = (live for one, live in zip(self._instructions, self._live, strict=True) if _belongs_to(one, statement))
         return next(found, frozenset(self._code.co_varnames))
@@ -53,8 +53,8 @@ class Liveness:
             read, written = _uses(one)
             reads.append(read)
             writes.append(written)
-        # Backward to the fixed point: what is live before an instruction is what it reads, and what is live after it
-        # that it does not write. A forward search over all ways takes 0.4 s on a step of 300 lines.
+        # Backward to the fixed point: live before an instruction is what it reads, plus what is live after it and not
+        # written by it. A forward search over all paths takes 0.4 s for a step of 300 lines.
         live: list[frozenset[str]] = [frozenset()] * len(instructions)
         comes_from: list[list[int]] = [[] for _ in instructions]
         for i, after in enumerate(follow):
@@ -81,7 +81,7 @@ def _belongs_to(instruction: dis.Instruction, statement: ast.stmt) -> bool:
 
 
 def _uses(instruction: dis.Instruction) -> tuple[frozenset[str], frozenset[str]]:
-    """What an instruction reads and writes of the locals."""
+    """Return the locals that an instruction reads, and those that it writes."""
     op, name = instruction.opname, instruction.argval
     none: frozenset[str] = frozenset()
     if "FAST" not in op:

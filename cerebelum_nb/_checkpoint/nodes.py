@@ -1,4 +1,4 @@
-"""The small nodes of which twins are made: hidden names, and what asks the cursor."""
+"""Builders of the syntax nodes from which twins are made: hidden names, and calls of the cursor."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from typing import Any
 from .places import own_nodes
 
 __all__ = [
+    "assign_kept",
     "at",
     "bound_by",
-    "given_back",
-    "is_among",
+    "cursor_attribute",
+    "has_item",
     "is_kept",
     "is_not_entering",
-    "member",
-    "name_of",
-    "of_cursor",
-    "stored",
+    "load",
+    "read_item",
+    "store",
 ]
 
 
-def name_of(name: str) -> ast.Name:
+def load(name: str) -> ast.Name:
     """Read a variable."""
     return ast.Name(name, ast.Load())
 
 
-def stored(name: str) -> ast.Name:
+def store(name: str) -> ast.Name:
     """Store a variable."""
     return ast.Name(name, ast.Store())
 
 
-def of_cursor(attribute: str) -> ast.Attribute:
+def cursor_attribute(attribute: str) -> ast.Attribute:
     """Read an attribute of the cursor."""
-    return ast.Attribute(name_of(".c"), attribute, ast.Load())
+    return ast.Attribute(load(".c"), attribute, ast.Load())
 
 
 def is_not_entering() -> ast.expr:
-    """Whether the place is reached, so that statements run as they are written."""
-    return ast.UnaryOp(ast.Not(), name_of(".r"))
+    """Ask whether the place was reached, so that statements run as written."""
+    return ast.UnaryOp(ast.Not(), load(".r"))
 
 
-def member(holder: str, name: str) -> ast.expr:
+def read_item(holder: str, name: str) -> ast.expr:
     """Read an item of a hidden dict."""
-    return ast.Subscript(name_of(holder), ast.Constant(name), ast.Load())
+    return ast.Subscript(load(holder), ast.Constant(name), ast.Load())
 
 
-def is_among(holder: str, name: str) -> ast.expr:
-    """Whether a name is in a hidden dict."""
-    return ast.Compare(ast.Constant(name), [ast.In()], [name_of(holder)])
+def has_item(holder: str, name: str) -> ast.expr:
+    """Ask whether a name is in a hidden dict."""
+    return ast.Compare(ast.Constant(name), [ast.In()], [load(holder)])
 
 
 def is_kept(name: str) -> ast.expr:
-    """Whether a variable was kept."""
-    return ast.Compare(ast.Constant(name), [ast.In()], [of_cursor("values")])
+    """Ask whether a variable was kept."""
+    return ast.Compare(ast.Constant(name), [ast.In()], [cursor_attribute("values")])
 
 
-def given_back(name: str) -> ast.stmt:
-    """Give a variable the value that was kept."""
-    return ast.Assign([stored(name)], ast.Subscript(of_cursor("values"), ast.Constant(name), ast.Load()))
+def assign_kept(name: str) -> ast.stmt:
+    """Assign to a variable the value that was kept."""
+    return ast.Assign([store(name)], ast.Subscript(cursor_attribute("values"), ast.Constant(name), ast.Load()))
 
 
 def bound_by(statement: Any) -> list[str]:
@@ -69,7 +69,7 @@ def bound_by(statement: Any) -> list[str]:
 
 
 def at(node: Any, like: Any) -> Any:
-    """Give a new node, and what hangs on it without a position, the position at which another one begins."""
+    """Give a new node, and its children that have no position, the position at which another node begins."""
     todo = [node]
     while todo:
         inner = todo.pop()

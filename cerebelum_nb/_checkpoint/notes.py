@@ -12,7 +12,7 @@ __all__ = ["notes"]
 
 
 def notes(twin: Twin) -> Iterator[str]:
-    """Say where a function cannot be entered and why, what is entered again with it, and which globals are not kept."""
+    """List where a function cannot be entered and why, what `with` is entered again, and which globals are not kept."""
     waits = [place for place in twin.places if place.waits]
     for place in waits:
         if place.refusal:
@@ -28,7 +28,7 @@ def notes(twin: Twin) -> Iterator[str]:
 
 
 def _not_kept(twin: Twin, waits: list[Place]) -> Iterator[str]:
-    """The variables of a module or of a function around it that are changed before a wait."""
+    """Name the variables of a module or an enclosing function that are changed before a wait."""
     declared = {
         name
         for place in twin.places

@@ -1,8 +1,8 @@
-"""The statements of a step's function: which of them wait, and at which the function can be entered again.
+"""The statements of a step's function: which of them wait, and where the function can be entered again.
 
-A *place* is a statement, named by a digest of what stands before it: the statements before it on every level, the
-heads around it, the signature. So a place survives comments, formatting, edits behind it and another version of
-Python, and an edit before it makes it another place. Nothing here runs or compiles anything.
+A *place* is a statement, named by a digest of the code before it: the statements before it on every level, the heads
+around it, the signature. So a place survives comments, formatting, later edits and another version of Python; an edit
+before it makes it another place. Nothing here runs or compiles anything.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["COMPREHENSIONS", "Block", "IsOperation", "Place", "Statements", "blo
 
 Block = list[ast.stmt]
 IsOperation = Callable[[ast.Call], bool]
-Step = tuple[ast.AST, str, int]
-"""One step of the way to a statement: (owner, field, index) for a block, (statement, "", position) for a statement."""
+PathPart = tuple[ast.AST, str, int]
+"""Part of the path to a statement: (owner, field, index) for a block, (statement, "", position) for a statement."""
 
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LEFT = (ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.AsyncFor)
-"""Statements that have done something of their own when an exception has passed them."""
+"""Statements that run code of their own when an exception leaves them."""
 _PURE = (
     *(ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.Compare),
     *(ast.BoolOp, ast.IfExp, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.JoinedStr, ast.FormattedValue, ast.Lambda),
@@ -36,9 +36,9 @@ _PURE = (
 class Place:
     """A statement of the function.
 
-    ``number`` counts the statements in source order, ``level`` how deep it stands. ``refusal`` says why it cannot be
-    entered, "" if it can. ``waits`` is whether its head may wait, ``marked`` whether the twin says that it begins;
-    ``impure`` is whether running it again from its beginning could differ once part of it has run. ``loops``,
+    ``number`` counts the statements in source order, ``level`` the blocks around it. ``refusal`` is the reason why it
+    cannot be entered, or "". ``waits`` is whether its head may wait, ``marked`` whether the twin reports that it
+    begins. ``impure`` is whether it could run differently from its beginning after part of it has run. ``loops``,
     ``handlers`` and ``withs`` are the statements of these kinds around it.
     """
 
@@ -57,9 +57,9 @@ class Place:
         "withs",
     )
 
-    def __init__(self, number: int, node: ast.stmt, path: tuple[Step, ...]) -> None:
+    def __init__(self, number: int, node: ast.stmt, path: tuple[PathPart, ...]) -> None:
         self.number, self.node, self.path = number, node, path
-        # Hidden variables are named by it: by a number they would lose their names to a docstring that is added before.
+        # It names hidden variables. `number` would not do: a docstring added before the statement changes it.
         self.level = len(path) // 2
         self.digest = self.refusal = ""
         self.waits = self.marked = self.impure = False
@@ -69,7 +69,7 @@ class Place:
 
     @property
     def line(self) -> int:
-        """Its first line in the file."""
+        """The statement's first line in the file."""
         return self.node.lineno
 
 
@@ -78,7 +78,7 @@ class Statements:
 
     Args:
         node: the function.
-        is_operation: which calls may wait, in a plain function.
+        is_operation: tells which calls of a plain function may wait.
         every: whether all statements are marked, not only those that may wait.
     """
 
@@ -99,19 +99,19 @@ class Statements:
         return self.places[self._numbers[id(statement)]]
 
     def marks_in(self, block: Block) -> bool:
-        """Whether a statement of a block is marked, or one inside it."""
+        """Whether a statement of a block, or a statement inside one, is marked."""
         return any(self.holds[id(statement)] or self.of(statement).marked for statement in block)
 
     def inside(self, around: Place) -> list[Place]:
-        """Return the statements in a statement."""
+        """Return the statements inside a statement."""
         return [one for one in self.places if one is not around and any(node is around.node for node, *_ in one.path)]
 
     def find(self, digest: str) -> Place | None:
-        """Find the place before which the same statements stand."""
+        """Find the place with this digest."""
         return next((one for one in self.places if one.digest == digest and _is_run(one.node)), None)
 
     def at(self, start: tuple[int, int], stop: tuple[int, int]) -> Place | None:
-        """Find the innermost statement whose head holds a stretch of the source, given as (line, column)."""
+        """Find the innermost statement whose head contains this range of the source, given as (line, column)."""
         found = None
         for place in self.places:
             for head in heads(place.node):
@@ -121,7 +121,7 @@ class Statements:
                     found = place
         return found
 
-    def _number(self, owner: ast.AST, path: tuple[Step, ...]) -> None:
+    def _number(self, owner: ast.AST, path: tuple[PathPart, ...]) -> None:
         for field, index, block in blocks(owner) if owner is not self.node else [("body", 0, self.node.body)]:
             for position, statement in enumerate(block):
                 here = (*path, (owner, field, index), (statement, "", position))
@@ -143,7 +143,7 @@ class Statements:
                 self.holds[id(statement)] = any(inner.marked for inner in self.places[before:])
 
     def _waits(self, nodes: list[ast.AST]) -> list[ast.AST]:
-        """The awaits of an async step, the calls of operations in a plain one."""
+        """Return the awaits of an async step, or the calls of operations in a plain one."""
         kind = ast.Await if self.is_async else ast.Call
         found = [inner for node in nodes for inner in own_nodes(node) if isinstance(inner, kind)]
         return list(found) if self.is_async else [call for call in found if self.is_operation(cast(ast.Call, call))]
@@ -163,7 +163,7 @@ class Statements:
         return False
 
     def _refusal(self, place: Place) -> str:
-        it = "it waits" if place.waits else "it stands"
+        it = "it waits" if place.waits else "it is"
         for owner, field, _ in place.path:
             if field == "finalbody":
                 return f"{it} in a `finally`"
@@ -179,7 +179,7 @@ class Statements:
         return ""
 
     def before(self, place: Place) -> Iterator[ast.AST | str]:
-        """What stands before a place, from the signature on: heads, statements, and words for the blocks between."""
+        """Yield the code before a place, from the signature on: heads, statements, and a text for each block."""
         yield ast.Lambda(self.node.args, ast.Constant(None))
         on_the_way = {id(node) for node, field, _ in place.path if not field}
         for owner, field, index in place.path:
@@ -201,9 +201,10 @@ class Statements:
             yield from (statement for statement in block[:here] if not is_text(statement))
 
     def back_from(self, place: Place) -> Place:
-        """Return the statement at whose beginning a function is entered that raised in ``place``, if all are recorded.
+        """Return the statement where a function that raised in ``place`` is entered, if every statement is recorded.
 
-        A ``raise`` is decided again by what it stands first under; a `try` or a `with` around it begins again.
+        A `try` or a `with` around the place begins again. A ``raise`` that is first in an `if` or `match` is decided
+        again.
         """
         for owner, field, _ in place.path:
             if field and isinstance(owner, _LEFT):
@@ -214,10 +215,11 @@ class Statements:
         return place
 
     def after_raise(self, place: Place) -> Place | None:
-        """Return where to enter a function that raised in a statement; None when it must not be entered near it.
+        """Return where to enter a function that raised in ``place``; None if it must not be entered near there.
 
-        A ``raise`` would only raise again: the condition decides that it stands first under. A `try` or a `with` around
-        it was left. The head of a loop may have begun, and a call such as ``orders.pop()`` may be done.
+        A ``raise`` would only raise again, so the `if` or `match` in which it is first is evaluated again. None if a
+        `try` or a `with` around the place was left, if the head of a loop may have begun, or if a call such as
+        ``orders.pop()`` may have been done.
         """
         ran = heads(place.node)
         if isinstance(place.node, ast.Raise):
@@ -232,7 +234,7 @@ class Statements:
         return None if any(_changes_a_name(inner) for head in ran for inner in own_nodes(head)) else place
 
     def _decides(self, place: Place) -> Place | None:
-        """The `if` or `match` under which a statement stands first."""
+        """Return the `if` or `match` in which a statement is the first one."""
         (owner, field, index), (_, _, position) = place.path[-2:]
         if not isinstance(owner, (ast.If, ast.Match)):
             return None
@@ -255,7 +257,7 @@ class Statements:
 
 
 def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a statement or an expression, without those of the functions and classes in it."""
+    """Yield the nodes of a statement or an expression, except those of functions and classes inside it."""
     todo = [node]
     while todo:
         inner = todo.pop()
@@ -265,7 +267,7 @@ def own_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def heads(statement: ast.stmt) -> list[ast.AST]:
-    """What of a statement runs before the statements in it."""
+    """Return what runs of a statement before the statements inside it."""
     match statement:
         case ast.If() | ast.While():
             return [statement.test]
@@ -281,7 +283,7 @@ def heads(statement: ast.stmt) -> list[ast.AST]:
 
 
 def blocks(statement: ast.AST) -> Iterator[tuple[str, int, Block]]:
-    """The blocks in a statement: their field, the index of a handler or a case, and the statements."""
+    """Yield the blocks of a statement: the field, the index of a handler or a case, and the statements."""
     if isinstance(statement, SCOPES):
         return
     for field in ("body", "orelse", "finalbody"):
@@ -299,7 +301,7 @@ def is_text(statement: ast.stmt) -> bool:
 
 
 def _truncates(node: ast.AST) -> bool:
-    """Whether it is ``open(..., "w")`` or the like: entered again, it would lose what was written before the wait."""
+    """Whether this is ``open(..., "w")`` or the like, which would lose what was written before the wait."""
     match node:
         case ast.Call(func=ast.Name(id="open") | ast.Attribute(attr="open")):
             modes = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
@@ -309,7 +311,7 @@ def _truncates(node: ast.AST) -> bool:
 
 
 def _changes_a_name(node: ast.AST) -> bool:
-    """Whether it is ``next(numbers)``, ``orders.pop()`` or the like, which does something else the second time."""
+    """Whether this is ``next(numbers)``, ``orders.pop()`` or the like, which does something else the second time."""
     match node:
         case ast.Call(func=ast.Name(id="next")):
             return True

@@ -13,18 +13,18 @@ __all__ = ["SCALARS", "comes_back", "containers", "groups_of", "is_array", "memo
 
 SCALARS = (int, float, str, bool, type(None), bytes, complex)
 _EXACT = frozenset({int, str, bool, type(None)})
-"""What JSON always brings back the same, by exact type."""
+"""The exact types that JSON always brings back unchanged."""
 _TEXT = frozenset({str})
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value looks at memory as arrays do: NumPy's, those of its subclasses, and records of them."""
+    """Whether a value is a view of memory: a NumPy array, one of a subclass, or a record of one."""
     numpy: Any = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, (numpy.ndarray, numpy.void))
 
 
 def memory_of(value: Any) -> Any:
-    """The array whose memory an array looks at; other values are their own."""
+    """Return the array that owns the memory of an array; any other value owns its own."""
     root = value
     while is_array(root) and is_array(root.base):
         root = root.base
@@ -32,16 +32,16 @@ def memory_of(value: Any) -> Any:
 
 
 def memories_of(frame: Any) -> tuple[set[int], bool]:
-    """The ids of the memory that a frame or a series of pandas looks at, and whether others of pandas share it.
+    """Return the ids of the memory that a pandas frame or series uses, and whether other pandas objects may share it.
 
-    Before pandas 3 a column of a frame shares its memory; since then a change makes a copy ("copy on write").
+    Before pandas 3 a column shares the memory of its frame; since then a change makes a copy ("copy on write").
     """
     pandas: Any = sys.modules.get("pandas")
     if pandas is None or not isinstance(frame, (pandas.DataFrame, pandas.Series)):
         return set(), False
     columns = [frame] if frame.ndim == 1 else [frame.iloc[:, number] for number in range(frame.shape[1])]
     found = {
-        # An array that is not NumPy's is an object of its own, which frame and column share.
+        # An array that is not NumPy's is one object, which the frame and its column share.
         id(memory_of(column.to_numpy()) if type(column.dtype).__module__.startswith("numpy") else column.array)
         for column in columns
     }
@@ -50,7 +50,7 @@ def memories_of(frame: Any) -> tuple[set[int], bool]:
 
 
 def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
-    """The lists and dicts in a value, and itself."""
+    """Yield a value and the lists and dicts in it."""
     seen = set() if seen is None else seen
     if id(value) in seen or type(value) in SCALARS:
         return
@@ -62,12 +62,12 @@ def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
 
 
 def comes_back(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
-    """Whether JSON brings a value back the same: by exact types, finite, and with no list or dict twice.
+    """Whether JSON brings a value back the same: exact types, finite numbers, and no list or dict twice.
 
     Args:
-        value: anything.
-        seen: the ids of the lists and dicts that were seen already; those of the value are added.
-        levels: how deep they may be nested.
+        value: the value.
+        seen: the ids of lists and dicts seen so far; those of the value are added.
+        levels: how deep the value may be nested.
     """
     kind = type(value)
     if kind in _EXACT:
@@ -82,13 +82,13 @@ def comes_back(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
         if not _TEXT.issuperset(map(type, value)):
             return False
         inner = value.values()
-    if _EXACT.issuperset(map(type, inner)):  # most often
+    if _EXACT.issuperset(map(type, inner)):  # the usual case, without a call per item
         return True
     return all(comes_back(one, seen, levels - 1) for one in inner)
 
 
 def groups_of(shared: dict[str, set[int]]) -> list[list[str]]:
-    """Put names together that share an object."""
+    """Group the names that share an object."""
     parent = {name: name for name in shared}
 
     def root(name: str) -> str:

@@ -1,18 +1,18 @@
-"""A step's function compiled once more, so that it can be entered at a statement.
+"""A step's function compiled again, so that it can be entered at a statement.
 
-The *first* twin is the user's function, statement for statement, with small additions only where a wait can happen:
+The *first* twin is the user's function, statement for statement, with small additions where it can wait:
 
-- a mark before a statement that waits, so that two independent witnesses know the place: the mark, and the position
-  of the instruction at which the frame stands. Where they disagree, no checkpoint is made. With ``checkpoint="lines"``
-  every statement is marked, and an async function awaits the mark, which is recorded before the statement runs;
-- a hidden name for the iterator of a loop around a wait, for what the head of a `with` reads, and for the exception
+- a mark before a statement that waits. The mark and the frame's current instruction tell the place independently; where
+  they disagree, no checkpoint is made. With ``checkpoint="lines"`` every statement is marked, and the mark is recorded
+  before the statement runs (an async function awaits it);
+- hidden variables for the iterator of a loop around a wait, for what the head of a `with` reads, and for the exception
   of a handler around a wait;
-- guards that keep `finally` and `except` from running when the attempt is only left, to be entered again.
+- guards that keep `finally` and `except` from running when the attempt is left and will be entered again.
 
-The *entry* twin of a place drops what stands before the place; inside loops it stands behind ``if not .r``, where
-``.r`` is true until the place is reached. Hidden names begin with a dot, as the ``.0`` of a comprehension does, so
-that no program can have them. Statements that do not wait are compiled as they are, with the positions of the file:
-tracebacks, breakpoints and coverage see the user's own lines. Nothing here knows of logs or event loops.
+The *entry* twin of a place omits the code before the place. Inside a loop that code is under ``if not .r``, where
+``.r`` is true until the place is reached. Hidden names begin with a dot, as the ``.0`` of a comprehension does, so no
+program can use them. Statements that do not wait are compiled unchanged, with their positions in the file: tracebacks,
+breakpoints and coverage see the user's own lines. Nothing here knows about logs or event loops.
 """
 
 from __future__ import annotations
@@ -25,19 +25,30 @@ from typing import Any
 from .._dsl import source
 from .._text.syntax import parse_python
 from .liveness import Liveness
-from .nodes import at, bound_by, given_back, is_among, is_kept, is_not_entering, member, name_of, of_cursor, stored
+from .nodes import (
+    assign_kept,
+    at,
+    bound_by,
+    cursor_attribute,
+    has_item,
+    is_kept,
+    is_not_entering,
+    load,
+    read_item,
+    store,
+)
 from .places import COMPREHENSIONS, Block, IsOperation, Place, Statements, is_text, own_nodes
 
 __all__ = ["NoTwinError", "Twin", "code_position"]
 
 _SEES_ALL = ("eval", "exec")
-"""Builtins that may read any local by its name."""
+"""Builtins that may read any local variable by name."""
 
 Inside = Callable[[str, int, Block], Block]
 
 
 class NoTwinError(Exception):
-    """This function cannot be entered at its statements; the text says why."""
+    """Raised if a function cannot be entered at its statements; the text says why."""
 
 
 class Twin:
@@ -45,7 +56,7 @@ class Twin:
 
     Args:
         fn: the function.
-        is_operation: which calls may wait, in a plain function.
+        is_operation: tells which calls of a plain function may wait.
         lines: whether every statement is recorded before it runs.
     """
 
@@ -73,25 +84,25 @@ class Twin:
 
     @property
     def is_marked(self) -> bool:
-        """Whether it says of any statement that it begins."""
+        """Whether the twin reports the beginning of any statement."""
         return self.statements.any_marked
 
     def find(self, digest: str) -> Place | None:
-        """Return the place before which the same statements stand; None when there is none any more."""
+        """Return the place with this digest; None if the function no longer has it."""
         return self.statements.find(digest)
 
     def place_at(self, code: types.CodeType, instruction: int) -> Place | None:
-        """Return the innermost statement whose head holds an instruction of one of the twins; None if there is none."""
-        at = self._at.get((id(code), instruction))  # to hash code takes longer than all of this
+        """Return the innermost statement whose head contains an instruction of a twin; None if there is none."""
+        at = self._at.get((id(code), instruction))  # by id: hashing a code object takes longer than the whole search
         if at is None:
             first, last, begin, end = list(code.co_positions())[instruction // 2]
             known = first is not None and last is not None and begin is not None and end is not None
             place = self.statements.at((first, begin), (last, end)) if known else None  # type: ignore[arg-type]
-            at = self._at[id(code), instruction] = code, place  # with the code itself, so that its id stays its own
+            at = self._at[id(code), instruction] = code, place  # with the code, so that its id is not reused
         return at[1]
 
     def live(self, place: Place) -> frozenset[str]:
-        """Return the locals whose present value may be read from this place on; cells always may."""
+        """Return the locals whose present value may be read from this place on, among them all cells."""
         if self._sees_all:
             return frozenset(self.names)
         if place.number not in self._live:
@@ -100,8 +111,8 @@ class Twin:
         return self._live[place.number]
 
     def needs(self, place: Place, missing: Collection[str]) -> str:
-        """Name one of the missing variables that is read from this place on; "" if none is."""
-        if not missing:  # most often; it is not worth an analysis of the bytecode
+        """Return the name of a missing variable that may be read from this place on; "" if there is none."""
+        if not missing:  # the usual case; it saves the analysis of the bytecode
             return ""
         live = self.live(place)
         return min((name for name in missing if name[0] == "." or name in live), default="")
@@ -111,7 +122,7 @@ class Twin:
         return [*([self._first] if self._first is not None else ()), *self._entries.values()]
 
     def is_top(self, place: Place) -> bool:
-        """Whether nothing stands before a place."""
+        """Whether there is no code before a place."""
         return place.digest == self.places[0].digest
 
     def names_before(self, place: Place) -> set[str]:
@@ -120,26 +131,26 @@ class Twin:
         return {one.id for node in nodes for one in ast.walk(node) if isinstance(one, ast.Name)}
 
     def bound_by(self, place: Place) -> list[str]:
-        """Return the names that a `with` gives values to."""
+        """Return the names that a `with` binds."""
         return bound_by(place.node)
 
     def head_names(self, place: Place) -> list[str]:
-        """Return the hidden names of what the heads of the `with` statements around a place read."""
+        """Return the hidden names for the variables that the `with` heads around a place read."""
         found: dict[str, None] = {}
         for around in place.withs:
-            self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or name_of(n))  # type: ignore[misc]
+            self._items(around.node, lambda n, k=around.level: found.setdefault(f".h{k}.{n}") or load(n))  # type: ignore[misc]
         return list(found)
 
     def hidden(self, place: Place) -> tuple[frozenset[str], frozenset[str]]:
         """Return the hidden variables that a place needs, and those of them that are iterators of a ``range``."""
         if place.number not in self._hidden:
             names = {f".i{loop.level}" for loop in place.loops} | {f".e{one.level}" for one in place.handlers}
-            ranges = {f".i{loop.level}" for loop in place.loops if _is_over_range(loop.node)}  # nobody else has these
+            ranges = {f".i{loop.level}" for loop in place.loops if _is_over_range(loop.node)}  # no other code sees them
             self._hidden[place.number] = frozenset({*names, *self.head_names(place)}), frozenset(ranges)
         return self._hidden[place.number]
 
     def nested(self) -> dict[tuple[str, int, int], tuple[int, types.CodeType]]:
-        """Return the code of the functions defined in it, by where they stand."""
+        """Return the code of the nested functions by their position."""
         if self._nested is None:
             self._nested = {}
             todo = [self.first()]
@@ -153,7 +164,7 @@ class Twin:
     # -- the first twin -------------------------------------------------------------------------------------
 
     def first(self) -> types.CodeType:
-        """Return the function as it runs from its top."""
+        """Return the code of the function from its top."""
         if self._first is None:
             self._first = self._compile([*self._cells(), *self._all(self.node.body)])
         return self._first
@@ -168,19 +179,21 @@ class Twin:
         return [at(ast.Expr(self._mark(place)), statement)]
 
     def _is_recorded(self, place: Place) -> bool:
-        """Whether a statement is recorded before it runs; before the first there is nothing to record."""
+        """Whether a statement is recorded before it runs; before the first statement there is nothing to record."""
         first = place.number == 0 and not isinstance(place.node, ast.While)
         return self.lines and place.marked and not place.refusal and not first
 
     def _mark(self, place: Place) -> ast.expr:
-        """A call that says that a statement begins."""
+        """Make the call that reports the beginning of a statement."""
         if not self._is_recorded(place):
-            return ast.Call(of_cursor("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], [])
-        call = ast.Call(of_cursor("line"), [ast.Constant(place.number)], [])
+            return ast.Call(
+                cursor_attribute("mark_impure" if place.impure else "mark"), [ast.Constant(place.number)], []
+            )
+        call = ast.Call(cursor_attribute("line"), [ast.Constant(place.number)], [])
         return ast.Await(call) if self.statements.is_async else call
 
     def _around(self, statement: ast.stmt, inside: Inside | None = None) -> Any:
-        """Copy a statement around its changed blocks; one in which nothing waits is kept as it is."""
+        """Copy a statement with its blocks changed; return the statement itself if nothing in it waits."""
         place = self.statements.of(statement)
         level = place.level
         if inside is None:
@@ -195,16 +208,16 @@ class Twin:
             case ast.While() if place.waits or self._is_recorded(place):
                 new.test = at(ast.BoolOp(ast.Or(), [self._mark(place), statement.test]), statement.test)
             case ast.For():
-                iterator = ast.Call(of_cursor("iter"), [statement.iter], [])
-                new.iter = at(ast.NamedExpr(stored(f".i{level}"), iterator), statement.iter)
+                iterator = ast.Call(cursor_attribute("iter"), [statement.iter], [])
+                new.iter = at(ast.NamedExpr(store(f".i{level}"), iterator), statement.iter)
             case ast.With() | ast.AsyncWith():
-                new.items = self._items(statement, lambda n: ast.NamedExpr(stored(f".h{level}.{n}"), name_of(n)))
-                bound = ast.Tuple([name_of(n) for n in bound_by(statement)], ast.Load())
+                new.items = self._items(statement, lambda n: ast.NamedExpr(store(f".h{level}.{n}"), load(n)))
+                bound = ast.Tuple([load(n) for n in bound_by(statement)], ast.Load())
                 ended = (
-                    [ast.Expr(ast.Call(of_cursor("mark"), [ast.Constant(-1)], []))] if place.marked else []
+                    [ast.Expr(ast.Call(cursor_attribute("mark"), [ast.Constant(-1)], []))] if place.marked else []
                 )  # its head
                 first = statement.body[0]
-                bind = ast.Assign([stored(f".w{level}")], bound)
+                bind = ast.Assign([store(f".w{level}")], bound)
                 new.body = [*(at(one, first) for one in (bind, *ended)), *new.body]
             case ast.Match():
                 new.cases = [
@@ -212,7 +225,7 @@ class Twin:
                     for index, case in enumerate(statement.cases)
                 ]
             case ast.Try() | ast.TryStar():
-                left = of_cursor("left")
+                left = cursor_attribute("left")
                 if statement.finalbody:
                     unless_left = ast.If(ast.UnaryOp(ast.Not(), left), new.finalbody, [])
                     new.finalbody = [at(unless_left, statement.finalbody[0])]
@@ -225,20 +238,20 @@ class Twin:
     def _handler(
         self, statement: ast.Try | ast.TryStar, index: int, handler: ast.ExceptHandler, block: Block
     ) -> ast.ExceptHandler:
-        """An `except` that lets pass what ends an attempt that is only left, and keeps its exception if it waits."""
+        """Make an `except` that raises again when the attempt is left, and keeps its exception if its body waits."""
         first = handler.body[0]
-        body = [at(ast.If(of_cursor("left"), [ast.Raise()], []), first), *block]
+        body = [at(ast.If(cursor_attribute("left"), [ast.Raise()], []), first), *block]
         name = handler.name
         if isinstance(statement, ast.Try) and self.statements.marks_in(handler.body):
             kept = f".e{self.statements.of(statement).level}"
             if name:
-                body.insert(0, at(ast.Assign([stored(kept)], name_of(name)), first))
+                body.insert(0, at(ast.Assign([store(kept)], load(name)), first))
             else:
                 name = kept
         return ast.copy_location(ast.ExceptHandler(handler.type, name, body), handler)
 
     def _items(self, statement: Any, read: Callable[[str], ast.expr]) -> list[ast.withitem]:
-        """The head of a `with`, each local that it reads by way of ``read``: it is read again on the way in."""
+        """Copy the head of a `with`, reading each local with ``read``: the head runs again when it is entered."""
         names, bound = set(self.names), set(bound_by(statement))
 
         class Reads(ast.NodeTransformer):
@@ -259,7 +272,7 @@ class Twin:
     # -- the entry twin of a place --------------------------------------------------------------------------
 
     def entry(self, place: Place) -> types.CodeType:
-        """Return the function as it runs from a place on."""
+        """Return the code of the function from a place on."""
         if place.number not in self._entries:
             blocks = [(field, index) for _, field, index in place.path if field]
             statements = [node for node, field, _ in place.path if not field]
@@ -269,26 +282,26 @@ class Twin:
         return self._entries[place.number]
 
     def _restored(self, place: Place) -> Block:
-        """The statements that give every variable its value: ``.v`` holds them by name."""
-        values = ast.Call(of_cursor("begin"), [name_of(".k") if self.code.co_cellvars else ast.Constant(None)], [])
-        made: Block = [ast.Assign([stored(".v")], values), ast.Assign([stored(".r")], ast.Constant(True))]
+        """Make the statements that restore every variable; ``.v`` holds the values by name."""
+        values = ast.Call(cursor_attribute("begin"), [load(".k") if self.code.co_cellvars else ast.Constant(None)], [])
+        made: Block = [ast.Assign([store(".v")], values), ast.Assign([store(".r")], ast.Constant(True))]
         for name in self.names:
             gone: Block = [ast.Delete([ast.Name(name, ast.Del())])] if name in self.parameters else []
-            made.append(ast.If(is_among(".v", name), [ast.Assign([stored(name)], member(".v", name))], gone))
+            made.append(ast.If(has_item(".v", name), [ast.Assign([store(name)], read_item(".v", name))], gone))
         hidden = [f".i{loop.level}" for loop in place.loops]
-        made += [ast.Assign([stored(name)], member(".v", name)) for name in hidden]
+        made += [ast.Assign([store(name)], read_item(".v", name)) for name in hidden]
         for name in self.head_names(place):
-            get = ast.Call(ast.Attribute(name_of(".v"), "get", ast.Load()), [ast.Constant(name)], [])
-            made.append(ast.Assign([stored(name)], get))
-        return [*made, ast.Assign([stored(".v")], ast.Constant(None))]
+            get = ast.Call(ast.Attribute(load(".v"), "get", ast.Load()), [ast.Constant(name)], [])
+            made.append(ast.Assign([store(name)], get))
+        return [*made, ast.Assign([store(".v")], ast.Constant(None))]
 
     def _enter(self, block: Block, fields: list[tuple[str, int]], way: list[ast.AST], *, in_loop: bool) -> Block:
-        """A block from the first statement of ``way`` on."""
+        """Make a block that begins at the first statement of ``way``."""
         here = next(i for i, statement in enumerate(block) if statement is way[0])
         before, target, after = block[:here], block[here], block[here + 1 :]
         scoping = (ast.Global, ast.Nonlocal)
         new: Block = [statement for statement in before if isinstance(statement, scoping)]
-        if not in_loop:  # what is dropped still says which names are global
+        if not in_loop:  # omitted code still declares which names are global
             for statement in before:
                 inner = [node for node in own_nodes(statement) if node is not statement and isinstance(node, scoping)]
                 new += [ast.copy_location(type(node)(node.names), node) for node in inner]
@@ -296,7 +309,7 @@ class Twin:
         if in_loop and run:
             new.append(at(ast.If(is_not_entering(), self._all(run), []), run[0]))
         if len(way) == 1:
-            new.append(at(ast.Assign([stored(".r")], ast.Constant(False)), target))
+            new.append(at(ast.Assign([store(".r")], ast.Constant(False)), target))
             new += self._all([target])
         else:
             if in_loop and (marks := self._marks(target)):
@@ -305,7 +318,7 @@ class Twin:
         return new + self._all(after)
 
     def _through(self, s: Any, fields: list[tuple[str, int]], way: list[ast.AST], *, in_loop: bool) -> ast.stmt:
-        """A statement on the way to the place: the first time its head does not run again."""
+        """Change a statement around the place so that its head does not run the first time."""
         field, index = fields[0]
         level = self.statements.of(s).level
         looping = in_loop or (isinstance(s, (ast.For, ast.While)) and field == "body")
@@ -316,18 +329,18 @@ class Twin:
             return self._all(block)
 
         new = self._around(s, inside)
-        entering, not_entering = name_of(".r"), is_not_entering()
+        entering, not_entering = load(".r"), is_not_entering()
         match s:
             case ast.If() | ast.While():
                 into = ast.BoolOp(ast.Or(), [entering, new.test])
                 past = ast.BoolOp(ast.And(), [not_entering, new.test])
                 new.test = at(into if field == "body" else past, s.test)
             case ast.For() if field == "body":
-                rest = ast.Call(of_cursor("again"), [name_of(f".i{level}")], [])
+                rest = ast.Call(cursor_attribute("again"), [load(f".i{level}")], [])
                 new.iter = at(ast.IfExp(entering, rest, new.iter), s.iter)
-                new.target = at(stored(".t"), s.target)
-                # The targets keep what they were given since: they are assigned from the second round on.
-                assign = at(ast.Assign([s.target], name_of(".t")), s.target)
+                new.target = at(store(".t"), s.target)
+                # The body may have changed the targets, so they are assigned from the second round on.
+                assign = at(ast.Assign([s.target], load(".t")), s.target)
                 new.body = [at(ast.If(not_entering, [assign], []), s.target), *new.body]
             case ast.For():
                 new.iter = at(ast.IfExp(entering, ast.Tuple([], ast.Load()), new.iter), s.iter)
@@ -340,19 +353,19 @@ class Twin:
             case ast.Try() | ast.TryStar() if field == "orelse":
                 new.body = [at(ast.If(not_entering, new.body, []), s.body[0])]
             case ast.Try() if field == "handlers":
-                again = ast.Raise(ast.Call(of_cursor("raised"), [ast.Constant(level)], []))
+                again = ast.Raise(ast.Call(cursor_attribute("raised"), [ast.Constant(level)], []))
                 new.body = [at(ast.If(entering, [at(again, s.body[0])], new.body), s.body[0])]
                 self._name_again(new.handlers[index], s.handlers[index])
             case ast.With() | ast.AsyncWith():
                 new.items = self._items(
                     s,
                     lambda n: ast.IfExp(
-                        name_of(".r"), name_of(f".h{level}.{n}"), ast.NamedExpr(stored(f".h{level}.{n}"), name_of(n))
+                        load(".r"), load(f".h{level}.{n}"), ast.NamedExpr(store(f".h{level}.{n}"), load(n))
                     ),
                 )
-                # What the head bound may have been given another value since.
+                # The body may have given these names another value.
                 back = [
-                    at(ast.If(ast.BoolOp(ast.And(), [name_of(".r"), is_kept(n)]), [given_back(n)], []), s.body[0])
+                    at(ast.If(ast.BoolOp(ast.And(), [load(".r"), is_kept(n)]), [assign_kept(n)], []), s.body[0])
                     for n in dict.fromkeys(bound_by(s))
                 ]
                 new.body = [new.body[0], *back, *new.body[1:]]
@@ -363,30 +376,30 @@ class Twin:
         return new  # type: ignore[no-any-return]
 
     def _name_again(self, new: ast.ExceptHandler, handler: ast.ExceptHandler) -> None:
-        """Give the name of an `except` the value it had: the handler may have given it another, or deleted it."""
+        """Restore the name of an `except`: the handler may have given it another value, or deleted it."""
         if not handler.name:
             return
         gone: Block = [ast.Delete([ast.Name(handler.name, ast.Del())])]
-        kept = ast.If(is_kept(handler.name), [given_back(handler.name)], gone)
-        # Behind the two statements with which `_handler` begins its body.
-        new.body.insert(2, at(ast.If(name_of(".r"), [kept], []), handler.body[0]))
+        kept = ast.If(is_kept(handler.name), [assign_kept(handler.name)], gone)
+        # After the two statements with which `_handler` begins the body.
+        new.body.insert(2, at(ast.If(load(".r"), [kept], []), handler.body[0]))
 
     # -- compiling ------------------------------------------------------------------------------------------
 
     def _cells(self) -> Block:
-        """``.k = lambda: (cells)``: a function whose closure holds the frame's cells."""
+        """Make ``.k = lambda: (cells)``, a function whose closure holds the frame's cells."""
         if not self.code.co_cellvars:
             return []
-        reads = ast.Tuple([name_of(name) for name in self.code.co_cellvars], ast.Load())
+        reads = ast.Tuple([load(name) for name in self.code.co_cellvars], ast.Load())
         nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-        return [at(ast.Assign([stored(".k")], ast.Lambda(nothing, reads)), self.node)]
+        return [at(ast.Assign([store(".k")], ast.Lambda(nothing, reads)), self.node)]
 
     def _compile(self, body: Block) -> types.CodeType:
         old = self.node
         arguments = source.copy_tree(old.args)
         arguments.kwonlyargs = [*arguments.kwonlyargs, at(ast.arg(".c"), old)]
         arguments.kw_defaults = [*arguments.kw_defaults, None]
-        docstring = [s for s in old.body[:1] if is_text(s)]  # may be another constant: it does nothing
+        docstring = [s for s in old.body[:1] if is_text(s)]  # or another constant, which does nothing
         body = docstring + [s for s in body if not any(s is text for text in docstring)]
         fields: dict[str, Any] = {"name": old.name, "args": arguments, "decorator_list": []}
         if hasattr(old, "type_params"):
@@ -405,7 +418,7 @@ class Twin:
 
 
 def _reads_all(node: ast.AST) -> bool:
-    """Whether it is ``locals()`` or the like."""
+    """Whether this is ``locals()`` or the like."""
     match node:
         case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
             return True
@@ -420,7 +433,7 @@ def _is_over_range(loop: ast.stmt) -> bool:
 
 
 def code_position(code: types.CodeType) -> tuple[str, int, int]:
-    """Tell a nested code object from others, in whichever twin it was compiled."""
+    """Return what identifies a nested code object in every twin that contains it."""
     columns = [position[2] for position in code.co_positions() if position[0] is not None and position[2]]
     return code.co_qualname, code.co_firstlineno, hash(tuple(columns[:40]))
 

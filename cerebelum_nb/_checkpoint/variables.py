@@ -1,8 +1,8 @@
 """The local variables of a step on their way to the log and back.
 
-Variables that share an object are kept together, so that they share it afterwards; every other one for itself: plain
-ones as JSON, frames and arrays as Arrow, the rest as a pickle. Globals, cells and functions defined in the step are
-named, not copied: they are those of the process that takes the step up again. What cannot be kept is named with the
+Variables that share an object are kept together, so that they share it afterwards. Every other variable is kept alone:
+plain values as JSON, frames and arrays as Arrow, the rest as a pickle. Globals, cells and functions defined in the step
+are kept by name: the process that continues the step has its own. A variable that cannot be kept is listed with the
 reason: an open file would silently become a copy, two arrays that share memory would become two.
 """
 
@@ -38,18 +38,18 @@ __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
 
 _JSON_SCALARS = (int, float, str, bool, type(None))
 _SHAREABLE = (str, bytes, int, float, type, types.BuiltinFunctionType, types.ModuleType, type(None))
-"""What two variables may share without anybody noticing that they no longer do."""
+"""Types of objects that two variables may share without noticing when they no longer do."""
 
 Named = dict[int, tuple[str, str]]
-"""By id: what an object is called that is not copied, and how it is found: global, cell, free; or why it is refused."""
+"""By id of an object that is not copied: where it is (global, cell, free ...) and its name; or "refused" and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Variables that are kept together as bytes, one alone as itself, several as a dict.
+    """Variables kept together as bytes: a single one as its value, several as a dict.
 
-    ``codec`` is ``"cloudpickle"`` or ``"arrow"``; ``shown`` is what a person is shown of them, ``digest`` the SHA-256
-    of the bytes if it is known.
+    ``codec`` is ``"cloudpickle"`` or ``"arrow"``, ``shown`` their preview, ``digest`` the SHA-256 of the bytes if it is
+    known.
     """
 
     names: tuple[str, ...]
@@ -60,39 +60,42 @@ class Kept:
 
 
 Path = list[str | int]
-"""Where a secret stands in the arguments: a parameter, keys and indexes; at last whether it was revealed, as 0 or 1."""
+"""Where a secret is in the arguments: a parameter, keys and indexes; last, 1 if it was revealed, else 0."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a place needs: variables as JSON, others as bytes, and those that cannot be kept, with the reason."""
+    """The variables that a place needs: as JSON, as bytes, and those that cannot be kept, with the reason."""
 
     plain: dict[str, Any] = field(default_factory=dict)
     kept: list[Kept] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     given: Mapping[str, bytes] = field(default_factory=dict)
-    """Parameters that are still the very objects that the function was called with, and their fingerprints then."""
+    """Parameters that still are the objects of the call, and the fingerprints they had then."""
     again: tuple[str, ...] = ()
-    """Those of them that cannot be kept, such as a connection: the next call gives one again."""
+    """Parameters in ``given`` that cannot be kept, such as a connection: they come from the next call."""
     unchanged: list[str] = field(default_factory=list)
-    """Those of them that would be kept as bytes, and were not changed in place either."""
+    """Parameters in ``given`` that would be kept as bytes, and were not changed in place either."""
     secrets: dict[str, Path] = field(default_factory=dict)
-    """Variables that are a secret of the arguments: where it stands there."""
+    """Variables that are a secret of the arguments, and where it is in them."""
 
     def detach(self) -> None:
-        """Make it independent of the variables, which the statement may change before it waits."""
+        """Copy the plain variables, which the statement may change before it waits."""
         self.plain = json.loads(json.dumps(self.plain))
 
 
 class Frame:
-    """The running frame of a twin: its cells, and what stands for what is not copied."""
+    """The running frame of a twin: its cells, and the names of objects that are not copied."""
 
     def __init__(self, twin: Twin, fn: types.FunctionType, home: Home) -> None:
         self.twin, self.fn, self.home = twin, fn, home
         self.cells: dict[str, types.CellType] = {}
         self.free = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
         self._arrows: dict[str, tuple[bytes, Kept | None]] = {}
-        """What the last snapshot kept as Arrow, or could not, and its fingerprint: that takes a fifth of the time."""
+        """By name: the fingerprint of the last snapshot's value, and what was kept of it as Arrow (None: impossible).
+
+        Comparing fingerprints takes a fifth of the time of writing Arrow again.
+        """
 
     def take_cells(self, holder: Any) -> None:
         """Take the frame's cells from the function that the twin made to hold them."""
@@ -110,15 +113,15 @@ class Frame:
         """Keep the variables that a place needs.
 
         Args:
-            place: where the frame stands.
+            place: the place of the frame.
             variables: all its locals, also the hidden ones.
-            from_call: parameters that are not kept, as the next call gives them again, and their present values.
-            given: the fingerprints that those had which are still the objects of the call, as far as they are known.
+            from_call: the parameters that are not kept because the next call passes them, and their present values.
+            given: the parameters that still are the objects of the call, and their fingerprints then, if known.
             hides: whether bytes contain a secret.
         """
         found = Snapshot()
         refused: Named = {}
-        for around in place.withs:  # what a head binds on the way in is kept only if it was given another value since
+        for around in place.withs:  # the head binds its names again: one is kept only if the body has changed it
             for name, value in zip(self.twin.bound_by(around), variables.get(f".w{around.level}", ()), strict=False):
                 if name in variables and variables[name] is value:
                     del variables[name]
@@ -130,7 +133,7 @@ class Frame:
                 refused[id(inner)] = ("refused", f"it is part of {name}, which is not kept")
         wanted, ranges = self.twin.hidden(place)
         rich: dict[str, Any] = {}
-        for name in sorted(variables):  # the locals of two twins are in other orders
+        for name in sorted(variables):  # two twins have their locals in different orders
             if name not in wanted if name[0] == "." else name in self.free:
                 continue
             value = variables[name]
@@ -145,7 +148,7 @@ class Frame:
         return found
 
     def restore(self, plain_values: dict[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
-        """Return the variables by name, made afresh."""
+        """Return the variables by name, as new objects."""
         values = dict(plain_values)
         for name in values:
             if name.startswith(".i") and type(values[name]) is list:
@@ -163,8 +166,7 @@ class Frame:
         given: Mapping[str, bytes],
         hides: Callable[[bytes], bool] | None,
     ) -> None:
-        # Most often all are plain and share nothing. Then nothing is pickled, which costs ten times as much, and
-        # no names are needed.
+        # Usually all are plain and share nothing. Then nothing is pickled (ten times the cost) and nothing is named.
         seen: set[int] = set()
         if all(comes_back(value, seen) for value in rich.values()) and not self._are_known(seen, refused):
             found.plain.update(rich)
@@ -205,14 +207,14 @@ class Frame:
                 found.kept.append(kept)
 
     def _add_memories(self, rich: dict[str, Any], dumped: dict[str, tuple[Kept | None, set[int]]]) -> None:
-        """Add to what frames share with other variables the memory that they look at."""
+        """Add the memory that pandas frames use to what they share with other variables."""
         everything = set[int]().union(*(shared for _, shared in dumped.values()))
         for name, (_, shared) in dumped.items():
             memories, also_with_frames = memories_of(rich[name])
             shared |= memories if also_with_frames else memories & everything
 
     def _are_known(self, ids: set[int], refused: Named) -> bool:
-        """Whether one of these objects is a global, in a cell or refused: a copy of it would be another."""
+        """Whether one of these objects is a global, in a cell or refused, and so must not be copied."""
         if not ids.isdisjoint(refused) or not ids.isdisjoint(map(id, self.fn.__globals__.values())):
             return True
         if not ids.isdisjoint(id(value) for _, value in _elsewhere(self.fn)):
@@ -224,16 +226,16 @@ class Frame:
         return False
 
     def _dump(self, name: str, value: Any, named: Named, was: bytes) -> tuple[Kept | None, set[int]]:
-        """Keep a variable alone, as a result is stored: so an argument that nobody changed has the same bytes.
+        """Keep a variable alone, as a result is stored: an unchanged argument then has the same bytes.
 
         Args:
             name: the variable.
             value: its value.
-            named: what is not copied.
-            was: the fingerprint of an argument when the function was called with it; ``b""`` when it is not known.
+            named: the objects that are not copied.
+            was: the fingerprint of an argument when the function was called; ``b""`` if it is not known.
 
         Returns:
-            What is kept, None of an argument that is as it was; and the ids of what others might share with it.
+            What is kept, or None for an unchanged argument; and the ids of the objects that others might share with it.
         """
         if id(value) in named or not arrow.takes(value):
             data, shared = self._pickle(value, named)
@@ -302,7 +304,7 @@ class Frame:
 # -- pickling -----------------------------------------------------------------------------------------------
 
 
-# Pickles in logs name functions of this section: they keep their names, and stay in this module.
+# Pickles in logs name functions of this section, so their names and this module's must not change.
 
 
 @lru_cache(maxsize=1)
@@ -354,7 +356,7 @@ def _pickler() -> Any:
 
 
 def _has_plain_state(cls: type) -> bool:
-    """Whether it is a class written in Python whose instances are pickled by what every object does."""
+    """Whether a class is written in Python and its instances are pickled as a plain object is."""
     own: Any = cls
     return (
         bool(cls.__flags__ & _WRITTEN_IN_PYTHON)
@@ -370,12 +372,12 @@ _WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 
 def _give_dict(obj: Any, state: dict[str, Any]) -> None:
-    """Give an object the very dict, not what is in it: another variable may hold ``vars(obj)``."""
+    """Give an object this very dict, not its contents: another variable may hold ``vars(obj)``."""
     object.__setattr__(obj, "__dict__", state)
 
 
 def _elsewhere(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What belongs to modules and is not copied: what Python's own share, and the variables of the user's."""
+    """Yield objects of modules that are not copied: some of Python's own, and the variables of the user's modules."""
     yield "os:environ", os.environ
     yield "sys:argv", sys.argv
     yield "sys:modules", sys.modules
@@ -396,7 +398,7 @@ _PLAIN_ERRORS = (BaseException.__reduce__, OSError.__reduce__, ImportError.__red
 
 
 class _FrameHere:
-    """Stands in a pickle for the frame into which it is restored."""
+    """Takes the place, in a pickle, of the frame into which it is restored."""
 
     def __reduce__(self) -> Any:
         return _frame_here, ()
@@ -442,14 +444,14 @@ def _reason(value: Any, error: Exception) -> str:
     return f"a {type(value).__name__} cannot be kept: {error}"
 
 
-# -- loops over a range, which are the most frequent ones ----------------------------------------------------
+# -- iterators of a range, the most frequent loops -----------------------------------------------------------
 
 _RANGE_ITERATOR = type(iter(range(0)))
 
 
 def _write_range(iterator: Any) -> list[int]:
     _, (numbers,), position = iterator.__reduce__()
-    return [numbers.start, numbers.stop, numbers.step, position or 0]  # Python 3.12 gives what is left
+    return [numbers.start, numbers.stop, numbers.step, position or 0]  # from Python 3.12 on, the range of what is left
 
 
 def _read_range(written: list[int]) -> Any:
@@ -459,11 +461,11 @@ def _read_range(written: list[int]) -> Any:
     return iterator
 
 
-# -- secrets, which are in no log ----------------------------------------------------------------------------
+# -- secrets, which no log holds -----------------------------------------------------------------------------
 
 
 def secrets_in(value: Any, path: Path) -> Iterable[tuple[Any, Path]]:
-    """The texts and the secrets in arguments, each with the way to it."""
+    """Yield the texts and the secrets in arguments, each with its path."""
     if isinstance(value, str | Secret):
         yield value, path
     elif type(value) is dict or type(value) is list:

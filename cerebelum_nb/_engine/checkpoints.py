@@ -183,7 +183,7 @@ class Checkpoints:
     def _called_with(self, arguments: dict[str, Any]) -> None:
         as_arrow = [name for name in arguments if self._known.get(name, _UNKNOWN).codec == "arrow"]
         fingerprints = {name: self._host.fingerprint_of(self._spec.name, arguments[name]) for name in as_arrow}
-        self.cursor.called_with(arguments, self._given_again(arguments), fingerprints)
+        self.cursor.set_arguments(arguments, self._given_again(arguments), fingerprints)
 
     def _given_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
@@ -220,7 +220,7 @@ class Checkpoints:
         """
         if event in _NEEDS_NONE or not self._is_alone():
             return None
-        found = self.cursor.standing()
+        found = self.cursor.current_place()
         return None if found is None else self._fields(*found)
 
     def _is_alone(self) -> bool:

@@ -1,1 +1,1 @@
-"""Where the library runs: a notebook's cell or a script, and what shows to whom."""
+"""Where the library runs: in a notebook's cell or a script, and who sees what it shows."""

@@ -1,6 +1,6 @@
-"""Who calls the library: a notebook's cells or a script; and what of a traceback is theirs.
+"""What calls the library, a notebook's cells or a script, and which frames of a traceback are the caller's.
 
-Stdlib only, and nothing of this package: errors, too, are shown by it.
+It imports only the standard library, because `errors` uses it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MACHINERY = ("IPython", "ipykernel", "asyncio", "concurrent")
 _PACKAGE = __package__.rpartition(".")[0]
 
 _REWRITTEN = f"__import__('{_PACKAGE}._notebook')"
-"""What a ``%%step`` cell is made into: its author has not written that line."""
+"""The line into which a ``%%step`` cell is rewritten. Its author did not write it."""
 
 
 def _inside(file: str) -> str:
@@ -43,13 +43,13 @@ _HERE = _inside(str(Path(__file__).resolve().parent))  # the whole package
 
 
 def shell() -> Any:
-    """Return the IPython shell whose cells run here, or None; loads nothing."""
+    """Return the IPython shell of this process, or None; import nothing."""
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
 
 
 def in_cells() -> bool:
-    """Whether cells run here, which may await and can be run again; else it is a script or a plain prompt."""
+    """Whether this process runs cells, which may await and can be run again, and not a script or a plain prompt."""
     return shell() is not None
 
 
@@ -62,9 +62,9 @@ _DUMPED = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
 def crash_traceback(dump: str) -> str:
-    r"""Write what faulthandler said of a crash as a traceback is written: the user's frames, the last call last.
+    r"""Rewrite faulthandler's report of a crash as a traceback of the user's frames, the last call last.
 
-    Threads of this library are left out; the main one, which runs the step, begins in the text of a command.
+    Threads of this library are left out. The main thread runs the step, and its stack begins in the text of a command.
 
     Example:
         >>> print(crash_traceback('Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n'
@@ -74,7 +74,7 @@ def crash_traceback(dump: str) -> str:
           File "b.py", line 2, in inner
         Fatal Python error: Aborted
     """
-    told = dump.partition("\n")[0].strip()
+    report = dump.partition("\n")[0].strip()
     for stack in dump.split("\n\n")[1:]:
         found = [*reversed(_DUMPED.findall(stack))]
         files = {file for file, _, _ in found}
@@ -86,12 +86,12 @@ def crash_traceback(dump: str) -> str:
             if file != "<string>" and not is_library_frame(file)
         ]
         if frames:
-            told = "\n".join(["Traceback (most recent call last):", *frames, told])
-    return told
+            report = "\n".join(["Traceback (most recent call last):", *frames, report])
+    return report
 
 
 def user_traceback(error: BaseException) -> str:
-    r"""Format an exception and what it came from without the frames of this library.
+    r"""Format an exception and its causes without the frames of this library.
 
     Example:
         >>> user_traceback(ValueError("no room"))
@@ -104,7 +104,7 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _format_frames(error: BaseException) -> str:
-    """Format an exception that cannot be formatted whole: the user's frames and the name of its class."""
+    """Format only the user's frames and the class of an exception whose text cannot be had."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library_frame(f.filename)]
     for frame in frames:
         frame.filename = as_shown(frame.filename)
@@ -130,7 +130,7 @@ def _format_user_traceback(error: BaseException) -> str:
 
 
 def own_frames(error: BaseException) -> list[str]:
-    """Format the frames by which a caller came to raise an error, as lines; none of the library's, nor of IPython's."""
+    """Format the caller's frames of an error as lines, without those of the library and of IPython."""
     found = traceback.extract_tb(_without_machinery(error.__traceback__))
     own = traceback.StackSummary.from_list([frame for frame in found if _REWRITTEN not in (frame.line or "")])
     for frame in own:
@@ -140,7 +140,7 @@ def own_frames(error: BaseException) -> list[str]:
 
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
-    """Copy a traceback without the frames of the library and of what runs the caller's code."""
+    """Copy a traceback without the frames of the library, of IPython and of asyncio."""
     modules = (sys.modules.get(name) for name in _MACHINERY)
     places = tuple(_inside(module.__file__) for module in modules if module and module.__file__)
     parts = []
@@ -156,11 +156,11 @@ def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
 
 
 shown_as: dict[str, str] = {}
-"""What the cells of another process are called, in one that runs a step of them."""
+"""The names of another process's cells by file, in a process that runs one of their steps."""
 
 
 def as_shown(filename: str) -> str:
-    """Name a cell as its prompt does, ``Cell In[3]``: its file's name says nothing and is gone with the kernel."""
+    """Name a cell as its prompt does, ``Cell In[3]``: the name of its file means nothing and goes with the kernel."""
     found = shell()
     if found is None:
         return shown_as.get(filename, filename)
@@ -172,7 +172,7 @@ def as_shown(filename: str) -> str:
 
 
 def _cell_number(ipython: Any, filename: str) -> int | None:
-    """Return the number of the newest cell compiled under this name: IPython before 8 keeps no list of them."""
+    """Return the number of the newest cell compiled under this name, for IPython before 8, which keeps no list."""
     if filename not in getattr(linecache, "_ipython_cache", ()):
         return None
     history, name = ipython.history_manager, ipython.compile.get_code_name
@@ -180,7 +180,7 @@ def _cell_number(ipython: Any, filename: str) -> int | None:
         enumerate(zip(history.input_hist_raw, history.input_hist_parsed, strict=False))
     )[1:]
     for number, (raw, code) in reversed(cells):
-        # The history drops a newline at the end, and the name is made from the text with it.
+        # The history drops a final newline, but the name is a hash of the text with it.
         if filename in (name(raw, f"{code}\n", number), name(f"{raw}\n", f"{code}\n", number)):
             return number
     return None
@@ -190,17 +190,17 @@ def _cell_number(ipython: Any, filename: str) -> int | None:
 
 
 def show_errors_briefly() -> None:
-    """Have this script, should it end by an error of this library, show its own frames only.
+    """Make this script show only its own frames when an error of this library ends it.
 
-    A stop, which is a KeyboardInterrupt that came from an error of this library, shows its message and nothing else.
-    The hook that was set shows everything else.
+    A stop, which is a KeyboardInterrupt caused by an error of this library, shows only its message. Everything else
+    goes to the hook that was set before.
     """
     if not in_cells() and not getattr(sys.excepthook, "brief", False):
         sys.excepthook = _Brief(sys.excepthook)
 
 
 class _Brief:
-    """An excepthook before another one."""
+    """An excepthook that calls the one it replaced."""
 
     brief = True
 
@@ -213,7 +213,7 @@ class _Brief:
             return
         if _is_ours(error):
             trace = error.__traceback__ = _without_machinery(trace)
-            error.__suppress_context__ = True  # how the library came to it; a cause is shown all the same
+            error.__suppress_context__ = True  # the context is the library's business; a cause is still shown
         self._other(kind, error, trace)
 
 

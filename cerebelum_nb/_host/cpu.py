@@ -1,4 +1,4 @@
-"""The CPU time of this thread, also where there are no threads: in a browser it is that of the process."""
+"""The CPU time of this thread. In a browser, which has no threads, it is the CPU time of the process."""
 
 from __future__ import annotations
 

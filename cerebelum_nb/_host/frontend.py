@@ -1,4 +1,4 @@
-"""What is watching: a notebook, a terminal, or nothing."""
+"""Who sees the output: a notebook, a terminal, or nobody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Audience", "assume_audience", "audience", "close_widgets", "is_termi
 
 
 class Audience(Enum):
-    """What a run can be shown on."""
+    """Where a run can be shown."""
 
     NOTEBOOK = "a notebook with somebody in front of it"
     HEADLESS = "a notebook that a program executes"
@@ -21,9 +21,9 @@ class Audience(Enum):
 
 
 def audience() -> Audience:
-    """Find out who is watching; loads nothing.
+    """Find out who sees the output; import nothing.
 
-    A kernel says by ``allow_stdin`` whether a person's front end asked for the cell: JupyterLab and VS Code do,
+    In a kernel, ``allow_stdin`` tells whether a person's front end runs the cell: JupyterLab and VS Code set it,
     nbclient, papermill and nbval do not.
     """
     if _known:
@@ -31,8 +31,8 @@ def audience() -> Audience:
     kernel = getattr(shell(), "kernel", None)
     if kernel is not None:
         header = kernel.get_parent() if hasattr(kernel, "get_parent") else {}
-        asked = bool((header or {}).get("content", {}).get("allow_stdin", False))
-        return Audience.NOTEBOOK if asked else Audience.HEADLESS
+        has_person = bool((header or {}).get("content", {}).get("allow_stdin", False))
+        return Audience.NOTEBOOK if has_person else Audience.HEADLESS
     return Audience.TERMINAL if is_terminal(sys.stderr) else Audience.NOBODY
 
 
@@ -40,12 +40,12 @@ _known: list[Audience] = []
 
 
 def assume_audience(found: Audience) -> None:
-    """Say who is watching, in a process whose output is shown by another one."""
+    """Set who sees the output, in a process whose output another process shows."""
     _known[:] = [found]
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal; a closed one is none."""
+    """Whether a stream is a terminal; a closed stream is not."""
     try:
         return stream is not None and bool(stream.isatty())
     except (OSError, ValueError):
@@ -53,7 +53,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def close_widgets(*widgets: Any) -> None:
-    """Close widgets with their layouts and styles, which are widgets too and would stay in the kernel."""
+    """Close widgets with their layouts and styles, which are widgets too and would otherwise stay in the kernel."""
     for widget in widgets:
         for part in (widget.layout, getattr(widget, "style", None), widget):
             if part is not None:

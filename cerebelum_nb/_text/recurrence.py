@@ -75,11 +75,11 @@ class Cron:
         try:
             for found in CronSim(self._fields, local):
                 at = (found - _EPOCH) // _MICRO
-                if at > moment:  # in the hour that the change from summer time repeats, the first one may be over
+                if at > moment:  # in the hour that the change from summer time repeats, the first may be past
                     return at
         except CronSimError as error:
-            told = str(error).lower()
-            raise ValueError(f"cron {self.expression!r} is invalid ({told}): {_FIELDS}") from None
+            reason = str(error).lower()
+            raise ValueError(f"cron {self.expression!r} is invalid ({reason}): {_FIELDS}") from None
         return None
 
     def __str__(self) -> str:
@@ -137,10 +137,10 @@ def in_words(cron: str, every: int) -> str:
     try:
         from cronsim import CronSim
 
-        told = CronSim(_NAMED.get(cron.lower(), cron), _EPOCH).explain()
+        words: str = CronSim(_NAMED.get(cron.lower(), cron), _EPOCH).explain()
     except (ImportError, ValueError):  # CronSimError is a ValueError
         return cron
-    return f"{told[:1].lower()}{told[1:]}"
+    return f"{words[:1].lower()}{words[1:]}"
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -155,7 +155,7 @@ def zone_of(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except Exception:  # noqa: BLE001 - what a name of a file that is no zone raises depends on the file
+    except Exception:  # noqa: BLE001 - a name may lead to a file that is not a zone: the error depends on the file
         known = available_timezones()
         short = {zone.rpartition("/")[2].lower(): zone for zone in sorted(known)}
         wanted = str(name).strip().rpartition("/")[2].lower().replace(" ", "_")

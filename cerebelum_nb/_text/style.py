@@ -1,4 +1,4 @@
-"""The look of each state of a step or an execution: a sign, a shape and colours. It is defined only here.
+"""The look of each state of a step or an execution: a sign, a shape and colours. Nothing else defines looks.
 
 The colours are Okabe and Ito's, which colour-blind people can distinguish; no state is shown by its colour alone. A
 step's box has its own light background and dark text, so it is legible on white and on black pages.

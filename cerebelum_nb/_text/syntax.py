@@ -7,8 +7,8 @@ import ast
 __all__ = ["parse_python"]
 
 _TRIES = 50
-"""Python 3.11 counts how deep a tree is in one place for all threads. A parse beside another one, or beside a garbage
-collection that parses, may therefore end with a SystemError though its source is fine (CPython's issue 106905)."""
+"""Python 3.11 counts the depth of a tree in one place for all threads. So a parse beside another, or beside a garbage
+collection that parses, may end with a SystemError although the source is fine (CPython's issue 106905)."""
 
 
 def parse_python(source: str | bytes, filename: str = "<unknown>") -> ast.Module:

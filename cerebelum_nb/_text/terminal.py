@@ -17,7 +17,7 @@ from .text import cut, text_width
 __all__ = ["Cell", "Column", "bar", "clean", "fit", "styled", "table", "width", "wrap"]
 
 _WIDEST = 120
-"""Beyond this a bar or a paragraph is no longer easy to read."""
+"""Columns beyond which a bar or a paragraph is hard to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Cell:
 class Column:
     """A column of a table.
 
-    ``least`` is how narrow it may be cut (0: never); of those with a ``drop``, the highest goes first when the
-    terminal is too narrow for all.
+    ``least`` is the width to which it may be cut (0: never). When the terminal is too narrow for all columns, those
+    with a ``drop`` are left out, the highest first.
     """
 
     title: str

@@ -67,7 +67,7 @@ def cut(text: str, most: int) -> str:
     if text.isascii():
         return text if len(text) <= most else text[: most - 1] + "…"
     used = end = 0
-    for place, char in enumerate(text, start=1):  # no further than it is shown: a value may be long
+    for place, char in enumerate(text, start=1):  # stops where the text is cut: a value may be long
         used += _columns_of(char)
         if used > most:
             return text[:end] + "…"

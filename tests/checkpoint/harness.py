@@ -96,7 +96,7 @@ class Waits:
             return name
         self.done.add(name)
         if cursor is not None and self._leaves(name):
-            self.at, self.at_counts, self.is_left = cursor.standing(), self.before, True
+            self.at, self.at_counts, self.is_left = cursor.current_place(), self.before, True
             raise Left
         return name
 
