@@ -126,7 +126,7 @@ class DistributedExecutor:
             Otherwise as ``workflow.execute``.
         """
         __tracebackhide__ = True
-        refuse_in_step(workflow.variable)
+        refuse_in_step(workflow)
         labels = Labels.of(name, tags)
         plan, local = plan_for(workflow), resolve_store(store)
         made_id = new_id() if execution_id is None else check_id(execution_id)
@@ -220,7 +220,7 @@ class DistributedExecutor:
     ) -> Result:
         """Continue there what is over, with the events that ``begin`` makes of it and the plan's digest."""
         __tracebackhide__ = True
-        refuse_in_step(workflow.variable)
+        refuse_in_step(workflow)
         plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         found = await self._found(workflow, execution_id, cluster, local, what)
@@ -274,7 +274,7 @@ class DistributedExecutor:
             As ``workflow.fork``.
         """
         __tracebackhide__ = True
-        refuse_in_step(workflow.variable)
+        refuse_in_step(workflow)
         plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
         parent = await self._found(workflow, execution_id, cluster, local, "fork")

@@ -7,11 +7,12 @@ loop. The kernel's own handler does neither: it waits for the loop, and leaves a
 
 from __future__ import annotations
 
+import _signal as _bare  # type: ignore[import-not-found]  # it has no stub
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -20,6 +21,12 @@ from .attempt import Interruption
 from .scope import current_scope
 
 __all__ = ["on_sigint"]
+
+_SIGINT = int(signal.SIGINT)
+
+# `signal` looks for each handler among the members of its enumerations, and the error that this gives has the handler's
+# repr; asyncio.run's has that of its task. So setting and restoring a handler took a tenth of an execution.
+_getsignal, _signal = _bare.getsignal, _bare.signal
 
 _Handler = Callable[[int, FrameType | None], Any] | int
 
@@ -34,27 +41,25 @@ class _Entry:
     pressed: int = 0
     replaced: _Handler | None = None
 
+    def __enter__(self) -> None:
+        _enter(self)
+
+    def __exit__(self, *_: object) -> None:
+        _leave(self)
+
 
 _entries: list[_Entry] = []
 _before: _Handler = signal.default_int_handler
 """What SIGINT did before the first of ``_entries``."""
 
 
-@contextmanager
-def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> Iterator[None]:
+def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> AbstractContextManager[None]:
     """Call ``stop`` at the first SIGINT; ``presses`` of them interrupt a step that blocks the loop.
 
     ``stop`` is called in the signal handler, between any two instructions of the main thread: it must only set flags
     and leave everything else to the loop. Does nothing outside the main thread, where signals do not arrive.
     """
-    if not _in_main_thread():
-        yield
-        return
-    entry = _enter(_Entry(asyncio.get_running_loop(), stop, presses))
-    try:
-        yield
-    finally:
-        _leave(entry)
+    return _Entry(asyncio.get_running_loop(), stop, presses) if _in_main_thread() else nullcontext()
 
 
 def _in_main_thread() -> bool:
@@ -62,16 +67,15 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _enter(entry: _Entry) -> _Entry:
+def _enter(entry: _Entry) -> None:
     global _before
     for ended in [other for other in _entries if other.loop.is_closed()]:  # its coroutine was abandoned
         _leave(ended)
-    if signal.getsignal(signal.SIGINT) is not _handle:
-        entry.replaced = signal.signal(signal.SIGINT, _handle) or signal.default_int_handler
+    if _getsignal(_SIGINT) is not _handle:
+        entry.replaced = _signal(_SIGINT, _handle) or signal.default_int_handler
         if not _entries:
             _before = entry.replaced
     _entries.append(entry)
-    return entry
 
 
 def _leave(entry: _Entry) -> None:
@@ -84,8 +88,8 @@ def _leave(entry: _Entry) -> None:
         return
     if later and later[0].replaced is None:
         later[0].replaced = entry.replaced
-    elif not later and signal.getsignal(signal.SIGINT) is _handle and _in_main_thread():
-        signal.signal(signal.SIGINT, entry.replaced)
+    elif not later and _getsignal(_SIGINT) is _handle and _in_main_thread():
+        _signal(_SIGINT, entry.replaced)
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

@@ -100,17 +100,19 @@ class Engine:
 
     @contextmanager
     def create(
-        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
+        self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext, *, is_new: bool = False
     ) -> Iterator[Execution]:
         """Make an execution without a history; it is discarded if the block raises.
 
-        Nothing is written, so it waits for no lock: the holder is registered when the first events are committed.
+        Nothing is written, so it waits for no lock: the holder is registered when the first events are committed. That
+        commit is refused if the log has the id, so one that was just drawn (``is_new``) is not looked up.
 
         Raises:
             ResumeError: the log already has one with that id.
         """
-        leases = leases_of(self.store)
-        if leases.running(execution_id) is not None or self.store.events(execution_id, upto=1):
+        if not is_new and (
+            leases_of(self.store).running(execution_id) is not None or self.store.events(execution_id, upto=1)
+        ):
             raise ResumeError(
                 f"execution {execution_id} already exists: add resume=True to resume it or get its "
                 f"recorded result, or choose another execution_id (without one, each gets its own)"

@@ -6,7 +6,7 @@ What a view raises never reaches the run: it is logged, and the run continues un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,9 +58,13 @@ def shielded(what: str) -> Iterator[None]:
             log.log(level, "%s could not be shown: %s: %s", what, type(error).__name__, error)
 
 
-@contextmanager
-def shown(execution: Shown) -> Iterator[None]:
+def shown(execution: Shown) -> AbstractContextManager[None]:
     """Show an execution while the block runs."""
+    return _shown(execution) if factories else nullcontext()
+
+
+@contextmanager
+def _shown(execution: Shown) -> Iterator[None]:
     what = f"execution {execution.id}"
     with ExitStack() as stack:
         for factory in factories:

@@ -93,7 +93,7 @@ def fork(
     store: Store | None = None,
 ) -> Run:
     """Prepare a fork; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     log = resolve_store(store)
     redactor = Redactor(log.redact)
     fork_id = new_id() if fork_id is None else check_id(fork_id)

@@ -64,7 +64,7 @@ def launch_once(
         raise ValueError(f"resume must be True, False or 'replace_inputs', not {resume!r}")
     if not resume:
         return launch(workflow, inputs, store, execution_id, wait=wait, labels=labels, refresh=refresh)
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     if execution_id is None:
         raise CerebelumError(
             "resume=True resumes the execution with an id of your choice: give it, as in "

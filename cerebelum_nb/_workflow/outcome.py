@@ -32,14 +32,17 @@ log = logging.getLogger("cerebelum_nb")
 
 def result_of(execution: Shown) -> Result:
     """Return how far an execution is."""
-    known = execution.handle(None) if execution.handle else resume_call(execution.variable, execution.id)
+    hint, advice = "", None
+    if not execution.state.status.is_final:
+        hint = execution.handle(None) if execution.handle else resume_call(execution.variable, execution.id)
+        advice = advise_on(execution)
     return Result.of(
         execution.id,
         execution.state,
         execution.result_of,
         lambda: execution.store.events(execution.id),
-        resume_hint=known,
-        advice=advise_on(execution),
+        resume_hint=hint,
+        advice=advice,
     )
 
 

@@ -62,7 +62,7 @@ def roll_back(
     store: Store | None = None,
 ) -> Run:
     """Prepare a rollback; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     plan, log = workflow.plan(), resolve_store(store)
     given = Undoing(to, inputs, repeat, mark_done or {})
     given.last(plan)

@@ -256,13 +256,27 @@ class Run:
             if tasks:
                 await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
             raise
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
-        await self._waiting_threads_over()
+        if execution.attempts.running:  # left behind
+            if tasks := self._tasks():
+                await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
+            await self._waiting_threads_over()
 
     async def _over(self) -> None:
-        """Wait until it no longer runs here; how it ended is for :meth:`_outcome` to say."""
-        await asyncio.wait([self._execution.done])
+        """Wait until it no longer runs here; how it ended is for :meth:`outcome` to say."""
+        done = self._execution.done
+        if done.done():
+            return
+        over = done.get_loop().create_future()  # as asyncio.wait([done]) does, at a third of its cost
+
+        def tell(_: object) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        done.add_done_callback(tell)
+        try:
+            await over
+        finally:
+            done.remove_done_callback(tell)
 
     async def _waiting_threads_over(self) -> None:
         """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none.

@@ -185,7 +185,7 @@ def make_schedule(
     by: str | None = None,
 ) -> Schedule:
     """Make a schedule, or change the one of that id; the arguments are those of ``Workflow.schedule``."""
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     if (cron is None) == (every is None):
         given = "both are given" if cron is not None else "neither is given"
         raise ValueError(

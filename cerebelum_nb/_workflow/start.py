@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._core.arguments import ExecutionLike
@@ -40,7 +38,7 @@ from .._engine.leases import leases_of
 from .._engine.loading import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.marking import by_hand
-from .._engine.origin import origin
+from .._engine.origin import file_of, origin, resolved
 from .._engine.queue import slot_after
 from .._engine.scope import Scope, current_scope
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
@@ -115,7 +113,7 @@ def launch(
         labels: its name, and its tags besides those of the workflow.
         refresh: as there.
     """
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     plan = workflow.plan()
     refreshed = check_refresh(plan, refresh) if refresh else ()
     log = resolve_store(store)
@@ -127,7 +125,7 @@ def launch(
     if caller is not None:
         refuse_if_caller_has(plan, log, slot, caller.execution_id)
     refuse_if_busy(plan, log, made_id, slot)
-    with engine_of(log).create(made_id, plan, redactor, Context) as execution:
+    with engine_of(log).create(made_id, plan, redactor, Context, is_new=execution_id is None) as execution:
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
@@ -163,20 +161,25 @@ def started(
     """
     by = caller or Caller("", "", 0)
     labels, redactor, refresh = told or Told(NO_LABELS, None, ())
-    name, tags = labels.name, check_tags({*workflow.tags, *labels.tags})
+    name, tags = labels.name, workflow.tags
+    if labels.tags:
+        tags = check_tags({*tags, *labels.tags})
     if redactor is not None:
         name = redactor.mask(name)
         if any(redactor.mask(tag) != tag for tag in tags):
             raise ValueError("a tag contains the text of a secret, and tags are stored unmasked: choose another tag")
+    fn = workflow.fn
+    code = inspect.unwrap(fn)
+    loaded = _loaded_from(code.__globals__)
     return WorkflowStarted(
         at=now,
         workflow=workflow.name,
         inputs=inputs,
         total_steps=sum(map(len, plan.timeline)),
-        module=workflow.fn.__module__,
-        qualname=workflow.fn.__qualname__,
-        source=_source_of(workflow),
-        origin=_origin_of_code(workflow),
+        module=fn.__module__,
+        qualname=fn.__qualname__,
+        source=loaded if loaded.endswith(".ipynb") else file_of(code.__code__.co_filename),
+        origin=loaded or ("" if in_terminal.get() else origin()),  # a command starts what it loads
         name=name,
         tags=tags,
         refresh=refresh,
@@ -196,27 +199,12 @@ def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> 
     return Run(execution, workflow.variable)
 
 
-def _source_of(workflow: Definition) -> str:
-    """Return where its code is: a file, found from any directory, or the name of a cell."""
-    name: str = inspect.unwrap(workflow.fn).__code__.co_filename
-    notebook = _loaded_from(workflow)
-    if notebook.endswith(".ipynb"):
-        return notebook
-    return os.path.abspath(name) if os.path.isfile(name) else name  # noqa: PTH100, PTH113  # cells have odd names
-
-
-def _loaded_from(workflow: Definition) -> str:
+def _loaded_from(space: dict[str, Any]) -> str:
     """Return the script or notebook that was loaded for its definitions; "" for one that runs, and for a module."""
-    space = inspect.unwrap(workflow.fn).__globals__
     file = space.get("__file__")
     if not file or space.get("__name__") != "__main__" or space is vars(sys.modules["__main__"]):
         return ""
-    return str(Path(file).resolve())
-
-
-def _origin_of_code(workflow: Definition) -> str:
-    """Return what starts it: the script or notebook; a command starts the one that it loads."""
-    return _loaded_from(workflow) or ("" if in_terminal.get() else origin())
+    return resolved(file)
 
 
 def take_up(
@@ -236,7 +224,7 @@ def take_up(
 
     ``live`` names completed steps whose unstorable value the caller still has.
     """
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     plan = workflow.plan()
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
@@ -324,7 +312,7 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
     A holder on another machine is watched for as long as its lease lasts; the claim that follows decides whether the
     execution may be taken over.
     """
-    refuse_in_step(workflow.variable)
+    refuse_in_step(workflow)
     log = resolve_store(store)
     found = find(workflow, execution_id, log)
     await leases_of(log).wait_until_seen(found)
@@ -383,9 +371,10 @@ def calling_step() -> Scope | None:
     return scope if scope is not None and scope.is_here() else None
 
 
-def refuse_in_step(variable: str, verb: str = "") -> None:
+def refuse_in_step(workflow: Definition, verb: str = "") -> None:
     """Raise CerebelumError inside a step; ``verb`` is the method that it called, if that is known."""
     if (scope := calling_step()) is not None:
+        variable = workflow.variable
         called = f"calls {variable}.{verb}(...)" if verb else f"starts, resumes or changes workflow '{variable}'"
         raise CerebelumError(
             f"step '{scope.step}' {called} inside a step, where nothing would wait for it. To run it as a child of "

@@ -50,7 +50,7 @@ def _for_sync_code(
     @wraps(call)
     def twin(self: Workflow, /, *args: P.args, **kwargs: P.kwargs) -> R:
         __tracebackhide__ = True
-        refuse_in_step(self.variable)
+        refuse_in_step(self)
         return run_sync(lambda: call(self, *args, **kwargs))
 
     twin.__name__, twin.__qualname__ = f"{call.__name__}_sync", f"{call.__qualname__}_sync"
@@ -216,7 +216,7 @@ class Workflow(Definition):
         __tracebackhide__ = True
         if (scope := calling_step()) is not None:
             if is_loop_running():
-                refuse_in_step(self.variable, "run")
+                refuse_in_step(self, "run")
             options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
             options |= {"name": name, "tags": tags, "refresh": refresh}
             child: Result = offer_child(scope, self, "run", inputs, options)
@@ -717,7 +717,7 @@ class Workflow(Definition):
         __tracebackhide__ = True
         from .sweep import sweep
 
-        refuse_in_step(self.variable)
+        refuse_in_step(self)
         return await sweep(
             self,
             at,
