@@ -1,6 +1,7 @@
-"""Many rows of the log at once through Arrow: SQLite's answer straight into columns.
+"""Read many rows of the log through Arrow, straight into columns.
 
-Used if pyarrow and adbc-driver-sqlite are installed and it is faster; it gives the same as frames.py for the same rows.
+Used if pyarrow and adbc-driver-sqlite are installed and it is faster. For the same rows it returns the same as
+frames.py.
 
 The driver brings its own SQLite and never opens the log's file: POSIX drops every lock that a process has on a file as
 soon as any part of it closes that file, so two SQLites in one process drop each other's locks, and a second writer gets
@@ -28,15 +29,15 @@ from .queries import Query
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame", "pays", "read"]
+__all__ = ["frame", "pays_off", "read"]
 
 FEWEST = 50_000
-"""Below this many events sqlite3 is as quick."""
+"""With fewer events, sqlite3 is as fast."""
 BYTES_AN_EVENT = 1_000
-"""Copying a kilobyte costs about what Arrow saves on an event; larger files hold other things than events."""
+"""Copying a kilobyte costs about what Arrow saves on an event. A larger file holds mostly other things than events."""
 
 
-def pays(db: sqlite3.Connection) -> bool:
+def pays_off(db: sqlite3.Connection) -> bool:
     """Whether Arrow is installed and worth a copy of the log."""
     if find_spec("pyarrow") is None or find_spec("adbc_driver_sqlite") is None:
         return False
@@ -46,13 +47,13 @@ def pays(db: sqlite3.Connection) -> bool:
 
 
 def read(db: sqlite3.Connection, query: Query, columns: Mapping[str, Kind]) -> Any:
-    """Return the answer as a ``pyarrow.Table`` of ``columns``; None if that fails, as without space for a copy.
+    """Return the answer as a ``pyarrow.Table`` of ``columns``; None if that fails, for instance for lack of space.
 
-    In any case, reading the snapshot itself then succeeds, or reports what is wrong.
+    Reading the snapshot itself then succeeds, or reports what is wrong.
 
     Args:
         db: the snapshot of the log.
-        query: one without a limit.
+        query: a query without a limit.
         columns: the kinds of its columns, in order; further columns only sort.
     """
     import pyarrow as pa
@@ -92,7 +93,7 @@ def _copy(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _parts(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Cut the keys of the executions into a range for each processor, four at most."""
+    """Split the keys of the executions into a range per processor, four at most."""
     first, last = db.execute("SELECT coalesce(min(key), 0), coalesce(max(key), 0) FROM execution").fetchone()
     count = min(4, os.cpu_count() or 1)
     cuts = [first + (last + 1 - first) * n // count for n in range(count + 1)]
@@ -100,7 +101,7 @@ def _parts(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 
 def _typed(query: Query, columns: Mapping[str, Kind]) -> str:
-    """Put a row without NULLs first: the driver takes a column's type from the first batch, and NULL for a number."""
+    """Put a row without NULLs first: the driver takes a column's type from the first batch, where NULL is a number."""
     number = str(2**63 - 1) if query.descending else "-1"
     texts = (Kind.TEXT, Kind.CATEGORY)
     first = ["''" if kind in texts else number for kind in columns.values()]
@@ -119,7 +120,7 @@ def _series(column: Any, kind: Kind, name: str) -> Any:
             found = pd.Index(whole.dictionary.to_pylist(), dtype="str")
             codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             ordered = in_order(found, name)
-            places = [*ordered.get_indexer(found), -1]  # the last is that of a missing one
+            places = [*ordered.get_indexer(found), -1]  # the last place is for a missing value
             return pd.Series(pd.Categorical.from_codes(np.take(places, codes), categories=ordered))
         case Kind.TIME | Kind.DURATION:
             unit = pa.timestamp("us", tz="UTC") if kind is Kind.TIME else pa.duration("us")

@@ -1,4 +1,4 @@
-"""``history.database``: the log as an sqlite-utils database, for rows, counts, schemas and exports."""
+"""``history.database``: the log as an sqlite-utils database."""
 
 from __future__ import annotations
 

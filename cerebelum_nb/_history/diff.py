@@ -36,7 +36,7 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
 
     Args:
         a: an execution: its id or an unambiguous prefix, or its result.
-        b: another one.
+        b: the other execution.
         store: the log, or its path; by default the session's.
 
     Returns:
@@ -88,20 +88,20 @@ def diff(a: ExecutionLike, b: ExecutionLike, *, store: Source | None = None) -> 
         one, other = fold(log_a.events(full_a)), fold(log_b.events(full_b))
         loads = _loader(log_a), _loader(log_b)
         names = {**one.steps, **other.steps}
-        rows = [_step(name, one.steps.get(name), other.steps.get(name), loads) for name in names]
-        rows.insert(0, _inputs(one, other, loads))
+        rows = [_step_row(name, one.steps.get(name), other.steps.get(name), loads) for name in names]
+        rows.insert(0, _inputs_row(one, other, loads))
     made = Diff(frame(rows, DIFF))
     made.attrs.update(a=_title(full_a, one), b=_title(full_b, other))
     return made
 
 
-def _inputs(one: State, other: State, loads: tuple[_Load, _Load]) -> _Row:
-    changed, difference = _values(one.inputs, other.inputs, loads)
+def _inputs_row(one: State, other: State, loads: tuple[_Load, _Load]) -> _Row:
+    changed, difference = _compare_values(one.inputs, other.inputs, loads)
     shown = [None if value is None else short(value) for value in (one.inputs, other.inputs)]
-    return (INPUTS, *[None] * 9, changed, *shown, *_told(difference))
+    return (INPUTS, *[None] * 9, changed, *shown, *_difference_columns(difference))
 
 
-def _step(name: str, one: StepState | None, other: StepState | None, loads: tuple[_Load, _Load]) -> _Row:
+def _step_row(name: str, one: StepState | None, other: StepState | None, loads: tuple[_Load, _Load]) -> _Row:
     both = (one, other)
     took = [s.ended_at - s.started_at if s is not None and s.settled and s.started_at else None for s in both]
     slower = None if took[0] is None or took[1] is None else took[1] - took[0]
@@ -109,9 +109,9 @@ def _step(name: str, one: StepState | None, other: StepState | None, loads: tupl
     difference: Difference | str | None = None
     if one is not None and other is not None:
         if one.inputs is not None and other.inputs is not None:
-            inputs, _ = _values(one.inputs, other.inputs, loads)
+            inputs, _ = _compare_values(one.inputs, other.inputs, loads)
         code = None if None in (one.code, other.code) else one.code != other.code
-        changed, difference = _outcomes(one, other, loads)
+        changed, difference = _compare_outcomes(one, other, loads)
     return (
         name,
         *(None if s is None else s.phase.value for s in both),
@@ -121,12 +121,12 @@ def _step(name: str, one: StepState | None, other: StepState | None, loads: tupl
         inputs,
         code,
         changed,
-        *map(_shown, both),
-        *_told(difference),
+        *map(_outcome_text, both),
+        *_difference_columns(difference),
     )
 
 
-def _outcomes(
+def _compare_outcomes(
     one: StepState, other: StepState, loads: tuple[_Load, _Load]
 ) -> tuple[bool | None, Difference | str | None]:
     if not (one.settled and other.settled):
@@ -134,12 +134,12 @@ def _outcomes(
     if one.phase is not other.phase:
         return True, f"{one.phase} -> {other.phase}"
     if one.phase is Phase.COMPLETED:
-        return _values(one.output, other.output, loads)
+        return _compare_values(one.output, other.output, loads)
     errors = [str(step.error) if step.error else "" for step in (one, other)]
     return errors[0] != errors[1], None if errors[0] == errors[1] else f"{errors[0]} -> {errors[1]}"
 
 
-def _values(
+def _compare_values(
     one: Value | None, other: Value | None, loads: tuple[_Load, _Load]
 ) -> tuple[bool | None, Difference | str | None]:
     if one is None or other is None:
@@ -155,13 +155,13 @@ def _values(
     return bool(found), found
 
 
-def _told(difference: Difference | str | None) -> _Row:
+def _difference_columns(difference: Difference | str | None) -> _Row:
     if isinstance(difference, Difference):
         return (str(difference) or None, difference.cells, difference.largest)
     return (difference, None, None)
 
 
-def _shown(step: StepState | None) -> str | None:
+def _outcome_text(step: StepState | None) -> str | None:
     if step is None or not step.settled:
         return None
     return short(step.output) if step.has_result else str(step.error) if step.error else None

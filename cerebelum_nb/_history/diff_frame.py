@@ -40,9 +40,11 @@ class Diff(pd.DataFrame):
             ),
             ("code", steps["code_changed"].fillna(False)),
         ]
-        told = ["inputs differ"] if inputs["output_changed"].fillna(False).any() else []
-        told += [f"{what} of {changed.sum()} of {len(steps)} steps differ" for what, changed in others if changed.any()]
-        return f"a: {self.attrs['a']}; b: {self.attrs['b']}: {', '.join(told) or 'nothing differs'}"
+        parts = ["inputs differ"] if inputs["output_changed"].fillna(False).any() else []
+        parts += [
+            f"{what} of {changed.sum()} of {len(steps)} steps differ" for what, changed in others if changed.any()
+        ]
+        return f"a: {self.attrs['a']}; b: {self.attrs['b']}: {', '.join(parts) or 'nothing differs'}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = [("step", "a", "b", "took a", "took b", "changed", "difference")]

@@ -1,6 +1,6 @@
-"""A folded state as facts, each a Python-like name and a short text; and what changed between two states.
+"""Describe a state as facts (a Python-like name and a short text), and what changed between two states.
 
-Fields with their default value are left out.
+Fields that have their default value are left out.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .._text.times import clock, stamp
 __all__ = ["Change", "changes", "facts", "operation_of", "step_facts", "variables"]
 
 Change = tuple[str, str | None, str | None]
-"""A fact's name, what it was and what it is; None when it is not known."""
+"""A fact's name, its old and its new text; None where there is none."""
 
-_APART = ("steps", "operations", "op", "plan", "counts", "checkpoints")
+_SHOWN_ELSEWHERE = ("steps", "operations", "op", "plan", "counts", "checkpoints")
 _VERSIONS = ("settled_at", "routed_at")
-"""What these say is an event's version; every other number whose name ends so is a time."""
+"""These hold an event's version; every other number whose name ends in ``_at`` is a time."""
 _MOST_NAMES = 12
 _CHANGE_NONE = (e.StepPrinted, e.StepProgressed, e.StepCheckpointed)
 _ALWAYS = ("version", "updated_at", "active_at")
-"""These change with every event, so they are not worth showing."""
+"""These change with every event, so they are not shown."""
 
 
 def facts(state: State) -> dict[str, str]:
-    """Return everything a state says.
+    """Return all facts of a state.
 
     Example:
         >>> from cerebelum_nb._core.events import StepStarted
@@ -43,21 +43,21 @@ def facts(state: State) -> dict[str, str]:
         >>> facts(fold([StepStarted(at=0, step="build")]))["in_flight"]
         'build'
     """
-    found = dict(_told(state))
+    found = _texts(state)
     for name, step in state.steps.items():
         found |= step_facts(name, step)
     return found
 
 
 def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, str]:
-    """Return what is known of one step; if ``op`` is given, only that of its operations.
+    """Return the facts of one step; of its operations, only ``op`` if it is given.
 
     Example:
         >>> step_facts("build", StepState(attempt=2))
         {"steps['build'].attempt": '2'}
     """
     lead = f"steps[{name!r}]."
-    found = dict(_told(step, lead))
+    found = _texts(step, lead)
     if step.checkpoints:
         last = step.checkpoints[-1].event
         found[f"{lead}line"] = str(last.line)
@@ -66,18 +66,19 @@ def step_facts(name: str, step: StepState, op: str | None = None) -> dict[str, s
         )
     wanted = step.operations if op is None else [op] if op in step.operations else []
     for key in wanted:
-        told = ", ".join(f"{field} {text}" for field, text in _told(step.operations[key]))
-        found[f"{lead}operations[{key!r}]"] = told
+        found[f"{lead}operations[{key!r}]"] = ", ".join(
+            f"{field} {text}" for field, text in _texts(step.operations[key]).items()
+        )
     return found
 
 
 def changes(before: State, after: State, op: str | None = None) -> list[Change]:
-    """Compare two states of a run from :func:`.replay.transitions`; shared parts are not compared.
+    """Compare two states from :func:`.replay.transitions`; the parts that they share are not compared.
 
     Args:
-        before: one state.
+        before: a state.
         after: the state one event later.
-        op: what :func:`operation_of` says of that event; by default all operations are compared.
+        op: the :func:`operation_of` that event; by default all operations are compared.
 
     Example:
         >>> from cerebelum_nb._core.events import StepStarted
@@ -86,7 +87,7 @@ def changes(before: State, after: State, op: str | None = None) -> list[Change]:
         >>> changes(start.state, retry.state)
         [("steps['build'].attempt", '1', '2')]
     """
-    found = [change for change in _differ(dict(_told(before)), dict(_told(after))) if change[0] not in _ALWAYS]
+    found = [change for change in _differ(_texts(before), _texts(after)) if change[0] not in _ALWAYS]
     for name in dict.fromkeys((*before.steps, *after.steps)):
         old, new = before.steps.get(name), after.steps.get(name)
         if old is not new:
@@ -95,7 +96,7 @@ def changes(before: State, after: State, op: str | None = None) -> list[Change]:
 
 
 def operation_of(event: e.Event) -> str | None:
-    """Name the operation that an event changes; "" if it changes none, None if it may change all.
+    """Return the operation that an event changes; "" if it changes none, None if it may change all.
 
     Comparing all operations of a step after each event would be quadratic in their number.
 
@@ -112,28 +113,28 @@ def _differ(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
             yield name, old.get(name), new.get(name)
 
 
-def _told(record: State | StepState | Operation, lead: str = "") -> Iterator[tuple[str, str]]:
-    for name, default in _DEFAULTS[type(record)]:
-        value = getattr(record, name)
-        if value != default:
-            yield lead + name, _text(name, value)
+def _texts(record: State | StepState | Operation, lead: str = "") -> dict[str, str]:
+    values = {
+        name: getattr(record, name) for name, default in _DEFAULTS[type(record)] if getattr(record, name) != default
+    }
+    return {lead + name: _text(name, value) for name, value in values.items()}
 
 
 def variables(last: e.StepCheckpointed) -> dict[tuple[str, ...], str]:
-    """Describe the variables of a checkpoint: JSON, or a preview of anything else; those that share an object together.
+    """Describe the variables of a checkpoint: JSON, or a preview. Variables that share an object have one description.
 
     Example:
         >>> variables(e.StepCheckpointed(at=1, step="build", variables=Value("json", '{"n":1,".i1":[0,2,1,1]}')))
         {('n',): '1'}
     """
     plain = parse(last.variables.json) if last.variables is not None and last.variables.json else {}
-    told: dict[tuple[str, ...], str] = {
+    found: dict[tuple[str, ...], str] = {
         (name,): one_line(json.dumps(value, ensure_ascii=False)) for name, value in plain.items() if name[0] != "."
     }
     for names, kept in zip(last.groups, last.kept, strict=False):
         if shown := tuple(name for name in names if name[0] != "."):
-            told[shown] = one_line(kept.text)
-    return told
+            found[shown] = one_line(kept.text)
+    return found
 
 
 def _text(name: str, value: Any) -> str:
@@ -149,13 +150,12 @@ def _text(name: str, value: Any) -> str:
         case Items():
             return f"{value.done} of {len(value.keys)} done, {len(value.failed)} failed, {len(value.running)} running"
         case dict():
-            told = [
+            texts = [
                 f"{key}: {_text('', item)}" if isinstance(item, (int, Value)) else str(key)
                 for key, item in value.items()
             ]
-            return ", ".join(
-                told if len(told) <= _MOST_NAMES else [f"{len(told) - _MOST_NAMES} more", *told[-_MOST_NAMES:]]
-            )
+            more = len(texts) - _MOST_NAMES
+            return ", ".join(texts if more <= 0 else [f"{more} more", *texts[-_MOST_NAMES:]])
         case _:
             return one_line(str(value))
 
@@ -164,7 +164,7 @@ def _defaults(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(
         (f.name, f.default if f.default_factory is MISSING else f.default_factory())
         for f in fields(kind)
-        if f.name not in _APART
+        if f.name not in _SHOWN_ELSEWHERE
     )
 
 

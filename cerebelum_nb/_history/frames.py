@@ -1,7 +1,7 @@
-"""Rows of the log as typed DataFrames: what each column holds, and how it is converted, a column at a time.
+"""Rows of the log as typed DataFrames: what each column holds, and how it is converted.
 
-This module knows no SQL and no log. A frame without rows has the same dtypes as one with rows. pandas is imported when
-a frame is made, never before.
+This module knows no SQL and no log. A frame without rows has the same dtypes as a frame with rows. pandas is imported
+when the first frame is made.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 Rows = Sequence[tuple[Any, ...]]
 Column = Any
-"""A ``pandas.Series``. The stubs know each dtype by its literal name only, not one held in a variable."""
+"""A ``pandas.Series``. The stubs know a dtype only by its literal name, not when a variable holds the name."""
 
 
 class Kind(StrEnum):
@@ -177,7 +177,7 @@ TRIAL = {
 
 STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
 _ORDER = {"state": (*ExecutionState, *STEP_STATES), "type": tuple(EVENT_TYPES)}
-"""The order of categories whose names are known; the others are in order of appearance."""
+"""The order of known categories; the others are in order of appearance."""
 
 _TIMES = frozenset({"due_at", "wake_at", "deadline"})
 _NESTED = frozenset({"error"}) | {
@@ -216,8 +216,7 @@ def frame(rows: Rows, columns: Mapping[str, Kind]) -> pd.DataFrame:
 def expand(events: pd.DataFrame) -> pd.DataFrame:
     """Expand the payload of events into columns, in place of ``data``.
 
-    A field that is an object (an output, an error) becomes a column per member, ``output.ip``. All the
-    JSON is parsed at once.
+    A field that is an object (an output, an error) becomes a column per member, ``output.ip``.
     """
     import pandas as pd
 
@@ -254,7 +253,7 @@ def expand_values(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _payloads(texts: Column) -> list[Any]:
-    """Parse the data of events at once; an event that cannot be parsed stays empty, the others do not."""
+    """Parse the data of all events at once; if one of them cannot be parsed, only that one is empty."""
     try:
         return list(parse(f"[{','.join(texts)}]"))
     except ValueError:
@@ -270,7 +269,7 @@ def _parsed(written: str) -> Any:
 
 
 def _members(column: Column, name: str) -> list[Column]:
-    """Make a column per member of the objects in a column, after one for values that are not objects, if any."""
+    """Make a column per member of the objects in a column; before them, one for values that are not objects, if any."""
     import pandas as pd
 
     is_object = column.map(type).eq(dict)
@@ -295,7 +294,7 @@ def _side_by_side(columns: Sequence[Any], index: Any) -> pd.DataFrame:
 
 
 def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
-    """Make a frame of whatever a query returned, typed by what the columns hold, or by their names if empty."""
+    """Make a frame of a query's answer. Its dtypes follow from what the columns hold, or from their names if empty."""
     import pandas as pd
 
     raw: Any = pd.DataFrame(list(rows), columns=range(len(names)), dtype="object")
@@ -334,10 +333,10 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
 
 
 def text(column: Column) -> Column:
-    """Make a column text; what is missing stays missing with every pandas.
+    """Convert a column to text; missing values stay missing with every pandas.
 
-    pandas 3 has a dtype ``str``. Before it, ``astype("str")`` writes a missing value as the text ``None``, so there
-    the column is ``object``, with NaN for what is missing: it compares, and is tested for, in the same way.
+    pandas 3 has a dtype ``str``. In earlier versions ``astype("str")`` writes a missing value as the text ``None``, so
+    the column is ``object`` there, with NaN for missing values: comparisons and ``isna`` work in the same way.
     """
     if _has_str():
         return column.astype("str")
@@ -347,7 +346,7 @@ def text(column: Column) -> Column:
 
 @cache
 def _has_str() -> bool:
-    """Whether this pandas has its own dtype for text (3.0 and later)."""
+    """Whether this pandas has a dtype for text (3.0 and later)."""
     import pandas as pd
 
     return pd.Series([None], dtype="object").astype("str").isna().all().item()
@@ -360,7 +359,7 @@ def _categories(column: Column, name: str) -> pd.Categorical:
 
 
 def in_order(found: pd.Index[str], name: str) -> pd.Index[str]:
-    """Order the categories of a column: known names first, the others as they come."""
+    """Order the categories of a column: known names first, then the others as they come."""
     import pandas as pd
 
     known = pd.Index([str(n) for n in dict.fromkeys(_ORDER.get(name, ()))], dtype="str")
@@ -399,4 +398,4 @@ def _payload_kinds() -> dict[str, Kind]:
 _PAYLOAD = _payload_kinds()
 _NAMED = {**EVENTS, **STEPS, **EXECUTIONS, "log": Kind.CATEGORY}
 del _NAMED["duration"]
-"""Columns of the views that :func:`answer` knows by name; there, a ``duration`` is seconds."""
+"""Columns of the views that :func:`answer` knows by name, without ``duration``, which the views give in seconds."""

@@ -1,4 +1,4 @@
-"""``history.graph``: the graph of a run, with how far it got."""
+"""``history.graph``: the graph of a run and how far it got."""
 
 from __future__ import annotations
 

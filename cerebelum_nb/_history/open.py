@@ -23,8 +23,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class over_all(Generic[P, R]):  # noqa: N801  # used as a decorator is
-    """A function of history as a method over all the logs, which become its ``store=``."""
+class over_all(Generic[P, R]):  # noqa: N801  # used like a decorator
+    """Make a function of history a method over all the logs, which become its ``store=``."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.function, self.__doc__ = function, function.__doc__
@@ -38,8 +38,8 @@ class over_all(Generic[P, R]):  # noqa: N801  # used as a decorator is
         return bound
 
 
-class in_one(Generic[P, R]):  # noqa: N801  # used as a decorator is
-    """A function of one execution as a method: the log that holds it becomes its ``store=``."""
+class in_one(Generic[P, R]):  # noqa: N801  # used like a decorator
+    """Make a function of one execution a method: the log that holds the execution becomes its ``store=``."""
 
     def __init__(self, function: Callable[Concatenate[ExecutionLike, P], R]) -> None:
         self.function, self.__doc__ = function, function.__doc__
@@ -88,7 +88,7 @@ class History(Logs):
         return History({name: self.named[name]})
 
 
-def open(  # noqa: A001  # history.open is what it does
+def open(  # noqa: A001  # its public name is history.open
     logs: Log | Iterable[Log] | Mapping[str, Log], /
 ) -> History:
     """Open one log, or several at once, for reading.

@@ -1,8 +1,7 @@
 """The queries of history, as SQL over the compact tables ``execution`` and ``event``.
 
-Text and parameters only: nothing is executed here. Every filter is in the SQL, and all but a bare ``type=`` are index
-searches (tests check the query plans). Columns come in the order of the frames in frames.py, then those that only
-sort.
+Text and parameters only: nothing is executed here. Every filter is in the SQL, and each except ``type=`` alone searches
+an index (tests check the query plans). The columns have the order of frames.py; columns that only sort follow them.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _value = partial(value, otherwise=".preview")
 class Query:
     """A statement, its parameters, and the columns by which the answer is sorted (numbers from 1).
 
-    ``is_bulk`` says that it reads events by the thousand, which is worth a faster way of reading; its first two
-    parameters are then the first and the last key of the executions to read.
+    A query with ``is_bulk`` may read many thousands of events, so arrow.py may be used for it. Its first two parameters
+    are the first and the last key of the executions to read.
     """
 
     select: str
@@ -44,12 +43,12 @@ class Query:
         return f"{self.select}\n{self.ordering}{'' if self.limit is None else f' LIMIT {self.limit}'}"
 
     def within(self, first: int, last: int) -> Query:
-        """Return the same query for the executions with these keys; it must be a bulk one."""
+        """Return the same query for the executions with these keys; it must be a bulk query."""
         return replace(self, parameters=(first, last, *self.parameters[2:]))
 
     @property
     def ordering(self) -> str:
-        """Its ``ORDER BY``, which also holds for a union with it."""
+        """Its ``ORDER BY``, which is also valid after a union with it."""
         direction = " DESC" if self.descending else ""
         return "ORDER BY " + ", ".join(f"{column}{direction}" for column in self.order)
 
@@ -190,10 +189,8 @@ def _of(execution_id: str | None, workflow: str | None, steps: Sequence[str]) ->
     if execution_id is not None:
         terms, parameters = ["x.execution_id = ?"], list[object]([execution_id])
     else:
-        terms, parameters = (
-            ["+x.key BETWEEN ? AND ?"],
-            [0, 2**63 - 1],
-        )  # `+`: it must not influence the choice of the index
+        # the `+` keeps this term from influencing which index SQLite chooses
+        terms, parameters = ["+x.key BETWEEN ? AND ?"], [0, 2**63 - 1]
     if workflow is not None:
         terms.append("x.workflow = ?")
         parameters.append(workflow)

@@ -1,4 +1,4 @@
-"""``history.replay`` and ``history.slider``: a run event by event, with the state after each."""
+"""``history.replay`` and ``history.slider``: a run, event by event."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def replay(execution_id: ExecutionLike, *, store: Log | None = None) -> Iterator
 
 
 def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
-    """Make a slider through the events of a run, for a notebook: what happened, and what was known by then.
+    """Make a slider through the events of a run, for a notebook.
 
-    It shows the graph, the values, what was printed and the state as of the chosen event, and what that event
-    changed. It needs no kernel: it still works in a notebook that is reopened, and in an exported page.
+    For the chosen event it shows the graph, the values, what had been printed, the state, and what the event changed.
+    It needs no kernel: it still works in a reopened notebook and in an exported page.
 
     Args:
         execution_id: the execution; a failed run's error carries it as ``error.execution_id``.
@@ -97,34 +97,34 @@ def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterat
 
     Args:
         events: in order.
-        state: the state before them, which does not change. By default nothing has happened yet.
+        state: the state before them, which is not modified. By default nothing has happened yet.
 
     Example:
-        >>> [told.state.version for told in transitions([e.WorkflowPaused(at=1, reason="by hand")])]
+        >>> [each.state.version for each in transitions([e.WorkflowPaused(at=1, reason="by hand")])]
         [1]
     """
     state = State() if state is None else state
     for event in events:
-        state = evolve(_apart(state, event), event)
+        state = evolve(_copy_for(state, event), event)
         yield Transition(event, state)
 
 
 _DICTS = tuple(field.name for field in fields(State) if field.default_factory is dict)
 
 
-def _apart(state: State, event: e.Event) -> State:
-    """Copy the parts of a state that folding an event into it may change; the rest is shared."""
-    apart = copy(state)
+def _copy_for(state: State, event: e.Event) -> State:
+    """Copy the parts of a state that folding this event may change, and share the rest."""
+    after = copy(state)
     for name in _DICTS:
-        setattr(apart, name, getattr(state, name).copy())
+        setattr(after, name, getattr(state, name).copy())
     if state.rollback is not None:
-        apart.rollback = copied(state.rollback)
+        after.rollback = copied(state.rollback)
     for name in map(owner_of, concerned(event)):
         old = state.steps.get(name)
         if old is None:
             continue
-        step = apart.steps[name] = copy(old)
-        if old.items is not None:  # the state of each item is shared: copying it for every event would be quadratic
+        step = after.steps[name] = copy(old)
+        if old.items is not None:  # the items' states are shared: copying all for every event is quadratic
             step.items = copy(old.items)
             step.items.failed, step.items.running = old.items.failed.copy(), old.items.running.copy()
         step.operations = old.operations.copy()
@@ -133,7 +133,7 @@ def _apart(state: State, event: e.Event) -> State:
         op = getattr(event, "op", None)
         if op in step.operations:
             step.operations[op] = copy(step.operations[op])
-    return apart
+    return after
 
 
 def _events(execution_id: ExecutionLike, store: Log | None) -> tuple[str, list[e.Event]]:

@@ -8,7 +8,7 @@ from .._core.schedule import ScheduleState
 from .._text.recurrence import described
 from .since import Zone, converted
 from .sources import Source, each
-from .union import together
+from .union import concatenate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ __all__ = ["schedules"]
 def schedules(*, tz: Zone | None = None, store: Source | None = None) -> pd.DataFrame:
     """Read schedules, one row each, ordered by id; deleted ones are left out.
 
-    The ids of its executions begin with the schedule's id and a dash.
+    The ids of a schedule's executions begin with its id and a dash.
 
     Args:
         tz: the zone to give times in: ``"Europe/Berlin"``, ``"local"``; by default UTC.
@@ -57,7 +57,7 @@ def schedules(*, tz: Zone | None = None, store: Source | None = None) -> pd.Data
 
     with each(store) as logs:
         made = {name: frame(list(map(_row, log.schedules())), SCHEDULES) for name, log in logs.items()}
-    return converted(together(made), tz)
+    return converted(concatenate(made), tz)
 
 
 def _row(state: ScheduleState) -> tuple[Any, ...]:

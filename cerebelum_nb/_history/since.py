@@ -1,6 +1,6 @@
-"""``since=`` and ``tz=``: a point in time in one of many forms, and the time zone.
+"""Read the arguments ``since=``, a point in time in one of many forms, and ``tz=``, a time zone.
 
-pandas is imported late, and only for text that this library cannot read by itself.
+pandas is only imported for text that this library cannot read itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LAST = to_micros(datetime(9999, 12, 31, tzinfo=UTC))
 
 
 def zone(tz: Zone | None) -> tzinfo | None:
-    """Return a time zone; None for the local one, in which Python reads a time without a zone.
+    """Return a time zone; None for the local zone, in which Python reads a time without a zone.
 
     Raises:
         ValueError: there is no zone of that name.
@@ -55,7 +55,7 @@ def zone(tz: Zone | None) -> tzinfo | None:
 
 
 def micros_of(moment: datetime, tz: Zone | None = None) -> int:
-    """Return a time as µs since the epoch; one without a zone is in ``tz``, by default local time."""
+    """Convert a time to µs since the epoch; a time without a zone is in ``tz``, by default local time."""
     if moment.tzinfo is None and (found := zone(tz)) is not None:
         moment = datetime.combine(moment.date(), moment.timetz()).replace(tzinfo=found)
     return to_micros(moment)
@@ -71,11 +71,11 @@ def converted(frame: pd.DataFrame, tz: Zone | None) -> pd.DataFrame:
 
 
 def since_micros(since: Since, tz: Zone | None = None) -> int:
-    """Return a point in time as µs since the epoch. What has no time zone is in ``tz``, by default local time.
+    """Convert a point in time to µs since the epoch. Without a zone it is in ``tz``, by default local time.
 
     Raises:
-        ValueError: text that neither this library nor pandas understands.
-        TypeError: it is of another type.
+        ValueError: neither this library nor pandas understands the text.
+        TypeError: it has another type.
 
     Example:
         >>> from datetime import UTC

@@ -111,7 +111,7 @@ class Snapshot:
 
     @property
     def steps(self) -> pd.DataFrame:
-        """A frame of the steps that had started, one row each, in order of their first start.
+        """The steps that had started, one row each, in order of their first start.
 
         Its columns: ``step`` (str); ``item`` (str): of a ``foreach``, which also has a row for the whole; ``visit``,
         ``attempt`` (Int64): the current one; ``state`` (category): PENDING (it will run again), RUNNING, RETRYING,
@@ -125,15 +125,15 @@ class Snapshot:
         return frame(rows, MOMENT)
 
     def __repr__(self) -> str:
-        head, rows, notes = self._shown()
+        head, rows, notes = self._render()
         return "\n".join([head, *(f"  {line}" for line in as_lines(rows)), *notes])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        head, rows, notes = self._shown()
+        head, rows, notes = self._render()
         shown = Html("<div><b>{}</b>{}{}</div>").format(head, small_table(rows), Html("<br>").join(notes))
         return {"text/plain": repr(self), "text/html": shown}
 
-    def _shown(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
+    def _render(self) -> tuple[str, list[tuple[str, ...]], list[str]]:
         at = getattr(self.event, "step", None)
         happened = type(self.event).__name__ + (f" {at}" if at else "")
         head = (
@@ -143,16 +143,16 @@ class Snapshot:
         rows: list[tuple[str, ...]] = [("step", "state", "attempt", "took", "value or error")]
         for name, known in {**self.state.steps, **undo_rows(self.state)}.items():
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
-            told = short(known.output) if known.has_result else str(known.error) if known.error else ""
+            text = short(known.output) if known.has_result else str(known.error) if known.error else ""
             if known.items is not None and not known.settled:
-                told = items_told(known, self.state.updated_at)
-            rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(told, 60)))
+                text = items_told(known, self.state.updated_at)
+            rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(text, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         for name, kept in self.variables.items():
             step = self.state.step(name)
             line = step.checkpoints[-1].event.line if step is not None and step.checkpoints else 0
-            told = ", ".join(f"{names} = {text}" for names, text in kept.items())
-            notes.append(f"{name}, line {line}: {cut(told, 160) or 'no variables of its own'}")
+            text = ", ".join(f"{names} = {text}" for names, text in kept.items())
+            notes.append(f"{name}, line {line}: {cut(text, 160) or 'no variables of its own'}")
         if self.error:
             notes.append(f"failed: {cut(self.error, 100)}")
         notes.append(f"inputs: {cut(short(self.state.inputs), 100)}")
@@ -168,8 +168,8 @@ def state_at(
 
     Args:
         execution_id: the execution.
-        version: after this event, from 1.
-        step: after the event that ended this step (its last visit, if there were several), instead of ``version``.
+        version: as of this event; the first is 1.
+        step: as of the event that ended this step, in its last visit; instead of ``version``.
         store: the log, or its path; by default the session's.
 
     Returns:

@@ -1,6 +1,6 @@
-"""How history reads a log, or several: through its own read-only connections, one snapshot at a time.
+"""Open one log or several for reading, through read-only connections and snapshots.
 
-This module depends on no table. SQLite's errors become errors of this library.
+This module knows no table. SQLite's errors become errors of this library.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Logs:
         logs: logs or paths by name; without names, each is named by its path.
 
     Raises:
-        ValueError: there is none, or two have one name.
+        ValueError: no log is given, or two have one name.
         StoreError: there is no log at a path.
     """
 
@@ -57,15 +57,15 @@ class Logs:
 
 
 Source = Log | Logs
-"""What functions of history take as ``store=``."""
+"""The type of ``store=`` in functions of history."""
 
 
 @contextmanager
 def opened(store: Source | None) -> Iterator[Store]:
-    """Open the one log that is meant; a log given by its path is open only within the block.
+    """Open a log; a log given by its path is closed again after the block.
 
     Raises:
-        StoreError: there is no log at that path, it cannot be read, or several are meant.
+        StoreError: there is no log at that path, it cannot be read, or several logs are given.
     """
     if isinstance(store, Logs):
         if len(store.named) > 1:
@@ -84,7 +84,7 @@ def opened(store: Source | None) -> Iterator[Store]:
 
 @contextmanager
 def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
-    """Open every log that is meant, by name; a single log has the name None."""
+    """Open every log that is given, by name; a single log has the name None."""
     with ExitStack() as stack:
         named = store.named if isinstance(store, Logs) else {None: store}
         yield {name: stack.enter_context(opened(log)) for name, log in named.items()}
@@ -92,10 +92,10 @@ def each(store: Source | None) -> Iterator[dict[str | None, Store]]:
 
 @contextmanager
 def located(store: Source | None, execution_id: ExecutionLike) -> Iterator[tuple[str | None, Store, str]]:
-    """Open the log that holds an execution: its name, the log, and the full id.
+    """Open the log that holds an execution; yield the log's name, the log and the full id.
 
     Raises:
-        ExecutionNotFoundError: no log holds it, or several executions are meant.
+        ExecutionNotFoundError: no log holds it, or the prefix fits several executions.
     """
     execution_id = id_of(execution_id)
     with each(store) as logs:
@@ -123,7 +123,7 @@ def _not_one(
     found: Mapping[str | None, str],
     refused: Iterable[ExecutionNotFoundError],
 ) -> ExecutionNotFoundError:
-    """The error for an id that is in none of several logs, or in more than one."""
+    """Make the error for an id that none of several logs holds, or more than one."""
     if found:
         shown = ", ".join(f"{full!r} in {name}" for name, full in found.items())
         return ExecutionNotFoundError(
@@ -141,7 +141,7 @@ def _not_one(
 
 @contextmanager
 def snapshot(store: Store) -> Iterator[sqlite3.Connection]:
-    """Open a read-only connection that sees the log as it is now until the block ends."""
+    """Open a read-only connection which sees the log, until the block ends, as it is now."""
     with closing(connection(store)) as db:
         try:
             db.execute("BEGIN")
@@ -159,7 +159,7 @@ def connection(store: Store) -> sqlite3.Connection:
     """Open a read-only connection to a log; the caller closes it."""
     if isinstance(store, SqliteStore):
         return store.read_connection()
-    with SqliteStore(":memory:") as copy:  # a log of objects: its tables are made now
+    with SqliteStore(":memory:") as copy:  # a log in memory has no tables: they are made now
         me = copy.register(0, 1)
         rows, _ = store.executions()
         copy.commit(

@@ -1,4 +1,4 @@
-"""What took time in a run: attempts, waits inside them, delays between them, and gaps without a process.
+"""Find what took time in a run: attempts, the waits in them, the delays between them, and gaps without a process.
 
 Pure: events in, spans out. Times are µs since the epoch.
 """
@@ -47,7 +47,7 @@ _RETURNS = {"WorkflowResumed", "WorkflowAwakened"}
 
 
 class Mark(NamedTuple):
-    """The part of an event that says what began or ended, and when."""
+    """The fields of an event that :func:`timeline` needs."""
 
     type: str
     at: int
@@ -62,9 +62,9 @@ class Mark(NamedTuple):
 class Span:
     """A part of a step that took time.
 
-    ``kind`` is, of an attempt, ``completed``, ``failed``, ``retried`` (another follows), ``interrupted``,
-    ``hibernated`` (left for a long wait) or ``running`` (its end is not recorded); inside an attempt ``sleep``,
-    ``approval`` or ``poll``; between two attempts ``delay``.
+    The ``kind`` of an attempt is ``completed``, ``failed``, ``retried`` (another follows), ``interrupted``,
+    ``hibernated`` (it left for a long wait) or ``running`` (its end is not recorded); inside an attempt it is
+    ``sleep``, ``approval``, ``signal``, ``child`` or ``poll``; between two attempts ``delay``.
     """
 
     step: str
@@ -77,14 +77,14 @@ class Span:
 
 @dataclass(slots=True)
 class Timeline:
-    """One run.
+    """The spans of one run.
 
     Attributes:
         attempts: one span per attempt, in order of their starts.
-        waits: sleeps, approvals and polls inside them, and delays between them.
-        tries: when a poll, a retry or another operation was tried, by step.
+        waits: the waits inside attempts, and the delays between attempts.
+        tries: the step and the time of each try of a poll, a retry or another operation.
         gaps: when no process ran it.
-        start, end: of the whole.
+        start, end: when the run began and ended.
     """
 
     start: int = 0
@@ -100,7 +100,7 @@ class Timeline:
         return list(dict.fromkeys(span.step for span in self.attempts))
 
     def pieces(self, span: Span) -> list[Interval]:
-        """Return when a process was running an attempt."""
+        """Return the intervals in which a process was running an attempt."""
         return outside((span.start, span.end), self.gaps)
 
 
@@ -118,7 +118,7 @@ def marks(events: Iterable[Event]) -> Iterator[Mark]:
         )
 
 
-def timeline(told: Iterable[Mark]) -> Timeline:
+def timeline(marked: Iterable[Mark]) -> Timeline:
     """Measure how long each part of one run took.
 
     Example:
@@ -126,7 +126,7 @@ def timeline(told: Iterable[Mark]) -> Timeline:
         >>> [(span.kind, span.end - span.start) for span in run.attempts]
         [('completed', 5)]
     """
-    all_marks = list(told)
+    all_marks = list(marked)
     made = Timeline()
     if not all_marks:
         return made
@@ -153,7 +153,7 @@ def timeline(told: Iterable[Mark]) -> Timeline:
             if (failed := delays.pop(mark.step, None)) is not None:
                 made.waits.append(_span(failed, "delay", mark.at))
         elif mark.type in _ATTEMPTS:
-            open_attempts.setdefault(mark.step, mark)  # completed by hand: it never started
+            open_attempts.setdefault(mark.step, mark)  # a step completed by hand has never started
             end_attempt(mark.step, _ATTEMPTS[mark.type], mark.at)
             for key in [key for key in open_waits if key[0] == mark.step]:
                 end_wait(key, mark.at)
@@ -163,7 +163,7 @@ def timeline(told: Iterable[Mark]) -> Timeline:
             began = open_attempts[mark.step].at if mark.step in open_attempts else mark.at
             gap = next((gap for gap in made.gaps if began <= gap[0] < mark.at <= gap[1] + _SLACK), None)
             kind = "hibernated" if gap in hibernations else "interrupted"
-            left_at = mark.at if gap is None else gap[0]  # an older log does not say when the attempt ended
+            left_at = mark.at if gap is None else gap[0]  # older logs do not say when the attempt ended
             end_attempt(mark.step, kind, left_at if mark.ended is None else mark.ended)
         elif mark.type in _WAITS:
             open_waits.setdefault((mark.step, mark.op), mark)
@@ -180,7 +180,7 @@ def timeline(told: Iterable[Mark]) -> Timeline:
 
 
 def outside(interval: Interval, others: Iterable[Interval]) -> list[Interval]:
-    """Subtract other intervals, in any order, from one.
+    """Subtract intervals, in any order, from an interval.
 
     Example:
         >>> outside((0, 10), [(2, 3), (8, 20)])
@@ -214,11 +214,11 @@ def covered(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 _SLACK = 1_000_000
-"""µs between the event of a resume and those that say what was left open."""
+"""The most µs between the event of a resume and the events of the attempts that it found interrupted."""
 
 
 def _gaps(all_marks: Sequence[Mark]) -> tuple[list[Interval], set[Interval]]:
-    """Find when no process ran it: after it was released, or since the last heartbeat of a process that died."""
+    """Find when no process ran it: after a process released it, or since the last heartbeat of a process that died."""
     gaps: list[Interval] = []
     hibernations: set[Interval] = set()
     left: Mark | None = None

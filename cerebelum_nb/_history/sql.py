@@ -20,23 +20,23 @@ __all__ = ["select"]
 _NOT_READING = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_SAVEPOINT}
 )
-"""What the read-only connection would still allow."""
+"""The read-only connection would still allow these."""
 _PRAGMAS = frozenset(
     {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
 )
 _WRITES = re.compile(r"VACUUM|cannot modify .+ because it is a view|cannot UPSERT a view")
-"""SQLite's errors for statements that would write, raised before it finds that they must not."""
+"""Errors that SQLite raises for a statement that would write, before it checks whether it may."""
 _UNKNOWN = re.compile(r"no such (column|table|function): (\S+)")
 
 
 def select(
     db: sqlite3.Connection, query: str, params: Mapping[str, Any], tz: Zone | None = None
 ) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """Run one statement that only reads; return its rows and the names of its columns.
+    """Run a statement that only reads; return its rows and the names of its columns.
 
     Raises:
         StoreError: it would write; nothing was changed.
-        ValueError: it cannot be run; the message says why.
+        ValueError: SQLite refuses it; the message says why.
     """
     if not isinstance(query, str):
         raise TypeError(f"a query must be text, such as 'SELECT * FROM executions', not {query!r}")
@@ -69,7 +69,7 @@ def select(
 
 
 def _parameter(value: Any, tz: Zone | None) -> Any:
-    """Convert a time to the format of the views; without a zone it is in ``tz``. Leave the rest to SQLite."""
+    """Convert a time, in ``tz`` if it has no zone, to the format of the views; leave other values to SQLite."""
     if not isinstance(value, datetime):
         return value
     return iso_of(micros_of(value, tz))

@@ -1,4 +1,4 @@
-"""The tables of the log as frames, and queries in SQL: executions, steps, events, outputs, sql."""
+"""``history.executions``, ``steps``, ``events``, ``notes``, ``outputs`` and ``sql``: the log as frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .queries import Query
 from .since import Since, Zone, converted, since_micros
 from .snapshot import state_at
 from .sources import Source, each, located, snapshot
-from .union import attached, together
+from .union import attached, concatenate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def executions(
         - ``completed_at`` (datetime, UTC): when it completed, failed or was cancelled; NaT while it may continue
         - ``duration`` (timedelta): from start to that end, waits and pauses included; NaT while it may continue
         - ``total_steps``, ``done_steps`` (Int64): steps of the timeline, and how many are completed
-        - ``current_step`` (str): the step that runs: the last started of those that are not finished; else missing
+        - ``current_step`` (str): the step that runs (if several do, the one started last); missing if none does
         - ``inputs``, ``output`` (str): JSON text of what it started or was forked with, and of the last step's value
           once completed; for a value that is not JSON, its preview
         - ``error`` (str): why it failed, ``type: message``
@@ -106,9 +106,9 @@ def executions(
         labels.tags,
     )
     with each(store) as logs:
-        made = together({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
+        made = concatenate({name: _read(log, query, EXECUTIONS) for name, log in logs.items()})
         if made.empty and workflow is not None:
-            _doubt(workflow, logs)
+            _warn_if_unknown(workflow, logs)
     if len(logs) > 1:
         made = made.sort_values("started_at", ascending=False, kind="stable", ignore_index=True)
         made = made if limit is None else made.head(limit)
@@ -175,9 +175,9 @@ def steps(
     workflow = workflow_name(workflow)
     wanted = names(state, STEP_STATES, "state of a step")
     columns = _columns(expand, ("output",))
-    with _holding(store, execution_id) as (logs, full):
-        query = queries.steps(full, workflow, _steps(step), wanted)
-        made = together({name: _read(log, query, STEPS) for name, log in logs.items()})
+    with _open_logs(store, execution_id) as (logs, full):
+        query = queries.steps(full, workflow, _step_names(step), wanted)
+        made = concatenate({name: _read(log, query, STEPS) for name, log in logs.items()})
     return expand_values(converted(made, tz), columns)
 
 
@@ -236,9 +236,9 @@ def events(
     if not isinstance(expand, bool):
         raise TypeError(f"expand= must be True or False, not {expand!r}")
     types = names(type, EVENT_TYPES, "type of event")
-    with _holding(store, execution_id) as (logs, full):
-        query = queries.events(full, types, _steps(step))
-        made = together({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
+    with _open_logs(store, execution_id) as (logs, full):
+        query = queries.events(full, types, _step_names(step))
+        made = concatenate({name: _read(log, query, frames.EVENTS) for name, log in logs.items()})
     return converted(frames.expand(made) if expand else made, tz)
 
 
@@ -287,9 +287,9 @@ def notes(
     from .frames import NOTES, expand_values
 
     workflow = workflow_name(workflow)
-    with _holding(store, execution_id) as (logs, full):
-        query = queries.notes(full, workflow, _steps(step), name)
-        made = together({one: _read(log, query, NOTES) for one, log in logs.items()})
+    with _open_logs(store, execution_id) as (logs, full):
+        query = queries.notes(full, workflow, _step_names(step), name)
+        made = concatenate({one: _read(log, query, NOTES) for one, log in logs.items()})
     return expand_values(converted(made, tz), ("value",) if expand else ())
 
 
@@ -358,8 +358,8 @@ def _columns(given: bool | str | Iterable[str], known: tuple[str, ...]) -> tuple
     return names(given, known, "column of values")
 
 
-def _steps(given: Any) -> tuple[str, ...]:
-    """Return the names of the steps meant; () means all."""
+def _step_names(given: Any) -> tuple[str, ...]:
+    """Return the names of the given steps; () means all."""
     if given is None:
         return ()
     several = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
@@ -370,8 +370,12 @@ def _steps(given: Any) -> tuple[str, ...]:
     return found
 
 
-def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
-    """Warn if nothing is found because no workflow has that name."""
+def _warn_if_unknown(workflow: str, logs: Mapping[str | None, Store]) -> None:
+    """Warn if the log holds no run of this workflow but runs of others.
+
+    Raises:
+        ValueError: it is the id of an execution.
+    """
     rows = [row for log in logs.values() for row in log.executions()[0]]
     known = dict.fromkeys(row.summary.workflow for row in rows)
     if workflow in known or not known:
@@ -386,10 +390,10 @@ def _doubt(workflow: str, logs: Mapping[str | None, Store]) -> None:
 
 
 @contextmanager
-def _holding(
+def _open_logs(
     store: Source | None, execution_id: ExecutionLike | None
 ) -> Iterator[tuple[dict[str | None, Store], str | None]]:
-    """Yield the logs to read, by name: the one with the execution, and its full id, or all."""
+    """Open the log that holds the execution and yield its full id too; without an execution, open all."""
     if execution_id is None:
         with each(store) as logs:
             yield logs, None
@@ -402,6 +406,6 @@ def _read(log: Store, query: Query, columns: Mapping[str, Kind]) -> pd.DataFrame
     from . import arrow, frames
 
     with snapshot(log) as db:
-        if query.is_bulk and arrow.pays(db) and (table := arrow.read(db, query, columns)) is not None:
+        if query.is_bulk and arrow.pays_off(db) and (table := arrow.read(db, query, columns)) is not None:
             return arrow.frame(table, columns)
         return frames.frame(db.execute(query.sql, query.parameters).fetchall(), columns)

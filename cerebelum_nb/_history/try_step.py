@@ -1,4 +1,4 @@
-"""``history.try_step``: an edited step on the arguments of recorded runs, and how its results differ."""
+"""``history.try_step``: run an edited step on the arguments of recorded runs, and compare the results."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def try_step(
         step: the step, as ``@step`` made it.
         runs: how many runs to try it on: the newest that reached it.
         workflow: only runs of this workflow: its name, or the workflow itself.
-        item: of a step that runs for the items of a foreach, the name of the item to try it on, such as ``"ams3"``.
-        repeat: True lets it really do operations that the run did not record (a ``context.run``, a poll or a retry with
+        item: for a step of a foreach, the name of the item to try it on, such as ``"ams3"``.
+        repeat: True carries out operations that the run did not record (a ``context.run``, a poll or a retry with
             other arguments or code), and allows a step with ``effect="external"``. By default such a step is refused,
             and such an operation is an error in its row.
         values: True adds ``old_value`` and ``new_value``, the values themselves.
@@ -112,11 +112,11 @@ def try_step(
             f"try_step({spec.name}, repeat=True)"
         )
     with opened(store) as log:
-        found = _reached(log, spec.name, most, workflow, item)
+        found = _runs_that_reached(log, spec.name, most, workflow, item)
         if not found:
             of = f" of workflow '{workflow}'" if workflow is not None else ""
             what = f"step '{spec.name}'" if item is None else f"step '{spec.name}' for the item {item!r}"
-            one = "" if item is not None else _an_item(log, spec.name, workflow)
+            one = "" if item is not None else _find_item(log, spec.name, workflow)
             raise ValueError(
                 f"no run{of} in {log.location} has reached {what}: there is nothing to try it on"
                 if not one
@@ -136,7 +136,8 @@ async def try_spec(spec: StepSpec, log: Store, execution_id: str) -> tuple[bool 
         execution_id: the run, by its whole id.
 
     Returns:
-        As the columns ``changed`` and ``difference`` of :func:`try_step`; with an error of the trial as the difference.
+        The columns ``changed`` and ``difference`` of :func:`try_step`; if the trial failed, the difference is its
+        error.
     """
     row = await _try(spec, log, execution_id, repeat=False, at_line=False)
     _, _, _, changed, difference, error, *_ = row.shown
@@ -178,16 +179,16 @@ async def _try(
     assert isinstance(start, StepStarted)
     name = start.step
     ended = _end_of(history, start, began)
-    before = fold(history[: ended - 1])  # an outcome forgets the operations
-    operations = _denied(history[: ended - 1], name, began) | _known(before, name).operations
+    before = fold(history[: ended - 1])  # the outcome drops the operations from the state
+    operations = _refused_operations(history[: ended - 1], name, began) | _state_of(before, name).operations
     state = before if at_line else fold(history[:began])
     here = replace(spec, name=name)
     trial = await try_out(here, log, execution_id, state, operations, repeat=repeat, at_line=at_line)
-    then = _known(fold(history[:ended]), name)
+    then = _state_of(fold(history[:ended]), name)
     return _row(log, execution_id, then, trial)
 
 
-def _known(state: State, name: str) -> StepState:
+def _state_of(state: State, name: str) -> StepState:
     found = state.step(name)
     assert found is not None, "it has started"
     return found
@@ -201,12 +202,12 @@ def _end_of(history: Sequence[Event], start: StepStarted, began: int) -> int:
     return len(history) + 1
 
 
-def _denied(history: Sequence[Event], step: str, began: int) -> dict[str, Operation]:
-    """Return what this attempt waited for and was denied, as it was when it was decided."""
+def _refused_operations(history: Sequence[Event], step: str, began: int) -> dict[str, Operation]:
+    """Return the operations that failed because their wait was refused, as they were when that was decided."""
     found: dict[str, Operation] = {}
     for n, event in enumerate(history[began:], began):
         if isinstance(event, OperationFailed) and event.step == step:
-            operation = _known(fold(history[:n]), step).operations.get(event.op)
+            operation = _state_of(fold(history[:n]), step).operations.get(event.op)
             if operation is not None and operation.is_decided:
                 found[event.op] = operation
     return found
@@ -264,11 +265,11 @@ def _load(log: Store, value: Value) -> Any:
         return _UNKNOWN
 
 
-def _reached(log: Store, step: str, runs: int | None, workflow: str | None, item: str | None) -> list[str]:
+def _runs_that_reached(log: Store, step: str, runs: int | None, workflow: str | None, item: str | None) -> list[str]:
     """Return the newest runs in which the step began, for an item if one is named."""
     of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
     began, names = "e.step = ?", list[object]([step])
-    if item is not None:  # of a chain, all but the last are named after the last: deploy[ams3].build
+    if item is not None:  # in a chain, the other steps are named after the last one: deploy[ams3].build
         end = f"[{item}].{step}"
         began, names = "(e.step = ? OR substr(e.step, ?) = ?)", [of_item(step, item), -len(end), end]
     with snapshot(log) as db:
@@ -281,8 +282,8 @@ def _reached(log: Store, step: str, runs: int | None, workflow: str | None, item
         return [execution_id for (execution_id,) in asked]
 
 
-def _an_item(log: Store, step: str, workflow: str | None) -> str:
-    """Name an item for which the step began last; "" if there is none."""
+def _find_item(log: Store, step: str, workflow: str | None) -> str:
+    """Return an item for which the step has started; "" if there is none."""
     of, parameters = ("", list[object]()) if workflow is None else ("x.workflow = ? AND", [workflow])
     begins, ends = f"{step}[", f"].{step}"
     with snapshot(log) as db:

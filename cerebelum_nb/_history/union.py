@@ -1,4 +1,4 @@
-"""Several logs as one: their frames concatenated, and one connection for SQL over all of them."""
+"""Read several logs as one: concatenate their frames, and query all of them through one connection."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .sources import snapshot
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["attached", "together"]
+__all__ = ["attached", "concatenate"]
 
 
-def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate frames with the same columns, with a first column ``log``; a single frame needs no name."""
+def concatenate(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate frames with the same columns and put a column ``log`` first; a frame named None is returned as is."""
     import pandas as pd
 
     if None in frames:
@@ -43,17 +43,17 @@ def together(frames: Mapping[str | None, pd.DataFrame]) -> pd.DataFrame:
 
 @contextmanager
 def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.Connection]:
-    """Open one read-only connection on which the views of all the logs are united, with a first column ``log``.
+    """Open a read-only connection whose views are the union of those of all the logs, with a first column ``log``.
 
     SQLite can attach about ten logs. If there are more, the views are first copied into a temporary database, which
     takes as long as reading all of them.
 
     Args:
         logs: the logs by name.
-        query: the query to come: views that it does not name are not copied.
+        query: the query that will be run: views that it does not name are not copied.
 
     Raises:
-        StoreError: one of them cannot be read.
+        StoreError: one of the logs cannot be read.
     """
     with closing(sqlite3.connect("", uri=True, isolation_level=None)) as db:  # temporary; on disk when it grows
         try:
@@ -70,7 +70,7 @@ def attached(logs: Mapping[str | None, Store], query: str) -> Iterator[sqlite3.C
 
 
 def _unite(db: sqlite3.Connection, logs: Mapping[str | None, Store]) -> None:
-    """Attach every log, and make each view a union."""
+    """Attach every log, and create the views as unions."""
     for number, log in enumerate(logs.values()):
         _attach(db, f"log{number}", log)
     for view in VIEWS:
@@ -79,7 +79,7 @@ def _unite(db: sqlite3.Connection, logs: Mapping[str | None, Store]) -> None:
 
 
 def _copy(db: sqlite3.Connection, logs: Mapping[str | None, Store], wanted: Collection[str]) -> None:
-    """Attach one log after the other, and copy each wanted view into a table; the others stay empty."""
+    """Attach one log after the other, and copy the wanted views into tables; the other tables stay empty."""
     db.execute("PRAGMA synchronous = off")
     for number, (name, log) in enumerate(logs.items()):
         _attach(db, "one", log)
@@ -100,7 +100,7 @@ def _attach(db: sqlite3.Connection, schema: str, log: Store) -> None:
         (version,) = db.execute(f"PRAGMA {schema}.user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
-        db.execute(f"DETACH {schema}")  # an older, read-only log: its views have fewer columns
+        db.execute(f"DETACH {schema}")  # the views of an older, read-only log have fewer columns
     db.execute(f"ATTACH ':memory:' AS {schema}")
     with snapshot(log) as copy:
         db.deserialize(copy.serialize(), name=schema)

@@ -1,4 +1,4 @@
-"""How two values differ, in words and numbers: plain data by path, frames and arrays by shape, columns and cells."""
+"""Compare two values: plain data by path, frames and arrays by shape, columns and cells."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .._values.preview import preview
 __all__ = ["Difference", "compare"]
 
 _MOST = 3
-"""This many places are named; beyond that, only their number."""
+"""How many places are named; of the others only the number is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """The difference between two values; false if there is none.
 
-    ``cells`` counts the cells or elements that both have and that differ, ``largest`` is the largest difference of
-    numbers among them; for two numbers, theirs. For other values without cells both are None.
+    ``cells`` counts the cells or elements that both have and that differ; ``largest`` is the largest numeric difference
+    among them, or the difference of two numbers. Both are None for other values without cells.
     """
 
     words: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Difference:
 
 
 def compare(one: Any, other: Any) -> Difference:
-    """Say how ``other`` differs from ``one``.
+    """Describe how ``other`` differs from ``one``.
 
     Example:
         >>> str(compare({"size": 1, "hosts": ["a"]}, {"size": 2, "hosts": ["a", "b"]}))
@@ -56,18 +56,18 @@ def compare(one: Any, other: Any) -> Difference:
         case "array":
             return _arrays(one, other)
     words = tuple(_plain(one, other, ""))
-    return Difference(words=words, largest=_apart(one, other) if words else None)
+    return Difference(words=words, largest=_distance(one, other) if words else None)
 
 
-def _apart(one: Any, other: Any) -> float | None:
+def _distance(one: Any, other: Any) -> float | None:
     """Return the difference of two numbers, including numpy's."""
     if not all(isinstance(value, Real) and not isinstance(value, bool) for value in (one, other)):
         return None
     try:
-        apart = abs(float(one) - float(other))
+        distance = abs(float(one) - float(other))
     except OverflowError:
         return None
-    return apart if isfinite(apart) else None
+    return distance if isfinite(distance) else None
 
 
 def _kind(value: Any) -> str:
@@ -108,7 +108,7 @@ def _equal(one: Any, other: Any) -> bool:
         return not compare(one, other)
     try:
         return type(one) is type(other) and bool(one == other or (one != one and other != other))
-    except Exception:  # noqa: BLE001  # a user's __eq__; what cannot be compared differs
+    except Exception:  # noqa: BLE001  # a user's __eq__ may raise anything; then the values count as different
         return False
 
 
@@ -139,7 +139,7 @@ def _frames(one: Any, other: Any) -> Difference:
         count, most = _cells(one[name], other[name])
         cells += count
         largest = most if largest is None else largest if most is None else max(largest, most)
-    return _counted(words, cells, largest)
+    return _with_cells(words, cells, largest)
 
 
 def _arrays(one: Any, other: Any) -> Difference:
@@ -152,11 +152,11 @@ def _arrays(one: Any, other: Any) -> Difference:
         words.append(f"{one.dtype} -> {other.dtype}")
     if one.shape != other.shape:
         return Difference(words=tuple(words))
-    return _counted(words, *_cells(pd.Series(one.ravel()), pd.Series(other.ravel())))
+    return _with_cells(words, *_cells(pd.Series(one.ravel()), pd.Series(other.ravel())))
 
 
 def _cells(one: Any, other: Any) -> tuple[int, float | None]:
-    """Count the elements of two columns of one length that differ, and find the largest difference of numbers."""
+    """Compare two columns of one length: return how many elements differ, and the largest numeric difference."""
     import pandas as pd
 
     one, other = one.reset_index(drop=True), other.reset_index(drop=True)
@@ -173,7 +173,7 @@ def _cells(one: Any, other: Any) -> tuple[int, float | None]:
     return count, None if pd.isna(most) else float(most)
 
 
-def _counted(words: list[str], cells: int, largest: float | None) -> Difference:
+def _with_cells(words: list[str], cells: int, largest: float | None) -> Difference:
     if cells:
         by = "" if largest is None else f" by up to {largest:g}"
         words.append(f"{cells:,} {'cell differs' if cells == 1 else 'cells differ'}{by}")

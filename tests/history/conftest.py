@@ -1,4 +1,4 @@
-"""A log of real runs: a deployment that fails, is fixed and resumed, and a small workflow next to it."""
+"""A log of real runs: a deployment that fails, is fixed and resumed, and a small workflow beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock
 
 TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "object"
-"""The dtype of text: pandas 3 has its own."""
+"""The dtype of text, which differs in pandas 3."""
 
 BROKEN = {"verify"}
 
@@ -83,7 +83,7 @@ def check(wf):
 
 @dataclass
 class Runs:
-    """The store, the clock it was written under, and how to add to it."""
+    """The store, its clock, and how to add runs."""
 
     store: SqliteStore
     clock: FakeClock
@@ -109,7 +109,7 @@ class Runs:
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory):
-    """The log below, closed, and the time at its end."""
+    """The log of :func:`runs`, closed, and the time at its end."""
     path = tmp_path_factory.mktemp("written") / "log.db"
     with SqliteStore(path, durability="normal") as store, FakeClock() as clock:
         store.hibernate_after = timedelta.max  # the clock jumps: runs wait in their process

@@ -1,4 +1,4 @@
-"""Reading in bulk through Arrow: when, and that it harms nobody."""
+"""Reading in bulk through Arrow: when it is used, and that no other reader or writer is disturbed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except sqlite3.OperationalError as error:
 
 @pytest.fixture
 def always(monkeypatch):
-    monkeypatch.setattr(arrow, "pays", lambda db: True)
+    monkeypatch.setattr(arrow, "pays_off", lambda db: True)
 
 
 def second_writer(runs):
@@ -59,7 +59,7 @@ def test_no_copy_is_left_behind(runs, always, tmp_path, monkeypatch):
     assert list((tmp_path / "copies").iterdir()) == []
 
 
-def test_without_room_for_a_copy_the_log_itself_is_read(runs, always, monkeypatch, tmp_path):
+def test_the_log_itself_is_read_if_there_is_no_space_for_a_copy(runs, always, monkeypatch, tmp_path):
     expected = history.events(store=runs.store)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "there is no such folder"))
     pd.testing.assert_frame_equal(history.events(store=runs.store), expected)
@@ -77,21 +77,21 @@ def test_a_column_that_begins_with_many_nulls_is_still_text(runs):
 
 def test_a_small_log_is_not_copied(runs):
     with snapshot(runs.store) as db:
-        assert not arrow.pays(db)
+        assert not arrow.pays_off(db)
 
 
-def test_a_log_of_many_events_is_and_one_of_large_values_is_not(runs, monkeypatch):
+def test_a_log_of_many_events_is_copied_and_one_of_large_values_is_not(runs, monkeypatch):
     monkeypatch.setattr(arrow, "FEWEST", 10)
     with snapshot(runs.store) as db:
         monkeypatch.setattr(arrow, "BYTES_AN_EVENT", 10**6)
-        assert arrow.pays(db)
+        assert arrow.pays_off(db)
         monkeypatch.setattr(arrow, "BYTES_AN_EVENT", 1)
-        assert not arrow.pays(db)
+        assert not arrow.pays_off(db)
 
 
 @pytest.mark.parametrize("read", [history.events, history.steps])
 def test_one_execution_is_never_worth_a_copy(runs, monkeypatch, read):
-    monkeypatch.setattr(arrow, "pays", lambda db: pytest.fail("asked"))
+    monkeypatch.setattr(arrow, "pays_off", lambda db: pytest.fail("asked"))
     assert len(read("deploy-1", store=runs.store))
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C breaks off what is asked of a log, and the next question is answered."""
+"""Ctrl-C interrupts whatever reads a log, and the next read succeeds."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def log(request, tmp_path):
 
 
 @contextmanager
-def broken_off():
-    """Press Ctrl-C in a moment: the query has begun by then, and has no end."""
+def interrupted():
+    """Press Ctrl-C a moment later: by then the query, which never ends, has begun."""
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
@@ -48,40 +48,40 @@ def broken_off():
     timer.join()
 
 
-def test_a_query_without_an_end_is_broken_off(log):
-    with broken_off():
+def test_an_endless_query_is_interrupted(log):
+    with interrupted():
         history.sql(FOR_EVER, store=log)
     assert len(history.sql("SELECT * FROM executions", store=log)) == 1
 
 
-def test_a_query_of_several_logs_is_broken_off(tmp_path):
+def test_a_query_of_several_logs_is_interrupted(tmp_path):
     paths = [tmp_path / "a.db", tmp_path / "b.db"]
     for path in paths:
         with closing(SqliteStore(path, durability="normal")) as made:
             w.run(store=made)
     logs = history.open(paths)
-    with broken_off():
+    with interrupted():
         logs.sql(FOR_EVER)
     assert len(logs.sql("SELECT * FROM executions")) == 2
 
 
-def test_what_reads_a_snapshot_is_broken_off(log):
+def test_reading_a_snapshot_is_interrupted(log):
     """Frames, export and pack read one."""
-    with broken_off(), snapshot(log) as db:
+    with interrupted(), snapshot(log) as db:
         db.execute(FOR_EVER).fetchall()
 
 
-def test_what_reads_the_log_itself_is_broken_off_and_it_can_be_written_to_afterwards(tmp_path):
+def test_reading_the_log_is_interrupted_and_it_can_be_written_afterwards(tmp_path):
     with closing(SqliteStore(tmp_path / "log.db", durability="normal")) as log:
-        with broken_off(), log._reading() as db:
+        with interrupted(), log._reading() as db:
             db.execute(FOR_EVER).fetchall()
         assert w.run(store=log).output == 1
 
 
-def test_pruning_that_is_broken_off_changes_nothing(tmp_path):
+def test_an_interrupted_prune_changes_nothing(tmp_path):
     with closing(SqliteStore(tmp_path / "log.db", durability="normal")) as log:
         w.run(store=log)
-        with broken_off(), log.maintenance("prune") as db:
+        with interrupted(), log.maintenance("prune") as db:
             db.execute("DELETE FROM event")
             db.execute(FOR_EVER).fetchall()
         assert len(history.events(store=log)) > 0

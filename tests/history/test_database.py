@@ -1,4 +1,4 @@
-"""The log as a database of sqlite-utils: what it shows, and that it can only read."""
+"""The log as a database of sqlite-utils, which can only read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_it_cannot_be_written_to(log, write):
         assert rows(db) == [("k1", "COMPLETED")] and "notes" not in db.table_names()
 
 
-def test_of_several_logs_one_is_to_be_picked(log):
+def test_one_of_several_logs_must_be_picked(log):
     logs = history.open({"one": log, "two": MemoryStore()})
     with pytest.raises(StoreError, match=r"Pick one, such as logs\['one'\]"):
         logs.database()
@@ -79,7 +79,7 @@ def test_of_several_logs_one_is_to_be_picked(log):
         assert rows(db) == [("k1", "COMPLETED")]
 
 
-def test_no_log_is_made_where_there_is_none(tmp_path):
+def test_no_log_is_created_at_a_path_without_one(tmp_path):
     with pytest.raises(StoreError, match="There is no log at"):
         history.database(store=tmp_path / "nothing.db")
     assert not list(tmp_path.iterdir())

@@ -68,7 +68,7 @@ def test_inputs_are_compared_by_path(log):
     assert (found["output_a"], found["output_b"], found["difference"]) == ('{"n":0}', '{"n":1}', "n: 0 -> 1")
 
 
-def test_a_frame_tells_how_many_cells_differ_and_by_how_much(log):
+def test_the_difference_of_frames_is_the_number_of_cells_and_the_largest_difference(log):
     found = row(history.diff("one", "two", store=log), "table")
     assert (found["cells_changed"], found["max_abs_diff"]) == (1, 1.0)
     assert found["difference"] == "1 cell differs by up to 1"
@@ -95,7 +95,7 @@ def test_the_same_error_is_no_change(log):
     assert not found["output_changed"]
 
 
-def test_steps_that_only_one_has_are_there_without_a_verdict(log):
+def test_steps_of_only_one_execution_have_a_row_without_a_comparison(log):
     frame = history.diff("one", "check-1", store=log)
     assert frame["step"].tolist() == ["(inputs)", "table", "nap", "last", "ping"]
     found = row(frame, "ping")
@@ -104,7 +104,7 @@ def test_steps_that_only_one_has_are_there_without_a_verdict(log):
     assert found[["inputs_changed", "code_changed", "output_changed"]].isna().all()
 
 
-def test_other_code_is_told(runs, log):
+def test_changed_code_is_reported(runs, log):
     @step(name="last")
     async def fixed(inputs):
         return b"other bytes"
@@ -118,7 +118,7 @@ def test_other_code_is_told(runs, log):
     assert found["code_changed"] and found["output_changed"]
 
 
-def test_a_value_that_may_not_be_loaded_is_not_judged(runs, log):
+def test_a_value_that_may_not_be_loaded_is_not_compared(runs, log):
     with SqliteStore(log.location, trusted=False) as untrusted:
         found = history.diff("one", "two", store=untrusted)
         assert not row(found, "last")["output_changed"]  # the same bytes
@@ -127,7 +127,7 @@ def test_a_value_that_may_not_be_loaded_is_not_judged(runs, log):
         assert not other["output_changed"].any()
 
 
-def test_its_repr_shows_the_essence_and_a_selection_is_a_plain_frame(log):
+def test_its_repr_is_a_summary_and_a_selection_is_a_plain_frame(log):
     frame = history.diff("two", "three", store=log)
     lines = repr(frame).splitlines()
     assert lines[0] == "a: flow two COMPLETED; b: flow three FAILED: inputs differ, outcomes of 2 of 3 steps differ"
@@ -162,7 +162,7 @@ FRAME = pd.DataFrame({"n": [1, 2, 3], "k": ["a", "b", None]})
         (10**400, 1, None),
     ],
 )
-def test_two_numbers_are_so_far_apart(one, other, largest):
+def test_the_difference_of_two_numbers(one, other, largest):
     assert compare(one, other).largest == largest
 
 

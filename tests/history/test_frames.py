@@ -1,4 +1,4 @@
-"""What frames look like: the names and dtypes of their columns are a contract, however they are read."""
+"""The names and dtypes of the columns of frames are a contract, however they are read."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ FRAMES = [(history.executions, EXECUTIONS), (history.steps, STEPS), (history.eve
 @pytest.fixture(params=["sqlite3", "arrow"] if HAS_ARROW else ["sqlite3"], autouse=True)
 def way(request, monkeypatch):
     """Read in bulk by sqlite3, then the same by Arrow."""
-    monkeypatch.setattr(arrow, "pays", lambda db: request.param == "arrow")
+    monkeypatch.setattr(arrow, "pays_off", lambda db: request.param == "arrow")
     return request.param
 
 
@@ -114,7 +114,7 @@ def dtypes(frame):
 
 
 @pytest.mark.parametrize(("read", "expected"), FRAMES)
-def test_columns_and_dtypes_are_these(runs, read, expected):
+def test_every_table_has_its_columns_and_dtypes(runs, read, expected):
     assert dtypes(read(store=runs.store)) == expected
 
 
@@ -125,12 +125,12 @@ def test_an_empty_frame_has_the_same_columns_and_dtypes(empty, read, expected):
     assert dtypes(frame) == expected
 
 
-def test_a_moment_has_these_columns_also_before_the_first_step(runs):
+def test_a_snapshot_has_its_columns_even_before_the_first_step(runs):
     for version in (1, None):
         assert dtypes(history.state_at("deploy-1", version, store=runs.store).steps) == MOMENT
 
 
-def test_a_comparison_has_these_columns(runs):
+def test_a_comparison_has_its_columns(runs):
     assert dtypes(history.diff("check-1", "check-2", store=runs.store)) == DIFF
     assert dtypes(history.diff("deploy-1", "check-2", store=runs.store)) == DIFF
 
@@ -147,7 +147,7 @@ def test_several_logs_add_a_first_column(runs, empty, read, expected):
 def test_both_ways_of_reading_give_the_same(runs, monkeypatch, read):
     runs.fix("deploy-1")
     one = read(store=runs.store)
-    monkeypatch.setattr(arrow, "pays", lambda db: False)
+    monkeypatch.setattr(arrow, "pays_off", lambda db: False)
     pd.testing.assert_frame_equal(one, read(store=runs.store))
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run is in its log: who does not know its code draws all of it."""
+"""The plan of a run is in its log: a process without the code draws the whole graph."""
 
 from __future__ import annotations
 

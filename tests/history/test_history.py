@@ -1,4 +1,4 @@
-"""What history answers, on real runs in a real file."""
+"""The functions of history on real runs in a real file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_executions_of_one_workflow(runs):
     assert ids(history.executions("check", store=runs.store)) == ["check-2", "check-1"]
 
 
-def test_a_name_that_no_workflow_has_is_doubted(runs, empty):
+def test_an_unknown_workflow_warns(runs, empty):
     with pytest.warns(UserWarning, match="no run of a workflow 'chek'. Did you mean 'check'?"):
         assert history.executions("chek", store=runs.store).empty
     with pytest.raises(ValueError, match=r"'check-1' is the id of an execution.*history.state_at\('check-1'\)"):
@@ -157,7 +157,7 @@ def test_a_parameter_without_a_zone_is_local_time(runs, in_tokyo):
     assert ids(history.sql(query, t=start + timedelta(seconds=1), store=runs.store)) == []
 
 
-def test_a_zone_may_be_given_for_what_goes_in_and_comes_out(runs):
+def test_a_zone_may_be_given_for_the_arguments_and_the_answer(runs):
     frame = history.executions(since="2026-01-02 03:01", tz="Europe/Berlin", store=runs.store)
     assert ids(frame) == ["check-2"]
     assert str(frame["started_at"].iloc[0]) == "2026-01-02 03:01:00+01:00"
@@ -194,12 +194,12 @@ def test_a_time_that_is_not_understood_is_refused(runs, since):
         history.executions(since=since, store=runs.store)
 
 
-def test_a_number_is_no_time(runs):
+def test_a_number_is_not_a_time(runs):
     with pytest.raises(TypeError, match="since= must be a datetime"):
         history.executions(since=5, store=runs.store)
 
 
-def test_an_execution_tells_its_facts(runs):
+def test_the_columns_of_an_execution(runs):
     (row,) = history.executions("deploy", store=runs.store).to_dict("records")
     assert row["state"] == "FAILED"
     assert row["started_at"] == pd.Timestamp("2026-01-01", tz="UTC")
@@ -534,7 +534,7 @@ def test_a_filter_is_an_index_search(runs, query, index):
     ],
     ids=["the newest in a state", "the newest", "events of one", "all events"],
 )
-def test_what_indexes_give_in_order_is_not_sorted(runs, query):
+def test_rows_that_an_index_returns_in_order_are_not_sorted_again(runs, query):
     plan = history.sql(f"EXPLAIN QUERY PLAN {query.sql.replace('?', '1')}", store=runs.store)["detail"]
     assert not plan.str.contains("USE TEMP B-TREE").any(), plan.tolist()
 
@@ -550,14 +550,14 @@ OF_ANY = [
     ("SELECT * FROM events WHERE execution_id = 'x'", "sqlite_autoindex_execution_1"),
     ("SELECT * FROM events LIMIT 50", "SCAN"),
 ]
-"""Queries, and the index that answers them: SQLite takes filters, orders and limits into each arm of a union."""
+"""Queries and the index that answers them: SQLite pushes filters, orders and limits into each arm of a union."""
 
 OF_ONE = [
     ("SELECT state, count(*) FROM executions GROUP BY state", "COVERING INDEX execution_by_state"),
     ("SELECT count(*) FROM executions WHERE workflow = 'w'", "COVERING INDEX execution_by_workflow"),
     ("SELECT step FROM steps JOIN executions x USING (execution_id) WHERE x.state = 'FAILED'", "execution_by_state"),
 ]
-"""Groups and joins, which it does not: over several logs these read every row that the filters leave."""
+"""Groups and joins, which it does not push: over several logs these read every row that the filters leave."""
 
 
 @pytest.mark.parametrize(("query", "index"), [*OF_ANY, *OF_ONE])

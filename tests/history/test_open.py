@@ -1,4 +1,4 @@
-"""Several logs as one."""
+"""``history.open``: several logs read as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cerebelum_nb.testing import MemoryStore
 
 @pytest.fixture
 def other(runs, tmp_path):
-    """Another log: ``check-9``, newer than what is in the first, and an execution of the same id, ``check-1``."""
+    """Another log: ``check-9``, newer than every run of the first log, and ``check-1``, an id that both have."""
     with SqliteStore(tmp_path / "other.db", durability="normal") as store:
         first, runs.store = runs.store, store
         runs.check("check-1")
@@ -99,7 +99,7 @@ def test_an_id_that_begins_others_is_exact(logs, runs):
         assert set(logs.steps("check-9")["log"]) == {"there"}
 
 
-def test_a_beginning_that_several_executions_share_is_refused(logs):
+def test_a_prefix_that_several_executions_share_is_refused(logs):
     with pytest.raises(ExecutionNotFoundError, match="Several executions begin with 'check'"):
         logs.steps("check")
 
@@ -115,7 +115,7 @@ def test_one_of_the_logs_is_picked_by_its_name(logs):
         logs["elsewhere"]
 
 
-def test_what_asks_one_log_says_so(logs):
+def test_a_function_of_one_log_says_so(logs):
     with pytest.raises(
         StoreError, match=r"reads one log, and there are 2: here, there. Pick one, such as logs\['here'"
     ):
@@ -211,7 +211,7 @@ def test_a_path_without_a_log_is_refused_at_once(tmp_path):
         history.open([tmp_path / "typo.db"])
 
 
-def test_no_log_is_refused():
+def test_an_empty_list_of_logs_is_refused():
     with pytest.raises(ValueError, match="needs at least one log"):
         history.open([])
 

@@ -1,6 +1,6 @@
-"""Pictures: drawn for few and many steps, narrow and wide; a bar for every attempt, no text over another.
+"""Plots of few and many steps, narrow and wide: every attempt has a bar, and no text overlaps another.
 
-They are kept in ``artifacts/pictures/``, to be looked at.
+They are kept in ``artifacts/pictures/``, for a person to look at.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ERROR = ErrorInfo(type="ConnectionError", message="port 22 is closed")
 
 
 class Deployment:
-    """A run of so many steps: every 7th sleeps or polls, every 5th is retried, one fails and is resumed a day later."""
+    """A run: every 7th step sleeps or polls, every 5th is retried, and one fails and is resumed a day later."""
 
     def __init__(self, count, *, seed=1, fails=None, asks=None, start=0, pace=10.0):
         self.chance, self.now, self.pace = random.Random(seed), start, pace
@@ -107,7 +107,7 @@ def log():
 
 
 def saved(ax, name):
-    """Render a picture, keep it, and return its texts and where they stand."""
+    """Render and keep a picture; return its texts with their positions."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     figure = ax.get_figure(root=True)
     figure.savefig(FOLDER / f"{name}.png")
@@ -213,7 +213,7 @@ def test_a_run_without_pauses_has_a_plain_axis_in_one_unit(log):
     assert ax.get_xscale() == "linear"
 
 
-def test_how_an_attempt_ended_is_told_by_colour_and_by_hatch(log):
+def test_colour_and_hatch_show_how_an_attempt_ended(log):
     from cerebelum_nb._history.plots.axes import STYLES
 
     looks = [(style["facecolor"], style.get("hatch")) for style in STYLES.values()]
@@ -245,7 +245,7 @@ def test_less_than_a_millisecond_is_not_nothing():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1ms", "1ms", "10ms", "100ms"]
 
 
-def test_an_error_that_a_route_takes_up_is_no_failure():
+def test_an_error_that_a_route_handles_is_not_a_failure():
     @step
     def size(inputs):
         return {"error": "too big"} if inputs["size"] > 1 else inputs["size"]
@@ -291,7 +291,7 @@ def test_a_trend_shows_the_steps_asked_for(log):
         (lambda log: history.plot_time("deploy0", store=begun()), "no step of workflow 'deploy0' has started yet"),
     ],
 )
-def test_where_there_is_nothing_to_draw_it_says_why(log, call, message):
+def test_without_anything_to_draw_the_error_says_why(log, call, message):
     with pytest.raises(CerebelumError) as caught:
         call(log)
     assert message in str(caught.value)
@@ -303,7 +303,7 @@ def begun():
     return store
 
 
-def test_an_unknown_run_is_told_with_near_ids(log):
+def test_an_unknown_run_is_refused_with_near_ids(log):
     with pytest.raises(ExecutionNotFoundError, match="run15"):
         history.plot("run51", store=log)
 

@@ -1,4 +1,4 @@
-"""The log without this library: names that stay, and the tools of docs/howto/history.md, run on a real log."""
+"""The log is readable without this library: the names of its views, and the tools of docs/howto/history.md."""
 
 from __future__ import annotations
 

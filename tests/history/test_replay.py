@@ -1,4 +1,4 @@
-"""A run again, event by event: every state as the fold of what was recorded until then, each a separate object."""
+"""Replays: every state is the fold of the events up to it, and a separate object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..core import lives
 from ..core import test_properties as random_runs
 
 
-def test_every_event_is_told_once_with_the_state_it_led_to(runs):
+def test_every_event_comes_once_with_the_state_after_it(runs):
     told = list(history.replay("deploy-1", store=runs.store))
     assert [event for event, _ in told] == runs.store.events("deploy-1")
     assert [state.version for _, state in told] == list(range(1, len(told) + 1))
@@ -42,7 +42,7 @@ def test_the_states_can_all_be_kept(runs):
     ids=lambda names: next(iter(names)),
 )
 @pytest.mark.parametrize("kind", [e.WorkflowForked, e.WorkflowResumed])
-def test_the_states_before_a_run_is_taken_up_stay_as_they_were(kind, names):
+def test_the_states_before_a_resume_stay_as_they_were(kind, names):
     parent = {"parent": "p1", "parent_version": 5} if kind is e.WorkflowForked else {}
     happened = [
         e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "1"), total_steps=2),
@@ -104,7 +104,7 @@ def test_it_is_an_iterator_of_pairs(runs):
     assert state.workflow == "check"
 
 
-def test_an_unknown_execution_is_told_when_it_is_asked_for(runs):
+def test_an_unknown_execution_is_refused_at_the_call(runs):
     with pytest.raises(ExecutionNotFoundError, match="deploy-1"):
         history.replay("deplou-1", store=runs.store)
 
@@ -141,7 +141,7 @@ def sample(kind):
 
 
 @pytest.mark.parametrize("kind", e.EVENT_TYPES.values(), ids=lambda kind: kind.__name__)
-def test_every_event_can_be_told_in_a_line(kind):
+def test_every_event_has_a_description_of_one_line(kind):
     event = sample(kind)
     state = State(steps={"x": StepState(started_at=1)})
     told = f"{title(event)} {detail(event, state)}"
@@ -168,7 +168,7 @@ def test_every_event_can_be_told_in_a_line(kind):
     ],
     ids=lambda given: getattr(given, "step", None) and type(given).__name__,
 )
-def test_what_happened_is_told_in_words(event, words):
+def test_the_description_of_an_event(event, words):
     assert detail(event, State(steps={"x": StepState(started_at=100_000)})) == words
 
 
@@ -188,7 +188,7 @@ def test_the_changes_add_up_to_the_state(runs):
     assert known == {name: text for name, text in facts(before).items() if name not in silent}
 
 
-def test_a_state_is_written_as_one_reads_it_in_python(runs):
+def test_the_names_of_facts_are_python_expressions(runs):
     *_, (_, state) = history.replay("deploy-1", store=runs.store)
     told = facts(state)
     assert told["lifecycle"] == "FAILED"
@@ -197,7 +197,7 @@ def test_a_state_is_written_as_one_reads_it_in_python(runs):
     assert not any("hunter22" in text for text in told.values())
 
 
-def test_nothing_is_known_of_what_has_not_begun():
+def test_an_operation_that_has_not_begun_has_no_facts():
     assert facts(State()) == {}
 
 

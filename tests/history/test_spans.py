@@ -1,4 +1,4 @@
-"""What lasted how long in a run: attempts and how they ended, waits, delays, and when nobody ran it."""
+"""How long each part of a run took: attempts and how they ended, waits, delays, and gaps without a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(text):
     return timeline(marks)
 
 
-def told(spans):
+def marked(spans):
     return [(span.kind, span.step, span.start // 1_000_000, span.end // 1_000_000) for span in spans]
 
 
@@ -35,12 +35,12 @@ def test_an_attempt_says_how_it_ended_and_a_delay_follows_a_retry():
         9 StepStarted b
         12 StepFailed b
         12 WorkflowFailed""")
-    assert told(made.attempts) == [("retried", "a", 0, 2), ("completed", "a", 5, 9), ("failed", "b", 9, 12)]
-    assert told(made.waits) == [("delay", "a", 2, 5)]
+    assert marked(made.attempts) == [("retried", "a", 0, 2), ("completed", "a", 5, 9), ("failed", "b", 9, 12)]
+    assert marked(made.waits) == [("delay", "a", 2, 5)]
     assert made.steps == ["a", "b"]
 
 
-def test_waits_last_until_they_are_over_or_their_step_is():
+def test_a_wait_lasts_until_it_or_its_step_ends():
     made = run("""
         0 StepStarted a
         1 SleepStarted a @sleep
@@ -49,10 +49,10 @@ def test_waits_last_until_they_are_over_or_their_step_is():
         6 PollStarted a @poll
         8 ApprovalReceived a @approval
         9 StepCompleted a""")
-    assert told(made.waits) == [("sleep", "a", 1, 4), ("approval", "a", 5, 8), ("poll", "a", 6, 9)]
+    assert marked(made.waits) == [("sleep", "a", 1, 4), ("approval", "a", 5, 8), ("poll", "a", 6, 9)]
 
 
-def test_nobody_ran_it_between_a_failure_and_the_resume():
+def test_there_is_a_gap_between_a_failure_and_the_resume():
     made = run("""
         0 StepStarted a
         2 StepFailed a
@@ -63,7 +63,7 @@ def test_nobody_ran_it_between_a_failure_and_the_resume():
     assert gaps(made) == [(2, 50)]
 
 
-def test_an_attempt_of_a_process_that_died_ends_with_its_last_word():
+def test_an_attempt_of_a_process_that_died_ends_with_its_last_event():
     made = run("""
         0 StepStarted a
         3 StepProgressed a
@@ -71,7 +71,7 @@ def test_an_attempt_of_a_process_that_died_ends_with_its_last_word():
         90 WorkflowResumed
         90 StepStarted a #2
         95 StepCompleted a #2""")
-    assert told(made.attempts) == [("interrupted", "a", 0, 3), ("completed", "a", 90, 95)]
+    assert marked(made.attempts) == [("interrupted", "a", 0, 3), ("completed", "a", 90, 95)]
     assert gaps(made) == [(3, 90)]
 
 
@@ -89,7 +89,7 @@ def test_an_attempt_of_a_process_that_died_ends_with_its_last_heartbeat_when_tha
     assert made.gaps == [(40, 90)]
 
 
-def test_a_sleep_continues_while_nobody_runs_it():
+def test_a_sleep_continues_while_no_process_runs_it():
     made = run("""
         0 StepStarted a
         1 SleepStarted a @sleep
@@ -100,8 +100,8 @@ def test_a_sleep_continues_while_nobody_runs_it():
         60 SleepStarted a @sleep
         61 SleepCompleted a @sleep
         62 StepCompleted a""")
-    assert told(made.attempts) == [("hibernated", "a", 0, 2), ("completed", "a", 60, 62)]
-    assert told(made.waits) == [("sleep", "a", 1, 61)]
+    assert marked(made.attempts) == [("hibernated", "a", 0, 2), ("completed", "a", 60, 62)]
+    assert marked(made.waits) == [("sleep", "a", 1, 61)]
     assert gaps(made) == [(2, 60)]
 
 
@@ -114,21 +114,21 @@ def test_a_stop_interrupts_and_the_time_until_the_resume_is_a_gap():
         6 StepStarted a #2
         6 StepInterrupted a #2
         6 WorkflowPaused""")
-    assert told(made.attempts) == [("interrupted", "a", 0, 5), ("interrupted", "a", 6, 6)]
+    assert marked(made.attempts) == [("interrupted", "a", 0, 5), ("interrupted", "a", 6, 6)]
     assert gaps(made) == [(5, 6)]
 
 
 def test_what_has_not_ended_lasts_until_the_last_event():
     made = run("0 StepStarted a\n0 StepStarted b\n1 SleepStarted b @sleep\n7 StepCompleted a")
-    assert told(made.attempts) == [("completed", "a", 0, 7), ("running", "b", 0, 7)]
-    assert told(made.waits) == [("sleep", "b", 1, 7)]
+    assert marked(made.attempts) == [("completed", "a", 0, 7), ("running", "b", 0, 7)]
+    assert marked(made.waits) == [("sleep", "b", 1, 7)]
 
 
 def test_a_step_done_by_hand_took_no_time():
-    assert told(run("3 StepCompleted a").attempts) == [("completed", "a", 3, 3)]
+    assert marked(run("3 StepCompleted a").attempts) == [("completed", "a", 3, 3)]
 
 
-def test_nothing_lasted_before_the_first_event():
+def test_a_run_without_events_has_an_empty_timeline():
     assert timeline([]).attempts == []
 
 

@@ -1,4 +1,4 @@
-"""What was known at an event, or at the end of a step."""
+"""``history.state_at``: the state as of an event, or as of the end of a step."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_steps_are_typed(runs):
     assert step["started_at"] == pd.Timestamp("2026-01-01 00:01", tz="UTC")
 
 
-def test_its_repr_tells_the_state_at_that_event(runs):
+def test_its_repr_shows_the_state_at_that_event(runs):
     shown = repr(at(runs, version_of(runs, "SleepStarted", "wait")))
     assert shown.splitlines()[0].startswith("deploy deploy-1 at event ")
     assert "SleepStarted wait, 2026-01-01 00:01:00 UTC): SLEEPING" in shown
@@ -83,7 +83,7 @@ def test_its_repr_tells_the_state_at_that_event(runs):
     assert "verify" not in shown
 
 
-def test_its_html_tells_the_same_and_escapes_it(runs):
+def test_its_html_shows_the_same_and_escapes_it(runs):
     shown = at(runs)._repr_mimebundle_()["text/html"]
     assert "FAILED" in shown and "provision" in shown
     assert "<object object>" not in shown and "&lt;object object&gt;" in shown
@@ -120,7 +120,7 @@ def test_only_the_events_up_to_there_are_read(runs, monkeypatch):
         ({"version": 1, "step": "verify"}, ValueError, "not both"),
     ],
 )
-def test_what_cannot_be_is_refused(runs, asked, error, told):
+def test_an_impossible_version_or_step_is_refused(runs, asked, error, told):
     with pytest.raises(error, match=told):
         history.state_at("deploy-1", store=runs.store, **asked)
 

@@ -1,4 +1,4 @@
-"""An edited step tried on recorded runs: what it is given, what it may not do, and what is told of it."""
+"""``history.try_step``: the arguments of the step, what it may not do, and the frame that is returned."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def recorded(log):
     return log
 
 
-def test_the_step_as_it_is_now_gets_what_each_run_gave_it(recorded):
+def test_the_step_as_it_is_now_gets_the_arguments_of_each_run(recorded):
     @step
     def add(load, inputs, context):
         assert context.inputs == inputs and context.step_name == "add"
@@ -96,7 +96,7 @@ def test_the_step_as_it_is_now_gets_what_each_run_gave_it(recorded):
     assert {name: str(dtype) for name, dtype in tried.dtypes.items()} == COLUMNS
 
 
-def test_an_async_step_is_tried_the_same_way_also_where_a_loop_runs(recorded):
+def test_an_async_step_is_tried_the_same_way_even_in_a_running_loop(recorded):
     @step
     async def add(load):
         await asyncio.sleep(0)
@@ -115,7 +115,7 @@ def test_nothing_is_written(recorded):
     assert recorded.executions()[1] == 3
 
 
-def test_one_that_fails_does_not_stop_the_others(recorded):
+def test_a_failure_in_one_run_does_not_stop_the_others(recorded):
     @step
     def add(load):
         if len(load) == 2:
@@ -128,7 +128,7 @@ def test_one_that_fails_does_not_stop_the_others(recorded):
     assert tried["difference"].tolist()[1] == "ValueError: two -> SystemExit: no"
 
 
-def test_as_many_runs_as_told_of_the_workflow_that_is_named(recorded):
+def test_it_is_tried_on_as_many_runs_of_the_workflow_as_asked(recorded):
     @step
     def add(load):
         return "other"
@@ -159,12 +159,12 @@ def test_frames_are_compared_by_their_cells(log):
     assert difference == "1 cell differs by up to 0.25"
 
 
-def test_a_step_that_wants_what_the_run_did_not_have_says_so_in_its_row(recorded):
+def test_a_missing_argument_is_the_error_of_its_row(recorded):
     tried = history.try_step(step(name="add")(lambda load, rates: 1), store=recorded)
     assert "needs the result of 'rates'" in tried["error"].iloc[0]
 
 
-def test_the_time_a_step_may_take_holds(recorded):
+def test_the_timeout_of_the_step_holds(recorded):
     stuck = threading.Event()
 
     @step(timeout=1)
@@ -179,7 +179,7 @@ def test_the_time_a_step_may_take_holds(recorded):
     assert tried["new"].tolist()[1:] == ["1", "1"]
 
 
-def test_no_more_are_tried_at_once_than_told(recorded):
+def test_no_more_are_tried_at_once_than_asked(recorded):
     at_once, most = 0, 0
 
     @step
@@ -207,7 +207,7 @@ def mailing(sent, *, to="ada", after=0):
     return mail
 
 
-def test_what_the_run_recorded_is_not_done_again_and_sleeps_are_skipped(log):
+def test_recorded_operations_are_not_repeated_and_sleeps_are_skipped(log):
     sent = []
     run(log, timeline(mailing(sent)), "k1")
     tried = history.try_step(mailing(sent, after="10h"), store=log)
@@ -215,7 +215,7 @@ def test_what_the_run_recorded_is_not_done_again_and_sleeps_are_skipped(log):
     assert sent == ["ada"]
 
 
-def test_what_the_run_did_not_record_is_refused_unless_asked_for(log):
+def test_an_unrecorded_operation_is_refused_unless_asked_for(log):
     sent = []
     run(log, timeline(mailing(sent)), "k1")
     tried = history.try_step(mailing(sent, to="bob"), store=log)
@@ -229,7 +229,7 @@ def test_what_the_run_did_not_record_is_refused_unless_asked_for(log):
     assert sent == ["ada", "bob"]
 
 
-def test_a_poll_and_an_operation_in_a_thread_are_judged_alike(log):
+def test_the_same_holds_for_a_poll_and_an_operation_in_a_thread(log):
     @step
     def wait():
         return poll(lambda: "ready", interval=1)
@@ -246,7 +246,7 @@ def test_a_poll_and_an_operation_in_a_thread_are_judged_alike(log):
 
 
 @pytest.mark.parametrize("approve", [True, False])
-def test_how_an_approval_was_decided_counts_and_another_one_is_never_asked_for(log, approve):
+def test_the_recorded_decision_of_an_approval_counts_and_no_other_is_asked_for(log, approve):
     def asking(question):
         @step
         async def ask():
@@ -310,7 +310,7 @@ def test_a_secret_of_another_process_is_the_error_of_its_row(log):
 
 
 @pytest.mark.parametrize("runs", [0, -1])
-def test_it_is_tried_on_one_run_at_least(runs):
+def test_the_number_of_runs_is_at_least_one(runs):
     with pytest.raises(ValueError, match=r"runs .*must be"):
         history.try_step(step(name="ad")(lambda: 1), runs=runs, store=MemoryStore())
 
@@ -326,7 +326,7 @@ def test_wrong_arguments_are_refused(recorded, how, error):
         history.try_step(load, **how, store=recorded)
 
 
-def test_a_name_is_no_step(recorded):
+def test_the_name_of_a_step_is_refused(recorded):
     with pytest.raises(TypeError, match="the step itself"):
         history.try_step("load", store=recorded)
 

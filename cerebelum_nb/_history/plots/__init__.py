@@ -1,8 +1,9 @@
-"""Plots of the log, drawn with matplotlib: one run's timeline, and many runs' durations, failures and time.
+"""Plots of the log with matplotlib: the timeline of one run, and the durations, failures and time of many.
 
-Each returns matplotlib's own axes, to be restyled: ``ax.set_title(...)``, ``ax.figure.savefig(...)``. A notebook shows
-them when they are the last line of a cell; with ``ax=`` the picture is part of a figure of yours. data.py reads what
-the plots of many runs need; the drawing code is imported with matplotlib when the first plot is made.
+Each function returns matplotlib's axes, so that a plot can be restyled: ``ax.set_title(...)``,
+``ax.figure.savefig(...)``. A notebook shows them when they are the last line of a cell; with ``ax=`` the plot becomes
+part of the caller's figure. data.py reads what the plots of many runs need; the other modules draw, and are imported
+with matplotlib when the first plot is made.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..._text.text import counted, did_you_mean
 from ...errors import CerebelumError
 from ..sources import Source, opened
 from ..spans import marks, timeline
-from .data import answers, attempts, completed, nothing, of, shares, timelines
+from .data import attempts, completed, handled_errors, nothing_to_draw, of_workflow, shares, timelines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,11 +32,11 @@ _MOST_TRENDS = 6
 
 
 def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the timeline of one run: a row per step, a bar per attempt, what it waited for inside the bar.
+    """Draw the timeline of one run: a row per step, a bar per attempt, and the waits inside the bars.
 
-    Colour and hatch say how an attempt ended. Ticks are the tries of polls, retries and
-    ``context.run``. The background is grey where no process was running it. If the run was idle most of the time, long
-    waits and pauses are drawn shortened, between dashed lines, with their length on top.
+    Colour and hatch show how an attempt ended. Ticks are the tries of polls, retries and ``context.run``. The
+    background is grey where no process was running it. If the run was idle most of the time, long waits and pauses are
+    drawn shortened, between dashed lines, with their length on top.
 
     Args:
         execution_id: the execution.
@@ -55,7 +56,7 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['build']
     """
-    draw: Draw = _pictures("gantt").draw
+    draw: Draw = _import_drawing("gantt").draw
     with opened(store) as log:
         row = log.execution(execution_id)
         run = timeline(marks(log.events(row.execution_id)))
@@ -69,9 +70,9 @@ def plot(execution_id: ExecutionLike, *, store: Source | None = None, ax: Axes |
 def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how long each step takes across the runs of a workflow: a box per step, with its outliers.
 
-    The box holds the middle half of the completed attempts, the line in it is the median, the whiskers reach 1.5 times
-    the box; outliers are points. With fewer than 5, each one is a point. Waits inside a step
-    count. The axis is logarithmic when the longest is more than 50 times the shortest.
+    The box holds the middle half of the completed attempts, the line in it is the median, and the whiskers reach up to
+    1.5 times the box; outliers are points. With fewer than 5 attempts, each is a point. Waits inside a step count. The
+    axis is logarithmic when the longest is more than 50 times the shortest.
 
     Args:
         workflow: its name, or the workflow itself.
@@ -90,8 +91,8 @@ def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | Non
         >>> ax.get_title(loc="left")
         'release: how long its steps take, 1 run'
     """
-    workflow = _one(workflow)
-    draw: Draw = _pictures("across").durations
+    workflow = _required_name(workflow)
+    draw: Draw = _import_drawing("across").durations
     done = completed(workflow, store)
     taken = {name: list(group["seconds"]) for name, group in done.groupby("step", sort=False, observed=True)}
     runs = done["execution_id"].nunique()
@@ -101,11 +102,9 @@ def plot_durations(workflow: Any, *, store: Source | None = None, ax: Axes | Non
 def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes | None = None) -> Axes:
     """Draw how often attempts of each step fail, with counts and 95 % intervals, the worst on top.
 
-    A retried attempt also failed; an interrupted one does not count. A returned ``{"error": ...}`` that a route handled
-    is not a failure.
-    The interval is Wilson's: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22 (1927), 209-212. Steps that never failed are left out if others
-    did.
+    A retried attempt has failed; an interrupted attempt does not count. A returned ``{"error": ...}`` that a route
+    handled is not a failure. Steps that never failed are left out if others did. The interval is Wilson's (see
+    ``wilson`` in across.py).
 
     Args:
         workflow: only this workflow; by default all, and the rows say which.
@@ -125,14 +124,14 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
         'release: attempts that failed'
     """
     workflow = workflow_name(workflow)
-    draw: Draw = _pictures("across").failures
+    draw: Draw = _import_drawing("across").failures
     found = attempts(workflow, store)
     ended = found[found["state"].isin(["COMPLETED", "FAILED", "RETRIED"])]
     if ended.empty:
-        raise CerebelumError(f"there is nothing to draw: no attempt {of(workflow)}has ended yet")
+        raise CerebelumError(f"there is nothing to draw: no attempt {of_workflow(workflow)}has ended yet")
     names = ended["step"].astype(str)
     rows = names if workflow is not None else ended["workflow"].astype(str) + ": " + names
-    failed = ended["state"].ne("COMPLETED") & ~answers(ended, store)
+    failed = ended["state"].ne("COMPLETED") & ~handled_errors(ended, store)
     grouped = failed.groupby(rows).agg(["sum", "count"])
     worst = grouped.assign(rate=grouped["sum"] / grouped["count"]).sort_values(["rate", "count"], ascending=False)
     shown = worst[worst["sum"] > 0] if (worst["sum"] > 0).any() else worst
@@ -143,10 +142,10 @@ def plot_failures(workflow: Any = None, *, store: Source | None = None, ax: Axes
 
 
 def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None, ax: Axes | None = None) -> Axes:
-    """Draw where the time of a workflow's runs goes: per step, and whether it is work, waiting, or failed attempts.
+    """Draw where the time of a workflow's runs goes: per step, split into work, waiting and failed attempts.
 
-    Waiting means sleeps, approvals and polls, even while no process ran them; failed attempts include the delays after
-    them. Each bar is the mean over the runs.
+    Waiting means sleeps, approvals and polls, even while no process was running them; failed attempts include the
+    delays after them. Each bar is the mean over the runs.
 
     Args:
         workflow: its name, or the workflow itself.
@@ -166,11 +165,11 @@ def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None,
         >>> ax.get_title(loc="left")
         'release: where the time goes, 1 run'
     """
-    workflow = _one(workflow)
-    draw: Draw = _pictures("across").shares
+    workflow = _required_name(workflow)
+    draw: Draw = _import_drawing("across").shares
     runs = list(timelines(workflow, store))
     if not any(run.attempts for run in runs):
-        raise nothing(workflow, store)
+        raise nothing_to_draw(workflow, store)
     spent: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for run in runs:
         for step, kind, seconds in shares(run):
@@ -183,7 +182,7 @@ def plot_time(workflow: Any, *, waits: bool = True, store: Source | None = None,
 def plot_trend(
     workflow: Any, steps: Collection[str] | None = None, *, store: Source | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw whether steps become slower: each completed attempt over the time it started, and the rolling median.
+    """Draw whether steps become slower: the duration of each completed attempt over time, and the rolling median.
 
     The median is over a tenth of the runs, at least 5.
 
@@ -206,8 +205,8 @@ def plot_trend(
         >>> ax.get_title(loc="left")
         'release: rolling median of its steps'
     """
-    workflow = _one(workflow)
-    draw: Draw = _pictures("across").trend
+    workflow = _required_name(workflow)
+    draw: Draw = _import_drawing("across").trend
     done = completed(workflow, store)
     known = list(dict.fromkeys(done["step"]))
     if steps is None:
@@ -232,14 +231,14 @@ def plot_trend(
     return draw(taken, f"{workflow}: rolling median of its steps", ax)
 
 
-def _one(workflow: Any) -> str:
+def _required_name(workflow: Any) -> str:
     name = workflow_name(workflow)
     if name is None:
         raise TypeError("workflow= must be the name of a workflow, or the workflow itself, not None")
     return name
 
 
-def _pictures(name: str) -> Any:
+def _import_drawing(name: str) -> Any:
     try:
         import matplotlib  # noqa: F401  # only to say what is missing
     except ImportError:

@@ -1,4 +1,4 @@
-"""Pictures across the runs of a workflow: durations, failures, where time goes, and how durations move."""
+"""Draw the plots of many runs: durations, failures, where the time goes, and the trend of durations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .axes import head, kinds_of, legend, name_rows, note, paper, style, time_ax
 __all__ = ["durations", "failures", "shares", "trend", "wilson"]
 
 _FEW = 5
-"""Of fewer runs every one is drawn, and no box."""
+"""With fewer runs each is drawn as a point, without a box."""
 _LINES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"), ("#009e73", "-.", "^"), ("#cc79a7", ":", "D"),
           ("#e69f00", (0, (5, 1)), "v"), ("#56b4e9", (0, (3, 1, 1, 1)), "P"))  # fmt: skip
 
 
 def durations(taken: Mapping[str, Sequence[float]], title: str, ax: Axes | None = None) -> Axes:
-    """Draw a box per step with its outliers; ``taken`` is seconds by step."""
+    """Draw a box with outliers per step; ``taken`` holds seconds by step."""
     ax = paper(ax, len(taken))
     head(ax, title)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in taken.values()])
@@ -52,7 +52,7 @@ def durations(taken: Mapping[str, Sequence[float]], title: str, ax: Axes | None 
 
 
 def failures(counts: Mapping[str, tuple[int, int]], title: str, ax: Axes | None = None) -> Axes:
-    """Draw a bar per step with its interval; ``counts`` is how many attempts failed, and of how many."""
+    """Draw a bar with its interval per step; ``counts`` holds, by step, how many attempts failed and how many ended."""
     ax = paper(ax, len(counts))
     head(ax, title)
     every = name_rows(ax, list(counts))
@@ -73,8 +73,8 @@ def failures(counts: Mapping[str, tuple[int, int]], title: str, ax: Axes | None 
 def wilson(failed: int, total: int) -> tuple[float, float]:
     """Return the 95 % interval of a rate.
 
-    After E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
-    Statistical Association 22 (1927), 209-212. Unlike rate ± 1.96 standard errors it says something true of 0 of 5.
+    From E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22 (1927), 209-212. Unlike the rate ± 1.96 standard errors, it also makes sense for 0 of 5.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(0, 5)]
@@ -89,7 +89,7 @@ def wilson(failed: int, total: int) -> tuple[float, float]:
 
 
 def shares(seconds: Mapping[str, Mapping[str, float]], title: str, ax: Axes | None = None) -> Axes:
-    """Draw a bar per step, split by what its time went to; ``seconds`` per run, by step, by kind."""
+    """Draw a bar per step, split by kind of time; ``seconds`` holds the seconds per run by step and kind."""
     ax = paper(ax, len(seconds))
     head(ax, title)
     total = sum(sum(parts.values()) for parts in seconds.values())
@@ -118,7 +118,7 @@ def trend(
     title: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw every run's duration and the rolling median; ``taken`` is times, seconds and medians by step."""
+    """Draw the duration of each run and the rolling median; ``taken`` holds times, seconds and medians by step."""
     ax = paper(ax)
     head(ax, title)
     everything = np.concatenate([np.asarray(values, dtype=float) for _, values, _ in taken.values()])

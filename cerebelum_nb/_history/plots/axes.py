@@ -1,6 +1,6 @@
-"""What pictures are drawn on: axes that show themselves, rows with names, an axis of time. Colours and hatches, too.
+"""Axes that a notebook shows, rows with names, the axis of time, legends, colours and hatches.
 
-No pyplot: its figures are a global list that grows, and a notebook would draw them once more when a cell ends.
+pyplot is not used: it keeps every figure in a global list, and a notebook would draw each again when the cell ends.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ STYLES: dict[str, dict[str, Any]] = {
     "poll": {"facecolor": "#ffffff", "hatch": "\\\\\\\\"},
     "delay": {"facecolor": "none", "linestyle": "--"},
 }
-"""The colours are Okabe and Ito's, which the colour-blind tell apart; the hatch says the same without a colour."""
+"""The colours are Okabe and Ito's, which colour-blind people can distinguish; the hatch works without colour."""
 
 
 class Plot(Axes):
-    """Matplotlib's axes, which a notebook shows as their picture, with and without ``%matplotlib inline``."""
+    """Axes that a notebook shows as a picture, with or without ``%matplotlib inline``."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         return _png(self.get_figure(root=True))
 
 
 class Paper(Figure):
-    """Matplotlib's figure, which a notebook shows also where no backend was chosen."""
+    """A figure that a notebook shows even if no backend was chosen."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         return _png(self)
 
 
 def _png(figure: Figure | None) -> tuple[bytes, dict[str, int]]:
-    """Render in double density; the size in px says how large to show it."""
+    """Render with twice the resolution; the size in px is the size to show it in."""
     assert figure is not None
     made = io.BytesIO()
     figure.savefig(made, format="png", dpi=2 * figure.dpi)
@@ -83,7 +83,7 @@ def _png(figure: Figure | None) -> tuple[bytes, dict[str, int]]:
 
 
 def paper(ax: Axes | None, rows: int | None = None) -> Axes:
-    """Return the axes to draw on: the caller's, or new ones, tall enough for this many rows."""
+    """Return the axes to draw on: the caller's, or new axes that are tall enough for this many rows."""
     if ax is not None:
         return ax
     height = 4.5 if rows is None else min(_TALLEST, max(2.2, _ROW * rows + _REST))
@@ -91,12 +91,12 @@ def paper(ax: Axes | None, rows: int | None = None) -> Axes:
 
 
 def style(kind: str) -> dict[str, Any]:
-    """Return how bars of a kind are drawn; all have an edge, so that the shortest is seen."""
+    """Return how bars of a kind are drawn; all have an edge, so that even the shortest is visible."""
     return {"edgecolor": "#333333", "linewidth": 0.6, **STYLES[kind]}
 
 
 def head(ax: Axes, title: str, pad: float = 6) -> None:
-    """Write the title, on two lines where one is too narrow."""
+    """Write the title; it wraps where the figure is too narrow."""
     ax.set_title(title, loc="left", fontsize=11, pad=pad, wrap=True)
 
 
@@ -106,19 +106,19 @@ def note(ax: Axes, text: str, x: float, y: float) -> None:
 
 
 def points_wide(ax: Axes) -> float:
-    """Return how wide the axes are drawn, in points of a font."""
+    """Return the width of the axes in points, the unit of font sizes."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     return float(ax.get_window_extent().width) / figure.dpi * 72
 
 
 def kinds_of(kinds: Mapping[str, str]) -> list[Patch]:
-    """Make what a legend shows of bars; ``kinds`` gives what each is drawn as, by what it is called."""
+    """Make a legend's handles for bars; ``kinds`` maps the label of each to its style."""
     return [Patch(label=name, **style(kind)) for name, kind in kinds.items()]
 
 
 def legend(ax: Axes, handles: Sequence[Any], wide: float = 85) -> None:
-    """Say below the picture what its parts mean; each takes this many points."""
+    """Put a legend below the axes; each entry is ``wide`` points wide."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     how: dict[str, Any] = {"handles": handles, "handlelength": 2.2, "columnspacing": 1.4, "frameon": False}
@@ -133,7 +133,10 @@ def legend(ax: Axes, handles: Sequence[Any], wide: float = 85) -> None:
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> int:
-    """Write names at the left, the first on top; of more than fit, every second, third ... Return every how many."""
+    """Label the rows at the left, the first on top.
+
+    If not all labels fit, only every second, third ... row has one; the step is returned.
+    """
     ax.set_ylim(len(names) - 0.4, -0.6)
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -143,13 +146,13 @@ def name_rows(ax: Axes, names: Sequence[str]) -> int:
     places = range(0, len(names), every)
     ax.set_yticks(list(places), [one_line(names[place], _LONGEST_NAME) for place in places], fontsize=_NAME_POINTS)
     ax.tick_params(axis="y", length=0)
-    figure.draw_without_rendering()  # now the names have their place, and the axes their width
+    figure.draw_without_rendering()  # the labels take room, so only now is the width of the axes known
     ax.spines[["top", "right"]].set_visible(False)
     return every
 
 
 def unit_of(seconds: float) -> tuple[str, float]:
-    """Choose a unit for lengths of up to this many seconds; return its name and how many seconds it has.
+    """Choose a unit for durations of up to this many seconds; return its name and its length in seconds.
 
     Example:
         >>> unit_of(600)
@@ -164,7 +167,7 @@ def unit_of(seconds: float) -> tuple[str, float]:
 _DECADES = (1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000, 8640000)
 _BETWEEN = (2e-4, 5e-4, 2e-3, 5e-3, 0.02, 0.05, 0.2, 0.5, 2, 5, 20, 30, 120, 300, 1200, 1800, 7200, 18000, 172800)
 _WIDE = 500.0
-"""From this ratio on, a tick at about every tenfold is enough."""
+"""From this ratio on, a tick at about every power of ten is enough."""
 _LOG_FROM = 50.0
 """From this ratio of the longest to the shortest on, the axis is logarithmic."""
 
@@ -174,10 +177,7 @@ def _tick(value: float) -> str:
 
 
 def time_axis(ax: Axes, shortest: float, longest: float, which: str = "x") -> float:
-    """Make an axis one of durations, and return how many seconds its unit has.
-
-    It is logarithmic when the range demands it.
-    """
+    """Set up an axis of durations, logarithmic if the range is wide; return how many seconds its unit has."""
     axis = ax.xaxis if which == "x" else ax.yaxis
     if longest > _LOG_FROM * max(shortest, 1e-4):
         low = max(shortest, 1e-4)

@@ -1,4 +1,4 @@
-"""What the pictures of many runs are drawn from: their attempts, how long these took, and where the time went."""
+"""Read what the plots of many runs show: their attempts, how long these took, and where the time went."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..tables import events, executions, steps
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["answers", "attempts", "completed", "nothing", "of", "shares", "timelines"]
+__all__ = ["attempts", "completed", "handled_errors", "nothing_to_draw", "of_workflow", "shares", "timelines"]
 
 _FAILED = ("failed", "retried", "interrupted")
 
@@ -39,12 +39,12 @@ def attempts(workflow: str | None, store: Source | None) -> pd.DataFrame:
     """
     found = steps(workflow=workflow, store=store)
     if found.empty:
-        raise nothing(workflow, store)
+        raise nothing_to_draw(workflow, store)
     return found
 
 
-def answers(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
-    """Say of each attempt whether it returned an error on purpose: one that a route handled."""
+def handled_errors(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
+    """Return for each attempt whether it returned an error that a route handled."""
     import pandas as pd
 
     keys = ["execution_id", "step", "visit"]
@@ -57,7 +57,7 @@ def answers(attempts: pd.DataFrame, store: Source | None) -> pd.Series[bool]:
 
 
 def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
-    """Read the runs of a workflow, each reduced to what lasted how long."""
+    """Read the timelines of the runs of a workflow."""
     with each(store) as logs:
         for log in logs.values():
             with snapshot(log) as db:
@@ -71,10 +71,10 @@ def timelines(workflow: str, store: Source | None) -> Iterable[Timeline]:
                     ORDER BY e.key""",
                     (workflow,),
                 ).fetchall()
-            for _, told in itertools.groupby(rows, key=lambda row: row[0]):
+            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
                 yield timeline(
                     Mark(kind, at, step or "", visit or 1, attempt or 1, op or "", ended)
-                    for _, kind, at, step, visit, attempt, op, ended in told
+                    for _, kind, at, step, visit, attempt, op, ended in group
                 )
 
 
@@ -98,17 +98,17 @@ def _seconds(intervals: Iterable[Interval]) -> float:
     return sum(end - start for start, end in intervals) / 1e6
 
 
-def nothing(workflow: str | None, store: Source | None) -> CerebelumError:
-    """Say why there is nothing to draw."""
+def nothing_to_draw(workflow: str | None, store: Source | None) -> CerebelumError:
+    """Make the error that says why there is nothing to draw."""
     known = [str(name) for name in executions(store=store)["workflow"].unique()]
     if not known:
         return CerebelumError("there is nothing to draw: the log holds no execution yet. Run a workflow first")
     if workflow is not None and workflow not in known:
         hint = did_you_mean(workflow, known, f"Available: {', '.join(known)}.")
         return CerebelumError(f"there is nothing to draw: the log holds no run of a workflow {workflow!r}. {hint}")
-    return CerebelumError(f"there is nothing to draw: no step {of(workflow)}has started yet")
+    return CerebelumError(f"there is nothing to draw: no step {of_workflow(workflow)}has started yet")
 
 
-def of(workflow: str | None) -> str:
-    """Say of which workflow, in a message."""
+def of_workflow(workflow: str | None) -> str:
+    """Name the workflow in a message, with a space after it; "" for all."""
     return "" if workflow is None else f"of workflow {workflow!r} "

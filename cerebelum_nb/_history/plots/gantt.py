@@ -1,4 +1,4 @@
-"""The timeline of one run: a row per step, a bar per attempt, waits inside, long idle times shortened."""
+"""Draw the timeline of one run, with long idle times shortened."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .axes import STYLES, head, kinds_of, legend, name_rows, note, paper, points
 __all__ = ["draw"]
 
 _BUSY_ENOUGH = 0.3
-"""The longest idle times are shortened until work takes this part of what is drawn."""
+"""The longest idle times are shortened until work takes at least this part of the width."""
 _BREAK = 0.1
-"""How wide a shortened one is, as a part of the rest; shorter ones are left alone."""
+"""The width of a shortened idle time, as a part of the rest; idle times shorter than that are not shortened."""
 _TICK_POINTS = 58
 _DENSE = 60
-"""With more rows, hatches and edges would hide the bars; a cross then says that an attempt failed."""
+"""With more rows, hatches and edges would hide the bars; a cross then marks a failed attempt."""
 
 
 def draw(run: Timeline, title: str, ax: Axes | None = None) -> Axes:
-    """Draw it; a bar is an attempt, and its colour and hatch say how it ended."""
+    """Draw a timeline; a bar is an attempt, and its colour and hatch show how it ended."""
     steps = run.steps
     ax = paper(ax, len(steps))
     row = {step: place for place, step in enumerate(steps)}
@@ -89,7 +89,7 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float
 
 
 def _breaks(run: Timeline) -> list[Interval]:
-    """Find the idle times to shorten: no process ran it, or everything in flight waited."""
+    """Find the idle times to shorten: no process was running it, or every running step waited."""
     waits: dict[str, list[Interval]] = {}
     for span in run.waits:
         waits.setdefault(span.step, []).append((span.start, span.end))
@@ -109,13 +109,13 @@ def _breaks(run: Timeline) -> list[Interval]:
 
 
 def _cut(interval: Interval, places: Sequence[int]) -> Iterator[Interval]:
-    """Cut an interval where another attempt begins: its wait is another one."""
+    """Cut an interval where another attempt begins: what follows is another wait."""
     edges = [interval[0], *(place for place in places if interval[0] < place < interval[1]), interval[1]]
     return itertools.pairwise(edges)
 
 
 class _Scale:
-    """Time as it is drawn: every break is as wide as a small part of what is not broken."""
+    """The scale of the time axis, on which every break is narrow."""
 
     def __init__(self, end: float, breaks: Sequence[tuple[float, float]]) -> None:
         rest = end - sum(b - a for a, b in breaks)

@@ -1,1 +1,0 @@
-"""Drawing with matplotlib: everything here is imported when the first picture is made."""
