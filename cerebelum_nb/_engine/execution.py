@@ -205,6 +205,8 @@ class Execution(ExecutionValues):
         why = "it hibernated" if self.state.hibernated else "its process ended"
         events = self.turn.begin(events, self.state, self.now())
         self.driver.take(Begin(events, why, self.heard_at), self.now())
+        if self.queued:
+            leases_of(self.store).note_queued(self)
         self._limit_time()
 
     def _limit_time(self) -> None:

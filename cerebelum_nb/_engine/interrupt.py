@@ -48,7 +48,7 @@ class _Entry:
         _leave(self)
 
 
-_entries: list[_Entry] = []
+_entries: dict[_Entry, None] = {}
 _before: _Handler = signal.default_int_handler
 """What SIGINT did before the first of ``_entries``."""
 
@@ -69,31 +69,34 @@ def _in_main_thread() -> bool:
 
 def _enter(entry: _Entry) -> None:
     global _before
-    for ended in [other for other in _entries if other.loop.is_closed()]:  # its coroutine was abandoned
-        _leave(ended)
+    if next(reversed(_entries), entry).loop is not entry.loop:  # else none of them can have been closed
+        for ended in [other for other in _entries if other.loop.is_closed()]:  # its coroutine was abandoned
+            _leave(ended)
     if _getsignal(_SIGINT) is not _handle:
         entry.replaced = _signal(_SIGINT, _handle) or signal.default_int_handler
         if not _entries:
             _before = entry.replaced
-    _entries.append(entry)
+    _entries[entry] = None
 
 
 def _leave(entry: _Entry) -> None:
     """Remove an entry; the handler it installed is handed to another that relies on it, or is uninstalled."""
     if entry not in _entries:
         return
-    later = _entries[_entries.index(entry) + 1 :]
-    _entries.remove(entry)
     if entry.replaced is None:
+        del _entries[entry]
         return
-    if later and later[0].replaced is None:
-        later[0].replaced = entry.replaced
-    elif not later and _getsignal(_SIGINT) is _handle and _in_main_thread():
+    others = iter(_entries)
+    later = next((next(others, None) for other in others if other is entry), None)
+    del _entries[entry]
+    if later is not None and later.replaced is None:
+        later.replaced = entry.replaced
+    elif later is None and _getsignal(_SIGINT) is _handle and _in_main_thread():
         _signal(_SIGINT, entry.replaced)
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
-    running = [entry for entry in _entries if entry.loop.is_running()]
+    running = [entry for entry in list(_entries) if entry.loop.is_running()]
     if not running:  # somebody reinstalled this handler after the last run had ended
         _pass_on(signum, frame)
         return

@@ -97,6 +97,7 @@ class Leases:
         self._lock = threading.Lock()
         self._holder: int | None = None
         self._running: dict[str, Held] = {}
+        self._queued: dict[str, Held] = {}  # those of them that have had to queue for their slot
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
@@ -175,23 +176,33 @@ class Leases:
         """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         with self._lock:
             self._running.pop(execution.id, None)
+            self._queued.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
         self.tell_queued()
         self.tell()
 
+    def note_queued(self, execution: Held) -> None:
+        """Note that an execution that runs here is queued for its slot."""
+        self._queued[execution.id] = execution
+
     def tell_queued(self) -> None:
         """Let the executions that wait here for a slot look whether it is free."""
-        for execution in list(self._running.values()):
+        for execution in list(self._queued.values()):
             if execution.queued:
                 execution.look_at_queue_soon()
 
     def forget_ended(self, execution_id: str) -> None:
-        """Forget the stopped steps of an execution that have ended since."""
+        """Forget the stopped steps of an execution that have ended since.
+
+        It is called for each of them, so it does not look at all of them: only at the last, until one is at work.
+        """
         with self._lock:
-            left = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
-            if left:
-                self._leftovers[execution_id] = left
+            left = self._leftovers.get(execution_id, [])
+            while left and not left[-1]():
+                left.pop()
+            if not left:
+                self._leftovers.pop(execution_id, None)
         self.tell()
 
     def tell(self) -> None:
@@ -215,7 +226,7 @@ class Leases:
             execution.disown()
         self._lock = threading.Lock()
         self._holder, self._thread, self._loop, self._seen = None, None, None, None
-        self._running, self._leftovers = {}, {}
+        self._running, self._queued, self._leftovers = {}, {}, {}
         self.listeners = set()
 
     def _refuse_busy(self, execution_id: str) -> None:

@@ -89,6 +89,7 @@ class Engine:
         self._flushing: set[Execution] = set()  # a timer runs that commits their progress
         self._stirring: dict[Execution, None] = {}  # those that may be doing anything but wait for the clock
         self._launching: deque[Execution] = deque()  # of which something is ready to be launched
+        self._looking: dict[Execution, None] = {}  # to which others may have appended something
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self.turn_at: int | None = None  # monotonic: everything handled in one turn happened at one time
@@ -206,6 +207,7 @@ class Engine:
         """Remove an execution that no longer runs here."""
         self._executions.pop(execution.id, None)
         self._stirring.pop(execution, None)
+        self._looking.pop(execution, None)
         self._commits.forget(execution)
         if not self._executions:
             self._watch.stop()
@@ -256,7 +258,7 @@ class Engine:
 
     def check_idle(self) -> None:
         """Tell the clock when everything in flight waits for it."""
-        if not self.clock.jumps or self._inbox or self._launching or self._commits.wait or not self._executions:
+        if not self.clock.jumps or self._has_work or self._commits.wait or not self._executions:
             return
         while self._stirring:  # those that wait are checked once, and again only after a message for them
             execution = next(iter(self._stirring))
@@ -271,10 +273,11 @@ class Engine:
                     execution.abort(error)
 
     def look(self, execution: Execution) -> None:
-        """Read what other processes have appended to an execution."""
-        if execution.over or self._pumping:
-            return
-        self.on_behalf_of(execution, self._look, execution)
+        """Read soon what other processes have appended to an execution."""
+        if execution.written and not execution.over:  # else nothing of it is in the log yet, or is of interest any more
+            self._looking[execution] = None
+            if self._pump_handle is None and not self._pumping:
+                self._pump_soon()
 
     def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
         """Do something for an execution; whatever it raises ends that execution with the error."""
@@ -334,13 +337,23 @@ class Engine:
         if not execution.over and execution.driver.rides:  # most often it rode with another commit meanwhile
             self.post(execution, lambda _: execution.driver.take_riders(), None)
 
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._inbox or self._launching or self._looking)
+
     def _pump(self, *, whole: bool = False) -> None:
         self._pump_handle = None
         self._pumping = True
         own = -time.monotonic()
         until = _PUMP_SECONDS - own
         try:
-            while self._inbox or self._launching:
+            while self._has_work:
+                while self._looking:
+                    execution = next(iter(self._looking))
+                    del self._looking[execution]
+                    self.on_behalf_of(execution, self._look, execution)
+                    if time.monotonic() > until:
+                        break
                 if self._inbox:
                     self._turn()
                 now = time.monotonic()
@@ -357,7 +370,7 @@ class Engine:
             self._pumping = False
             self.turn_at = None
             self._watch.own += own + time.monotonic()
-            if (self._inbox or self._launching) and not self.loop.is_closed():  # too much, or Ctrl-C: the rest next
+            if self._has_work and not self.loop.is_closed():  # too much, or Ctrl-C: the rest next
                 self._pump_soon()
         if self.clock.jumps:
             self.check_idle()
