@@ -29,7 +29,7 @@ CELL = """
 import asyncio, gc, sys, time
 sys.path.insert(0, {root!r})
 from cerebelum_nb import ProgressReporter, step, workflow
-from cerebelum_nb._engine import views
+from cerebelum_nb._engine import display_hooks
 from cerebelum_nb._store.sqlite import SqliteStore
 
 async def work(context):
@@ -48,11 +48,11 @@ def shown(wf):
     wf.timeline(line)
 
 taken = {{True: [], False: []}}
-factories = list(views.factories)
+factories = list(display_hooks.factories)
 with SqliteStore({log!r}, durability="normal") as store:
     for turn in range({repeat} + 1):
         for looked_at in (True, False) if turn % 2 else (False, True):
-            views.factories[:] = factories if looked_at else []
+            display_hooks.factories[:] = factories if looked_at else []
             gc.collect()
             began = time.perf_counter()
             await shown.execute(store=store)

@@ -13,7 +13,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._engine import views
+from ._engine import display_hooks
 from ._store import hooks
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._dsl.foreach import foreach as foreach
     from ._dsl.step import Step as Step
     from ._dsl.step import step as step
-    from ._engine.ports import Shown
+    from ._engine.ports import ExecutionView
     from ._engine.values import SharedValueWarning as SharedValueWarning
     from ._notebook.here import here as here
     from ._notebook.nesting import enable_nesting as enable_nesting
@@ -294,7 +294,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _live_view(execution: Shown) -> AbstractContextManager[None] | None:
+def _live_view(execution: ExecutionView) -> AbstractContextManager[None] | None:
     """Show a run, if a front end can display it."""
     if "IPython" not in sys.modules and not (sys.stderr is not None and sys.stderr.isatty()):
         return None
@@ -303,7 +303,7 @@ def _live_view(execution: Shown) -> AbstractContextManager[None] | None:
     return live_view(execution)
 
 
-def _draw(plan: Plan) -> views.Drawing:
+def _draw(plan: Plan) -> display_hooks.Drawing:
     """Draw a plan."""
     from ._views.graph import Graph
 
@@ -325,6 +325,6 @@ def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
 
 
 hooks.notifiers.append(_notify)
-views.factories.append(_live_view)
-views.drawers.append(_draw)
-views.sliders.append(_slide)
+display_hooks.factories.append(_live_view)
+display_hooks.drawers.append(_draw)
+display_hooks.sliders.append(_slide)

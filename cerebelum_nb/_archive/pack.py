@@ -18,7 +18,7 @@ from .._core.events import WorkflowPaused
 from .._core.fold import fold
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
-from .._engine.leaving import leave_off
+from .._engine.orphans import final_commit
 from .._history.sources import Log, snapshot
 from .._store import rows
 from .._store.log_file import readable_as
@@ -275,7 +275,7 @@ def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
     paused = WorkflowPaused(at=max(now, state.updated_at), reason=_UNDER_WAY)
     holder = packed.register(now, 1)
     heard_at = packed.claim(execution_id, holder, now)
-    packed.commit([leave_off(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder, heard_at=heard_at)])
+    packed.commit([final_commit(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder, heard_at=heard_at)])
     packed.retire(holder)
 
 

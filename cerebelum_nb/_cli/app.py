@@ -321,9 +321,9 @@ def open_either(ctx: click.Context) -> SqliteStore:
     core = core_of(ctx)
     if core is None:
         return open_log(ctx)
-    from .._engine.elsewhere import extension
+    from .._engine.cluster_access import load_cluster_module
 
-    remote: SqliteStore = extension("remote").open_remote(core)
+    remote: SqliteStore = load_cluster_module("remote").open_remote(core)
     ctx.call_on_close(remote.close)
     return remote
 

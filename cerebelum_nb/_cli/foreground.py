@@ -13,7 +13,7 @@ import click
 from .._client.reading import status_of
 from .._core.events import ApprovalRequested, Event, SleepStarted
 from .._core.state_name import ExecutionState
-from .._engine import observers, views
+from .._engine import display_hooks, observers
 from .._engine.hints import in_terminal
 from .._engine.ports import Host
 from .._engine.scope import current_scope
@@ -35,7 +35,7 @@ _WORTH_TELLING_SECONDS = 1.0
 def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
     """While the block runs, print the execution's waits to stderr, and show hints as commands."""
     observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
-    told = views.outcome_is_told.set(not json_ and sys.stdout.isatty())
+    told = display_hooks.outcome_reported.set(not json_ and sys.stdout.isatty())
     commands = in_terminal.set(True)
     observers.add(observer)
     try:
@@ -43,7 +43,7 @@ def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
     finally:
         observers.remove(observer)
         in_terminal.reset(commands)
-        views.outcome_is_told.reset(told)
+        display_hooks.outcome_reported.reset(told)
 
 
 def _tell(ctx: click.Context, execution: Host, event: Event) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
 from .._engine.leases import leases_of
-from .._engine.loading import stop_when_loading
+from .._engine.load_guard import stop_when_loading
 from .._engine.threads import block_on
 from .._store.base import Store
 from .._store.holder import CLUSTER

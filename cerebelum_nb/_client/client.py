@@ -327,9 +327,9 @@ class ExecutionClient:
 
 
 def _cluster(url: str) -> Store:
-    from .._engine.elsewhere import extension
+    from .._engine.cluster_access import load_cluster_module
 
-    remote: Store = extension("remote").open_remote(url)
+    remote: Store = load_cluster_module("remote").open_remote(url)
     return remote
 
 

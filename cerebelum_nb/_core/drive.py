@@ -148,9 +148,9 @@ class Driver:
     __slots__ = (
         "_changed",
         "_commands",
+        "_deferred",
         "_lost",
         "_position",
-        "_riders",
         "_routing",
         "batch",
         "draining",
@@ -177,7 +177,7 @@ class Driver:
         self._position = Position.at_start(plan)
         self._changed: list[str] | None = None  # what decide must check; None: everything
         self._commands: list[Command] = []
-        self._riders: list[Callable[[], Event | None]] = []
+        self._deferred: list[Callable[[], Event | None]] = []
         self._routing: str | None = None
         self.draining = self.held_back = False
         self._lost: dict[str, int] = {}
@@ -261,7 +261,7 @@ class Driver:
                 assert_never(message)
         return True
 
-    def ride(self, make: Callable[[], Event | None]) -> bool:
+    def defer_event(self, make: Callable[[], Event | None]) -> bool:
         """Record something that is not worth a separate commit (progress, prints) with the next event.
 
         Args:
@@ -270,17 +270,17 @@ class Driver:
         Returns:
             Whether it is the first to wait: the shell then ensures that it is recorded in the end.
         """
-        self._riders.append(make)
-        return len(self._riders) == 1
+        self._deferred.append(make)
+        return len(self._deferred) == 1
 
     @property
-    def rides(self) -> bool:
+    def has_deferred(self) -> bool:
         """Whether something waits for another event."""
-        return bool(self._riders)
+        return bool(self._deferred)
 
-    def take_riders(self) -> None:
+    def take_deferred(self) -> None:
         """Record what waits for another event."""
-        waiting, self._riders = self._riders, []
+        waiting, self._deferred = self._deferred, []
         for make in waiting:
             if (event := make()) is not None:
                 evolve(self.state, event)
@@ -359,8 +359,8 @@ class Driver:
     # -- private --------------------------------------------------------------------------------------------
 
     def _append(self, event: Event) -> None:
-        if self._riders:
-            self.take_riders()
+        if self._deferred:
+            self.take_deferred()
         evolve(self.state, event)
         self.batch.append(event)
 
@@ -560,8 +560,8 @@ class Driver:
         self._append(e.StepInterrupted(at=now, reason=reason, ended_at=ended_at, worker=worker, **where))
 
     def _interrupt_all(self, reason: str, now: int) -> None:
-        if self._riders:
-            self.take_riders()
+        if self._deferred:
+            self.take_deferred()
         for name in list(self.state.in_flight):
             self._interrupt(name, reason, now)
         self.running.clear()

@@ -2,8 +2,8 @@
 
 Every run starts from rows: a start, a resume, a fork and a continue-as-new differ only in them. No user code runs here,
 so any worker of the workflow can drive it, and users have no rules of determinism to follow. What is committed is what
-Temporal's history holds: each turn's events ride on the input of the first activity that the turn schedules, else they
-are written as a memo, and the last turn's are the result. See ``cluster.py`` for how they are read.
+Temporal's history holds: each turn's events are sent with the input of the first activity that the turn schedules, or
+are written as a memo if it schedules none; the last turn's are the result. See ``cluster.py`` for how they are read.
 
 Deterministic by construction: of cerebelum_nb it uses the core and the row codec, which know neither clock nor chance.
 The history of a run that is still open must replay: ``tests/distributed/replay`` holds such histories.
@@ -299,13 +299,13 @@ class Drive:
                 if self._take(Recorded(event)) and isinstance(event, e.ChildStarted):
                     self._family.begin(event.child)
             else:
-                self._ride(event)
+                self._record_now(event)
 
-    def _ride(self, event: Event) -> None:
+    def _record_now(self, event: Event) -> None:
         """Record what an attempt printed, or how far it is."""
         if not self._driver.finishing:
-            self._driver.ride(lambda: event)
-            self._driver.take_riders()
+            self._driver.defer_event(lambda: event)
+            self._driver.take_deferred()
 
     def _settled(self, name: str, at_work: _AtWork) -> None:
         if self._at_work.get(name) is not at_work:
@@ -577,7 +577,7 @@ class Drive:
         self._recorded.note(event, self._state)
 
     def _write(self) -> None:
-        """Schedule what can be scheduled; the events ride on the first, or stand in a memo."""
+        """Schedule what can be scheduled; the events are sent with the first, or written into a memo."""
         written, most = 0, min(self._terms.most_at_work, len(self._at_work) + _TURN_STARTS)
         if self._at_work and is_long():
             most = 0  # what is at work ends, and the rest starts in a new history

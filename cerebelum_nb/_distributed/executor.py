@@ -21,7 +21,7 @@ from .._core.messages import Begin
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.clock import current_clock
 from .._engine.hints import called
 from .._engine.inputs import Inputs, check_inputs
@@ -377,7 +377,7 @@ class DistributedExecutor:
         mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
         watch = asyncio.ensure_future(watch_there(followed, workflow, self._terms))
         try:
-            with contextlib.nullcontext() if self._quiet else views.shown(followed):
+            with contextlib.nullcontext() if self._quiet else display_hooks.displayed(followed):
                 try:
                     ended = await mirror.follow()
                 except BaseException as error:

@@ -26,12 +26,12 @@ from .._core.waits import AttemptWaits, long_from
 from .._engine import observers
 from .._engine.attempt import Attempt
 from .._engine.call_step import at_failure
+from .._engine.classify_outcome import classify_outcome
 from .._engine.clock import Clock, Deadline, SystemClock, Timer
 from .._engine.ports import Outcome, Waiter
 from .._engine.retries import next_attempt
 from .._engine.routing import take_route
 from .._engine.scope import Scope, Suspension
-from .._engine.settling import verdict_of
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store
@@ -50,7 +50,7 @@ Ask = Callable[[int], Awaitable[dict[str, Any]]]
 
 _LOOK_SECONDS = 1.0
 """How often a wait that stays in the worker asks for decisions."""
-_MOST_RIDERS = 40
+_MOST_DEFERRED = 40
 _TRIES_KEPT = 20
 """So many tries of one poll or retry are each recorded; of more, one in ``_TRIES_EVERY`` µs."""
 _TRIES_EVERY = 10_000_000
@@ -139,7 +139,7 @@ class RemoteHost(ExecutionValues):
         self._ripening: Timer | None = None
         self._over: asyncio.Future[dict[str, Any]] = self.loop.create_future()
         self.children_there: ChildrenThere = make_children(self, request["release_after"])
-        self._riders: list[Callable[[], Event | None]] = []
+        self._deferred: list[Callable[[], Event | None]] = []
         self._tries: dict[str, int] = {}
         if secrets is not None:
             give_secrets(self, secrets)
@@ -177,10 +177,10 @@ class RemoteHost(ExecutionValues):
         if self._sender is None or self._sender.done():
             self._sender = self.loop.create_task(self._send_all())
 
-    def ride(self, make: Callable[[], Event | None]) -> None:
+    def defer_event(self, make: Callable[[], Event | None]) -> None:
         """Send with the next record, or with the outcome, what is not worth a separate message."""
-        self._riders.append(make)
-        del self._riders[:-_MOST_RIDERS]
+        self._deferred.append(make)
+        del self._deferred[:-_MOST_DEFERRED]
 
     def waits_changed(self) -> None:
         """Hear that the step began to wait: if for long, it gives its place up."""
@@ -211,22 +211,22 @@ class RemoteHost(ExecutionValues):
         scope = self.scope
         if scope.closed or self._over.done():
             return
-        riding = self._riding()
+        deferred = self._deferred_rows()
         scope.close()
         try:
-            self._end(self._told_of(outcome, riding))
+            self._end(self._told_of(outcome, deferred))
         except Exception as error:  # noqa: BLE001 - told as the failure of the activity; else it would never end
             self._over.set_exception(error)
 
-    def _told_of(self, outcome: Outcome, riding: Rows) -> dict[str, Any]:
-        """Make of an outcome, and of what was to ride with it, what the driver records."""
+    def _told_of(self, outcome: Outcome, deferred: Rows) -> dict[str, Any]:
+        """Make of an outcome, and of the events deferred to it, what the driver records."""
         scope, now = self.scope, self.now()
-        step, verdict = self.known, verdict_of(self, self.spec, outcome)
+        step, verdict = self.known, classify_outcome(self, self.spec, outcome)
         header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
         again = next_attempt(self.clock, self.spec.policy, step.failures, verdict)
         due_at = None if again is None else again.at
         event = replace(settle(verdict, due_at=due_at, **header), worker=self.worker)
-        rows = [*riding, *self._last_rows(now)]
+        rows = [*deferred, *self._last_rows(now)]
         if isinstance(event, e.StepFailed) and outcome.error is not None:
             rows += map(self._row, at_failure(self.spec, scope, outcome.error))
         told: dict[str, Any] = {}
@@ -363,7 +363,7 @@ class RemoteHost(ExecutionValues):
         while self._outbox:
             batch, self._outbox = self._outbox, []
             try:
-                rows = [*self._riding(), *(self._row(event) for event, _ in batch)]
+                rows = [*self._deferred_rows(), *(self._row(event) for event, _ in batch)]
                 await self._send(rows)
                 await self._settle_signals([event for event, _ in batch])
             except Exception as error:  # noqa: BLE001 - the driver is gone, or a value cannot be written
@@ -404,13 +404,13 @@ class RemoteHost(ExecutionValues):
             return False
         return True
 
-    def _riding(self) -> Rows:
-        riders, self._riders = self._riders, []
-        return [self._row(event) for make in riders if (event := make()) is not None]
+    def _deferred_rows(self) -> Rows:
+        deferred, self._deferred = self._deferred, []
+        return [self._row(event) for make in deferred if (event := make()) is not None]
 
     def _last_rows(self, now: int) -> Rows:
-        """Return what rides with the outcome, the last lines it printed among it."""
-        rows = self._riding()
+        """Return the events deferred to the outcome, the last lines it printed among them."""
+        rows = self._deferred_rows()
         printed = self.scope.take_printed(now, all_of_it=True)
         return rows if printed is None else [*rows, self._row(printed)]
 

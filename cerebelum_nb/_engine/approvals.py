@@ -31,7 +31,7 @@ from .._text.times import at, utc
 from .._values import Redactor, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
-from .elsewhere import where_it_runs
+from .cluster_access import authoritative_store
 from .leases import leases_of
 from .patience import patiently, short_try
 
@@ -123,7 +123,7 @@ def decide_approval(
         SerializationError: the response cannot be stored.
     """
     row = store.execution(execution_id)
-    execution_id, store = row.execution_id, where_it_runs(store, row)
+    execution_id, store = row.execution_id, authoritative_store(store, row)
     who = by or _user()
     value = encode(response, redactor=Redactor(store.redact), path="response")
     while True:
@@ -194,7 +194,7 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     Raises:
         ApprovalRefusedError: the step did not accept it; the approval is still open.
     """
-    store = where_it_runs(store, store.execution(decision.execution_id))
+    store = authoritative_store(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while decision.pending:

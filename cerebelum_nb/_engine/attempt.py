@@ -5,10 +5,10 @@ An attempt can be abandoned: its outcome is then ignored and what it still tries
 cannot be killed, so ``alive`` says whether it is still running.
 
 From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
-(loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which settling.py and _core/settle.py decide
-what it means and make the event, and retries.py says when another attempt starts; the driver (_core/drive.py) folds
-the event; the engine commits it with whatever else has arrived (commits.py); _store/rows.py lays it out as a row, and
-``SqliteStore.commit`` (_store/sqlite.py) inserts it.
+(loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which classify_outcome.py and _core/settle.py
+decide what it means and make the event, and retries.py says when another attempt starts; the driver (_core/drive.py)
+folds the event; the engine commits it with whatever else has arrived (commits.py); _store/rows.py lays it out as a
+row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
 """
 
 from __future__ import annotations

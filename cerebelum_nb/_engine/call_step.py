@@ -6,7 +6,7 @@ from typing import Any
 
 from .._core.events import StepCheckpointed
 from .._core.graph import StepSpec
-from .entry import may_wait, twin_for
+from .resume_points import may_wait, twin_for
 from .scope import Scope
 
 __all__ = ["at_failure", "call_step"]
@@ -38,7 +38,7 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     twin = twin_for(spec)
     if twin is None and recorded:
         reason = "its function cannot be entered at a line: it is decorated, its source is gone, or checkpoint=None"
-        scope.ride(StepCheckpointed, line=recorded[-1].event.line, reason=reason)
+        scope.defer_event(StepCheckpointed, line=recorded[-1].event.line, reason=reason)
     if twin is None or not (recorded or twin.is_marked):
         return spec.fn(**arguments)
     scope.checkpoints = checkpoints = (LineCheckpoints if twin.lines else Checkpoints)(spec, scope, host, twin)

@@ -14,9 +14,9 @@ from .._store.base import Commit, Store
 from ..errors import CerebelumError, ExecutionBusyError, ResumeError
 from .children import open_children, tell_caller
 from .clock import current_clock
-from .elsewhere import where_it_runs
+from .cluster_access import authoritative_store
 from .leases import leases_of
-from .leaving import leave_off
+from .orphans import final_commit
 from .patience import patiently, short_try
 
 __all__ = ["cancel_children", "cancel_execution", "cancel_now", "tell_of_end"]
@@ -51,7 +51,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
     """Cancel an execution for good, as :func:`cancel_execution` does; a locked log is a transient StoreError."""
     row = store.execution(execution_id)
-    execution_id, store = row.execution_id, where_it_runs(store, row)
+    execution_id, store = row.execution_id, authoritative_store(store, row)
     if row.summary.state.is_final:
         raise ResumeError(f"execution {execution_id} is already {row.summary.state}; there is nothing to cancel")
     here = leases_of(store).running(execution_id)
@@ -68,7 +68,7 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
     while True:  # again, if somebody decides an approval in between
         state = fold(store.events(execution_id))
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-        commit = leave_off(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
+        commit = final_commit(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
         if not store.commit([commit]):
             leases_of(store).tell_queued()
             break

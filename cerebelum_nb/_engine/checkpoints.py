@@ -30,7 +30,7 @@ from .._text.json_text import parse
 from .._values.classes import Home
 from .._values.secret import Redactor
 from ..errors import CerebelumError, SerializationError
-from .entry import digest_arguments, entries, helpers_of, result_of
+from .resume_points import digest_arguments, helpers_of, result_of, resume_points
 from .scope import Scope
 
 __all__ = ["Checkpoints", "KeepsVariables"]
@@ -140,7 +140,7 @@ class Checkpoints:
         """Where to enter the function, the best place first; None, for its top, at last."""
         step = self._scope.known
         newest = step.checkpoints[-1].event.line if step.checkpoints else 0
-        for checkpoint, place, reason in entries(self._twin, self.cursor.fn, step, self._digest):
+        for checkpoint, place, reason in resume_points(self._twin, self.cursor.fn, step, self._digest):
             recorded, counts = checkpoint.event, step.counts_at(checkpoint)
             if place is not None:
                 try:
@@ -170,7 +170,7 @@ class Checkpoints:
         """Say in the log why what is recorded behind a place does not hold, if that is so."""
         if self._reasons:
             reason = self._scope.execution.redactor.mask(self._reasons[0])
-            self._scope.ride(StepCheckpointed, place=place, line=line, reason=reason)
+            self._scope.defer_event(StepCheckpointed, place=place, line=line, reason=reason)
 
     def _restore(self, recorded: StepCheckpointed) -> None:
         variables = parse(recorded.variables.json) if recorded.variables is not None else {}

@@ -124,7 +124,7 @@ class Commits:
                 except BaseException as error:  # noqa: BLE001
                     engine.failed(execution, error)
             elif reason == Rejection.QUEUED:
-                engine.on_behalf_of(execution, execution.lost_turn)
+                engine.on_behalf_of(execution, execution.lost_slot)
                 if execution.driver.batch and not execution.over:
                     again.append(execution)
             elif reason != Rejection.STALE:

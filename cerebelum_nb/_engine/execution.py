@@ -61,17 +61,17 @@ from .attempt import Attempt, Interruption
 from .attempts import Attempts
 from .call_step import at_failure
 from .cancel import tell_of_end
-from .entry import kept_bytes
+from .classify_outcome import classify_outcome
 from .foreach import join_items, list_items
 from .hibernation import Hibernation
 from .leases import leases_of
 from .ports import Outcome, RunLoop, Waiter
-from .queue import Turn
+from .queue import QueuePlace
 from .remembered import note_end
+from .resume_points import kept_bytes
 from .retries import Retries
 from .routing import take_route
 from .scope import Scope, Suspension
-from .settling import verdict_of
 from .staleness import parts_written
 from .time_limit import TimeLimit
 from .values import ExecutionValues, MakeContext
@@ -112,7 +112,7 @@ class Execution(ExecutionValues):
         self.retries = Retries(self.clock)
         self.hibernation = Hibernation()
         self.time_limit = TimeLimit(plan.timeout, self.clock)
-        self.turn = Turn(engine.store, execution_id, plan.concurrency)
+        self.queue_place = QueuePlace(engine.store, execution_id, plan.concurrency)
         self._cached: CachedResults | None = None  # once a step of it may take a result
         self.log_state = State()  # what the log alone says, as far as it was read again (rebase in commits.py)
         self.written = state.version
@@ -175,9 +175,9 @@ class Execution(ExecutionValues):
         elif not waiter.done():
             waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
 
-    def ride(self, make: Callable[[], Event | None]) -> None:
+    def defer_event(self, make: Callable[[], Event | None]) -> None:
         """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
-        if not self.over and not self.driver.finishing and self.driver.ride(make):
+        if not self.over and not self.driver.finishing and self.driver.defer_event(make):
             self.engine.flush_later(self)
 
     def waits_changed(self) -> None:
@@ -196,14 +196,14 @@ class Execution(ExecutionValues):
     @property
     def all_wait(self) -> bool:
         """Whether everything in flight waits for the clock."""
-        return not self.turn.will_look if self.queued else self.hibernation.all_wait(self)
+        return not self.queue_place.will_look if self.queued else self.hibernation.all_wait(self)
 
     # -- messages -------------------------------------------------------------------------------------------
 
     def begin(self, events: Sequence[Event]) -> None:
         """Take the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
-        events = self.turn.begin(events, self.state, self.now())
+        events = self.queue_place.begin(events, self.state, self.now())
         self.driver.take(Begin(events, why, self.heard_at), self.now())
         if self.queued:
             leases_of(self.store).note_queued(self)
@@ -225,26 +225,26 @@ class Execution(ExecutionValues):
     def look_at_queue_soon(self) -> None:
         """Ask, from any thread, to check whether the slot is free."""
         if not self.loop.is_closed():
-            self.turn.will_look = True
+            self.queue_place.will_look = True
             self.engine.stirs(self)
             self.loop.call_soon_threadsafe(self.engine.post, self, self.look_at_queue, None)
 
     def look_at_queue(self, _: None = None) -> None:
         """Try to get the slot, if it is this one's turn."""
-        self.turn.will_look = False
-        if self.queued and not self.driver.finishing and self.turn.has_come(self.state, self.clock):
+        self.queue_place.will_look = False
+        if self.queued and not self.driver.finishing and self.queue_place.may_try(self.state, self.clock):
             self.driver.take(Admitted(), self.now())
             self._limit_time()
 
-    def lost_turn(self) -> None:
+    def lost_slot(self) -> None:
         """Go back to what is recorded, and queue: another execution got the slot first."""
         before, state = self.driver, fold(self.store.events(self.id))
         self.driver = Driver(self.plan, state, before.limit)
         self.driver.draining = before.draining
         self.state = state
         self.attempts.drop_starts()
-        if self.turn.beginning:
-            self.begin(self.turn.beginning)
+        if self.queue_place.beginning:
+            self.begin(self.queue_place.beginning)
             self.advance()
 
     def ended(self, outcome: Outcome) -> None:
@@ -260,7 +260,7 @@ class Execution(ExecutionValues):
         if self.attempts.running and next(iter(self.attempts.running.values())).scope.waits:
             self.engine.post(self, self.hibernation.look, self)
         if scope.checkpoints is not None:
-            self.driver.take_riders()
+            self.driver.take_deferred()
         scope.close()
         at_work = scope.thread is not None and attempt.alive
         if at_work:
@@ -269,9 +269,9 @@ class Execution(ExecutionValues):
         now = self.now()
         printed = None if scope.printed is None else scope.take_printed(now, all_of_it=True)
         if self.stop_requested is not None and isinstance(outcome.error, _INTERRUPTED):
-            self.driver.ride(lambda: printed)
+            self.driver.defer_event(lambda: printed)
             return  # for the log it is still in flight: the stop interrupts it
-        verdict = verdict_of(self, spec, outcome)
+        verdict = classify_outcome(self, spec, outcome)
         due_at = None
         if isinstance(verdict, Raised):
             due_at = self.retries.schedule(scope.step, spec.policy, scope.known.failures, verdict)
@@ -406,7 +406,7 @@ class Execution(ExecutionValues):
         """Record what its steps have printed, before the event that ends the attempts."""
         for attempt in self.attempts.running.values():
             if attempt.scope.printed is not None and not self.driver.finishing:
-                self.driver.ride(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
+                self.driver.defer_event(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
 
     def _answer(self, make: Callable[[Any], Message], event: Event, error: BaseException | None = None) -> bool:
         """Answer what the driver asked for; ``error`` is what the user's code raised meanwhile."""
@@ -461,8 +461,8 @@ class Execution(ExecutionValues):
             parts_written(self.store, self.payloads)
             self.payloads = ()
         first, self.written = self.written + 1, self.state.version
-        if self.turn.beginning:
-            self.turn.begun(self.state)
+        if self.queue_place.beginning:
+            self.queue_place.begun(self.state)
         if self._answers:
             answers, self._answers = self._answers, []
             for waiter in answers:

@@ -27,7 +27,7 @@ from .._store.connect import default_path
 from .children import open_children
 
 if TYPE_CHECKING:
-    from .ports import Shown
+    from .ports import ExecutionView
 from .._core.record import frozen, record
 
 __all__ = [
@@ -130,7 +130,7 @@ Command = Callable[[str], str]
 """Writes a command of the command line, so that it means the log in question."""
 
 
-def advise_on(execution: Shown, what: str = "") -> Advice | None:
+def advise_on(execution: ExecutionView, what: str = "") -> Advice | None:
     """Say how to resume a run of this process; ``what`` as for :func:`advise`."""
     return advise(
         execution.state,

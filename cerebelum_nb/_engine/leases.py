@@ -27,7 +27,7 @@ from .._core.record import record
 from .._store import at_fork
 from .._store.base import Store
 from ..errors import ExecutionBusyError, StoreError
-from .ports import Held
+from .ports import LeasedRun
 from .threads import can_start_threads
 
 __all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "superseded"]
@@ -96,8 +96,8 @@ class Leases:
         self._store = weakref.ref(store)
         self._lock = threading.Lock()
         self._holder: int | None = None
-        self._running: dict[str, Held] = {}
-        self._queued: dict[str, Held] = {}  # those of them that have had to queue for their slot
+        self._running: dict[str, LeasedRun] = {}
+        self._queued: dict[str, LeasedRun] = {}  # those of them that have had to queue for their slot
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
@@ -126,7 +126,7 @@ class Leases:
         self._refuse_busy(execution_id)
         return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
-    def check(self, execution: Held) -> None:
+    def check(self, execution: LeasedRun) -> None:
         """Check, before an effect that no commit precedes, that this process may still run an execution.
 
         Raises:
@@ -157,7 +157,7 @@ class Leases:
             last = left
             await wait(min(left, times.look))
 
-    def enter(self, execution: Held) -> None:
+    def enter(self, execution: LeasedRun) -> None:
         """Note that an execution runs here, and keep the heartbeat going."""
         with self._lock:
             self._running[execution.id] = execution
@@ -172,7 +172,7 @@ class Leases:
                 self._loop = execution.loop
                 self._beat_from(execution.loop, self._rounds())
 
-    def leave(self, execution: Held, leftovers: list[Callable[[], bool]]) -> None:
+    def leave(self, execution: LeasedRun, leftovers: list[Callable[[], bool]]) -> None:
         """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         with self._lock:
             self._running.pop(execution.id, None)
@@ -182,7 +182,7 @@ class Leases:
         self.tell_queued()
         self.tell()
 
-    def note_queued(self, execution: Held) -> None:
+    def note_queued(self, execution: LeasedRun) -> None:
         """Note that an execution that runs here is queued for its slot."""
         self._queued[execution.id] = execution
 
@@ -210,7 +210,7 @@ class Leases:
         for listener in list(self.listeners):
             listener()
 
-    def running(self, execution_id: str) -> Held | None:
+    def running(self, execution_id: str) -> LeasedRun | None:
         """Return the execution if it runs in this process.
 
         One whose event loop was closed, as at the end of ``asyncio.run``, can never continue, and is ended here.
@@ -294,7 +294,7 @@ class Leases:
                 failing = True
             del store, executions  # so that a log nobody else refers to can be closed
 
-    def _look(self, store: Store, executions: list[Held]) -> None:
+    def _look(self, store: Store, executions: list[LeasedRun]) -> None:
         version = store.data_version()
         for execution in executions:
             if version != self._seen or execution.queued:  # a process that dies writes nothing

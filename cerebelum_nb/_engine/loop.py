@@ -334,8 +334,8 @@ class Engine:
 
     def _flush_progress(self, execution: Execution) -> None:
         self._flushing.discard(execution)
-        if not execution.over and execution.driver.rides:  # most often it rode with another commit meanwhile
-            self.post(execution, lambda _: execution.driver.take_riders(), None)
+        if not execution.over and execution.driver.has_deferred:  # usually another commit has taken it along
+            self.post(execution, lambda _: execution.driver.take_deferred(), None)
 
     @property
     def _has_work(self) -> bool:

@@ -1,8 +1,8 @@
 """The protocols between the parts of the engine, so that none has to import what imports it.
 
-Scopes, attempts, operations and observers see a `Host`; leases see a `Held`; views, results and hints see what is
-`Shown`; an execution sees its `RunLoop`. An execution of this process is host, held and shown; a worker's and a trial's
-host run the same attempts without an engine; one that is followed on a cluster is only shown.
+Scopes, attempts, operations and observers see a `Host`; leases see a `LeasedRun`; views, results and hints see an
+`ExecutionView`; an execution sees its `RunLoop`. An execution of this process implements the first three. A worker's
+and a trial's host run the same attempts without an engine; an execution followed on a cluster is only a view.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ from .._store.base import Store
 from .._values.secret import Redactor
 from .clock import Clock
 
-__all__ = ["AtWork", "Checkpointing", "Held", "Host", "Killable", "Outcome", "Peeked", "RunLoop", "Shown", "Waiter"]
+__all__ = [
+    "AttemptCheckpoints",
+    "ExecutionView",
+    "Host",
+    "LeasedRun",
+    "Outcome",
+    "PrintedText",
+    "RunLoop",
+    "RunningStep",
+    "StepProcess",
+    "Waiter",
+]
 
 E = TypeVar("E", contravariant=True)
 
@@ -92,7 +103,7 @@ class Host(Protocol):
         """Record an operation's event; ``waiter`` is answered when it is committed."""
         ...
 
-    def ride(self, make: Callable[[], Event | None]) -> None:
+    def defer_event(self, make: Callable[[], Event | None]) -> None:
         """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
         ...
 
@@ -139,19 +150,19 @@ class Host(Protocol):
         ...
 
 
-class AtWork(Protocol):
+class RunningStep(Protocol):
     """What a step at work tells of itself, for a view."""
 
     percent: float | None
     message: str
 
     @property
-    def printed(self) -> Peeked | None:
+    def printed(self) -> PrintedText | None:
         """What it prints."""
         ...
 
 
-class Peeked(Protocol):
+class PrintedText(Protocol):
     """A text that is still being written."""
 
     def peek(self, mask: Callable[[str], str]) -> str:
@@ -159,7 +170,7 @@ class Peeked(Protocol):
         ...
 
 
-class Shown(Protocol):
+class ExecutionView(Protocol):
     """What views, results and hints ask of an execution: one of this process, or one on a cluster that is followed."""
 
     id: str
@@ -194,7 +205,7 @@ class Shown(Protocol):
         """Return the time, µs since the epoch; never before the last event."""
         ...
 
-    def at_work(self) -> Mapping[str, AtWork]:
+    def at_work(self) -> Mapping[str, RunningStep]:
         """Return what the steps at work tell of themselves, by step."""
         ...
 
@@ -203,7 +214,7 @@ class Shown(Protocol):
         ...
 
 
-class Checkpointing(Protocol):
+class AttemptCheckpoints(Protocol):
     """What a scope asks of the checkpoints of its attempt."""
 
     leaving: bool
@@ -228,7 +239,7 @@ class Checkpointing(Protocol):
         ...
 
 
-class Killable(Protocol):
+class StepProcess(Protocol):
     """The process in which a step runs, as a scope sees it."""
 
     killed: bool
@@ -239,7 +250,7 @@ class Killable(Protocol):
         ...
 
 
-class Held(Protocol):
+class LeasedRun(Protocol):
     """What leases ask of a run in this process; called from the heartbeat's thread."""
 
     id: str

@@ -41,10 +41,10 @@ from .._text.json_text import parse
 from .._values.preview import type_name
 from .._values.walk import find
 from ..errors import OperationError, SerializationError, StepProcessError
-from .fence import DESCRIBED
 from .functions import CODE
 from .process_wire import Handle, Wire, pack, unpack
 from .scope import Scope, Suspension, current_scope
+from .user_errors import DESCRIBED
 
 __all__ = ["run_in_process"]
 

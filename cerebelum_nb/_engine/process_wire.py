@@ -21,7 +21,7 @@ from .._core.value import ErrorInfo
 from .._dsl.step import Step
 from .._values import Secret
 from ..errors import StepProcessError
-from .fence import DESCRIBED, describe
+from .user_errors import DESCRIBED, describe
 
 __all__ = ["CALL", "Handle", "Wire", "pack", "unpack"]
 

@@ -23,14 +23,14 @@ from .._store.base import ExecutionRow, Store
 from ..errors import ExecutionBusyError, StoreError
 from . import leases as held
 from .clock import Clock
-from .leaving import pause_left
+from .orphans import pause_orphan
 
-__all__ = ["Turn", "ahead_of", "busy", "is_left", "slot_after"]
+__all__ = ["QueuePlace", "ahead_of", "busy", "is_orphaned", "slot_after"]
 
 _PAGE = 20
 
 
-class Turn:
+class QueuePlace:
     """The place of one execution in the queue for its slot, as the process that waits for it sees it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Turn:
         at = max([now, *((row.summary.queued_at or 0) + 1 for row in last if not was_queued)])
         return [*others, e.WorkflowQueued(at=at, behind=ahead.execution_id)]
 
-    def has_come(self, state: State, clock: Clock) -> bool:
+    def may_try(self, state: State, clock: Clock) -> bool:
         """Say whether a queued execution may try to get its slot; not while the log is locked: it is asked again soon.
 
         Args:
@@ -109,13 +109,13 @@ class Turn:
         first = next(ahead, None)
         if first is None:
             return True
-        if first.summary.state is ExecutionState.QUEUED or not is_left(self._store, first):
+        if first.summary.state is ExecutionState.QUEUED or not is_orphaned(self._store, first):
             self._left = None
         elif self._left is None or self._left[0] != first.execution_id:
             self._left = first.execution_id, monotonic
         elif monotonic - self._left[1] >= held.times.grace * 1e6 and next(ahead, None) is None:
             reason = f"its process died, and {self._id} was next for {state.slot}"
-            return pause_left(self._store, first.execution_id, reason, now)
+            return pause_orphan(self._store, first.execution_id, reason, now)
         return False
 
 
@@ -150,7 +150,7 @@ def slot_after(events: Sequence[Event], state: State) -> str:
     return slot
 
 
-def is_left(store: Store, row: ExecutionRow) -> bool:
+def is_orphaned(store: Store, row: ExecutionRow) -> bool:
     """Whether an execution that has its slot should be running, but its process has died."""
     if held.leases_of(store).running(row.execution_id) is not None:
         return False

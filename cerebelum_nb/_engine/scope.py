@@ -30,7 +30,7 @@ from .._core.waits import Wait
 from .._store import at_fork
 from .._values.secret import Redactor, reveal_to
 from ..errors import ExecutionBusyError, OperationError
-from .ports import Checkpointing, Host, Killable, Waiter
+from .ports import AttemptCheckpoints, Host, StepProcess, Waiter
 from .stdout import Printed
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Scope:
         self.loop = execution.loop
         self.task: asyncio.Task[None] | None = None  # of an async step
         self.thread: threading.Thread | None = None  # of a plain step
-        self.process: Killable | None = None  # of a step with process=True
+        self.process: StepProcess | None = None  # of a step with process=True
         self.closed = False
         self.waits: list[Wait] = []
         self.percent: float | None = None
@@ -113,7 +113,7 @@ class Scope:
         self._progress_at = 0
         self._pid = os.getpid()
         self._earlier: dict[str, dict[str, None]] = {}
-        self.checkpoints: Checkpointing | None = None
+        self.checkpoints: AttemptCheckpoints | None = None
         self.unawaited: dict[object, None] | None = None
         self.notes: dict[str, Value] | None = None  # published, but not recorded yet
         _open[id(self)] = weakref.ref(self)
@@ -190,7 +190,7 @@ class Scope:
 
         def post(waiter: Waiter) -> None:
             if checkpoint is not None:
-                self.ride(StepCheckpointed, **checkpoint)
+                self.defer_event(StepCheckpointed, **checkpoint)
             self.execution.post_record(made, waiter)
 
         await self._ask(post)
@@ -203,7 +203,7 @@ class Scope:
     def record_checkpoint_now(self, fields: dict[str, Any]) -> None:
         """Do so from a plain step; where no thread can start, its loop cannot wait, and it rides with a commit."""
         if self.loop is asyncio._get_running_loop():
-            self.ride(StepCheckpointed, **fields)
+            self.defer_event(StepCheckpointed, **fields)
             return
         if self.closed:
             raise self.over()
@@ -219,10 +219,10 @@ class Scope:
     def _checkpoint(self, fields: dict[str, Any]) -> StepCheckpointed:
         return StepCheckpointed(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
 
-    def ride(self, event: type[Any], **fields: Any) -> None:
+    def defer_event(self, event: type[Any], **fields: Any) -> None:
         """Append an event of this attempt with the next commit; from any thread."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
-        self._on_loop(lambda: self.execution.ride(lambda: None if self.closed else made))
+        self._on_loop(lambda: self.execution.defer_event(lambda: None if self.closed else made))
 
     def confirm(self) -> None:
         """Check, right before an effect, that it may begin: by :meth:`check`, and by the lease in the log.
@@ -331,7 +331,7 @@ class Scope:
         is_waiting = name in self.notes
         self.notes[name] = value
         if not is_waiting:
-            self.execution.ride(partial(self._noted, name, self.now()))
+            self.execution.defer_event(partial(self._noted, name, self.now()))
 
     def _noted(self, name: str, at: int) -> StepNoted | None:
         assert self.notes is not None
@@ -431,7 +431,7 @@ class Scope:
             percent=self.percent,
             message=redactor.mask(self.message) if redactor else self.message,
         )
-        self.execution.ride(lambda: event)
+        self.execution.defer_event(lambda: event)
 
     def _note_printed_later(self) -> None:
         assert self.printed is not None
@@ -441,7 +441,7 @@ class Scope:
     def note_printed(self) -> None:
         """Record what was printed with the next commit; until then views find it here."""
         if not self.closed:
-            self.execution.ride(partial(self.take_printed, self.now()))
+            self.execution.defer_event(partial(self.take_printed, self.now()))
 
     def _act(self, action: Callable[[Waiter], None], waiter: Waiter) -> None:
         """Do what a thread asked for; if its attempt has ended since, say so, as nobody else will."""

@@ -28,7 +28,7 @@ from .._store.holder import CLUSTER
 from .._values import Redactor, encode
 from ..errors import SignalError
 from .clock import current_clock
-from .elsewhere import where_it_runs
+from .cluster_access import authoritative_store
 from .leases import leases_of
 from .patience import patiently, short_try
 
@@ -84,7 +84,7 @@ def deliver(
         raise TypeError(f"signal_id must be text that no other signal of this execution has, not {signal_id!r}")
     row = store.execution(execution_id)
     found = row.execution_id
-    store = where_it_runs(store, row)
+    store = authoritative_store(store, row)
     value = encode(data, redactor=Redactor(store.redact), path="data")
     there, tries = store.location.startswith(CLUSTER), 0
     while True:

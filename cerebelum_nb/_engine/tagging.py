@@ -13,7 +13,7 @@ from .._store.base import Commit, Store
 from .._store.holder import CLUSTER
 from ..errors import CerebelumError
 from .clock import current_clock
-from .elsewhere import where_it_runs
+from .cluster_access import authoritative_store
 from .leases import leases_of
 from .patience import patiently, short_try
 
@@ -47,7 +47,7 @@ def tag(
     if both := sorted({*added} & {*removed}):
         raise ValueError(f"the tag {both[0]!r} is both added and removed: choose one")
     row = store.execution(execution_id)
-    found, store = row.execution_id, where_it_runs(store, row)
+    found, store = row.execution_id, authoritative_store(store, row)
     tries = 0
     while True:
         state = fold(store.events(found))

@@ -24,8 +24,8 @@ from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
 from .._values.codec import json_of
 from ..errors import DependencyError, SerializationError, WorkflowError
-from .fence import at_return, describe
 from .scope import current_scope
+from .user_errors import at_return, describe
 
 __all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
 

@@ -10,7 +10,7 @@ from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.staleness import blueprint_kept
 from ..errors import StoreError
 from .sources import Log, opened
@@ -37,11 +37,11 @@ class RunGraph:
         return self._repr_mimebundle_()["text/plain"]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return views.drawers[0](self.plan).bundle(self.states)
+        return display_hooks.drawers[0](self.plan).bundle(self.states)
 
     def to_mermaid(self) -> str:
         """Write it as a Mermaid flowchart."""
-        return views.drawers[0](self.plan).to_mermaid()
+        return display_hooks.drawers[0](self.plan).to_mermaid()
 
 
 def graph(execution_id: ExecutionLike, *, store: Log | None = None) -> RunGraph:

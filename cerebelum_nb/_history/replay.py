@@ -13,7 +13,7 @@ from .._core.fold import evolve, fold
 from .._core.graph import owner_of
 from .._core.state import State
 from .._core.state_copy import concerned, copied
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.staleness import blueprint_kept
 from .sources import Log, opened
 
@@ -89,7 +89,7 @@ def slider(execution_id: ExecutionLike, *, store: Log | None = None) -> Any:
     """
     with opened(store) as log:
         found, events = _events(execution_id, log)
-        return views.slide(found, events, blueprint_kept(log, fold(events)))
+        return display_hooks.slide(found, events, blueprint_kept(log, fold(events)))
 
 
 def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterator[Transition]:

@@ -12,7 +12,7 @@ from .._core.graph import StepSpec
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._dsl.step import Step
-from .._engine import entry
+from .._engine import resume_points
 from .._host.caller import is_library_frame
 from .._store.base import Store
 from .._store.connect import resolve_store
@@ -174,7 +174,7 @@ def _recorded(log: Store, execution_id: str | None) -> Here:
     spec, checkpoints = _spec_of(state, state.failed_step), state.steps[state.failed_step].checkpoints
     if spec is None or not checkpoints or not checkpoints[-1].event.raised:
         return Here(state.failed_step, names, None, "argument")
-    recorded = entry.variables_of(spec, checkpoints[-1].event, log)
+    recorded = resume_points.variables_of(spec, checkpoints[-1].event, log)
     given = {name: value for name, value in names.items() if name in checkpoints[-1].event.given}
     return Here(state.failed_step, {**given, **recorded}, None, "variable")
 

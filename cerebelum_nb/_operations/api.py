@@ -14,8 +14,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .._core.graph import Policy
 from .._engine.calling import PendingOperation, offer, wrap
-from .._engine.entry import waits_in_plain_steps
 from .._engine.functions import code_of
+from .._engine.resume_points import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds
 from .durable import durable_poll, durable_retry, durable_run, durable_sleep, invoke

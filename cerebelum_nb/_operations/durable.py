@@ -23,9 +23,9 @@ from .._core.events import (
 from .._core.graph import Policy
 from .._core.value import ErrorInfo, Value
 from .._engine.clock import Clock, Deadline, SystemClock
-from .._engine.fence import describe
 from .._engine.functions import code_of, name_of
 from .._engine.scope import Scope, scope_here
+from .._engine.user_errors import describe
 from .._text.duration import format_seconds
 from .._values import fingerprint_args, preview
 from ..errors import PollTimeoutError, SerializationError

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
 from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
-from .._engine.entry import waits_in_plain_steps
 from .._engine.functions import code_of
+from .._engine.resume_points import waits_in_plain_steps
 from .._engine.scope import Scope, scope_here
 from .._engine.signals import check_name
 from .._text.duration import Duration, format_seconds, seconds

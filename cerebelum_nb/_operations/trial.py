@@ -20,9 +20,9 @@ from .._core.step_state import Operation
 from .._core.value import ErrorInfo, Value
 from .._engine.attempt import Attempt
 from .._engine.clock import Clock, Deadline, SystemClock
-from .._engine.entry import kept_bytes
 from .._engine.ports import Outcome, Waiter
 from .._engine.remembered import remembered
+from .._engine.resume_points import kept_bytes
 from .._engine.scope import Scope
 from .._engine.staleness import blueprint_kept
 from .._engine.values import ExecutionValues
@@ -128,7 +128,7 @@ class _TrialHost(ExecutionValues):
         if not waiter.done():
             waiter.set_result(None)
 
-    def ride(self, make: Callable[[], Event | None]) -> None:
+    def defer_event(self, make: Callable[[], Event | None]) -> None:
         """Keep nothing: output is shown where it is printed."""
 
     def waits_changed(self) -> None:

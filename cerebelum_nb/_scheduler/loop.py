@@ -16,7 +16,7 @@ from .._core.state_name import ExecutionState
 from .._engine.children import tell_caller
 from .._engine.clock import current_clock
 from .._engine.leases import leases_of
-from .._engine.leaving import pause_left
+from .._engine.orphans import pause_orphan
 from .._engine.patience import short_try
 from .._store.base import ExecutionRow, Store
 from .._text.times import utc
@@ -240,7 +240,7 @@ class SchedulerLoop:
     def _pause(self, execution_id: str, reason: str) -> None:
         """Leave an execution to a person."""
         with short_try():
-            if pause_left(self.store, execution_id, reason, self._now()):
+            if pause_orphan(self.store, execution_id, reason, self._now()):
                 self._say(f"{execution_id} is paused: {reason}")
 
     def _put_off(self, execution_id: str, seconds: float) -> None:

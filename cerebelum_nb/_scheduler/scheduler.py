@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
-from .._engine.loading import stop_when_loading
+from .._engine.load_guard import stop_when_loading
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._workflow.decorator import registered

@@ -13,7 +13,7 @@ from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._engine.hints import Advice, advise_on
-from .._engine.ports import AtWork, Shown
+from .._engine.ports import ExecutionView, RunningStep
 from .._text.duration import format_seconds
 from .._text.html import Html, escape, quoted
 from .._text.style import MARKS
@@ -72,7 +72,7 @@ class Card:
     labels: str = ""
 
     @classmethod
-    def of(cls, execution: Shown, graph: Graph | None = None) -> Card:
+    def of(cls, execution: ExecutionView, graph: Graph | None = None) -> Card:
         """Make the card of a run of this process; the ``graph`` of its plan is drawn once and reused."""
         scopes, graph = execution.at_work(), graph or Graph(execution.plan)
         advice = None if execution.stops_before else advise_on(execution)
@@ -87,7 +87,7 @@ class Card:
         state: State,
         now: int,
         graph: Graph,
-        scopes: Mapping[str, AtWork] | None = None,
+        scopes: Mapping[str, RunningStep] | None = None,
         mask: object = str,
         advice: Advice | None = None,
         known: Mapping[str, Row] | None = None,
@@ -215,7 +215,7 @@ def _row(
     now: int,
     parallel: bool,
     over: bool,
-    scopes: Mapping[str, AtWork],
+    scopes: Mapping[str, RunningStep],
     mask: object,
 ) -> Row:
     if step is None:

@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, Any, cast
 
 from .._core.state_name import ExecutionState
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.approvals import open_approvals
-from .._engine.ports import Shown
+from .._engine.ports import ExecutionView
 from .._engine.scope import current_scope, hear
 from .._engine.stdout import listen
 from .._host.cpu import thread_time
@@ -48,7 +48,7 @@ _MOST_ENDED = 4
 _ended: deque[tuple[Any, ...]] = deque()
 
 
-def live_view(execution: Shown) -> AbstractContextManager[None] | None:
+def live_view(execution: ExecutionView) -> AbstractContextManager[None] | None:
     """Return a view for the front end, None if there is none."""
     graph = Graph(execution.plan)
 
@@ -67,7 +67,7 @@ def live_view(execution: Shown) -> AbstractContextManager[None] | None:
 
 
 @contextmanager
-def _once(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
+def _once(execution: ExecutionView, look: Callable[[], Card]) -> Iterator[None]:
     """Show the outcome once: the executed notebook keeps only that."""
     from IPython.display import display
 
@@ -79,12 +79,12 @@ def _once(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
 
 
 @contextmanager
-def _in_notebook(execution: Shown, look: Callable[[], Card]) -> Iterator[None]:
+def _in_notebook(execution: ExecutionView, look: Callable[[], Card]) -> Iterator[None]:
     """Show widgets while it runs, and leave a static picture: saved notebooks cannot show widgets."""
     from IPython.display import display
 
     card: NotebookCard | None = None
-    with views.shielded("the live view"):
+    with display_hooks.log_display_errors("the live view"):
         card = NotebookCard(look())
     if card is None:  # there are no widgets here: show only the outcome
         with _once(execution, look):
@@ -120,7 +120,7 @@ def _in_terminal(look: Callable[[], Card]) -> Iterator[None]:
             with _refreshed(lambda: card.draw(look())):
                 yield
         finally:
-            if not views.outcome_is_told.get():
+            if not display_hooks.outcome_reported.get():
                 card.finish(look())
 
 
@@ -297,7 +297,7 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
         nonlocal handle
         handle = None
         began = thread_time()
-        with views.shielded("a run"):
+        with display_hooks.log_display_errors("a run"):
             draw()
             handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
 

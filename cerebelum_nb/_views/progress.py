@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Protocol
 
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.scope import current_scope
 from .._host.frontend import Audience, audience, close_widgets
 from .._text.html import Html
@@ -75,7 +75,7 @@ class ProgressReporter:
             return
         if not self._is_drawn:
             self._is_drawn = True
-            with views.shielded("progress"):
+            with display_hooks.log_display_errors("progress"):
                 self._bar = _bar(self._step or "progress")
         if self._bar is not None:
             self._bar = _shown(self._bar, percent, str(message))
@@ -87,7 +87,7 @@ class _Bar(Protocol):
 
 def _shown(bar: _Bar, percent: float, message: str) -> _Bar | None:
     """Show progress and return the bar; None when it cannot be shown, so that it is not tried again."""
-    with views.shielded("progress"):
+    with display_hooks.log_display_errors("progress"):
         bar.show(percent, message)
         return bar
     return None

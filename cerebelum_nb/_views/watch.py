@@ -13,7 +13,7 @@ from .._core.fold import evolve
 from .._core.graph import Plan, owner_of
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.clock import current_clock
 from .._engine.execution import running_here
 from .._engine.hints import advise, command_for
@@ -55,7 +55,7 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
     who = audience()
     running = running_here(log, found)
     if running is not None and who is Audience.NOTEBOOK and running.loop is _loop():
-        views.watch(running)
+        display_hooks.watch(running)
         return
     reading = Reading(log, found)
     match who:

@@ -18,7 +18,7 @@ from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.child import ChildStep, child_step
 from .._dsl.reloading import by_name, load_of, newest
 from .._dsl.step import Composite
-from .._engine import entry, views
+from .._engine import display_hooks, resume_points
 from .._text.text import as_stage, counted, did_you_mean
 from ..errors import WorkflowDefinitionError
 
@@ -152,7 +152,7 @@ class Definition(Composite, ABC):
         """
         plan, report = self.describe()
         steps = [spec for name in plan.steps for spec in plan.parts(name)]
-        return replace(report, notes=tuple(note for spec in steps for note in entry.notes_on(spec)))
+        return replace(report, notes=tuple(note for spec in steps for note in resume_points.notes_on(spec)))
 
     def plan(self) -> Plan:
         """Evaluate the timeline as it is now.
@@ -178,7 +178,11 @@ class Definition(Composite, ABC):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = self.describe()
-        return views.drawers[0](plan).bundle() if report.ok and views.drawers else {"text/plain": repr(self)}
+        return (
+            display_hooks.drawers[0](plan).bundle()
+            if report.ok and display_hooks.drawers
+            else {"text/plain": repr(self)}
+        )
 
     def inputs_schema(self) -> dict[str, Any]:
         """Describe its inputs as a JSON Schema, which allows any object if it declares no class for them."""
@@ -186,7 +190,7 @@ class Definition(Composite, ABC):
 
     def to_mermaid(self) -> str:
         """Write its graph as a Mermaid flowchart, for pages that render one."""
-        return views.drawers[0](self.plan()).to_mermaid()
+        return display_hooks.drawers[0](self.plan()).to_mermaid()
 
     @property
     def variable(self) -> str:

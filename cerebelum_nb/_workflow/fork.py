@@ -21,9 +21,9 @@ from .._core.state import State
 from .._core.step_state import StepState
 from .._core.value import Value
 from .._engine.inputs import Inputs, keep_inputs, merge_inputs
-from .._engine.leaving import interruptions
 from .._engine.loop import engine_of
-from .._engine.marking import by_hand
+from .._engine.manual_result import manual_result
+from .._engine.orphans import interruptions
 from .._engine.remembered import remembered
 from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_inputs_changed, why_stale
 from .._engine.values import ExecutionValues
@@ -118,7 +118,9 @@ def forked(values: ExecutionValues, made: Fork, now: int, plan: str) -> list[Eve
     events = made.begin(max(now, made.before.updated_at), plan)
     state = fold(events)
     values.recall(remembered(values.store, made.parent).results, state)
-    events += [by_hand(values, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()]
+    events += [
+        manual_result(values, now, state, name, given, f"overrides[{name!r}]") for name, given in made.given.items()
+    ]
     keep_inputs(values, made.inputs, made.value)
     return events
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple, NoReturn
 
-from .._engine.loading import RunStartedError, loading
+from .._engine.load_guard import RunStartedError, loading
 from .._host.caller import is_library_frame
 from .._text.syntax import parse_python
 from ..errors import WorkflowNotFoundError

@@ -11,9 +11,9 @@ from .._core.graph import undone_by
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine.crash import Crashed
-from .._engine.fence import describe, without_secrets
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
-from .._engine.ports import Shown
+from .._engine.ports import ExecutionView
+from .._engine.user_errors import describe, without_secrets
 from .._host.caller import is_library_frame
 from ..errors import (
     CerebelumError,
@@ -30,7 +30,7 @@ __all__ = ["cause_of", "is_rollback", "outcome_of", "result_of", "warn_of_stale"
 log = logging.getLogger("cerebelum_nb")
 
 
-def result_of(execution: Shown) -> Result:
+def result_of(execution: ExecutionView) -> Result:
     """Return how far an execution is."""
     hint, advice = "", None
     if not execution.state.status.is_final:
@@ -46,7 +46,7 @@ def result_of(execution: Shown) -> Result:
     )
 
 
-def outcome_of(execution: Shown, *, undoes: bool) -> Result:
+def outcome_of(execution: ExecutionView, *, undoes: bool) -> Result:
     """Return the result of a run that is over, or raise what it failed with.
 
     Args:
@@ -85,7 +85,7 @@ def outcome_of(execution: Shown, *, undoes: bool) -> Result:
             return result_of(execution)
 
 
-def cause_of(execution: Shown) -> BaseException | None:
+def cause_of(execution: ExecutionView) -> BaseException | None:
     """Return the exception of a step in this process that failed the execution, starting at the user's own frames."""
     if execution.cause is None:
         return None
@@ -101,7 +101,7 @@ def is_rollback(state: State, events: Iterable[Event]) -> bool:
     return state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
 
 
-def warn_of_stale(execution: Shown, stale: Sequence[str]) -> None:
+def warn_of_stale(execution: ExecutionView, stale: Sequence[str]) -> None:
     """Warn of results that a resume keeps although their code or inputs have changed."""
     if stale:
         log.warning(
@@ -112,7 +112,7 @@ def warn_of_stale(execution: Shown, stale: Sequence[str]) -> None:
 
 
 def _ended_by(
-    execution: Shown, error: BaseException, where: str, kept: str, unrecorded: Sequence[str]
+    execution: ExecutionView, error: BaseException, where: str, kept: str, unrecorded: Sequence[str]
 ) -> BaseException:
     """Return the error that says what ended a run that could not record its end, and how to resume it."""
     if not isinstance(error, Exception) or isinstance(error, (ExecutionBusyError, Crashed)):
@@ -133,7 +133,7 @@ def _ended_by(
     return ended
 
 
-def _failure(execution: Shown, where: str, kept: str) -> WorkflowError:
+def _failure(execution: ExecutionView, where: str, kept: str) -> WorkflowError:
     state = execution.state
     assert state.error is not None
     step = state.failed_step

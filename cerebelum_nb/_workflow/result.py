@@ -13,7 +13,7 @@ from .._core.events import Event
 from .._core.fork import lineage
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.hints import Advice
 from .._text.duration import format_seconds
 from .._text.text import counted
@@ -69,7 +69,7 @@ class Result:
 
     def slider(self) -> Any:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
-        return views.slide(self.execution_id, self._events())
+        return display_hooks.slide(self.execution_id, self._events())
 
     @property
     def output(self) -> Any:

@@ -14,7 +14,7 @@ from .._core.resume import ResumeDecision, plan_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._engine import entry
+from .._engine import resume_points
 from .._engine.clock import current_clock
 from .._engine.execution import running_here
 from .._engine.hints import in_terminal
@@ -172,7 +172,7 @@ def look_ahead(
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    told = entry.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
+    told = resume_points.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
     return replace(planned, reasons=(*planned.reasons, told)) if told else planned
 
 

@@ -16,7 +16,7 @@ from .._core.resume_plan import Fate, PlannedStep
 from .._core.rollback import plan_rollback, standings
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
-from .._engine.marking import by_hand
+from .._engine.manual_result import manual_result
 from .._engine.staleness import blueprint_of, keep_parts
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
@@ -91,7 +91,7 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
     plan = found.plan
     value = replaced_inputs(found, given.inputs)
     marks: list[Event] = [
-        by_hand(found, now, found.state, name, result, f"mark_done[{name!r}]")
+        manual_result(found, now, found.state, name, result, f"mark_done[{name!r}]")
         for name, result in given.mark_done.items()
     ]
     marked = fold(marks, fold(found.store.events(found.id)))

@@ -16,7 +16,7 @@ from .._core.fork import lineage
 from .._core.limits import Limit
 from .._core.messages import Drain
 from .._core.state_name import ExecutionState
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.crash import Crashed
 from .._engine.execution import Execution
 from .._engine.interrupt import on_sigint
@@ -71,7 +71,7 @@ class Run:
         self._execution, self._events = execution, events
         self.stale = stale
         execution.variable = variable
-        execution.turn.when_queued = partial(supersede, execution)
+        execution.queue_place.when_queued = partial(supersede, execution)
         self._undoes = is_rollback(execution.state, events)
         self._is_heard = False  # whether it is awaited, or shown
         warn_of_stale(execution, stale)
@@ -104,7 +104,7 @@ class Run:
     async def foreground(self) -> Result:
         """Run it and wait; the stop button and Ctrl-C pause it."""
         __tracebackhide__ = True
-        with self._ready(), on_sigint(lambda: self.stop()), views.shown(self._execution):
+        with self._ready(), on_sigint(lambda: self.stop()), display_hooks.displayed(self._execution):
             self._start()
             await self._settled()
         return self.outcome()
@@ -133,7 +133,7 @@ class Run:
         execution.driver.limit = limit
         with self._ready(), on_sigint(lambda: self.stop(), presses=1 if quietly else 2), ExitStack() as shown:
             if not quietly:
-                shown.enter_context(views.shown(execution))
+                shown.enter_context(display_hooks.displayed(execution))
             self._start(*events)
             await self._settled()
         if not execution.driver.limited:
@@ -191,8 +191,8 @@ class Run:
 
     def watch(self) -> None:
         """Show it while it runs behind the cell, and how it ended; returns at once."""
-        self._is_heard = self._is_heard or bool(views.factories)
-        views.watch(self._execution)
+        self._is_heard = self._is_heard or bool(display_hooks.factories)
+        display_hooks.watch(self._execution)
 
     def slider(self) -> Any:
         """Make a slider through the events so far; see :func:`cerebelum_nb.history.slider`."""

@@ -35,9 +35,9 @@ from .._engine.execution import Execution
 from .._engine.hints import in_terminal
 from .._engine.inputs import Inputs, check_inputs, keep_inputs, merge_inputs
 from .._engine.leases import leases_of
-from .._engine.loading import stop_when_loading
+from .._engine.load_guard import stop_when_loading
 from .._engine.loop import engine_of
-from .._engine.marking import by_hand
+from .._engine.manual_result import manual_result
 from .._engine.origin import file_of, origin, resolved
 from .._engine.queue import slot_after
 from .._engine.scope import Scope, current_scope
@@ -284,7 +284,8 @@ def resumed(
         relisted=only_relists(plan, state, value or state.inputs),
     )
     marks = [
-        by_hand(execution, now, state, name, result, f"mark_done[{name!r}]") for name, result in given.mark_done.items()
+        manual_result(execution, now, state, name, result, f"mark_done[{name!r}]")
+        for name, result in given.mark_done.items()
     ]
     events: list[Event] = []
     if state.hibernated:

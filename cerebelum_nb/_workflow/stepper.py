@@ -19,10 +19,10 @@ from .._core.resume import following, refuse_mark, step_named
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase
-from .._engine import views
+from .._engine import display_hooks
 from .._engine.execution import Execution, running_here
 from .._engine.leases import leases_of
-from .._engine.marking import by_hand
+from .._engine.manual_result import manual_result
 from .._engine.patience import patiently
 from .._store.base import Store
 from .._text.html import Html
@@ -233,7 +233,9 @@ class Stepper:
         refuse_mark(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
-            return by_hand(execution, execution.now(), execution.state, name, value, f"the value of step '{name}'")
+            return manual_result(
+                execution, execution.now(), execution.state, name, value, f"the value of step '{name}'"
+            )
 
         return await self._go(NoStage(), (), done)
 
@@ -249,11 +251,11 @@ class Stepper:
                 f"execution {self._id} is not running in this kernel: it is {self.status}. "
                 f"cerebelum_nb.watch({self._id!r}) shows it live, even while another process runs it"
             )
-        views.watch(running)
+        display_hooks.watch(running)
 
     def slider(self) -> Any:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
-        return views.slide(self._id, self._store.events(self._id))
+        return display_hooks.slide(self._id, self._store.events(self._id))
 
     def plan(self) -> Outlook:
         """Show what would run now, and why; runs nothing."""

@@ -11,7 +11,7 @@ from .._core.arguments import ExecutionLike
 from .._core.labels import Labels
 from .._core.limits import NoStage
 from .._engine.cancel import cancel_execution
-from .._engine.elsewhere import extension
+from .._engine.cluster_access import load_cluster_module
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import briefly, patiently
 from .._engine.sync import run_sync
@@ -816,4 +816,4 @@ class Workflow(Definition):
 
 def _executor(core_url: str | None, **options: Any) -> Any:
     """Make the executor for a cluster; it is above this package, and needs extra packages."""
-    return extension("executor").DistributedExecutor(core_url, **options)
+    return load_cluster_module("executor").DistributedExecutor(core_url, **options)

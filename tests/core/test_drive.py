@@ -263,8 +263,8 @@ def test_a_limit_pauses_before_the_next_stage(driven):
 def test_riders_are_recorded_with_the_next_event_and_before_it(driven):
     run = driven("a")
     run.begin()
-    assert run.driver.ride(lambda: e.StepProgressed(at=2, step="a", percent=50.0))
-    assert not run.driver.ride(lambda: None)
+    assert run.driver.defer_event(lambda: e.StepProgressed(at=2, step="a", percent=50.0))
+    assert not run.driver.defer_event(lambda: None)
     assert run.driver.batch == []
     run.tell(run.done("a"))
     assert run.kinds[-3:] == ["StepProgressed", "StepCompleted", "WorkflowCompleted"]

@@ -140,8 +140,8 @@ def test_the_choice_is_recorded_with_the_outcome(store, go):
 def test_an_exception_class_is_matched_after_its_process_is_gone(store, go, fails):
     """The route is chosen by names in the log, not by the live exception."""
     from cerebelum_nb._core.value import ErrorInfo
-    from cerebelum_nb._engine.fence import describe
     from cerebelum_nb._engine.routing import choose
+    from cerebelum_nb._engine.user_errors import describe
 
     first = outcome(FirmlyRefusedError())
 

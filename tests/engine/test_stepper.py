@@ -22,7 +22,7 @@ from cerebelum_nb import (
 )
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._engine import views
+from cerebelum_nb._engine import display_hooks
 from cerebelum_nb._views.card import Card
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -484,11 +484,11 @@ def test_the_card_of_a_failed_cell_says_what_its_handle_would(go, store):
         yield
         cards.append(Card.of(execution).to_text())
 
-    views.factories.append(shown)
+    display_hooks.factories.append(shown)
     try:
         go(work())
     finally:
-        views.factories.remove(shown)
+        display_hooks.factories.remove(shown)
     assert errors[0].endswith("then:\n\n    await run.next()")
     assert cards[0].endswith("then: await run.next()"), "the card gives the call of the handle too"
 

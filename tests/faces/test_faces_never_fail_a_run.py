@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import ProgressReporter, WorkflowError, history, step, workflow
-from cerebelum_nb._engine import views
+from cerebelum_nb._engine import display_hooks
 from cerebelum_nb._engine.execution import Execution
-from cerebelum_nb._engine.fence import describe
+from cerebelum_nb._engine.user_errors import describe
 from cerebelum_nb.testing import MemoryStore
 
 from ..programs import Popen, run
@@ -77,7 +77,7 @@ def test_a_view_that_raises_does_not_fail_the_run(where: str, monkeypatch: pytes
             raise OSError("no terminal")
         return broken(execution)
 
-    monkeypatch.setattr(views, "factories", [factory])
+    monkeypatch.setattr(display_hooks, "factories", [factory])
     assert job.run(store=MemoryStore()).output == "worked"
 
 
@@ -95,7 +95,7 @@ def test_a_view_that_raises_does_not_replace_the_error_of_the_step(monkeypatch: 
     def failing(wf):  # type: ignore[no-untyped-def]
         wf.timeline(fails)
 
-    monkeypatch.setattr(views, "factories", [broken])
+    monkeypatch.setattr(display_hooks, "factories", [broken])
     with pytest.raises(WorkflowError, match="the step's own"):
         failing.run(store=MemoryStore())
 

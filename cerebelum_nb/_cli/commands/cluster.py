@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..._engine.elsewhere import extension
+from ..._engine.cluster_access import load_cluster_module
 from ..app import Exit, debug_option, log_options, open_log
 from ..code import workflows_in
 from .scheduler import tell
@@ -31,7 +31,7 @@ def cluster() -> None:
 @debug_option
 def up(port: int) -> None:
     """Start it, unless it is running; it keeps running when this terminal is closed."""
-    server = extension("server").start(port)
+    server = load_cluster_module("server").start(port)
     click.echo(f"the cluster is at localhost:{server.port} (process {server.pid}); its web page: {server.ui}")
     core = "" if port == 7233 else f" --core localhost:{port}"
     click.echo(f"next, where your code is: cerebelum worker MODULE{core}")
@@ -43,7 +43,7 @@ def up(port: int) -> None:
 @click.pass_context
 def down(ctx: click.Context, port: int) -> None:
     """Stop it; its history stays in its file, and executions continue when it is started again."""
-    servers = extension("server")
+    servers = load_cluster_module("server")
     running = servers.server_at(port)
     if running is None:
         click.echo(f"no server that `cerebelum cluster up` started runs on port {port}", err=True)
@@ -57,7 +57,7 @@ def down(ctx: click.Context, port: int) -> None:
 @click.pass_context
 def status(ctx: click.Context) -> None:
     """Show the running servers."""
-    servers = extension("server")
+    servers = load_cluster_module("server")
     found = servers.servers()
     for server in found:
         click.echo(f"localhost:{server.port}  process {server.pid}  web page {server.ui}  history {server.database}")
@@ -108,7 +108,7 @@ def worker(
     any machine that has the code.
     """
     how: dict[str, Any] = {"queue": queue, "max_steps": max_steps, "grace": grace, "metrics": metrics}
-    made = extension("worker").Worker(core, worker_id, release=release, **how)
+    made = load_cluster_module("worker").Worker(core, worker_id, release=release, **how)
     for name in code:
         for found in {id(made): made for made in workflows_in(name).values()}.values():
             made.register_workflow(found)
@@ -135,4 +135,4 @@ def follow(ctx: click.Context, execution_ids: tuple[str, ...], core: str | None,
     store = open_log(ctx, create=True)
     if not execution_ids and not once:
         tell(f"following {core or 'the cluster'} into {store.location}")
-    asyncio.run(extension("follow").follow(core, store, execution_ids, tell, once=once))
+    asyncio.run(load_cluster_module("follow").follow(core, store, execution_ids, tell, once=once))

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ..._core.state_name import ACTIVE, ExecutionState
-from ..._engine.elsewhere import extension
+from ..._engine.cluster_access import load_cluster_module
 from ..._store.sqlite import SqliteStore
 from ...errors import (
     ExecutionCancelledError,
@@ -200,12 +200,12 @@ def opened(
 def _copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
     """Copy an execution from a cluster to the log; one that the cluster does not know may be here."""
     try:
-        whole = extension("remote").open_remote(core).execution(execution_id).execution_id
+        whole = load_cluster_module("remote").open_remote(core).execution(execution_id).execution_id
     except ExecutionNotFoundError:
         if any(row.execution_id.startswith(execution_id) for row in store.executions()[0]):
             return
         raise
-    asyncio.run(extension("follow").follow(core, store, [whole], lambda line: None, once=True))
+    asyncio.run(load_cluster_module("follow").follow(core, store, [whole], lambda line: None, once=True))
 
 
 def guarded(ctx: click.Context, command: str, execution_id: str, steps: tuple[str, ...]) -> str:

@@ -10,10 +10,10 @@ from .._core.state import State
 from .._core.step_state import StepState
 from .values import ExecutionValues
 
-__all__ = ["by_hand"]
+__all__ = ["manual_result"]
 
 
-def by_hand(values: ExecutionValues, now: int, state: State, step: str, result: Any, path: str) -> StepCompleted:
+def manual_result(values: ExecutionValues, now: int, state: State, step: str, result: Any, path: str) -> StepCompleted:
     """Make the event of a result that was given by hand.
 
     Args:

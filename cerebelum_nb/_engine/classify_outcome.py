@@ -8,10 +8,10 @@ from ..errors import DependencyError, OperationError
 from .ports import Outcome
 from .values import ExecutionValues
 
-__all__ = ["verdict_of"]
+__all__ = ["classify_outcome"]
 
 
-def verdict_of(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Verdict:
+def classify_outcome(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Verdict:
     """Return how an attempt of a step ended, as data without secrets."""
     error, value, live = outcome.error, outcome.value, outcome.live
     if error is not None:

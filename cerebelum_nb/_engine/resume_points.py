@@ -33,15 +33,15 @@ if TYPE_CHECKING:  # what most steps do not need is imported where it is used: s
     from .._checkpoint.twin import Twin
 
 __all__ = [
-    "Entry",
+    "ResumePoint",
     "digest_arguments",
-    "entries",
     "helpers_of",
     "kept_bytes",
     "look_ahead",
     "may_wait",
     "notes_on",
     "result_of",
+    "resume_points",
     "twin_for",
     "variables_of",
     "waits_in_plain_steps",
@@ -55,7 +55,7 @@ def waits_in_plain_steps(*operations: Callable[..., Any]) -> None:
     _operations.extend(operations)
 
 
-class Entry(NamedTuple):
+class ResumePoint(NamedTuple):
     """A checkpoint, and the place at which it can be entered; without one, why not."""
 
     checkpoint: Checkpoint
@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     reason: str = ""
 
 
-def entries(twin: Twin, fn: Any, step: StepState, arguments: str) -> Iterator[Entry]:
+def resume_points(twin: Twin, fn: Any, step: StepState, arguments: str) -> Iterator[ResumePoint]:
     """Look at the checkpoints of a step, the newest first, up to one at which it can be entered.
 
     Args:
@@ -73,8 +73,8 @@ def entries(twin: Twin, fn: Any, step: StepState, arguments: str) -> Iterator[En
         arguments: the digest of what it is called with.
     """
     for checkpoint in step.checkpoints[::-1]:
-        place, reason = _entry(twin, fn, checkpoint.event, arguments)
-        yield Entry(checkpoint, place, reason)
+        place, reason = _resume_point(twin, fn, checkpoint.event, arguments)
+        yield ResumePoint(checkpoint, place, reason)
 
 
 def look_ahead(spec: StepSpec, state: State) -> str:
@@ -86,14 +86,14 @@ def look_ahead(spec: StepSpec, state: State) -> str:
     if twin is None:
         return f"starts at its top, as line {step.checkpoints[-1].event.line} cannot be found in it"
     reasons = [step.dropped] if step.dropped else []
-    for _, place, reason in entries(twin, innermost(spec.fn), step, digest_arguments(spec, spec.name, state)):
+    for _, place, reason in resume_points(twin, innermost(spec.fn), step, digest_arguments(spec, spec.name, state)):
         if place is not None:
             return f"continues at line {place.line}{f': {reasons[0]}' if reasons else ''}"
         reasons.append(reason)
     return f"starts at its top: {reasons[0]}"
 
 
-def _entry(twin: Twin, fn: Any, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
+def _resume_point(twin: Twin, fn: Any, recorded: StepCheckpointed, arguments: str) -> tuple[Place | None, str]:
     place = twin.find(recorded.place)
     if recorded.arguments != arguments:
         return None, "its arguments have changed"

@@ -8,10 +8,10 @@ from typing import Any
 from .._store.base import ExecutionRow, Store
 from ..errors import CerebelumError
 
-__all__ = ["extension", "where_it_runs"]
+__all__ = ["authoritative_store", "load_cluster_module"]
 
 
-def where_it_runs(store: Store, row: ExecutionRow) -> Store:
+def authoritative_store(store: Store, row: ExecutionRow) -> Store:
     """Return the store that takes what others append to an execution.
 
     Args:
@@ -20,11 +20,11 @@ def where_it_runs(store: Store, row: ExecutionRow) -> Store:
     """
     if row.holder is None or not row.holder.is_cluster or store.location == row.holder.host:
         return store
-    remote: Store = extension("remote").open_remote(row.holder.host)
+    remote: Store = load_cluster_module("remote").open_remote(row.holder.host)
     return remote
 
 
-def extension(module: str) -> Any:
+def load_cluster_module(module: str) -> Any:
     """Import a module of the package for clusters, a layer above this one that needs an extra.
 
     Raises:

@@ -10,7 +10,7 @@ from .._store.base import Commit, Store
 from ..errors import ExecutionBusyError
 from .leases import leases_of
 
-__all__ = ["interruptions", "leave_off", "pause_left"]
+__all__ = ["final_commit", "interruptions", "pause_orphan"]
 
 
 def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
@@ -30,7 +30,7 @@ def interruptions(state: State, at: int, reason: str, heard_at: int | None = Non
     ]
 
 
-def leave_off(
+def final_commit(
     execution_id: str, state: State, last: Event, *, interrupted: str, holder: int, heard_at: int | None
 ) -> Commit:
     """Make the commit that ends or pauses an execution and gives its lease back; its events are folded into ``state``.
@@ -51,7 +51,7 @@ def leave_off(
     )
 
 
-def pause_left(store: Store, execution_id: str, reason: str, now: int) -> bool:
+def pause_orphan(store: Store, execution_id: str, reason: str, now: int) -> bool:
     """Pause an execution that a dead process left; return whether it is.
 
     It is not when a process turns out to run it, or when somebody sends it a signal at this moment.
@@ -62,7 +62,7 @@ def pause_left(store: Store, execution_id: str, reason: str, now: int) -> bool:
         return False
     state = fold(store.events(execution_id))
     paused = WorkflowPaused(at=max(now, state.updated_at), reason=reason)
-    commit = leave_off(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
+    commit = final_commit(execution_id, state, paused, interrupted="its process ended", **lease._asdict())
     if store.commit([commit]):
         store.release(execution_id, lease.holder)
         return False

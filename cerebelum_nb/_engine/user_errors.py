@@ -1,7 +1,7 @@
-"""The fence around user code: whatever it raises becomes an ``ErrorInfo``.
+"""What user code raises: described as an ``ErrorInfo``, cleared of secrets, given the line that caused it.
 
-``SystemExit`` and ``KeyboardInterrupt`` that escape a task would end the kernel, so steps run behind this fence;
-nothing else in the library catches broadly.
+An attempt catches every exception of its step (attempt.py), because a ``SystemExit`` or ``KeyboardInterrupt`` that
+escapes a task ends the kernel. The functions here must not raise either, whatever a user's ``__str__`` does.
 """
 
 from __future__ import annotations

@@ -13,37 +13,37 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from .._core.events import Event
     from .._core.graph import Plan
-    from .ports import Shown
+    from .ports import ExecutionView
 
 __all__ = [
     "Drawing",
     "View",
+    "displayed",
     "drawers",
     "factories",
-    "outcome_is_told",
-    "shielded",
-    "shown",
+    "log_display_errors",
+    "outcome_reported",
     "slide",
     "sliders",
     "watch",
 ]
 
-View = Callable[["Shown"], AbstractContextManager[None] | None]
+View = Callable[["ExecutionView"], AbstractContextManager[None] | None]
 
 factories: list[View] = []
 """Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
 
-outcome_is_told: ContextVar[bool] = ContextVar("outcome_is_told", default=False)
+outcome_reported: ContextVar[bool] = ContextVar("outcome_reported", default=False)
 """Set by a caller that reports the outcome on the same terminal: a view there leaves nothing behind."""
 
 
 @contextmanager
-def shielded(what: str) -> Iterator[None]:
+def log_display_errors(what: str) -> Iterator[None]:
     """Log what a view raises in the block instead of raising it.
 
     A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault. So views are
     fenced as steps are; see
-    :mod:`cerebelum_nb._engine.fence`.
+    :mod:`cerebelum_nb._engine.user_errors`.
     """
     try:
         yield
@@ -58,37 +58,37 @@ def shielded(what: str) -> Iterator[None]:
             log.log(level, "%s could not be shown: %s: %s", what, type(error).__name__, error)
 
 
-def shown(execution: Shown) -> AbstractContextManager[None]:
+def displayed(execution: ExecutionView) -> AbstractContextManager[None]:
     """Show an execution while the block runs."""
-    return _shown(execution) if factories else nullcontext()
+    return _displayed(execution) if factories else nullcontext()
 
 
 @contextmanager
-def _shown(execution: Shown) -> Iterator[None]:
+def _displayed(execution: ExecutionView) -> Iterator[None]:
     what = f"execution {execution.id}"
     with ExitStack() as stack:
         for factory in factories:
-            with shielded(what):
+            with log_display_errors(what):
                 view = factory(execution)
                 if view is not None:
-                    stack.enter_context(_shielded_exit(view, what))
+                    stack.enter_context(_exit_logged(view, what))
         yield
 
 
 @contextmanager
-def _shielded_exit(view: AbstractContextManager[None], what: str) -> Iterator[None]:
+def _exit_logged(view: AbstractContextManager[None], what: str) -> Iterator[None]:
     view.__enter__()
     try:
         yield
     finally:
-        with shielded(what):
+        with log_display_errors(what):
             view.__exit__(None, None, None)
 
 
-def watch(execution: Shown) -> None:
+def watch(execution: ExecutionView) -> None:
     """Show an execution that runs behind the cell, until it is over; returns at once."""
     stack = ExitStack()
-    stack.enter_context(shown(execution))
+    stack.enter_context(displayed(execution))
     execution.done.add_done_callback(lambda _: stack.close())
 
 
