@@ -1,24 +1,28 @@
 """What a step costs on a cluster: ours to plain Temporal of the same shape, on one server, in turns.
 
-The machine's load moves the time of a step more than anything else; the CPU of server and worker is what to look at.
+The machine's load moves the time of a step more than anything else, the CPU of server and worker less; calls of the
+server and events of its history are counted, and it does not move them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.request import urlopen
 
 from .measure import Figure, Settings
 
@@ -26,6 +30,11 @@ __all__ = ["run"]
 
 HERE = Path(__file__).parent / "cluster"
 _HEARTBEAT = 3.0
+_MOST_SECONDS, _LEAST_TURNS = 120, 3
+"""A shape is given no more turns when it has taken so long."""
+_SETTLE_SECONDS = 3
+"""The server brings its own figures up to date once a second."""
+_CALL = re.compile(r'^service_requests\{[^}]*operation="(\w+)",service_name="frontend"\} (\S+)', re.MULTILINE)
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -46,6 +55,13 @@ def run(settings: Settings) -> list[Figure]:
     return asyncio.run(_measure(settings))
 
 
+class Side(NamedTuple):
+    """One of the two: how it is run under an id, and the process of its worker."""
+
+    run: Callable[[str], Awaitable[Any]]
+    worker: int
+
+
 async def _measure(settings: Settings) -> list[Figure]:
     from temporalio.client import Client
 
@@ -59,46 +75,134 @@ async def _measure(settings: Settings) -> list[Figure]:
     import ours  # type: ignore[import-not-found]
 
     figures: list[Figure] = []
-    lags: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        url, server = stack.enter_context(_server(settings.directory))
+        server = stack.enter_context(_server(settings.directory))
+        url = server.url
         name = [sys.executable, "-m", "cerebelum_nb", "worker", str(HERE / "ours.py"), "--core", url]
         mine = stack.enter_context(_process(name))
         theirs = stack.enter_context(_process([sys.executable, str(HERE / "plain.py"), url]))
         log = stack.enter_context(SqliteStore(settings.file("distributed.db"), durability="normal"))
         client = await Client.connect(url)
-        executor = DistributedExecutor(url)
-        numbers = iter(range(10**6))
-
-        def hear(seen: Any) -> None:
-            if type(seen.event).__name__ == "StepCompleted":
-                lags.setdefault(seen.workflow, []).append(time.time() * 1000 - seen.event.at / 1000)
-
-        stack.enter_context(observe.add(hear))
-
-        async def taken(work: Awaitable[Any], worker: int) -> Taken:
-            before = time.perf_counter(), _cpu(server), _cpu(worker)
-            await work
-            return Taken((time.perf_counter() - before[0]) * 1000, _cpu(server) - before[1], _cpu(worker) - before[2])
-
+        executor = DistributedExecutor(url, quiet=True)
+        rows = _Rows()
+        stack.enter_context(observe.add(rows.hear))
         for shape, title in (("chain", f"chain of {count}"), ("wide", f"1 -> {count} -> 1")):
-            flow = getattr(ours, shape)
-            here: list[Taken] = []
-            there: list[Taken] = []
+
+            async def run_mine(name: str, shape: str = shape) -> None:
+                await executor.execute(getattr(ours, shape), execution_id=name, store=log)
+
+            async def run_theirs(name: str, shape: str = shape) -> None:
+                await client.execute_workflow(shape.capitalize(), count, id=name, task_queue="plain")
+
+            sides = {"ours": Side(run_mine, mine), "plain": Side(run_theirs, theirs)}
+            taken: dict[str, list[Taken]] = {name: [] for name in sides}
+            until = time.monotonic() + _MOST_SECONDS
             for turn in range(settings.times(settings.repeat) + 1):
+                if turn > _LEAST_TURNS and time.monotonic() > until:
+                    break
                 settings.progress(f"distributed: {title}, turn {turn}")
-                number = next(numbers)
-                first = await taken(executor.execute(flow, execution_id=f"{shape}-{number}", store=log), mine)
-                plain = client.execute_workflow(shape.capitalize(), count, id=f"p-{shape}-{number}", task_queue="plain")
-                second = await taken(plain, theirs)
-                if turn:  # the first warms caches and pollers
-                    here.append(first)
-                    there.append(second)
-            figures += _compared(title, count, here, there)
-            figures.append(_lag(title, lags[shape]))
+                for name_ in sorted(sides, reverse=turn % 2 == 0):
+                    one = await _taken(sides[name_], f"{name_}-{shape}-{turn}", server.pid)
+                    if turn:  # the first warms caches and pollers
+                        taken[name_].append(one)
+            figures += _compared(title, count, taken["ours"], taken["plain"])
+            ids = [f"ours-{shape}-{turn}" for turn in range(1, len(taken["ours"]) + 1)]
+            figures += await _lags(title, rows, client, ids)
+            settings.progress(f"distributed: {title}, calls are counted")
+            counts = {name_: await _counted(side, f"{name_}-{shape}-calls", server) for name_, side in sides.items()}
+            figures += await _counts(title, count, counts, client, f"{shape}-calls")
         settings.progress("distributed: a worker is killed")
         figures.append(await _failover(url, log, mine, name, stack))
     return figures
+
+
+async def _taken(side: Side, name: str, server: int) -> Taken:
+    """Run one side, and measure what it takes."""
+    before = time.perf_counter(), _cpu(server), _cpu(side.worker)
+    await side.run(name)
+    wall = (time.perf_counter() - before[0]) * 1000
+    return Taken(wall, _cpu(server) - before[1], _cpu(side.worker) - before[2])
+
+
+async def _counted(side: Side, name: str, server: Server) -> Counter[str]:
+    """Run one side, and count the calls that the server takes meanwhile."""
+    await asyncio.sleep(_SETTLE_SECONDS)
+    before = server.calls()
+    await side.run(name)
+    await asyncio.sleep(_SETTLE_SECONDS)
+    return server.calls() - before
+
+
+async def _counts(title: str, count: int, calls: dict[str, Counter[str]], client: Any, name: str) -> list[Figure]:
+    """Make figures of what was counted: calls of the server, and events and bytes of Temporal's history."""
+    events, size = Counter[str](), Counter[str]()
+    for side in calls:
+        async for event in client.get_workflow_handle(f"{side}-{name}").fetch_history_events():
+            events[side] += 1
+            size[side] += event.ByteSize()
+    of = {side: calls[side].total() / count for side in calls}
+    follows = calls["ours"]["PollWorkflowExecutionHistory"] / count
+    where = {"benchmark": "distributed", "unit": ""}
+    return [
+        Figure(
+            **where,
+            name=f"{title}, calls of the server, a step",
+            value=of["ours"],
+            detail=f"{follows:.1f} of them the follower's; plain: {of['plain']:.1f}",
+        ),
+        Figure(
+            **where,
+            name=f"{title}, events in Temporal's history, a step",
+            value=events["ours"] / count,
+            detail=f"{size['ours'] / count:,.0f} bytes; "
+            f"plain: {events['plain'] / count:.2f}, {size['plain'] / count:,.0f} bytes",
+        ),
+    ]
+
+
+class _Rows:
+    """When the events of executions were in the caller's log, ms, and when steps had ended by the worker's clock."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, dict[int, float]] = {}
+        self.ended: dict[str, list[float]] = {}
+
+    def hear(self, seen: Any) -> None:
+        """Note one that is in the log."""
+        now = time.time() * 1000
+        self.at.setdefault(seen.execution_id, {})[seen.version] = now
+        if type(seen.event).__name__ == "StepCompleted":
+            self.ended.setdefault(seen.execution_id, []).append(now - seen.event.at / 1000)
+
+
+async def _lags(title: str, rows: _Rows, client: Any, ids: list[str]) -> list[Figure]:
+    """Compare when the log had the events of steps with when Temporal had them, and with when the steps ended."""
+    from cerebelum_nb._distributed.blobs import blobs_at
+    from cerebelum_nb._distributed.cluster import Cluster
+
+    cluster, lags = Cluster(client, "", blobs_at(None)), list[float]()
+    for name in ids:
+        async for event in client.get_workflow_handle(name).fetch_history_events():
+            begins, carried, _ = await cluster._carried(event)
+            there = event.event_time.ToNanoseconds() / 1e6
+            lags += [
+                rows.at[name][begins + n] - there for n in range(1, len(carried) + 1) if begins + n in rows.at[name]
+            ]
+    ended = [lag for name in ids for lag in rows.ended[name]]
+    return [
+        Figure(
+            benchmark="distributed",
+            name=f"{title}, {what}",
+            value=median(found),
+            unit="ms",
+            target=target,
+            spread=(min(found), max(found)),
+        )
+        for what, found, target in (
+            ("an event in Temporal's history to its row in the caller's log", lags, 50),
+            ("a step's end to its row in the caller's log", ended, None),
+        )
+    ]
 
 
 async def _failover(url: str, log: Any, worker: int, command: list[str], stack: ExitStack) -> Figure:
@@ -126,17 +230,6 @@ async def _failover(url: str, log: Any, worker: int, command: list[str], stack: 
         value=taken * 1000,
         unit="ms",
         target=(_HEARTBEAT + 1) * 1000,
-    )
-
-
-def _lag(title: str, lags: list[float]) -> Figure:
-    return Figure(
-        benchmark="distributed",
-        name=f"{title}, a step's end to its row in the caller's log",
-        value=median(lags),
-        unit="ms",
-        target=50,
-        spread=(min(lags), max(lags)),
     )
 
 
@@ -171,8 +264,26 @@ def _process(command: list[str]) -> Iterator[int]:
         process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The one that both sides use."""
+
+    url: str
+    pid: int
+    metrics: str
+
+    def calls(self) -> Counter[str]:
+        """Read how many calls of clients and workers it has taken, by operation."""
+        with urlopen(self.metrics) as page:
+            text = page.read().decode()
+        found = Counter[str]()
+        for operation, number in _CALL.findall(text):
+            found[operation] += round(float(number))
+        return found
+
+
 @contextmanager
-def _server(folder: Path) -> Iterator[tuple[str, int]]:
+def _server(folder: Path) -> Iterator[Server]:
     from cerebelum_nb._distributed.server import command_line
 
     taken = [socket.socket() for _ in range(4)]
@@ -191,4 +302,4 @@ def _server(folder: Path) -> Iterator[tuple[str, int]]:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.05)
-        yield f"127.0.0.1:{ports[0]}", pid
+        yield Server(f"127.0.0.1:{ports[0]}", pid, f"http://127.0.0.1:{ports[3]}/metrics")

@@ -53,6 +53,10 @@ _SHORTEST_LIFE = 0.1
 """Seconds after the last call before which a process must not end: the SDK aborts it in one of five exits otherwise
 (github.com/temporalio/sdk-python/issues/300)."""
 
+_PAUSE, _LONGEST_PAUSE = 0.6, 0.05
+"""A follower that has events asks for more after this part of the time in which they came, at most so many seconds: a
+step is three changes of Temporal's history, of which only the last has events, and each answer costs the server CPU."""
+
 _UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
 _AGAIN_SECONDS = 0.5
 
@@ -230,7 +234,7 @@ class Cluster:
         run_id: str | None = (await self.handle(execution_id).describe()).run_id
         while run_id is not None:
             handle = self.client.get_workflow_handle(execution_id, run_id=run_id)
-            run_id = None
+            run_id, last = None, time.monotonic()
             async for event in handle.fetch_history_events(wait_new_event=wait):
                 _note_call()
                 if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
@@ -241,6 +245,9 @@ class Cluster:
                 if rows or over:
                     yield Change(after, from_rows(rows), over)
                     after += len(rows)
+                    if wait and not over:
+                        await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * (time.monotonic() - last)))
+                        last = time.monotonic()
 
     async def events(self, execution_id: str) -> list[Event]:
         """Read all events so far; none when there is no such execution."""
