@@ -1,1 +1,1 @@
-"""The shell around the core in this process: event loop, attempts, leases, clock, signals."""
+"""Runs executions in this process: the asyncio shell around the core, with attempts, leases, clock and signals."""

@@ -1,6 +1,6 @@
-"""Deciding an approval, from any process: the client, the command line and the notebook's form all come here.
+"""Decide an approval, from any process: the client, the command line and the notebook's form all call this.
 
-A decision is a signal: it is appended alongside whatever the running process appends, and the first one wins.
+Like a signal, a decision is appended between the events of the running process. The first decision wins.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenApproval:
-    """An approval that waits for a decision. ``data`` is encoded, ``digest`` its hash; times are µs since the epoch."""
+    """An approval that waits for a decision. ``digest`` is the hash of the encoded ``data``; times are µs."""
 
     step: str
     op: str
@@ -56,7 +56,7 @@ class OpenApproval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A decision that is in the log.
+    """A recorded decision.
 
     ``pending`` is true until the step has validated the response: see :func:`verdict`.
     """
@@ -102,7 +102,7 @@ def decide_approval(
     by: str | None = None,
     step: str | None = None,
 ) -> Decision:
-    """Approve or reject what an execution is waiting for; the process that runs it continues, or it becomes due.
+    """Approve or reject an approval. The process that runs the execution continues; a hibernated one becomes due.
 
     Args:
         store: its log.
@@ -118,8 +118,8 @@ def decide_approval(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ApprovalDecidedError: somebody already decided it, or it timed out; it says who, what and when.
-        ApprovalError: no approval is waiting there, or several are and ``step`` does not say which.
+        ApprovalDecidedError: it was already decided, or it timed out; the message says who, what and when.
+        ApprovalError: no approval is waiting, or several are and ``step`` is not given.
         SerializationError: the response cannot be stored.
     """
     row = store.execution(execution_id)
@@ -186,13 +186,13 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     Args:
         store: the log.
         decision: what :func:`decide_approval` returned.
-        seconds: how long; if no process is running the execution, it is validated when it is resumed.
+        seconds: how long to wait; if no process runs the execution, the response is validated when it is resumed.
 
     Returns:
         The decision, no longer ``pending`` if the step has accepted the response.
 
     Raises:
-        ApprovalRefusedError: the step did not accept it; the approval is still open.
+        ApprovalRefusedError: the step did not accept the response; the approval is still open.
     """
     store = authoritative_store(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()
@@ -252,8 +252,8 @@ def _decided(
     what = ""
     match event:
         case ApprovalReceived(by=by, response=response):
-            told = response.json if response.is_json else response.preview
-            answer = "" if told == "null" else f", with the response {told[:200]}"
+            text = response.json if response.is_json else response.preview
+            answer = "" if text == "null" else f", with the response {text[:200]}"
             what = f"was approved by {by or 'somebody'} at {when}{answer}"
         case ApprovalRejected(by=by, reason=reason):
             what = f"was rejected by {by or 'somebody'} at {when}: {reason or 'no reason given'}"

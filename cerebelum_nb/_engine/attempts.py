@@ -1,7 +1,7 @@
-"""The attempts of one execution in this process, from the decision to start one until its thread has ended.
+"""The attempts of one execution in this process, from the decision to start them until their threads have ended.
 
-An attempt is *decided* by the driver, *ready* once its start is in the log, and *running* from then until it has its
-outcome. It is *left* if it has ended for the log, but its thread or task may still be running.
+An attempt is *decided* by the driver, *ready* once its start is in the log, and *running* from its launch until it has
+its outcome. It is *left* if it has ended for the log, but its thread or task may still be running.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Attempts:
     Attributes:
         decided: starts that are not committed yet.
         ready: starts that are committed, but not launched yet.
-        running: those without an outcome, by step.
+        running: attempts without an outcome, by step.
     """
 
     __slots__ = ("_awake", "_left", "decided", "ready", "running")
@@ -32,33 +32,33 @@ class Attempts:
         self.decided: list[Start] = []
         self.ready: deque[Start] = deque()
         self.running: dict[str, Attempt] = {}
-        self._awake: dict[str, Attempt] = {}  # those that run and may be at work; one found waiting is removed
+        self._awake: dict[str, Attempt] = {}  # running attempts that may be at work; removed when found waiting
         self._left: dict[str, Attempt] = {}
 
     @property
     def starting(self) -> bool:
-        """Whether the start of one was decided, and it does not run yet."""
+        """Whether an attempt is decided but not yet running."""
         return bool(self.decided or self.ready)
 
     def starts_recorded(self, plan: Plan) -> None:
-        """Make ready what was decided: it is in the log."""
+        """Make the decided attempts ready: their starts are in the log."""
         if len(self.decided) > 1:  # threads first: an async step that blocks the loop must not hold them back
             self.decided.sort(key=lambda start: (spec := plan.spec(start.step)) is None or spec.is_async)
         self.ready += self.decided
         self.decided.clear()
 
     def drop_starts(self) -> None:
-        """Forget what was to start."""
+        """Drop the attempts that have not started."""
         self.decided.clear()
         self.ready.clear()
 
     def begin(self, attempt: Attempt) -> None:
-        """Add one that starts."""
+        """Add an attempt that starts."""
         step = attempt.scope.step
         self.running[step] = self._awake[step] = attempt
 
     def end(self, step: str, visit: int, attempt: int) -> Attempt | None:
-        """Remove one that has its outcome; return None if it is not running."""
+        """Remove and return the attempt that has its outcome; None if it is not running."""
         found = self.running.get(step)
         if found is None or (found.scope.visit, found.scope.attempt) != (visit, attempt):
             return None
@@ -67,15 +67,15 @@ class Attempts:
         return found
 
     def leave(self, attempt: Attempt) -> None:
-        """Keep one that has its outcome, but whose thread is still running."""
+        """Keep track of an attempt that has its outcome, but whose thread is still running."""
         self._left[attempt.scope.step] = attempt
 
     def release(self, step: str) -> None:
-        """Drop one whose thread has ended."""
+        """Drop an attempt whose thread has ended."""
         self._left.pop(step, None)
 
     def leave_all(self) -> None:
-        """Leave all that run: they were abandoned."""
+        """Mark all running attempts as left: the execution abandons them."""
         self._left |= self.running
         self.running.clear()
         self._awake.clear()
@@ -86,7 +86,7 @@ class Attempts:
             self._awake[step] = self.running[step]
 
     def all_wait(self) -> bool:
-        """Whether each that runs waits for the clock; one that begins to wait is checked once, not at every call."""
+        """Whether every running attempt waits for the clock; one that begins to wait is checked once, not per call."""
         while self._awake:
             step, attempt = next(iter(self._awake.items()))
             if not attempt.scope.waits:
@@ -95,7 +95,7 @@ class Attempts:
         return True
 
     def waits(self, state: State) -> list[AttemptWaits]:
-        """Return what each that runs waits for, as the rule of hibernation needs it (_core/waits.py)."""
+        """Return what each running attempt waits for, for the rule of hibernation (_core/waits.py)."""
         made = []
         for name, attempt in self.running.items():
             step = state.step(name)
@@ -105,5 +105,5 @@ class Attempts:
         return made
 
     def alive(self) -> list[Attempt]:
-        """Return those whose function is still running, with or without effect."""
+        """Return the attempts whose function is still running, the left ones included."""
         return [attempt for attempt in (*self.running.values(), *self._left.values()) if attempt.alive]

@@ -1,14 +1,14 @@
-"""Results that outlive an execution: ``@step(cache="7 days")``.
+"""Results shared between executions: ``@step(cache="7 days")``.
 
-When an attempt of such a step begins, the key of what it would compute is looked up in the log: the step's name, its
-code with all helpers and constants as they are now, and its arguments as the log holds them. What is found becomes the
-outcome of the attempt, and says which execution it came from. A result that is computed is recorded with its key, if
-the code is still the same then. There is no key, and so nothing is taken or kept,
+When an attempt of such a step begins, its key is looked up in the log. The key is a digest of the step's name, its code
+with all helpers and constants as they are now, and its recorded arguments. A result with this key becomes the outcome
+of the attempt, with a note of the execution it came from. A computed result is recorded with its key if the code is
+still the same at that time. A step has no key, and so neither takes nor offers a result,
 
-- where the source of the step is unknown, or it reads something whose changes cannot be detected (a connection, say);
-- where an argument or the result holds a secret, or is not kept in the log.
+- if its source is unknown, or it reads something whose changes cannot be detected (such as a connection);
+- if an argument or the result holds a secret, or is not kept in the log.
 
-A step that is run again, by a resume's ``rerun`` or a jump back, takes no cached result.
+A step that runs again, by a resume's ``rerun`` or a jump back, takes no cached result.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ __all__ = ["CachedResults", "check_refresh"]
 
 
 class CachedResults:
-    """The cached results of one execution: those it takes, and those it computes for others."""
+    """The cached results that one execution takes, and the keys of the results that it computes."""
 
     __slots__ = ("_keys",)
 
     def __init__(self) -> None:
-        self._keys: dict[str, str] = {}  # of what attempts that run are computing, by step
+        self._keys: dict[str, str] = {}  # of the running attempts, by step
 
     def take(self, values: ExecutionValues, spec: StepSpec, start: Start, now: int) -> StepCompleted | None:
         """Return the event that takes a recorded result instead of running an attempt; None to run it.
@@ -60,12 +60,12 @@ class CachedResults:
         return event
 
     def with_key(self, values: ExecutionValues, spec: StepSpec, event: StepCompleted) -> StepCompleted:
-        """Add the key by which other executions find a result, if that still says what it is: nobody edited the code.
+        """Add the key by which other executions find a result, unless the code was edited meanwhile.
 
         Args:
             values: the execution.
             spec: the step.
-            event: its result.
+            event: the event with its result.
         """
         key = self._keys.pop(event.step, None)
         if key is None or not event.output.restorable or _key_of(values, spec, event.step) != key:
@@ -74,19 +74,19 @@ class CachedResults:
 
 
 def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
-    """Return the steps that are to run although their results could be taken.
+    """Return the names of the steps to run although cached results could be taken.
 
     Raises:
-        TypeError: they are not given by their names.
-        ValueError: the workflow has no such step, or none of its results is ever taken.
+        TypeError: ``given`` is neither a step or its name nor a list of them.
+        ValueError: the workflow has no such step, or the step has no ``cache``.
     """
-    asked = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
+    wanted = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
     cached = {spec.name: spec for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None}
     found = []
-    for one in asked:
-        name = one if isinstance(one, str) else getattr(one, "name", None)
+    for asked in wanted:
+        name = asked if isinstance(asked, str) else getattr(asked, "name", None)
         if not isinstance(name, str):
-            raise TypeError(f"refresh takes names of steps: refresh=['clean'], not {one!r}")
+            raise TypeError(f"refresh takes names of steps: refresh=['clean'], not {asked!r}")
         if name in cached:
             found.append(name)
         elif any(spec.name == name for step in plan.steps for spec in plan.parts(step)):
@@ -98,7 +98,7 @@ def check_refresh(plan: Plan, given: Any) -> tuple[str, ...]:
 
 
 def _key_of(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None:
-    """Return the key of what an attempt of ``name`` would compute; None if no other result may replace it."""
+    """Return the key of an attempt's result; None if it neither takes nor offers a cached result."""
     from .._dsl.fingerprint import unseen
 
     if spec.policy.cache is None or name[0] == UNDO:
@@ -109,12 +109,12 @@ def _key_of(execution: ExecutionValues, spec: StepSpec, name: str) -> str | None
     arguments = _arguments(execution, spec, name)
     if arguments is None:
         return None
-    told = json.dumps([spec.name if "[" not in name else step_of(name), code, arguments], ensure_ascii=True)
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+    text = json.dumps([spec.name if "[" not in name else step_of(name), code, arguments], ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _find(values: ExecutionValues, spec: StepSpec, start: Start, key: str, now: int) -> StepCompleted | None:
-    """Find a result with this key that may be taken; a second visit runs, and so does a step in ``refresh``."""
+    """Return the event that takes a result with this key; None on a second visit and with ``refresh``."""
     age = spec.policy.cache
     refresh = values.state.refresh
     if age is None or start.visit > 1 or spec.name in refresh or step_of(start.step) in refresh:
@@ -129,7 +129,7 @@ def _find(values: ExecutionValues, spec: StepSpec, start: Start, key: str, now: 
         if not isinstance(event, StepCompleted) or event.key != key or not event.output.restorable:
             return None
         output = event.output
-        if not output.is_json:  # with its bytes, as the execution it comes from may be pruned at any time
+        if not output.is_json:  # copy its bytes, as the other execution may be pruned at any time
             payload = store.payload(output.digest)
             if isinstance(payload, ForeignBytes):
                 return None
@@ -148,7 +148,7 @@ def _find(values: ExecutionValues, spec: StepSpec, start: Start, key: str, now: 
 
 
 def _arguments(execution: ExecutionValues, spec: StepSpec, name: str) -> list[Any] | None:
-    """Return a digest of the arguments of an attempt; None if they are not all in the log."""
+    """Describe the arguments of an attempt for its key; None if they are not all in the log."""
     state, plan = execution.state, execution.plan
     parameter = ""
     body: Mapping[str, StepSpec] = {}
@@ -158,7 +158,7 @@ def _arguments(execution: ExecutionValues, spec: StepSpec, name: str) -> list[An
     names = dict.fromkeys((*spec.requires, *spec.optional))
     if spec.takes_rest:
         names |= dict.fromkeys(sorted(state.finished))
-    told: list[Any] = []
+    described: list[Any] = []
     for needed in names:
         if needed == parameter and parameter:
             value: Value | None = _item(execution, name)
@@ -168,17 +168,17 @@ def _arguments(execution: ExecutionValues, spec: StepSpec, name: str) -> list[An
         if value is None:
             if needed not in spec.optional:
                 return None
-            told.append([needed, None])
+            described.append([needed, None])
             continue
         if not value.restorable:
             return None
-        told.append([needed, value.codec, value.json or value.digest])
+        described.append([needed, value.codec, value.json or value.digest])
     if spec.takes_inputs or spec.takes_context:
         inputs = _inputs(execution, spec)
         if inputs is None:
             return None
-        told.append(["inputs", inputs])
-    return told
+        described.append(["inputs", inputs])
+    return described
 
 
 def _item(execution: ExecutionValues, name: str) -> Value | None:
@@ -209,6 +209,6 @@ def _inputs(execution: ExecutionValues, spec: StepSpec) -> Any:
     if shape is None:
         return [value.codec, chosen]
     try:
-        return [value.codec, chosen, inspect.getsource(shape.cls)]  # what the class makes of them
+        return [value.codec, chosen, inspect.getsource(shape.cls)]  # the class converts them
     except (OSError, TypeError):
         return None

@@ -1,7 +1,7 @@
-"""How an operation meets its caller: awaited, blocking in a thread, or wrapped around a step's body.
+"""How a step calls an operation: with ``await``, blocking in a thread, or as a decorator around the step's body.
 
-Where it must be awaited it is a `PendingOperation`: doing anything else with it raises, and one that is never awaited
-fails its step. A plain coroutine would be true: ``if wait_for_approval():`` would continue as if a person had agreed.
+An operation that must be awaited is a `PendingOperation`: any other use raises, and a step that never awaits it fails.
+With a plain coroutine, which is true, ``if wait_for_approval():`` would continue as if a person had approved.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ __all__ = ["PendingOperation", "give_up", "offer", "unawaited", "wrap"]
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-# Where an event loop runs, poll(...) and its like return a PendingOperation[T], and await gives the T; in a plain step
-# the same call has waited already and returns the T itself. No signature can say which, because it depends on the
-# caller. A union would have to be narrowed at every call; Awaitable[T] alone would reject every plain step. A class
-# with Any among its bases says both: await is exactly T, and whatever else is done with the value is accepted, as it
-# is for Any.
+# On an event loop, poll(...) and the other operations return a PendingOperation[T], whose await gives the T; in a plain
+# step the same call blocks and returns the T itself. No signature can express that, as it depends on the caller. A
+# union would have to be narrowed at every call, and Awaitable[T] alone would reject every plain step. A class with Any
+# among its bases accepts both: await gives exactly T, and any other use of the value is accepted as for Any.
 if TYPE_CHECKING:
     _OrItsValue = Any
 else:
@@ -35,7 +34,7 @@ else:
 
 
 class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[misc]  # Any is meant
-    """An operation that was called and must be awaited; it can do nothing else."""
+    """An operation that was called and must be awaited; any other use raises."""
 
     __slots__ = ("_scope", "_work", "what")
 
@@ -50,20 +49,20 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
         return self._taken().__await__()
 
     def send(self, value: Any) -> Any:
-        """Continue, as a task does."""
+        """Continue the coroutine."""
         return self._taken().send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise an error inside it, as a task does that is cancelled."""
+        """Raise an error inside the coroutine, as a cancelled task does."""
         return self._taken().throw(*error)
 
     def close(self) -> None:
-        """Give it up."""
+        """Close the coroutine."""
         self._taken().close()
 
     def _taken(self) -> Coroutine[Any, Any, T]:
         if self._scope is not None:
-            self._scope.unawaited.pop(self, None)  # type: ignore[union-attr]  # made where it was entered
+            self._scope.unawaited.pop(self, None)  # type: ignore[union-attr]  # a dict since __init__
             self._scope = None
         return self._work
 
@@ -79,11 +78,11 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
     def __bool__(self) -> bool:
         if sys._getframe(1).f_globals.get("__name__") != "asyncio.base_tasks":
             self._refuse()
-        return True  # from Python 3.12 on, a task that is shown asks whether it has a coroutine
+        return True  # the repr of a task checks its coroutine's truth, from Python 3.12 on
 
     @property
     def __name__(self) -> str:
-        """What a task that runs it calls it."""
+        """The name that a task shows for its coroutine."""
         return self.what.removesuffix("(...)")
 
     def __eq__(self, other: object) -> bool:
@@ -132,7 +131,7 @@ def unawaited(scope: Scope) -> OperationError | None:
 
 
 def give_up(scope: Scope) -> None:
-    """Close the operations that nothing will await any more."""
+    """Close the operations that will never be awaited."""
     for operation in list(scope.unawaited or ()):
         if isinstance(operation, PendingOperation):
             operation.close()
@@ -141,16 +140,16 @@ def give_up(scope: Scope) -> None:
 def offer(
     what: str, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, scope: Scope | None = None
 ) -> PendingOperation[T]:
-    """Return an operation to be awaited; where a step's code runs without a loop, run it and return its result.
+    """Return an operation to be awaited; in a step's code that runs without a loop, run it and return its result.
 
     Args:
-        what: the call, as it is named in an error, such as ``"poll(...)"``.
-        work: called with the scope of the step, or None outside of steps, and the arguments.
-        arguments: of the work.
-        scope: the step it belongs to, if the caller knows it.
+        what: the call, as error messages name it, such as ``"poll(...)"``.
+        work: called with the scope of the step, or None outside steps, and the arguments.
+        arguments: the arguments of ``work``.
+        scope: the scope of the step, if the caller knows it.
 
     Raises:
-        OperationError: a step may have called it, but which one is unknown.
+        OperationError: it was called from a step, but it is unknown which.
     """
     if scope is None or not scope.is_here():
         scope = scope_here(what)
@@ -158,14 +157,14 @@ def offer(
         made = work(None, *arguments) if scope is None else scope.perform(work, arguments)
         return PendingOperation(what, made, scope)
     if current_scope.get() is scope:
-        return cast(PendingOperation[T], asyncio.run(scope.perform(work, arguments)))  # its T; see the class
+        return cast(PendingOperation[T], asyncio.run(scope.perform(work, arguments)))  # the T itself; see the class
     context = contextvars.copy_context()
     context.run(current_scope.set, scope)
     return cast(PendingOperation[T], context.run(asyncio.run, scope.perform(work, arguments)))
 
 
 def wrap(body: F, around: Callable[..., Any], decoration: tuple[Any, ...]) -> F:
-    """Wrap a step's body in an operation, and include that in its code's fingerprint."""
+    """Wrap a step's body in an operation, and make the operation part of the fingerprint of the step's code."""
     if not callable(body) or hasattr(body, "policy"):
         raise StepDefinitionError(f"@{decoration[0]} is above @step; put it below, between @step and the function")
     if is_async(body):

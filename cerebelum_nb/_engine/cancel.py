@@ -1,4 +1,4 @@
-"""Cancelling an execution, wherever it runs: here, in another process, or nowhere; and the children it waits for."""
+"""Cancel an execution, whether this process, another process or none is running it, and the children it waits for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 
 
 def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
-    """Cancel an execution for good, as :func:`cancel_execution` does; a locked log is a transient StoreError."""
+    """Cancel an execution for good from sync code; a locked log raises a transient StoreError."""
     row = store.execution(execution_id)
     execution_id, store = row.execution_id, authoritative_store(store, row)
     if row.summary.state.is_final:
@@ -65,7 +65,7 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
     except ExecutionBusyError:
         _signal(store, execution_id, request)
         return "requested"
-    while True:  # again, if somebody decides an approval in between
+    while True:  # until no other event, such as an approval, is appended in between
         state = fold(store.events(execution_id))
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
         commit = final_commit(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
@@ -81,7 +81,7 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
 def cancel_children(store: Store, execution_id: str, state: State) -> None:
     """Cancel the children that a cancelled execution waited for.
 
-    One that cannot be reached now cancels itself when it is resumed.
+    A child that cannot be reached now cancels itself when it is resumed.
     """
     for child in open_children(state):
         try:
@@ -96,13 +96,13 @@ def cancel_children(store: Store, execution_id: str, state: State) -> None:
 
 
 def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool) -> None:
-    """Report the end of an execution to its children, if it was cancelled, and to its caller.
+    """Cancel the children of an execution that was cancelled, and report its end to its caller.
 
     Args:
         store: its log.
         execution_id: its id.
         state: its last state.
-        is_heard: whether its caller waits for it in this process, and so needs no message.
+        is_heard: whether its caller waits for it in this process and needs no message.
     """
     if state.lifecycle is ExecutionState.CANCELLED:
         cancel_children(store, execution_id, state)
@@ -110,12 +110,12 @@ def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool
         try:
             with short_try():
                 tell_caller(store, execution_id, state.caller, state.caller_step)
-        except CerebelumError as error:  # the scheduler finds it
+        except CerebelumError as error:  # the scheduler tells the caller later
             log.warning("execution %s could not be told that its child %s ended: %s", state.caller, execution_id, error)
 
 
 def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:
-    """Append the request after whatever the running process appends."""
+    """Append the request; again, while the running process appends other events."""
     while True:
         state = fold(store.events(execution_id))
         after = state.version

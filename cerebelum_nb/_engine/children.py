@@ -1,9 +1,9 @@
-"""Executions that steps of other executions started: who waits for whom, and how the end of one is told to its caller.
+"""Children: which ones an execution waits for, and how a child's end reaches its caller.
 
-A child that ends where its caller waits for it needs no message. Otherwise ``tell_caller`` appends ``ChildEnded`` to
-the caller's history. If a process runs the caller, it reads the event, as it does a signal (signals.py); if the caller
-hibernates, folding the event makes it due. The two histories are written one after the other: a caller whose child's
-process died in between is found by the scheduler (``Store.answered``).
+If the child ends in the process in which its caller waits, no message is needed. Otherwise ``tell_caller`` appends
+``ChildEnded`` to the caller's history. A process that runs the caller reads the event as it reads a signal
+(signals.py); a hibernated caller becomes due when the event is folded. The two histories are written one after the
+other; if the child's process dies in between, the scheduler finds the caller (``Store.answered``).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .leases import leases_of
 __all__ = ["MOST_DEPTH", "open_children", "tell_caller"]
 
 MOST_DEPTH = 16
-"""How many callers may be above an execution: a workflow that calls itself must end somewhere."""
+"""How deep children may be nested: it stops a workflow that calls itself forever."""
 
 
 def open_children(state: State) -> Iterator[str]:
-    """Yield the ids of the children that steps of an execution began to wait for, and whose end they have not seen."""
+    """Yield the ids of the children that steps of an execution are waiting for."""
     for _, step in state.attempted():
         if not step.settled:
             yield from (operation.child for operation in _open(step))
 
 
 def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) -> bool:
-    """Tell the caller of an execution that it has ended; nothing happens if nobody waits for that.
+    """Append the end of an execution to the history of its caller, if a step there is waiting for it.
 
     Args:
         store: the log of both.
@@ -43,7 +43,7 @@ def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) 
         caller_step: that step.
 
     Returns:
-        Whether it was told.
+        Whether a step was waiting for it.
     """
     while True:
         state = fold(store.events(caller))
@@ -63,7 +63,7 @@ def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) 
         after = state.version
         evolve(state, event)
         commit = Commit(execution_id=caller, after=after, events=[event], summary=summarise(state), holder=None)
-        if not store.commit([commit]):  # else somebody else has written in between
+        if not store.commit([commit]):  # a rejection: another event was appended in between
             break
     leases = leases_of(store)
     here = leases.running(caller)
@@ -74,4 +74,4 @@ def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) 
 
 
 def _open(step: StepState) -> Iterator[Operation]:
-    return (one for one in step.operations.values() if one.child and not one.done and not one.ended)
+    return (op for op in step.operations.values() if op.child and not op.done and not op.ended)

@@ -1,4 +1,4 @@
-"""How an attempt ended, as data without secrets: what an exception or a returned object means, for every host."""
+"""Classify how an attempt ended (returned, returned an error, raised) as data without secrets, for every host."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["classify_outcome"]
 
 
 def classify_outcome(values: ExecutionValues, spec: StepSpec, outcome: Outcome) -> Verdict:
-    """Return how an attempt of a step ended, as data without secrets."""
+    """Return how an attempt of a step ended; an error in the user's ``retry_on`` replaces that of the step."""
     error, value, live = outcome.error, outcome.value, outcome.live
     if error is not None:
         try:
             return Raised(values.describe(error), _is_retried(spec, error))
-        except Exception as trouble:  # noqa: BLE001 - retry_on is a function of the user
+        except Exception as trouble:  # noqa: BLE001 - retry_on is the user's function
             trouble.__cause__ = trouble.__cause__ or error
             return Raised(values.describe(trouble), False)
     assert value is not None
@@ -28,10 +28,10 @@ def classify_outcome(values: ExecutionValues, spec: StepSpec, outcome: Outcome) 
 
 
 def _is_retried(spec: StepSpec, error: BaseException) -> bool:
-    """Whether the policy of a step covers what it raised."""
+    """Whether the policy of a step retries this error."""
     if isinstance(error, (DependencyError, OperationError)):
         return False
-    asked = spec.policy.retry_on
-    if isinstance(asked, tuple):
-        return isinstance(error, asked)
-    return isinstance(error, Exception) and bool(asked(error))
+    retry_on = spec.policy.retry_on
+    if isinstance(retry_on, tuple):
+        return isinstance(error, retry_on)
+    return isinstance(error, Exception) and bool(retry_on(error))

@@ -1,10 +1,16 @@
-"""Time as an object, so that tests can replace it.
+"""Time as an object, so that tests can replace it. Only the engine reads a clock; the core never does.
 
-Times are integer microseconds since the epoch, UTC. Only the engine reads a clock; the core never does.
+Times are integer microseconds since the epoch, UTC. Two clocks are read:
 
-There are two clocks. The wall clock says when something is due, for every process and after a restart, but people and
-NTP set it. The monotonic clock only measures durations in this process, and nobody sets it. A wait ends when either
-says so: at its time, or at the latest after the duration that it had when it began.
+- The wall clock says when something is due, for every process and after a restart. People and NTP may set it.
+- The monotonic clock measures durations in this process, and is never set.
+
+A `Deadline` is reached by either clock: at its time, or once the duration until it, measured when the wait began, has
+passed. So a wall clock that is set back does not prolong a wait, and one that is set forward ends it early.
+
+The timers of an event loop share one handle of the loop (`_Ticker`), which fires at the next timer, and at least every
+second to compare the two clocks. If the wall clock has gained on the monotonic one, it was set: the timers are ordered
+by monotonic time, so they are computed again (`Timers.wall_clock_was_set`).
 """
 
 from __future__ import annotations
@@ -23,9 +29,9 @@ from .._text.duration import LONGEST
 __all__ = ["Clock", "CurrentInside", "Deadline", "SystemClock", "Timer", "Timers", "current_clock"]
 
 _LOOK_SECONDS = 1.0
-"""How often the wall clock is looked at while something waits: it may be set, or the machine may have slept."""
+"""How often the clocks are compared while a timer is waiting."""
 _SET = 10_000
-"""µs by which the wall clock runs ahead of the monotonic one between two looks when somebody has set it."""
+"""By how many µs the wall clock gains on the monotonic one between two checks if it was set."""
 
 
 def _find_uptime() -> int | None:
@@ -33,34 +39,34 @@ def _find_uptime() -> int | None:
     try:
         if clock is not None:
             time.clock_gettime_ns(clock)
-    except OSError:  # Python in a browser has the name and not the clock
+    except OSError:  # Python in a browser defines the name without the clock
         return None
     return clock
 
 
 _UPTIME = _find_uptime()
-"""The clock that also counts while the machine sleeps; where there is none, the wall clock ends such a wait."""
+"""The monotonic clock that also counts while the machine sleeps; without one, the wall clock ends such a wait."""
 
 
 class Timer(Protocol):
     """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Cancel it; harmless if it has happened."""
+        """Cancel the call; harmless if it was made."""
 
 
 class Clock(Protocol):
     """What the engine needs of a clock."""
 
     jumps: bool
-    """Whether it wants to hear when everything waits (:meth:`idle`)."""
+    """Whether the engine must call :meth:`idle`."""
 
     def now(self) -> int:
         """Return the time now, µs since the epoch."""
         ...
 
     def monotonic(self) -> int:
-        """Return the µs since some moment, unaffected by changes of the wall clock."""
+        """Return the µs since an arbitrary moment, unaffected by changes of the wall clock."""
         ...
 
     def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
@@ -68,12 +74,12 @@ class Clock(Protocol):
         ...
 
     def idle(self) -> None:
-        """Hear that everything in flight waits for this clock; a test clock jumps to the next timer."""
+        """Called when everything in flight waits for this clock; a test clock then jumps to the next timer."""
         ...
 
 
 class CurrentInside:
-    """A clock that is the current one inside a ``with``."""
+    """Base of a clock that is the current clock inside a ``with``."""
 
     def __init__(self) -> None:
         self._tokens: list[Token[Clock]] = []
@@ -89,7 +95,7 @@ class CurrentInside:
 
 
 class Deadline:
-    """A time of the wall clock that is also reached once the duration until it, as of now, has passed."""
+    """A time of the wall clock; also reached when the duration until it, measured now, has passed."""
 
     __slots__ = ("_clock", "at", "ends")
 
@@ -99,11 +105,11 @@ class Deadline:
 
     @classmethod
     def after(cls, clock: Clock, seconds: float) -> Deadline:
-        """Make the deadline of a wait that begins now."""
+        """Return the deadline of a wait of ``seconds`` that begins now."""
         return cls(clock, clock.now() + round(min(seconds, LONGEST) * 1e6))
 
     def rest(self) -> int:
-        """Return what remains, µs; zero or less once it is reached."""
+        """Return the remaining µs; zero or less once the deadline is reached."""
         return min(self.at - self._clock.now(), self.ends - self._clock.monotonic())
 
 
@@ -135,7 +141,7 @@ class SystemClock:
 
 
 class Timers:
-    """Scheduled calls, the next first, ordered by the monotonic time at which their duration ends."""
+    """Scheduled calls, ordered by the monotonic time at which they are due."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -153,27 +159,27 @@ class Timers:
         return timer
 
     def next_at(self) -> int | None:
-        """Return the monotonic time at which the next one is due; None if there is none."""
+        """Return the monotonic time of the next call; None if there is none."""
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
         return self._heap[0][0] if self._heap else None
 
     def fire(self) -> None:
-        """Call the next one."""
+        """Make the next call."""
         _, _, timer = heapq.heappop(self._heap)
         callback, timer.callback = timer.callback, None
-        assert callback is not None, "next_at has dropped those that were called off"
+        assert callback is not None, "next_at has removed the cancelled calls"
         callback()
 
     def wall_clock_was_set(self) -> None:
-        """Make those due whose time the wall clock now shows; none becomes due later than before."""
+        """Compute the due times again from the wall clock; no call becomes due later than before."""
         ahead = self._ahead()
         self._heap = [(min(ends, timer.at + ahead), n, timer) for ends, n, timer in self._alive()]
         heapq.heapify(self._heap)
 
     def note_cancelled(self) -> None:
-        """Drop cancelled calls once they are the majority: step timeouts hardly ever come due."""
+        """Remove cancelled calls once they are the majority: most step timeouts are cancelled."""
         self._cancelled += 1
         if self._cancelled > 100 and self._cancelled * 2 > len(self._heap):
             self._heap = self._alive()
@@ -201,7 +207,7 @@ class _Timer:
 
 
 class _Ticker:
-    """The timers of one loop behind one of its handles, which checks the wall clock every second."""
+    """The timers of one loop, behind one handle of the loop; compares the clocks every second."""
 
     def __init__(self, clock: SystemClock, loop: asyncio.AbstractEventLoop) -> None:
         self._clock, self._loop = clock, loop
@@ -216,7 +222,7 @@ class _Ticker:
         return timer
 
     def _sleep(self) -> None:
-        """Schedule the loop's call for the next timer or the next check."""
+        """Set the loop's handle to the next timer or the next check of the clocks, whichever is sooner."""
         at = self._timers.next_at()
         now = self._clock.monotonic()
         wakes = now + round(_LOOK_SECONDS * 1e6) if at is None else min(at, now + round(_LOOK_SECONDS * 1e6))
@@ -248,7 +254,7 @@ class _Ticker:
 
 
 _tickers: dict[asyncio.AbstractEventLoop, _Ticker] = {}
-"""Those with timers; one without is dropped, and one whose loop was closed when the next is made."""
+"""One per loop with timers. A closed loop's is removed when the next one is created."""
 
-current_clock: ContextVar[Clock] = ContextVar("cerebelum_clock", default=SystemClock())  # noqa: B039 - it has no state
-"""The clock of executions that start here; tests put another one."""
+current_clock: ContextVar[Clock] = ContextVar("cerebelum_clock", default=SystemClock())  # noqa: B039 - SystemClock has no state
+"""The clock of executions started in this context; tests set another one."""

@@ -1,4 +1,4 @@
-"""Where signals and decisions for an execution go: to its log, or to the cluster that the log has a copy of."""
+"""Access to the cluster from the layers below its package: the store of an execution that runs there, its modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["authoritative_store", "load_cluster_module"]
 
 
 def authoritative_store(store: Store, row: ExecutionRow) -> Store:
-    """Return the store that takes what others append to an execution.
+    """Return the store to which signals and decisions for an execution are appended: its log, or its cluster.
 
     Args:
         store: the log.
@@ -25,10 +25,10 @@ def authoritative_store(store: Store, row: ExecutionRow) -> Store:
 
 
 def load_cluster_module(module: str) -> Any:
-    """Import a module of the package for clusters, a layer above this one that needs an extra.
+    """Import a module of ``_distributed``, which is a layer above this one and needs the extra ``temporal``.
 
     Raises:
-        CerebelumError: those packages are not installed.
+        CerebelumError: the extra is not installed.
     """
     try:
         return import_module(f"cerebelum_nb._distributed.{module}")

@@ -1,8 +1,8 @@
-"""Crashes for tests and lessons: at an event, all that an engine runs is dropped, as if its process had died there.
+"""Simulated crashes for tests and lessons: at a given event an engine drops all it runs, as if its process had died.
 
-Nothing more is written and no observer hears of it; the leases are given back, and what only this process knew is
-forgotten. So a resume finds what it would find after a real death. One thing differs: the `finally` and `except`
-blocks of async steps run, and a plain step's thread runs to its end.
+Nothing more is written and no observer is called; the leases are released, and what only this process knew is
+forgotten. A resume finds what it would find after a real death, with one difference: the `finally` and `except` blocks
+of async steps have run, and a plain step's thread runs to its end.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
 
     Attributes:
         execution_id: the execution.
-        version: the number of the event at which it crashed.
+        version: the version of the event at which it crashed.
         event: its type, such as ``StepCompleted``.
-        step: the step it is about; "" if it is about none.
-        before: whether the event was lost: it had happened, and was not recorded yet.
+        step: the step of the event; "" if the event is not about a step.
+        before: whether it crashed before the event was recorded, so that the event is lost.
 
     Example:
         >>> with crash_after("StepCompleted", step="build") as crash:
@@ -44,33 +44,33 @@ class Crashed(CerebelumError):  # noqa: N818 - an outcome that a test asked for
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class CrashPoint:
-    """Where to crash: at the first event that fits. It crashes once, and ``crashed`` then says where."""
+    """Where to crash: at the first event that matches. It crashes once; ``crashed`` then says where."""
 
     event: str | int
-    """The type of the event, or its number in the execution."""
+    """The type of the event, or its version."""
     step: str | None = None
     before: bool = False
-    """Whether the commit that holds the event is lost, too."""
+    """Whether the commit with the event is lost."""
     execution_id: str | None = None
     crashed: Crashed | None = None
     seen: list[str] = field(default_factory=list)
-    """The events that did not fit, the first hundred."""
+    """The first hundred events that did not match."""
 
     def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-        """Return the crash at these commits, if one of their events is the one."""
+        """Return the crash at these commits, if one of their events matches."""
         if self.crashed is not None or self.before is not before:
             return None
         for commit in commits:
             if self.execution_id in (None, commit.execution_id):
                 for version, event in enumerate(commit.events, start=commit.after + 1):
-                    if self._fits(version, event):
+                    if self._matches(version, event):
                         step = getattr(event, "step", None) or ""
                         kind = type(event).__name__
                         self.crashed = Crashed(commit.execution_id, version, kind, step, before=before)
                         return self.crashed
         return None
 
-    def _fits(self, version: int, event: Event) -> bool:
+    def _matches(self, version: int, event: Event) -> bool:
         kind, step = type(event).__name__, getattr(event, "step", None)
         if self.step in (None, step) and self.event in (version, kind):
             return True
@@ -80,19 +80,19 @@ class CrashPoint:
 
 
 class Crashes(Protocol):
-    """What says where engines crash."""
+    """Decides where engines crash."""
 
     def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-        """Return the crash before or after these commits, if there is to be one."""
+        """Return the crash before or after these commits; None to continue."""
         ...
 
 
 _MOST_SEEN = 100
 
 armed: list[Crashes] = []
-"""Where the engines of this process crash next; outside tests there is nothing in it."""
+"""Asked by every engine of this process at each commit; empty outside tests."""
 
 
 def strike(commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-    """Return the crash that is asked for before or after these commits."""
+    """Return the first crash that an armed crash point decides for these commits."""
     return next((crashed for point in armed if (crashed := point.strikes(commits, before=before)) is not None), None)

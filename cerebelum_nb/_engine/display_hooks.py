@@ -1,6 +1,6 @@
-"""What shows a run while it runs. Views register here; the engine knows none of them.
+"""Hooks for displays: a live view of a run, the drawing of a plan, a slider. ``cerebelum_nb/__init__.py`` sets them.
 
-What a view raises never reaches the run: it is logged, and the run continues unseen.
+The engine does not import any display. An exception in one is logged and never reaches the run.
 """
 
 from __future__ import annotations
@@ -31,19 +31,17 @@ __all__ = [
 View = Callable[["ExecutionView"], AbstractContextManager[None] | None]
 
 factories: list[View] = []
-"""Each is asked, when a run starts in the foreground, for a view of it; None when it has nothing to show here."""
+"""Called when a run starts in the foreground; each returns a view of it, or None if it has nothing to show here."""
 
 outcome_reported: ContextVar[bool] = ContextVar("outcome_reported", default=False)
-"""Set by a caller that reports the outcome on the same terminal: a view there leaves nothing behind."""
+"""Set by a caller that prints the outcome on the same terminal: the view then erases itself at the end."""
 
 
 @contextmanager
 def log_display_errors(what: str) -> Iterator[None]:
-    """Log what a view raises in the block instead of raising it.
+    """Log an exception of a view in this block instead of raising it.
 
-    A closed pipe, a terminal that hung up, a widget that cannot be made: none of that is the run's fault. So views are
-    fenced as steps are; see
-    :mod:`cerebelum_nb._engine.user_errors`.
+    A closed pipe, a terminal that hung up or a widget that cannot be created must not fail the run.
     """
     try:
         yield
@@ -51,10 +49,9 @@ def log_display_errors(what: str) -> Iterator[None]:
         import logging  # here: `import cerebelum_nb` imports this module
 
         log = logging.getLogger("cerebelum_nb")
-        level = (
-            logging.DEBUG if isinstance(error, (OSError, ValueError)) else logging.WARNING
-        )  # a closed stream, or not
-        with suppress(Exception):  # the log may go to the very stream that is closed
+        is_closed_stream = isinstance(error, (OSError, ValueError))
+        level = logging.DEBUG if is_closed_stream else logging.WARNING
+        with suppress(Exception):  # logging may write to the same closed stream
             log.log(level, "%s could not be shown: %s: %s", what, type(error).__name__, error)
 
 
@@ -86,31 +83,31 @@ def _exit_logged(view: AbstractContextManager[None], what: str) -> Iterator[None
 
 
 def watch(execution: ExecutionView) -> None:
-    """Show an execution that runs behind the cell, until it is over; returns at once."""
+    """Show an execution that runs in the background until it is over; returns at once."""
     stack = ExitStack()
     stack.enter_context(displayed(execution))
     execution.done.add_done_callback(lambda _: stack.close())
 
 
 class Drawing(Protocol):
-    """The picture of a plan."""
+    """A drawing of a plan."""
 
     def bundle(self, states: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return it by media type; ``states`` holds the state of each step, such as "completed"."""
+        """Return the drawing by media type; ``states`` holds the state of each step, such as "completed"."""
         ...
 
     def to_mermaid(self) -> str:
-        """Write it as a Mermaid flowchart."""
+        """Return the drawing as a Mermaid flowchart."""
         ...
 
 
 drawers: list[Callable[[Plan], Drawing]] = []
-"""Who draws a plan; the first does."""
+"""Functions that draw a plan; the first is used."""
 
 sliders: list[Callable[[str, Sequence[Event], Plan | None], Any]] = []
-"""Who makes a slider of an execution's events, given its id, them, and the plan the log holds; the first does."""
+"""Functions that make a slider, given an execution's id, its events and its recorded plan; the first is used."""
 
 
 def slide(execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> Any:
-    """Make a slider through the events of an execution; ``plan`` is the recorded plan."""
+    """Return a slider through the events of an execution; ``plan`` is the recorded plan."""
     return sliders[0](execution_id, events, plan)

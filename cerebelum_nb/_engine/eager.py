@@ -1,6 +1,7 @@
-"""A task that begins at once: a coroutine that never waits takes no turn of the loop.
+"""Start a task at once instead of in the loop's next iteration.
 
-A turn costs more than a no-op step's whole way through the driver: the call of the selector, a handle, and its context.
+An iteration (the selector's call, a handle, its context) costs more than the driver's whole work on a no-op step, so a
+coroutine that never waits should not need one.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ __all__ = ["begin_task"]
 def begin_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context
 ) -> asyncio.Task[None]:
-    """Run ``work`` as a task of the running loop, up to its first wait now; where that cannot be, from its next turn.
+    """Create a task of the running loop and run it up to its first wait; if that is impossible, start it as usual.
 
     Args:
         loop: the loop that is running.
-        work: what the task does.
-        context: the task's own.
+        work: the task's coroutine.
+        context: the task's context.
     """
-    # Inside a loop that nest_asyncio has patched, the work may run that loop again, and with it whoever begins it.
+    # In a loop patched by nest_asyncio, the work may run the loop again, and with it the caller of this function.
     if hasattr(asyncio, "_nest_patched") or loop.get_task_factory() is not None:
         return loop.create_task(work, context=context)
     if sys.version_info >= (3, 12):
@@ -33,8 +34,8 @@ def begin_task(
 
 
 def _begin(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None]:
-    """Do so before Python 3.12: the handle of the task's first step, which the loop would run next, is run here."""
-    ready: Any = getattr(loop, "_ready", ())  # of asyncio's own loops; others begin it at the next turn
+    """Start a task eagerly before Python 3.12: run its first handle here, taken from the loop's queue."""
+    ready: Any = getattr(loop, "_ready", ())  # other loops than asyncio's have no such queue
     before = len(ready)
     task = loop.create_task(work, context=context)
     if len(ready) == before + 1:

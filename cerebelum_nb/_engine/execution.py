@@ -218,7 +218,7 @@ class Execution(ExecutionValues):
         if self.driver.finishing:
             return
         error = self.time_limit.error()
-        self.ride_printed()
+        self.defer_printed()
         if self.driver.take(Expire(self.describe(error)), self.now()):
             self.cause = error
 
@@ -323,13 +323,13 @@ class Execution(ExecutionValues):
     def stop(self, reason: str) -> None:
         """Pause it: whatever is in flight is interrupted, everything finished is kept."""
         self._note_stop()
-        self.ride_printed()
+        self.defer_printed()
         self.driver.take(Stop(reason), self.now())
 
     def cancel(self, request: e.CancelRequested) -> None:
         """End it for good."""
         self._note_stop()
-        self.ride_printed()
+        self.defer_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
     def cancel_soon(self, request: e.CancelRequested) -> None:
@@ -368,7 +368,7 @@ class Execution(ExecutionValues):
         """Carry out what follows from the messages, until there is nothing left to decide."""
         if self.state.cancel is not None:
             self._note_stop()
-            self.ride_printed()
+            self.defer_printed()
         elif self.stop_requested is not None:  # after what arrived with it: that is finished, and is kept
             self.stop(self.stop_requested)
         else:
@@ -402,7 +402,7 @@ class Execution(ExecutionValues):
         if self.driver.draining and not self.driver.finishing:
             self.hibernation.leave(self)
 
-    def ride_printed(self) -> None:
+    def defer_printed(self) -> None:
         """Record what its steps have printed, before the event that ends the attempts."""
         for attempt in self.attempts.running.values():
             if attempt.scope.printed is not None and not self.driver.finishing:

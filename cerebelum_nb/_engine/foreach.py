@@ -1,4 +1,4 @@
-"""What a driver asks about a foreach: which items there are, and what their results make together."""
+"""The list of a foreach and its joined result, which the driver asks for because they need the user's values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["join_items", "list_items"]
 
 
 def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListed | StepFailed, Exception | None]:
-    """Read the source of a foreach and name its items; a source that cannot be listed fails it like a step.
+    """Read the list of a foreach and name its items; an error in that fails the foreach as it would a step.
 
     Args:
         values: the execution.
@@ -27,9 +27,9 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
     try:
         items = values.items_of(name, reread=True)
         keys = keys_of(items, each.key)
-    except Exception as error:  # noqa: BLE001 - key= and what the source holds are the user's
+    except Exception as error:  # noqa: BLE001 - key= and the listed objects are the user's
         return _failed(values, name, error, now), error
-    if values.redactor:  # a secret is not shown as the name of an item
+    if values.redactor:  # a secret must not become the name of an item
         keys = tuple(key if values.redactor.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
     listed = ItemsListed(
         at=now,
@@ -44,7 +44,7 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
 
 
 def join_items(values: ExecutionValues, name: str, now: int) -> StepCompleted | StepFailed:
-    """Make the outcome of a foreach from those of its items; the list may be larger than the log accepts."""
+    """Return the outcome of a foreach: the list of its results, or a failure if that is too large for the log."""
     event = closed(values.plan, values.state, name, now)
     if isinstance(event, StepCompleted):
         try:

@@ -1,4 +1,4 @@
-"""What a function that is given to an operation is called in the log, and which code it has."""
+"""The name and the code digest of a function passed to an operation, as the log records them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .._values import fingerprint_args
 __all__ = ["CODE", "code_of", "name_of"]
 
 CODE = "__cerebelum_code__"
-"""Where a function that stands for one in another process has the digest of that one's code."""
+"""The attribute in which a proxy of another process's function holds the digest of that function's code."""
 
 
 def code_of(fn: Callable[..., Any]) -> str:
-    """Digest what a function does, without the values it holds: those may change between two attempts."""
-    from .._dsl.fingerprint import fingerprint  # here, as it loads `ast` and `inspect`, which most steps do without
+    """Digest a function's code, without its default and closed-over values: those may change between two attempts."""
+    from .._dsl.fingerprint import fingerprint  # here: it loads `ast` and `inspect`, which most steps do not need
 
     known: str | None = getattr(fn, CODE, None)
     if known is not None:
@@ -28,7 +28,7 @@ def code_of(fn: Callable[..., Any]) -> str:
 
 
 def name_of(fn: Any) -> str:
-    """Return the name of a function, or of the class of what is called."""
+    """Return the name of a function, or of the class of another callable."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return str(getattr(fn, "__name__", type(fn).__name__))

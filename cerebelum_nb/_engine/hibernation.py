@@ -1,8 +1,8 @@
-"""When an execution that only waits leaves its process: it is recorded as hibernated, and costs nothing until then.
+"""Hibernate an execution that only waits: it is recorded as hibernated, and no process runs it until the wait is over.
 
-The rule is pure and in _core/waits.py. Here it is applied: whenever a wait begins or has lasted for long, and once more
-when everything that arrived before has been handled. An execution that drains leaves without regard to how long it
-waits, because another process will resume it.
+The rule is pure and in _core/waits.py. It is applied here when a wait begins or has lasted for long, and checked again
+in the engine's inbox, after the messages that arrived before. An execution that drains hibernates whatever the length
+of its waits, because another process will resume it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Hibernating", "Hibernation"]
 
 
 class Hibernating(Protocol):
-    """What hibernation asks of an execution."""
+    """What `Hibernation` needs of an execution."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
@@ -49,18 +49,18 @@ class Hibernating(Protocol):
         ...
 
     def now(self) -> int:
-        """Return the time of what happens now, µs since the epoch."""
+        """Return the time for new events, µs since the epoch."""
         ...
 
-    def ride_printed(self) -> None:
+    def defer_printed(self) -> None:
         """Record what its steps have printed with the next event."""
         ...
 
 
 class Hibernation:
-    """Checks what one execution waits for.
+    """Checks whether one execution can hibernate.
 
-    The execution is passed in and not kept: a ring of references would wait for the garbage collector.
+    The execution is passed in, not stored: a reference cycle would keep it until the garbage collector runs.
     """
 
     __slots__ = ("_timer", "_will_look")
@@ -70,13 +70,13 @@ class Hibernation:
         self._timer: Timer | None = None
 
     def look_soon(self, run: Hibernating) -> None:
-        """Look at the waits in the loop's next turn; many requests at once cause one look."""
+        """Check the waits in the loop's next iteration; many requests cause one check."""
         if not self._will_look:
             self._will_look = True
             run.loop.call_soon(run.engine.on_behalf_of, run, self.look, run)
 
     def look(self, run: Hibernating) -> None:
-        """Look at the waits."""
+        """Check the waits now."""
         self._will_look = False
         if run.driver.draining and not (run.over or run.driver.finishing):
             run.engine.post(run, self.leave, run)
@@ -90,7 +90,7 @@ class Hibernation:
         return bool(run.attempts.running or run.retries)
 
     def consider(self, run: Hibernating) -> None:
-        """End the run in this process if it only waits, and will for long; else check again at that time."""
+        """Hibernate the execution if it only waits, and for long enough; otherwise schedule the next check."""
         after = run.engine.hibernate_after
         if after is None or run.stays or run.over or run.driver.finishing or run.queued or not self.all_wait(run):
             return
@@ -106,7 +106,7 @@ class Hibernation:
             self._timer = run.clock.call_at(Deadline(run.clock, ripe), look)
 
     def leave(self, run: Hibernating) -> None:
-        """Stop waiting in this process, if waiting is still all there is to do."""
+        """Hibernate the execution if it still only waits."""
         driver, after, now = run.driver, run.engine.hibernate_after, run.clock.now()
         if driver.finishing or run.attempts.starting:
             return
@@ -117,7 +117,7 @@ class Hibernation:
             ripe = None if after is None else _ripe_at(run, after, now)
             if ripe is None or ripe > now:
                 return
-        run.ride_printed()
+        run.defer_printed()
         now = run.now()
         waits, retries = run.attempts.waits(run.state), run.retries.times(run.state)
         wake = now if driver.held_back else wake_at(waits, retries, now)
@@ -126,7 +126,7 @@ class Hibernation:
         driver.take(Leave(wake), now)
 
     def stop(self) -> None:
-        """Look no more by itself."""
+        """Cancel the next check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The inputs of an execution: checked, merged over recorded ones, kept as given if the log does not fully hold them."""
+"""The inputs of an execution: check them, merge them over recorded inputs, keep the secrets that the log masks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Inputs = Mapping[str, Any]
 
 
 def check_inputs(inputs: Any, shape: Shape | None = None) -> dict[str, Any]:
-    """Return inputs as a dict, converted to the shape that their workflow declares, if it does.
+    """Return inputs as a dict, converted to the class that their workflow declares, if any.
 
     Raises:
-        TypeError: they are not names with values.
-        InputsError: they do not fit the shape.
+        TypeError: they are not a mapping of names to values.
+        InputsError: they do not fit the declared class.
 
     Example:
         >>> check_inputs(None)
@@ -50,14 +50,14 @@ def check_inputs(inputs: Any, shape: Shape | None = None) -> dict[str, Any]:
 
 
 def _fitted(inputs: dict[str, Any], shape: Shape) -> dict[str, Any]:
-    taken, problems = shape.take(inputs)
+    fitted, problems = shape.take(inputs)
     if problems:
-        told = "\n".join(f"  - {problem}" for problem in problems)
+        listed = "\n".join(f"  - {problem}" for problem in problems)
         raise InputsError(
-            f"the inputs do not fit {shape.cls.__name__}, {counted(len(problems), 'problem')}:\n{told}",
+            f"the inputs do not fit {shape.cls.__name__}, {counted(len(problems), 'problem')}:\n{listed}",
             problems=tuple(problems),
         )
-    return taken
+    return fitted
 
 
 def merge_inputs(
@@ -69,19 +69,19 @@ def merge_inputs(
     heir: str | None = None,
     shape: Shape | None = None,
 ) -> tuple[dict[str, Any], Value]:
-    """Merge new inputs over recorded ones; what was a secret stays one.
+    """Merge new inputs over the recorded ones; an input that was a secret stays a secret.
 
     Args:
         store: the log.
         redactor: the secrets of the execution.
         execution_id: the execution whose inputs are recorded.
         recorded: the recorded inputs.
-        inputs: the new ones.
-        heir: the execution that gets them, if it is another one.
-        shape: what all of them have to fit.
+        inputs: the new inputs.
+        heir: the execution that gets them, if not the same.
+        shape: the declared class that the merged inputs must fit.
 
     Returns:
-        All inputs, and how the log would hold them.
+        All inputs, and their encoded form for the log.
     """
     known: dict[str, Any] = {}
     if recorded is not None:
@@ -100,6 +100,6 @@ def merge_inputs(
 
 
 def keep_inputs(execution: ExecutionValues, inputs: dict[str, Any], value: Value) -> None:
-    """Give the steps secrets as they were passed, where the log holds masks."""
+    """Keep the inputs in memory if some are masked in the log: the steps need the secrets themselves."""
     if value.masked:
-        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change theirs
+        execution.live_inputs = copy.deepcopy(inputs)  # the caller may change the original

@@ -1,8 +1,8 @@
 """Ctrl-C and the kernel's stop button, while executions run in the foreground of the main thread.
 
-One handler of ours is installed while any of them runs, in whatever order they end; the handler it replaced is restored
-after the last. It tells them from within the signal, so that nothing starts after a stop, even while a step blocks the
-loop. The kernel's own handler does neither: it waits for the loop, and leaves a zombie task behind.
+One SIGINT handler is installed while any of them runs, in whatever order they end; after the last, the handler it
+replaced is restored. It stops the executions from within the signal handler, so that nothing starts after a stop, even
+while a step blocks the loop. The kernel's own handler waits for the loop, and leaves a zombie task behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Handler = Callable[[int, FrameType | None], Any] | int
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One run in the foreground. ``replaced`` is the handler that it replaced; None: ours was already installed."""
+    """One run in the foreground. ``replaced`` is the handler it replaced; None if `_handle` was already installed."""
 
     loop: asyncio.AbstractEventLoop
     stop: Callable[[], None]
@@ -50,7 +50,7 @@ class _Entry:
 
 _entries: dict[_Entry, None] = {}
 _before: _Handler = signal.default_int_handler
-"""What SIGINT did before the first of ``_entries``."""
+"""The handler of SIGINT before the first of ``_entries``."""
 
 
 def on_sigint(stop: Callable[[], None], *, presses: int = 2) -> AbstractContextManager[None]:
@@ -69,8 +69,8 @@ def _in_main_thread() -> bool:
 
 def _enter(entry: _Entry) -> None:
     global _before
-    if next(reversed(_entries), entry).loop is not entry.loop:  # else none of them can have been closed
-        for ended in [other for other in _entries if other.loop.is_closed()]:  # its coroutine was abandoned
+    if next(reversed(_entries), entry).loop is not entry.loop:  # on the same loop, the others are still open
+        for ended in [other for other in _entries if other.loop.is_closed()]:  # abandoned without its __exit__
             _leave(ended)
     if _getsignal(_SIGINT) is not _handle:
         entry.replaced = _signal(_SIGINT, _handle) or signal.default_int_handler
@@ -80,7 +80,7 @@ def _enter(entry: _Entry) -> None:
 
 
 def _leave(entry: _Entry) -> None:
-    """Remove an entry; the handler it installed is handed to another that relies on it, or is uninstalled."""
+    """Remove an entry. A later entry takes over the handler it replaced; without one, that handler is restored."""
     if entry not in _entries:
         return
     if entry.replaced is None:
@@ -97,7 +97,7 @@ def _leave(entry: _Entry) -> None:
 
 def _handle(signum: int, frame: FrameType | None) -> None:
     running = [entry for entry in list(_entries) if entry.loop.is_running()]
-    if not running:  # somebody reinstalled this handler after the last run had ended
+    if not running:  # other code has reinstalled this handler after the last run ended
         _pass_on(signum, frame)
         return
     for entry in running:

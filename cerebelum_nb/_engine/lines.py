@@ -1,7 +1,7 @@
-"""``@step(checkpoint="lines")``: every statement is recorded before it runs, in a separate commit.
+"""``@step(checkpoint="lines")``: a checkpoint before every statement, each in a separate commit.
 
-So whatever stops the step, its next attempt is entered at the statement that ran last, with the variables from its
-beginning. After an exception that left a `try` or a `with`, it is entered at the beginning of that block.
+Whatever stops the step, its next attempt is entered at the statement that ran last, with the variables as they were
+before it. After an exception that left a `try` or a `with`, it is entered at the beginning of that block.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIELDS = ("place", "line", "arguments", "groups", "kept", "given", "secrets", "
 
 
 class LineCheckpoints(Checkpoints):
-    """Records and restores the statements of one attempt."""
+    """The checkpoints of one attempt with ``checkpoint="lines"``."""
 
     def _lines(self) -> Lines | None:
         return self
@@ -30,8 +30,8 @@ class LineCheckpoints(Checkpoints):
         self._scope.check()
 
     def line_begins(self, place: Place, found: Snapshot | None) -> Awaitable[None] | None:
-        """Record a statement that begins; an async function awaits what is returned."""
-        self._counts.update(self._since)  # of the statement before it
+        """Record the checkpoint of a statement that begins; an async function awaits the returned object."""
+        self._counts.update(self._since)  # of the previous statement
         self._since = {}
         fields = self._fields(place, found) if found is not None and self._is_alone() else None
         if self._twin.statements.is_async:
@@ -41,24 +41,24 @@ class LineCheckpoints(Checkpoints):
         return None
 
     def raised(self, error: BaseException) -> list[dict[str, Any]]:
-        """Return the fields of what is recorded before a failure: it goes back to where a statement began."""
+        """Return the fields of the checkpoints to record before a failure, at the beginning of a statement."""
         stood = self.cursor.raising(error.__traceback__) if self._alone else None
-        known = [one.event for one in self._scope.known.checkpoints]
+        known = [checkpoint.event for checkpoint in self._scope.known.checkpoints]
         if stood is None or not known:
             return []
         back = self._twin.statements.back_from(stood)
         inside = {place.digest for place in self._twin.statements.inside(back)}
-        begun = next((one for one in reversed(known) if one.place not in inside), None)
+        begun = next((event for event in reversed(known) if event.place not in inside), None)
         where = {"place": "", "line": back.line} if begun is None else {"place": begun.place, "line": begun.line}
         cut = [] if begun is known[-1] else [where | {"reason": f"line {stood.line} raised {type(error).__name__}"}]
         if begun is None or begun.place != back.digest:
-            return cut  # it could not be recorded: what was before it holds
+            return cut  # that statement could not be recorded: the checkpoint before it is used
         entered = self._entered is not None and begun.place == self._entered.place
         same = (begun.raised, begun.code) == (type(error).__name__, self._scope.known.code or "")
-        if entered and same and begun.attempt < self._scope.attempt:  # and with these variables
+        if entered and same and begun.attempt < self._scope.attempt:  # it failed there with the same variables before
             return [self._drop(begun)]
         return [*cut, {name: getattr(begun, name) for name in _FIELDS} | self._failure(back, error)]
 
 
 async def _nothing() -> None:
-    """Let it continue at once."""
+    """Return at once; for a statement that records no checkpoint."""

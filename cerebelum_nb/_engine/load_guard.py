@@ -1,8 +1,8 @@
-"""Loading a program for its definitions stops where the program would start a run.
+"""Loading a program for its definitions stops at the first call that would start a run.
 
-`cerebelum resume` and a scheduler load the program itself, whose top level runs as usual. If it starts a run there,
-everything its steps see has been set by then, and nothing after that call had run when the execution was recorded. So
-loading stops there, with exactly the settings of the recorded run.
+`cerebelum resume` and a scheduler load the program itself, so its top level runs. When it reaches the call that starts
+a run, all that the steps depend on is set, and nothing after that call had been executed when the recorded run
+started. Loading stops there, with exactly the settings of the recorded run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _is_loading: ContextVar[bool] = ContextVar("cerebelum_nb.loading", default=False
 
 
 class RunStartedError(BaseException):
-    """A program that is only being loaded would start a run here; ``except Exception`` does not catch it."""
+    """Raised where a program that is only being loaded would start a run; ``except Exception`` does not catch it."""
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Load a program in this block: `stop_when_loading` ends it."""
+    """Mark that the block loads a program: `stop_when_loading` ends it."""
     token = _is_loading.set(True)
     try:
         yield
@@ -31,6 +31,6 @@ def loading() -> Iterator[None]:
 
 
 def stop_when_loading() -> None:
-    """Raise RunStartedError when a program is being loaded; every call that starts something begins with this."""
+    """Raise RunStartedError while a program is being loaded; every function that starts a run calls this first."""
     if _is_loading.get():
         raise RunStartedError

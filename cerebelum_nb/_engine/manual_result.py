@@ -1,4 +1,4 @@
-"""``mark_done`` and overrides: the event of a result that a person gave."""
+"""The event of a result that a person gave, with ``mark_done`` or as an override."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["manual_result"]
 
 
 def manual_result(values: ExecutionValues, now: int, state: State, step: str, result: Any, path: str) -> StepCompleted:
-    """Make the event of a result that was given by hand.
+    """Return the event of a result that was given by hand.
 
     Args:
         values: the execution whose step it is.
         now: the time, µs since the epoch.
-        state: what is recorded of it.
+        state: the execution's state.
         step: the step's name.
         result: what it would have returned.
-        path: what the result is called in errors.
+        path: the name of the result in error messages.
 
     Raises:
-        SerializationError: it cannot be stored.
+        SerializationError: the result cannot be stored.
     """
     owner = state.step(undone_by(step) or owner_of(step))
     known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)

@@ -1,7 +1,7 @@
 """Observers: functions called with every event of the executions of this process.
 
-Every way of running asks the same registry: foreground, background, a scheduler. An observer runs behind a fence:
-one that raises is logged once and dropped. It watches a run, so it must never be able to end or to hang it.
+There is one registry for every way of running: foreground, background, a scheduler. An observer must never end or hang
+a run, so one that raises is logged once and removed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger("cerebelum_nb")
 
 _lock = threading.Lock()
 _observers: tuple[Observer, ...] = ()
-"""Replaced as a whole, so that telling takes no lock: it is on the path of every commit."""
+"""Replaced as a whole, so that calling the observers takes no lock: every commit does so."""
 
 
 class Observer:
-    """What is to be called: after a commit for each of its events, before an attempt starts, and how long commits took.
+    """Functions to call: for each committed event, before an attempt starts, and after each commit.
 
-    ``on_commit`` is given seconds; a commit may hold events of several executions.
+    ``on_commit`` gets the seconds that the commit took; a commit may hold events of several executions.
     """
 
     __slots__ = ("before_attempt", "on_commit", "on_event")
@@ -45,7 +45,7 @@ class Observer:
 
 
 def add(observer: Observer) -> None:
-    """Call ``observer`` with everything from now on."""
+    """Call ``observer`` from now on."""
     global _observers
     with _lock:
         _observers = (*_observers, observer)
@@ -59,7 +59,7 @@ def remove(observer: Observer) -> None:
 
 
 def tell(execution: Host, first: int, events: Sequence[Event]) -> None:
-    """Report the events of a commit; ``first`` is the version of the first of them."""
+    """Call the observers with the events of a commit; ``first`` is the version of the first event."""
     for observer in _observers:
         if observer.on_event is None:
             continue
@@ -68,12 +68,12 @@ def tell(execution: Host, first: int, events: Sequence[Event]) -> None:
                 observer.on_event(execution, version, event)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - the fence: SystemExit and CancelledError are no reason to end a run
+        except BaseException as error:  # noqa: BLE001 - not even SystemExit or CancelledError may end a run
             _drop(observer, error)
 
 
 def prepare(scope: Scope, context: Context) -> None:
-    """Tell that an attempt is about to start, in its own context: what an observer sets there the step sees."""
+    """Call the observers before an attempt, in its context: the step sees the context variables that they set."""
     for observer in _observers:
         if observer.before_attempt is None:
             continue
@@ -81,12 +81,12 @@ def prepare(scope: Scope, context: Context) -> None:
             context.run(observer.before_attempt, scope)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - the fence, as above
+        except BaseException as error:  # noqa: BLE001 - as above
             _drop(observer, error)
 
 
 def tell_commit(seconds: float) -> None:
-    """Tell how long a commit took."""
+    """Call the observers with the seconds that a commit took."""
     for observer in _observers:
         if observer.on_commit is None:
             continue
@@ -94,7 +94,7 @@ def tell_commit(seconds: float) -> None:
             observer.on_commit(seconds)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - the fence, as above
+        except BaseException as error:  # noqa: BLE001 - as above
             _drop(observer, error)
 
 

@@ -1,4 +1,4 @@
-"""Which notebook or script runs here; recorded with what it starts, so that it finds its own runs again."""
+"""Which notebook or script is running here; recorded with each execution, so that a notebook finds its own again."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["file_of", "notebook_path", "origin", "resolved"]
 
 @lru_cache(maxsize=64)
 def resolved(file: str) -> str:
-    """Return the path of a file of code without links; found once per file, which spares each start some 30 us."""
+    """Return the path of a file of code without links; cached, which saves each start some 30 us."""
     return str(Path(file).resolve())
 
 
 @lru_cache(maxsize=64)
 def file_of(source: str) -> str:
-    """Return where code is, given its code object's name for that: a file, found from any directory, or a cell."""
+    """Return where code is, from its ``co_filename``: an absolute path, or the name of a cell as it is."""
     return os.path.abspath(source) if os.path.isfile(source) else source  # noqa: PTH100, PTH113  # cells have odd names
 
 
 def notebook_path() -> str:
-    """Return the path of the notebook whose cells run here, as far as the front end tells it; "" when it does not."""
+    """Return the path of the notebook whose cells run here; "" if the front end does not provide it."""
     found = shell()
     namespace: dict[str, Any] = {} if found is None else found.user_ns
-    told = str(namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "")
-    return resolved(told) if told.endswith(".ipynb") else ""
+    path = str(namespace.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "")
+    return resolved(path) if path.endswith(".ipynb") else ""
 
 
 def origin() -> str:
-    """Return the path of the notebook or script that runs here; "" at a prompt, and where nobody tells it."""
+    """Return the path of the notebook or script that runs here; "" at a prompt, or if it is unknown."""
     if in_cells():
         return notebook_path()
     file = getattr(sys.modules.get("__main__"), "__file__", None)

@@ -1,4 +1,4 @@
-"""Ending or pausing an execution that no process runs: running steps are interrupted, and a last event says why."""
+"""End or pause an execution that no process is running: interrupt its steps in flight, and record why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["final_commit", "interruptions", "pause_orphan"]
 
 
 def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
-    """Make the events that interrupt every step in flight; ``heard_at`` is the last heartbeat of its process."""
+    """Return the events that interrupt every step in flight; ``heard_at`` is the last heartbeat of its process."""
     ended_at = state.left_at(heard_at, at)
     return [
         StepInterrupted(
@@ -33,15 +33,15 @@ def interruptions(state: State, at: int, reason: str, heard_at: int | None = Non
 def final_commit(
     execution_id: str, state: State, last: Event, *, interrupted: str, holder: int, heard_at: int | None
 ) -> Commit:
-    """Make the commit that ends or pauses an execution and gives its lease back; its events are folded into ``state``.
+    """Return the commit that ends or pauses an execution and releases its lease; its events are folded into ``state``.
 
     Args:
         execution_id: its id.
-        state: what is recorded of it.
-        last: the event that ends or pauses it, at its time.
+        state: its state.
+        last: the event that ends or pauses it.
         interrupted: the reason recorded for the steps in flight.
         holder: the lease it is written under.
-        heard_at: the last heartbeat of the process that ran it before, µs, if known.
+        heard_at: the last heartbeat of the process that ran it, µs since the epoch, if known.
     """
     after = state.version
     events = [*interruptions(state, last.at, interrupted, heard_at), last]
@@ -52,9 +52,9 @@ def final_commit(
 
 
 def pause_orphan(store: Store, execution_id: str, reason: str, now: int) -> bool:
-    """Pause an execution that a dead process left; return whether it is.
+    """Pause an execution that a dead process left; return whether that succeeded.
 
-    It is not when a process turns out to run it, or when somebody sends it a signal at this moment.
+    It fails if a process is running the execution after all, or if a signal is appended at the same moment.
     """
     try:
         lease = leases_of(store).claim(execution_id, now)

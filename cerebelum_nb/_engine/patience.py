@@ -1,7 +1,7 @@
-"""Writing to a log on an event loop while another program holds the log's write lock.
+"""Write to a log from an event loop while another program holds the log's write lock.
 
-A write from sync code simply waits. On a loop that would block everything else, so each attempt is short, and the loop
-runs between two of them. The commits of runs are retried by the engine (loop.py).
+A write from sync code simply waits. On a loop that would block everything else, so each try is short, and the loop
+runs between two tries. The engine retries the commits of runs itself (loop.py).
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from ..errors import StoreError
 __all__ = ["LOCKED_SECONDS", "RETRY_SECONDS", "TRY_SECONDS", "briefly", "patiently", "short_try"]
 
 TRY_SECONDS = 0.1
-"""How long one attempt on a loop waits for the write lock."""
+"""How long one try on a loop waits for the write lock."""
 
 RETRY_SECONDS = 0.1
-"""How long the loop then has for everything else."""
+"""The pause between two tries, in which the loop runs."""
 
 LOCKED_SECONDS = 600.0
 """How long async code waits for the lock before it gives up."""
 
 _SYNC_SECONDS = 5.0
-"""How long a sync call on a loop, such as ``start()``, waits: it blocks the loop, and cannot wait otherwise."""
+"""How long a sync call on a loop, such as ``start()``, waits; it blocks the loop meanwhile."""
 
 T = TypeVar("T")
 
 
 @contextmanager
 def short_try() -> Iterator[None]:
-    """Limit how long a write in this block waits for the lock to what an event loop may be blocked for."""
+    """Limit how long a write in this block waits for the lock, so that it does not block an event loop."""
     token = patience.set(min(TRY_SECONDS, patience.get()))
     try:
         yield
@@ -43,7 +43,7 @@ def short_try() -> Iterator[None]:
 
 
 async def patiently(write: Callable[[], T]) -> T:
-    """Call a function that writes to a log, again and again while the log is locked; the loop runs in between.
+    """Call a function that writes to a log, and retry while the log is locked; the loop runs in between.
 
     Args:
         write: called again after each transient ``StoreError``; each of its writes is a :func:`short_try`.
@@ -52,7 +52,7 @@ async def patiently(write: Callable[[], T]) -> T:
         What ``write`` returns.
 
     Raises:
-        StoreError: the log stayed locked for ten minutes, or something else is wrong with it.
+        StoreError: the log stayed locked for ten minutes, or another error of the log.
     """
     until = time.monotonic() + LOCKED_SECONDS
     while True:
@@ -65,7 +65,7 @@ async def patiently(write: Callable[[], T]) -> T:
 
 
 def briefly(write: Callable[[], T]) -> T:
-    """Call a function that writes to a log, for up to five seconds while it is locked; for sync code on a loop."""
+    """Call a function that writes to a log, and retry for five seconds while it is locked; for sync code on a loop."""
     until = time.monotonic() + _SYNC_SECONDS
     while True:
         try:

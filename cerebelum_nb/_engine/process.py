@@ -226,7 +226,7 @@ class _Process:
         assert self._popen is not None
         while not self._done:
             try:
-                if not self._wire.comes(_LOOK_SECONDS):
+                if not self._wire.poll(_LOOK_SECONDS):
                     if self._popen.poll() is not None:
                         return
                     continue

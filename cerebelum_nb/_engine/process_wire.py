@@ -1,9 +1,9 @@
-"""What passes between the attempt of a step with ``process=True`` and the process in which its function runs.
+"""The messages between the attempt of a step with ``process=True`` and the process in which its function runs.
 
-Messages are tuples: a word, plain fields, and values of the user as bytes of their own, so that one that cannot be
-restored spoils no more than itself. Values are pickled with the classes and functions of ``__main__`` taken along, and
-cloudpickle gives back the class itself when one returns to where it came from. Unlike in a log, secrets travel: this is
-a socket between a process and its child.
+A message is a tuple: its name, plain fields, and each value of the user pickled separately, so that a value that cannot
+be restored does not spoil the rest of the message. Classes and functions of ``__main__`` are pickled by value;
+cloudpickle recognises a class that comes back to the process it was defined in. Secrets are sent, unlike to a log: this
+is a socket between a process and its child.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .user_errors import DESCRIBED, describe
 __all__ = ["CALL", "Handle", "Wire", "pack", "unpack"]
 
 CALL = "__cerebelum_call__"
-"""Where an exception of a function of the step says which call raised it: the step gets that very object back."""
+"""The attribute of an exception with the number of the call that raised it: the step gets the same object back."""
 
 
 class Wire:
@@ -54,8 +54,8 @@ class Wire:
         """
         return pickle.loads(self._connection.recv_bytes())
 
-    def comes(self, seconds: float) -> bool:
-        """Whether a message, or the end, comes within a time."""
+    def poll(self, seconds: float) -> bool:
+        """Whether a message, or the end of the connection, arrives within a time."""
         return self._connection.poll(seconds)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Wire:
 
 
 class Handle:
-    """Stands for a function that stays in the process of the step, such as the check of a ``poll``."""
+    """A reference to a function that stays in the process of the step, such as the check of a ``poll``."""
 
     def __init__(self, index: int, name: str, code: str) -> None:
         self.index, self.name, self.code = index, name, code
@@ -84,17 +84,17 @@ def unpack(data: bytes) -> Any:
 
 @lru_cache(maxsize=1)
 def _pickler() -> Any:
-    import cloudpickle  # it is loaded when a step first needs it
+    import cloudpickle  # here: only steps with process=True need it
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException):
-                return _restored, _taken_apart(obj)
+                return _restored, _parts_of(obj)
             if type(obj) is Secret:
                 return (Secret.missing, (obj._missing, *obj._source)) if obj.is_missing else (Secret, (obj._value,))
-            if isinstance(obj, Step) and obj.__module__ == "__main__":  # by name it would be looked for over there
+            if isinstance(obj, Step) and obj.__module__ == "__main__":  # its name does not exist over there
                 return type(obj), (obj.fn, obj.name, obj.policy)
-            if type(obj) is types.CodeType:  # cloudpickle 3.1.3 drops the file, by which a traceback names the cell
+            if type(obj) is types.CodeType:  # cloudpickle 3.1.3 drops the file, which names the cell in a traceback
                 make, fields, *_ = self.dispatch_table[types.CodeType](obj)
                 return _code, (obj.co_filename, make, fields)
             return super().reducer_override(obj)
@@ -106,15 +106,15 @@ def _code(filename: str, make: Callable[..., types.CodeType], fields: tuple[Any,
     return make(*fields).replace(co_filename=filename)
 
 
-def _taken_apart(error: BaseException) -> tuple[bytes, ErrorInfo, Any]:
-    """Return what an exception is restored from: itself if it survives that, and what is said of it in any case."""
+def _parts_of(error: BaseException) -> tuple[bytes, ErrorInfo, Any]:
+    """Return the arguments of `_restored`: the pickled exception, or b"" if it cannot be; its description."""
     marks = getattr(error, "__dict__", {})
-    for take in (_by_its_class, _without_init):
+    for pickled in (_by_its_class, _without_init):
         try:
-            data = take(error)
+            data = pickled(error)
             if type(_from_parts(data)) is type(error):
                 return data, describe(error), marks.get(CALL)
-        except Exception:  # noqa: BLE001 - its class may do anything; the next way is tried
+        except Exception:  # noqa: BLE001 - its class may do anything; try the next way
             pass
     return b"", describe(error), marks.get(CALL)
 
@@ -125,7 +125,7 @@ def _by_its_class(error: BaseException) -> bytes:
 
 
 def _without_init(error: BaseException) -> bytes:
-    """Take apart one whose class takes other arguments than it hands on, as many do."""
+    """Pickle an exception whose ``__init__`` takes other arguments than it passes to its base class, as many do."""
     return pack((type(error).__new__, (type(error), *error.args), vars(error)))
 
 
@@ -138,7 +138,7 @@ def _from_parts(data: bytes) -> BaseException:
 
 
 def _restored(data: bytes, info: ErrorInfo, call: Any) -> BaseException:
-    """Make an exception again; where that is impossible, one that says what it was."""
+    """Restore an exception; if that is impossible, return a StepProcessError with its type and message."""
     error: BaseException | None = None
     if data:
         try:
@@ -152,12 +152,12 @@ def _restored(data: bytes, info: ErrorInfo, call: Any) -> BaseException:
         marks[CALL] = call
     vars(error).update(marks)
     if info.traceback:
-        error.__cause__ = _ThereError(info.traceback)
+        error.__cause__ = _RemoteTracebackError(info.traceback)
     return error
 
 
-class _ThereError(Exception):
-    """Shows, as the cause of an exception from another process, where it was raised there."""
+class _RemoteTracebackError(Exception):
+    """The cause of an exception from another process, which shows the traceback from there."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -1,13 +1,13 @@
-"""The queue for a slot: of the executions with one value of a concurrency key, one runs and the others wait.
+"""The queue for a slot: among the executions with one value of a concurrency key, one runs and the others wait.
 
-There is no broker. A unique index of the log (_store/schema.py) lets at most one execution per slot be active, so two
-processes can never both begin: the commit of the second is refused (``Rejection.QUEUED``), whatever it had read
-before. What is here decides who tries. An execution is ahead when it has the slot, or was queued earlier and has a
-living process that will run it: the one in which it waits, or a scheduler that keeps its place. So a queued execution
-whose process was killed is passed over until somebody takes it up, and then has its old place.
+There is no broker. A unique index of the log (_store/schema.py) allows one active execution per slot, so two processes
+can never both begin: the commit of the second is rejected (``Rejection.QUEUED``), whatever it had read before. This
+module decides which execution tries. An execution is ahead of another if it has the slot, or if it was queued earlier
+and a living process will run it: the one in which it waits, or a scheduler that keeps its place. A queued execution
+whose process was killed is passed over until a process takes it up again, and then has its old place.
 
-An execution that has the slot and whose process died keeps it for ``LeaseTimes.grace``, in which a scheduler may take
-it up. Then whoever is next pauses it, as if its process had stopped it.
+If the process of the execution with the slot dies, it keeps the slot for ``LeaseTimes.grace``, in which a scheduler may
+take it up. After that the next execution in the queue pauses it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ _PAGE = 20
 
 
 class QueuePlace:
-    """The place of one execution in the queue for its slot, as the process that waits for it sees it.
+    """The place of one execution in the queue for its slot.
 
     Attributes:
-        beginning: the events that start or resume it, until they are committed: another may get the slot first.
-        when_queued: called once it is recorded as queued.
-        will_look: whether it has been asked to look whether the slot is free.
+        beginning: the events that start or resume the execution, until they are committed; another execution may get
+            the slot first, and then they are made again.
+        when_queued: called once the execution is recorded as queued.
+        will_look: whether a check of the slot is scheduled.
     """
 
     __slots__ = ("_id", "_left", "_on_conflict", "_store", "beginning", "when_queued", "will_look")
@@ -44,34 +45,34 @@ class QueuePlace:
     def __init__(self, store: Store, execution_id: str, rule: Concurrency | None) -> None:
         self._store, self._id = store, execution_id
         self._on_conflict = "queue" if rule is None else rule.on_conflict
-        self._left: tuple[str, int] | None = None  # which execution was found without a process, and since when
+        self._left: tuple[str, int] | None = None  # an execution ahead without a process, and since when
         self.beginning: Sequence[Event] = ()
         self.when_queued: Callable[[], None] | None = None
         self.will_look = False
 
     def begin(self, events: Sequence[Event], state: State, now: int) -> Sequence[Event]:
-        """Return the events with which it begins: those that start or resume it, and queue it if its slot is taken."""
+        """Return the events to begin with: ``events`` themselves, and ``WorkflowQueued`` if its slot is taken."""
         if not (state.slot or slot_after(events, state)):
             return events
         self.beginning = events
         return self.enter(events, state, now)
 
     def begun(self, state: State) -> None:
-        """Note that the events with which it begins are committed."""
+        """Note that the events it begins with are committed."""
         self.beginning = ()
         if state.lifecycle is ExecutionState.QUEUED and self.when_queued is not None:
             self.when_queued()
 
     def enter(self, events: Sequence[Event], state: State, now: int) -> list[Event]:
-        """Return the events with which it begins: with its slot, or queued.
+        """Return the events to begin with, either with the slot or queued.
 
         Args:
-            events: those that start or resume it.
-            state: what is recorded of it.
+            events: the events that start or resume the execution.
+            state: its state before them.
             now: the time, µs since the epoch; never before the last event.
 
         Raises:
-            ExecutionBusyError: another has the slot, and the workflow says to refuse then.
+            ExecutionBusyError: another execution has the slot, and the workflow says ``on_conflict="refuse"``.
         """
         slot = slot_after(events, state)
         was_queued = state.lifecycle is ExecutionState.QUEUED
@@ -85,15 +86,15 @@ class QueuePlace:
             raise busy(self._id, slot, ahead)
         if was_queued and not others:
             return []
-        last = self._store.queue(slot, limit=1, last=True)  # clocks differ by a little: whoever comes later is later
+        last = self._store.queue(slot, limit=1, last=True)  # clocks differ: never before the last one
         at = max([now, *((row.summary.queued_at or 0) + 1 for row in last if not was_queued)])
         return [*others, e.WorkflowQueued(at=at, behind=ahead.execution_id)]
 
     def may_try(self, state: State, clock: Clock) -> bool:
-        """Say whether a queued execution may try to get its slot; not while the log is locked: it is asked again soon.
+        """Whether a queued execution may try to get its slot; False while the log is locked, until the next check.
 
         Args:
-            state: what is recorded of it.
+            state: its state.
             clock: its clock.
         """
         try:
@@ -104,7 +105,7 @@ class QueuePlace:
             return False
 
     def _is_first(self, state: State, monotonic: int, now: int) -> bool:
-        """Whether nobody is ahead; an execution that has the slot and was left by its process is paused."""
+        """Whether no execution is ahead; one with the slot whose process died is paused after its grace."""
         ahead = ahead_of(self._store, state.slot, self._id, state.queued_at)
         first = next(ahead, None)
         if first is None:
@@ -120,13 +121,13 @@ class QueuePlace:
 
 
 def ahead_of(store: Store, slot: str, execution_id: str, queued_at: int | None) -> Iterator[ExecutionRow]:
-    """Yield the executions that come before another one in its slot: first that which has it.
+    """Yield the executions ahead of an execution for a slot, beginning with the one that has the slot.
 
     Args:
         store: the log.
         slot: the slot.
-        execution_id: the other one.
-        queued_at: since when it has been queued; None if it is not yet.
+        execution_id: the execution.
+        queued_at: when it was queued, µs since the epoch; None if it is not queued yet.
     """
     first = store.in_slot(slot)
     if first is not None and first.execution_id != execution_id:
@@ -151,7 +152,7 @@ def slot_after(events: Sequence[Event], state: State) -> str:
 
 
 def is_orphaned(store: Store, row: ExecutionRow) -> bool:
-    """Whether an execution that has its slot should be running, but its process has died."""
+    """Whether an execution with its slot should be running, but its process has died."""
     if held.leases_of(store).running(row.execution_id) is not None:
         return False
     if row.holder is not None:
@@ -161,7 +162,7 @@ def is_orphaned(store: Store, row: ExecutionRow) -> bool:
 
 
 def busy(execution_id: str, slot: str, by: ExecutionRow) -> ExecutionBusyError:
-    """The error for an execution that is not started, as another one has its slot."""
+    """Return the error for an execution that is not started because another one has its slot."""
     return ExecutionBusyError(
         f"execution {by.execution_id} of workflow '{by.summary.workflow}' is {by.summary.state.words} for {slot}, and "
         f"only one can run at a time (on_conflict='refuse'): execution {execution_id} was not started, and nothing was "

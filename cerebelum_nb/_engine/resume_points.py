@@ -1,8 +1,11 @@
 """Where the next attempt of a step is entered: at a statement where it waited or raised, or at its top, and why.
 
-The newest checkpoint at which this function can be entered is used. It cannot be entered when a statement before the
-place was changed, when the step is given other arguments, when a later statement needs what could not be kept, or,
-after a failure, when a function that the statements before it use was changed: that was done to get other variables.
+It is the newest checkpoint at which the function can still be entered. It cannot be entered there if
+
+- a statement before that place was changed,
+- the step gets other arguments,
+- a later statement needs a variable that could not be kept,
+- after a failure: a function that the statements before it use was changed, so as to give other variables.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from .._text.json_text import parse
 from .._values.foreign import ForeignBytes
 from ..errors import SerializationError, UntrustedValueError
 
-if TYPE_CHECKING:  # what most steps do not need is imported where it is used: see call_step.py
+if TYPE_CHECKING:  # most steps do not need these: imported where they are used, see call_step.py
     from .._checkpoint.places import IsOperation, Place
     from .._checkpoint.twin import Twin
 
@@ -51,12 +54,12 @@ _operations: list[object] = []
 
 
 def waits_in_plain_steps(*operations: Callable[..., Any]) -> None:
-    """Name the functions whose calls are waits in a plain step; in an async one every `await` is."""
+    """Register functions whose calls are waits in a plain step; in an async step every `await` is a wait."""
     _operations.extend(operations)
 
 
 class ResumePoint(NamedTuple):
-    """A checkpoint, and the place at which it can be entered; without one, why not."""
+    """A checkpoint, with the place at which it can be entered, or with the reason why it cannot."""
 
     checkpoint: Checkpoint
     place: Place | None
@@ -64,13 +67,13 @@ class ResumePoint(NamedTuple):
 
 
 def resume_points(twin: Twin, fn: Any, step: StepState, arguments: str) -> Iterator[ResumePoint]:
-    """Look at the checkpoints of a step, the newest first, up to one at which it can be entered.
+    """Yield the resume point of each checkpoint of a step, the newest first.
 
     Args:
-        twin: of the step's function.
+        twin: the twin of the step's function.
         fn: the function itself.
-        step: what is recorded of the step.
-        arguments: the digest of what it is called with.
+        step: the step's state.
+        arguments: the digest of its arguments.
     """
     for checkpoint in step.checkpoints[::-1]:
         place, reason = _resume_point(twin, fn, checkpoint.event, arguments)
@@ -78,7 +81,7 @@ def resume_points(twin: Twin, fn: Any, step: StepState, arguments: str) -> Itera
 
 
 def look_ahead(spec: StepSpec, state: State) -> str:
-    """Say at which line the next attempt of a step is entered, or why it starts at its top; "" if nothing is known."""
+    """Describe where the next attempt of a step is entered, and why; "" if it has no checkpoints."""
     step = state.steps.get(spec.name)
     if step is None or not step.checkpoints:
         return f"starts at its top: {step.dropped}" if step is not None and step.dropped else ""
@@ -127,7 +130,7 @@ def _changed_helper(then: dict[str, str], now: dict[str, str]) -> str:
 
 
 def may_wait(spec: StepSpec) -> bool:
-    """Whether anything of a step may be recorded, by a look at its bytecode: to parse them all takes milliseconds."""
+    """Whether a step may wait, judged by its bytecode: parsing every step would take milliseconds."""
     fn = spec.fn
     if spec.policy.checkpoint == "lines":
         return True
@@ -148,7 +151,7 @@ _NAMES = {"run", "sleep", "poll", "retry", "wait_for_approval", "wait_for_signal
 
 
 def twin_for(spec: StepSpec) -> Twin | None:
-    """Return the twin of a step's function; None when its attempts always start at the top."""
+    """Return the twin of a step's function; None if its attempts always start at the top."""
     fn = None if spec.policy.checkpoint is None else innermost(spec.fn)
     if fn is None:
         return None
@@ -163,9 +166,10 @@ def _twin_of(spec: StepSpec, fn: types.FunctionType) -> Twin | str:
 
 
 def kept_bytes(log: Store, value: Value) -> bytes:
-    """Return the bytes of recorded variables that this process may unpickle.
+    """Return the bytes of recorded variables, which this process may unpickle.
 
     Raises:
+        SerializationError: the variables were not kept.
         UntrustedValueError: somebody else may have made them.
         StoreError: the log no longer holds them.
     """
@@ -178,7 +182,7 @@ def kept_bytes(log: Store, value: Value) -> bytes:
 
 
 def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict[str, Any]:
-    """Return the variables at a recorded line, as far as they can be made here: of an untrusted log, what is JSON."""
+    """Return the variables at a recorded line that can be restored here; from an untrusted log, only the JSON ones."""
     from .._checkpoint.variables import Frame, Kept
 
     plain = parse(recorded.variables.json) if recorded.variables is not None else {}
@@ -187,13 +191,13 @@ def variables_of(spec: StepSpec, recorded: StepCheckpointed, log: Store) -> dict
     if fn is not None and twin is not None and log.trusted:
         frame = Frame(twin, fn, (fn.__globals__,))
         for names, value in zip(recorded.groups, recorded.kept, strict=True):
-            with suppress(Exception):  # whatever their classes do; the others are shown all the same
+            with suppress(Exception):  # their classes may raise anything; the other variables are still shown
                 found |= frame.restore({}, [Kept(tuple(names), value.codec, log.payload(value.digest))])
     return {name: value for name, value in found.items() if name[0] != "."}
 
 
 def notes_on(spec: StepSpec) -> list[str]:
-    """Say at which lines a step cannot continue, and what is not kept there; nothing of one that does not wait."""
+    """Describe the lines at which a step cannot continue, and what is not kept; empty for a step that does not wait."""
     if spec.policy.checkpoint is None or not may_wait(spec):
         return []
     fn = innermost(spec.fn)
@@ -206,7 +210,7 @@ def notes_on(spec: StepSpec) -> list[str]:
 
 
 def _is_operation_in(fn: types.FunctionType) -> IsOperation:
-    """Tell the calls of operations in a plain step, by what their names stand for now."""
+    """Return the test for calls of operations in a plain step, by what the names refer to now."""
 
     def is_operation(call: ast.Call) -> bool:
         match call.func:
@@ -225,17 +229,16 @@ def _is_operation_in(fn: types.FunctionType) -> IsOperation:
 
 
 def digest_arguments(spec: StepSpec, name: str, state: State) -> str:
-    """Digest what a step, or one for an item, is called with, without decoding it."""
+    """Digest the arguments of a step, or of a step for one item, without decoding them."""
     names = (*spec.requires, *spec.optional, *(state.finished if spec.takes_rest else ()))
     values: dict[str, Any] = {}
     for dependency in names:
         output = result_of(state, name, dependency)
         if output is not None and dependency != spec.name:
             step = state.steps.get(dependency)
-            made = (
-                step.settled_at if step is not None and output.codec == "none" else 0
-            )  # nothing else tells these apart
-            values[dependency] = (output.codec, output.json, output.digest, made)
+            # Of a result that was not kept, only the time tells it from another one.
+            settled_at = step.settled_at if step is not None and output.codec == "none" else 0
+            values[dependency] = (output.codec, output.json, output.digest, settled_at)
     if spec.takes_inputs and state.inputs is not None:
         values["inputs"] = (state.inputs.codec, state.inputs.json, state.inputs.digest)
     foreach = state.steps.get(owner_of(name))
@@ -246,7 +249,7 @@ def digest_arguments(spec: StepSpec, name: str, state: State) -> str:
 
 
 def result_of(state: State, name: str, dependency: str) -> Value | None:
-    """What the log holds of a result that a step is given; for an item, of the same item's first."""
+    """Return the recorded result of a dependency; in a foreach, the result for the same item if there is one."""
     own = None if owner_of(name) == name else state.step(of_item(owner_of(name), key_of(name), dependency))
     step = own or state.steps.get(dependency)
     return step.output if step is not None and step.has_result else None

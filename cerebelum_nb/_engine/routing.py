@@ -1,6 +1,6 @@
-"""Matching the outcome of a step against the patterns of a diverge or the predicate of a branch.
+"""Match the outcome of a step against the patterns of a diverge or the predicate of a branch.
 
-Here, and only here, routes call user code, once; what they choose is recorded and never evaluated again.
+This is the only place where routes call user code. It is called once; the choice is recorded and never evaluated again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _FAILED = object()
 def take_route(
     values: ExecutionValues, name: str, at: int
 ) -> tuple[DivergeTaken | BranchTaken | WorkflowFailed, BaseException | None]:
-    """Match the outcome of a step against its patterns, or else its predicate.
+    """Choose a route after a step, by the patterns of its diverge or the predicate of its branch.
 
     Args:
-        values: the execution, in whose state the step has its outcome.
+        values: the execution; its state has the outcome of the step.
         name: the step.
         at: the time, µs since the epoch.
 
     Returns:
-        The event of the choice, and what choosing raised, if it did: that fails the run.
+        The event of the choice; if the user's code raised, the event that fails the run, and the exception.
     """
     step, plan = values.state.steps[name], values.plan
     header: dict[str, Any] = {"at": at, "step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
@@ -46,7 +46,7 @@ def take_route(
         truth = bool(branch.predicate(values.result_of(name)))
         target = describe_target(branch.when_true if truth else branch.when_false)
         return BranchTaken(**header, choice=truth, target=target), None
-    except BaseException as error:  # noqa: BLE001 - a route is user code: what it raises fails the run
+    except BaseException as error:  # noqa: BLE001 - the route is user code: its error fails the run
         return WorkflowFailed(at=at, error=values.describe(error), failed_step=name), error
 
 

@@ -1,10 +1,10 @@
-"""Sending a signal, from any process: the client, a run, the dashboard and the command line all call `deliver`.
+"""Send a signal, from any process: the client, a run, the dashboard and the command line all call `deliver`.
 
-``deliver`` appends ``SignalReceived`` to the log, beside whatever the running process appends; the state at the version
-it is appended after decides whether the execution still takes signals.
+``deliver`` appends ``SignalReceived`` to the log, between the events of the running process. The state right before
+the event decides whether the execution still takes signals.
 
-- If a process runs the execution, it reads the event: at once in this process (``look_soon``), within half a second in
-  another, whose heartbeat thread sees that the log has changed (leases.py). The waiting step is told by its scope and
+- If a process runs the execution, it reads the event: this process at once (``look_soon``), another within half a
+  second, as its heartbeat thread sees that the log has changed (leases.py). The scope wakes the waiting step, which
   records ``SignalTaken`` (_operations/signal.py).
 - If the execution hibernates, folding the event makes it due (``wake_at`` in _core/fold.py). A scheduler or a resume
   then wakes it, and the step, called again, finds the signal in the state.
@@ -35,14 +35,14 @@ from .patience import patiently, short_try
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
 
 MOST_UNTAKEN = 1_000
-"""Signals that an execution keeps while no step takes them; more are refused."""
+"""The most signals that an execution keeps while no step takes them; more are refused."""
 
 _MOST_TRIES = 20
-"""How often a signal is sent to a cluster that does not take it."""
+"""How often a signal is sent to a cluster that rejects it."""
 
 _MOST_FOLDED = 8
 _folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
-"""The states of the executions that signals were last sent to, so that sending many folds each event once."""
+"""The states of the executions that signals were last sent to: sending many signals folds each event only once."""
 
 _lock = threading.Lock()
 
@@ -90,7 +90,7 @@ def deliver(
     while True:
         with _lock:
             state = _state(store, found)
-            if signal_id and signal_id in state.signal_ids:  # who sends it again may not know that it came
+            if signal_id and signal_id in state.signal_ids:  # a repetition by an unsure sender
                 return False
             if state.lifecycle.is_final:
                 raise SignalError(f"execution {found} is {state.lifecycle}: it no longer takes signals")
@@ -128,7 +128,7 @@ async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: A
 
 
 def _state(store: Store, execution_id: str) -> State:
-    """Fold what is recorded, starting from the last known state."""
+    """Fold the recorded events, starting from the last known state."""
     known = _folded.setdefault(store, OrderedDict())
     state = known.pop(execution_id, None) or State()
     fold(store.events(execution_id, after=state.version), state)

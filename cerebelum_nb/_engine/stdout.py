@@ -1,9 +1,9 @@
-"""What steps print: it reaches the cell as usual, and its last lines are kept for the log.
+"""Capture what steps print: it reaches the cell as usual, and its last lines are kept for the log.
 
-While an execution runs in this process, ``sys.stdout`` and ``sys.stderr`` also pass what is written to the scope of the
-step that writes, found in the context variable. The stream objects stay the same, so code that already holds one (a
-logging handler) is covered too. What reaches the cell is masked like the log. The text kept here is bounded, and is
-masked when it is taken.
+While an execution runs in this process, the ``write`` of ``sys.stdout`` and ``sys.stderr`` also passes the text to the
+scope of the step that writes, found through a context variable. The stream objects stay the same, so code that already
+refers to one (a logging handler) is covered too. Secrets are masked in the cell as in the log. The text kept here is
+bounded, and is masked when it is taken.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 __all__ = ["Printed", "listen"]
 
 MOST_PENDING = 64_000
-"""Characters kept between two events; of more, the last."""
+"""The most characters kept between two events, the last ones."""
 
 MOST_PER_EVENT = 4_000
 
 _lock = threading.Lock()
-_heard: dict[int, _Ear] = {}
+_taps: dict[int, _Tap] = {}
 
 
 class Printed:
-    """What one attempt printed that is not in the log yet."""
+    """The text that one attempt printed and that is not in the log yet."""
 
     __slots__ = ("_lock", "_pieces", "_size", "asked", "dropped", "taken")
 
@@ -50,8 +50,8 @@ class Printed:
     def take(self, mask: Callable[[str], str], *, all_of_it: bool = False) -> tuple[str, bool]:
         """Return whole lines for an event, and whether lines before them were left out.
 
-        A line overwritten with carriage returns counts as it looked in the end. Secrets are masked before anything is
-        cut, and an unfinished line waits, so that no secret is split.
+        A line overwritten with carriage returns is taken as it last looked. Secrets are masked before anything is cut,
+        and an unfinished line is kept for the next event, so that no secret is split.
         """
         with self._lock:
             text = "".join(self._pieces)
@@ -68,7 +68,7 @@ class Printed:
         return shown, dropped
 
     def peek(self, mask: Callable[[str], str]) -> str:
-        """Return what has not been taken yet, as it looks now."""
+        """Return the text that has not been taken yet, as it looks now."""
         with self._lock:
             text = "".join(self._pieces)
         return as_seen(mask(text)) if text else ""
@@ -88,61 +88,61 @@ def as_seen(text: str) -> str:
 
 
 def listen(tell: Callable[[str, Callable[[str], Any]], str | None]) -> Callable[[], None]:
-    """Pass every text written to stdout and stderr, with the write method, to a callback; write what it returns.
+    """Pass every text written to stdout and stderr, with the write method, to a callback; write the text it returns.
 
     Returns:
-        The function that ends it. Calls nest and are counted.
+        The function that ends this. Calls may nest.
     """
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
-    heard = [ear for stream in streams if (ear := _ear_on(stream, tell)) is not None]
+    taps = [tap for stream in streams if (tap := _tap_on(stream, tell)) is not None]
 
     def end() -> None:
-        while heard:
-            heard.pop().leave()
+        while taps:
+            taps.pop().leave()
 
     return end
 
 
-def _ear_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> _Ear | None:
+def _tap_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> _Tap | None:
     with _lock:
-        ear = _heard.get(id(stream))
-        if ear is None:
+        tap = _taps.get(id(stream))
+        if tap is None:
             try:
-                ear = _Ear(stream, tell)
-            except AttributeError:  # a stream whose write cannot be replaced: it is not captured
+                tap = _Tap(stream, tell)
+            except AttributeError:  # the stream's write cannot be replaced: it is not captured
                 return None
-            _heard[id(stream)] = ear
-        ear.listeners += 1
-        return ear
+            _taps[id(stream)] = tap
+        tap.listeners += 1
+        return tap
 
 
-class _Ear:
-    """Listens to one stream while there are listeners."""
+class _Tap:
+    """Replaces the ``write`` of one stream while there are listeners."""
 
     def __init__(self, stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> None:
         write = stream.write
         self.stream, self.listeners = stream, 0
         self._before = vars(stream).get("write") if hasattr(stream, "__dict__") else None
 
-        def heard(text: Any) -> Any:
+        def tapped(text: Any) -> Any:
             if type(text) is not str:
                 return write(text)
             shown = tell(text, write)
             written = write(text if shown is None else shown)
             return written if shown is None or shown == text else len(text)  # the caller counts its own characters
 
-        self._write = heard
-        stream.write = heard
+        self._write = tapped
+        stream.write = tapped
 
     def leave(self) -> None:
-        """End one listener; the last one leaves the stream as it was."""
+        """Remove one listener; the last one restores the stream."""
         with _lock:
             self.listeners -= 1
             if self.listeners:
                 return
-            _heard.pop(id(self.stream), None)
+            _taps.pop(id(self.stream), None)
             if vars(self.stream).get("write") is not self._write:
-                return  # somebody wrapped our write and calls it: there is nobody left to tell
+                return  # other code has wrapped this write and still calls it: it stays, and tells no scope
             if self._before is None:
                 del self.stream.write
             else:

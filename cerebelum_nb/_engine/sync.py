@@ -1,4 +1,4 @@
-"""``run_sync``: from sync code, in a script or a cell, into the one async implementation."""
+"""``run_sync``: run the async implementation from sync code, in a script or a cell."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["STOPPED", "run_sync"]
 T = TypeVar("T")
 
 STOPPED = "stopped by hand"
-"""Why an execution is paused that somebody at the keyboard stopped."""
+"""The reason recorded for an execution that was paused with Ctrl-C or the stop button."""
 
 
 def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code: with ``asyncio.run``, or in a thread if a loop is running here.
 
     Raises:
-        KeyboardInterrupt: it was stopped; what ran is paused.
+        KeyboardInterrupt: it was stopped; its executions are paused.
         CerebelumError: a loop is running here, and no thread can start.
         Otherwise what the coroutine raises.
 
@@ -54,7 +54,7 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
-    """Pause the executions on a loop; if there are none, cancel its tasks."""
+    """Pause the executions on a loop; if it has none, cancel its tasks."""
     stopped = [engine.stop_all(STOPPED) for engine in engines_on(loop)]
     if not any(stopped):
         loop.call_soon_threadsafe(_cancel_all_on, loop)

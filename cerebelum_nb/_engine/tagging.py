@@ -1,4 +1,4 @@
-"""Tagging an execution, from any process and at any time: the client and the command line do it here."""
+"""Add and remove the tags of an execution, from any process and at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .patience import patiently, short_try
 __all__ = ["tag", "tag_execution"]
 
 _MOST_TRIES = 20
-"""How often a change is offered to a cluster that does not take it."""
+"""How often a change is sent to a cluster that rejects it."""
 
 
 def tag(
@@ -32,7 +32,7 @@ def tag(
         store: its log.
         execution_id: its id or an unambiguous prefix.
         add: tags it is to have.
-        remove: tags it is not to have; one that it does not have is no error.
+        remove: tags it is not to have; removing a tag that it does not have is no error.
         by: who tags it, for the log.
 
     Returns:
@@ -40,7 +40,7 @@ def tag(
 
     Raises:
         ExecutionNotFoundError: there is no such execution.
-        ValueError: a tag cannot be one, is both added and removed, or there would be too many.
+        ValueError: a tag is invalid, or both added and removed, or there would be too many.
         CerebelumError: it is on a cluster and has ended there.
     """
     added, removed = check_tags(add), check_tags(remove)
@@ -64,8 +64,8 @@ def tag(
         tries += 1
         event = WorkflowTagged(
             at=max(current_clock.get().now(), state.updated_at),
-            added=tuple(one for one in added if one not in state.tags),
-            removed=tuple(one for one in removed if one in state.tags),
+            added=tuple(tag for tag in added if tag not in state.tags),
+            removed=tuple(tag for tag in removed if tag in state.tags),
             by=by,
         )
         after = state.version

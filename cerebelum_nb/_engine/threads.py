@@ -1,7 +1,8 @@
-"""Whether this system can start threads, and blocking on one. Python in a browser (Pyodide, JupyterLite) cannot.
+"""Whether this system can start threads, and how sync code waits for a coroutine.
 
-Everything that would start a thread asks here. Without threads, plain steps run inline on the event loop, and so does
-the heartbeat; what would have to block while a loop is running raises an error.
+Python in a browser (Pyodide, JupyterLite) cannot start threads. There, plain steps and the heartbeat run on the event
+loop, and a call that would have to block while a loop is running raises an error. All code that would start a thread
+asks `can_start_threads` first.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ _known: dict[str, bool] = {}
 
 
 def can_start_threads() -> bool:
-    """Whether threads can start here, found out by starting one.
+    """Whether threads can start here, which is tried out.
 
-    A yes is final: if the system later refuses a thread (a limit is reached), that is a failure of what needed it,
-    which blocking the loop instead would hide. A no is checked again each time, because that limit may already have
-    been reached at the first check.
+    True is final: if the system refuses a thread later because a limit is reached, the caller must fail and not block
+    the loop instead. False is checked again at each call, because the limit may have been reached at the first check.
     """
     if not _known.get("starts", False):
         try:
@@ -51,7 +51,7 @@ def can_start_threads() -> bool:
 
 
 def _stack_switching() -> Callable[[Any], Any] | None:
-    """Return what waits for a coroutine while the loop of this thread runs: in Pyodide, where the browser can do so."""
+    """Return Pyodide's function that blocks on a coroutine while a loop runs; None where it is not available."""
     ffi = sys.modules.get("pyodide.ffi")
     return ffi.run_sync if ffi is not None and ffi.can_run_sync() else None
 
@@ -66,11 +66,11 @@ def is_loop_running() -> bool:
 
 
 async def _settled(coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-    """Return how a coroutine ended, without raising: Pyodide's loop would show the error as one that nobody handles."""
+    """Return the outcome of a coroutine without raising: Pyodide's loop would report the error as unhandled."""
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
     try:
         outcome.set_result(await coroutine)
-    except BaseException as error:  # noqa: BLE001 - raised again by who waits
+    except BaseException as error:  # noqa: BLE001 - raised again by the waiting caller
         outcome.set_exception(error)
     return outcome
 
@@ -83,18 +83,18 @@ def block_on(
     thread: str,
     on_interrupt: Callable[[asyncio.AbstractEventLoop], None] | None = None,
 ) -> T:
-    """Run a coroutine to its end, and return what it returns.
+    """Run a coroutine to its end from sync code, and return its result.
 
     Args:
-        make: makes the coroutine, on the loop that runs it.
-        what: what waits, as it is named in the error if a loop is running here and no thread can start.
-        instead: what to do instead, a sentence without its full stop.
-        thread: the name of its thread, if a loop is running here; it has the caller's context.
-        on_interrupt: called with the thread's loop on Ctrl-C, after which its end is awaited. None leaves it at work
-            and raises.
+        make: creates the coroutine, on the loop that runs it.
+        what: the subject of the error message if a loop is running here and no thread can start.
+        instead: what to do in that case, a sentence without its full stop.
+        thread: the name of the thread that is started if a loop is running here; it gets the caller's context.
+        on_interrupt: called with the thread's loop on Ctrl-C; the coroutine's end is then awaited. None: Ctrl-C raises
+            at once, and the thread goes on.
 
     Raises:
-        CerebelumError: it cannot wait here.
+        CerebelumError: a loop is running here and no thread can start.
         KeyboardInterrupt: Ctrl-C.
         Otherwise what the coroutine raises.
 
@@ -128,7 +128,7 @@ def block_on(
     context = contextvars.copy_context()
     worker = threading.Thread(target=context.run, args=(target,), name=thread, daemon=True)
     try:
-        worker.start()  # it may be stopped before this has returned
+        worker.start()  # Ctrl-C may arrive before this returns
         return outcome.result()
     except KeyboardInterrupt:
         if on_interrupt is None:

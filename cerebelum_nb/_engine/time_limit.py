@@ -1,4 +1,4 @@
-"""The time that an execution may take, waits included: ``@workflow(timeout="2 days")``."""
+"""The time limit of an execution, waits included: ``@workflow(timeout="2 days")``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class TimeLimit:
         self._timer: Timer | None = None
 
     def ends_at(self, state: State) -> int | None:
-        """Return when the time of an execution in this state is over, µs since the epoch; None: never."""
+        """Return when an execution in this state times out, µs since the epoch; None: never."""
         return ends_at(self._timeout, state)
 
     def start(self, state: State, expired: Callable[[], None]) -> bool:
-        """Start the timer, or start it again; return whether the time is over already.
+        """Start or restart the timer; return whether the time is already over.
 
         Args:
-            state: what is known of the execution.
-            expired: called when the time is over, unless it is over already.
+            state: the execution's state.
+            expired: called when the time is over; not if it is already over now.
         """
         self.stop()
         ends = self.ends_at(state)

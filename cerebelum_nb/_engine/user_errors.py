@@ -24,7 +24,7 @@ __all__ = ["DESCRIBED", "at_return", "describe", "without_secrets"]
 _LONGEST = 20_000
 
 DESCRIBED = "__cerebelum_described__"
-"""Where an exception from another process says what it was there: its own traceback did not come along."""
+"""The attribute of an exception from another process with its ``ErrorInfo``: its traceback cannot be sent along."""
 
 
 def describe(error: BaseException) -> ErrorInfo:
@@ -46,23 +46,23 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def without_secrets(error: BaseException, redactor: Redactor) -> BaseException:
-    """Mask the texts of an exception and its causes in place: a notebook keeps the traceback it shows.
+    """Mask secrets in the texts of an exception and its causes, in place: a notebook stores the traceback it shows.
 
     Returns:
-        The exception; if its text cannot be changed, another one with the same text without the secrets.
+        The exception; if its text cannot be changed, a CerebelumError with the masked text.
     """
     if not redactor:
         return error
     todo, seen = [error], set[int]()
     while todo:
-        one = todo.pop()
-        if id(one) in seen:
+        current = todo.pop()
+        if id(current) in seen:
             continue
-        seen.add(id(one))
-        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
-        if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
-        _mask_texts(one, redactor)
+        seen.add(id(current))
+        todo += [other for other in (current.__cause__, current.__context__) if other is not None]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+        _mask_texts(current, redactor)
     shown = "".join(_formatted(error))
     if redactor.mask(shown) == shown:
         return error
@@ -101,9 +101,9 @@ def _formatted(error: BaseException) -> list[str]:
 
 
 def at_return(error: BaseException, function: Callable[..., Any]) -> BaseException:
-    """Make an error point at where a function returned what caused it: its ``return``, or its head if it has several.
+    """Give an error about a returned value a traceback to the function's ``return``, or to its head if it has several.
 
-    The function has ended by then, so its frame is made again, as template engines do for the lines of a template.
+    The function has ended, so a frame is created from code compiled with its file and line, as template engines do.
     """
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
@@ -113,7 +113,7 @@ def at_return(error: BaseException, function: Callable[..., Any]) -> BaseExcepti
     made = compile("\n" * (line - 1) + "raise error", code.co_filename, "exec")
     try:
         exec(made.replace(co_name=code.co_name, co_qualname=code.co_qualname), {"error": error.with_traceback(None)})
-    except BaseException as raised:  # noqa: BLE001 - it is the error itself, now with a place
+    except BaseException as raised:  # noqa: BLE001 - the error itself, now with a traceback
         trace = raised.__traceback__
         return raised.with_traceback(None if trace is None else trace.tb_next)
     return error
@@ -131,7 +131,7 @@ def _message(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException:  # noqa: BLE001 - a user's __str__ may raise; the failure itself must still be reported
-        return f"<{type(error).__name__} whose text cannot be made>"
+        return f"<{type(error).__name__} whose text cannot be read>"
 
 
 def _qualname(cls: type) -> str:
