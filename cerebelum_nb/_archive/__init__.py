@@ -1,1 +1,1 @@
-"""Keeping a log and carrying executions elsewhere; :mod:`cerebelum_nb.archive` is its public face."""
+"""Maintaining a log and moving executions to another; :mod:`cerebelum_nb.archive` is the public module."""

@@ -1,4 +1,4 @@
-"""The attempts of an execution's steps, as plain data."""
+"""Collect the attempts of an execution's steps as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``export``: an execution as a document or as tables, for people and programs that have no log."""
+"""``export``: write an execution as a document or a table, for people and programs without the log."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def export(
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file; an earlier export is overwritten, nothing else is.
-            By default the id with the format's ending, in the working directory.
+        path: the file; an earlier export is overwritten, any other file is refused. By default the id with the
+            format's ending, in the working directory.
         format: the format; by default the extension of the file, else html.
         table: ``"steps"`` or ``"events"``, for csv and parquet.
         store: the log, or its path; by default the session's.
@@ -133,9 +133,9 @@ def _lines(log: SqliteStore, execution_id: str) -> Iterator[str]:
         JOIN event h ON {event_at("x.key", "e.version", "h")}
         WHERE e.execution_id = ? ORDER BY e.version"""
     with snapshot(log) as db:
-        for *header, data, head in db.execute(sql, (execution_id,)):
-            told = json.dumps(dict(zip(columns, header, strict=True)), ensure_ascii=False)
-            yield f'{told[:-1]}, "data": {data}, "hash": "{head.lower()}"}}\n'  # data is JSON as it is
+        for *header, data, hashed in db.execute(sql, (execution_id,)):
+            fields = json.dumps(dict(zip(columns, header, strict=True)), ensure_ascii=False)
+            yield f'{fields[:-1]}, "data": {data}, "hash": "{hashed.lower()}"}}\n'  # data is already JSON
 
 
 def _csv(log: SqliteStore, execution_id: str, table: Table) -> str:
@@ -144,12 +144,12 @@ def _csv(log: SqliteStore, execution_id: str, table: Table) -> str:
         found = db.execute(f"SELECT * FROM {table} WHERE execution_id = ?", (execution_id,))
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(column[0] for column in found.description)
-        writer.writerows([_harmless(cell) for cell in row] for row in found)
+        writer.writerows([_escape_formula(cell) for cell in row] for row in found)
     return text.getvalue()
 
 
-def _harmless(cell: object) -> object:
-    """Prevent a spreadsheet from treating text as a formula: prefix it with a quote; numbers stay numbers."""
+def _escape_formula(cell: object) -> object:
+    """Put a quote before text that a spreadsheet would take for a formula; numbers stay numbers."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:
@@ -160,7 +160,7 @@ def _harmless(cell: object) -> object:
 
 
 def _parquet(log: SqliteStore, execution_id: str, table: Table) -> bytes:
-    if find_spec("pyarrow") is None:  # pandas would name other packages
+    if find_spec("pyarrow") is None:  # the error of pandas names other packages
         raise ImportError("parquet files are written by pyarrow: pip install 'cerebelum_nb[arrow]'")
     from .._history import tables
 

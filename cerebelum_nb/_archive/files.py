@@ -1,4 +1,4 @@
-"""Files for packs and exports: the log to read, the name of a new file, and what it may overwrite."""
+"""The files of packs and exports: their names, what they may overwrite, and the log they are made from."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..errors import StoreError
 __all__ = ["check_export", "check_pack", "file_log", "file_name", "write_file"]
 
 _LOOKED_AT = 1 << 16
-"""How many bytes of a file identify it."""
+"""How many bytes are read to find out what a file is."""
 
 
 def file_name(execution_id: str) -> str:
-    """Return an id as the beginning of a file's name."""
+    """Return a file name, without ending, for an execution."""
     return quote(execution_id, safe=" ")
 
 
 def check_pack(target: Path, log: SqliteStore, execution_id: str) -> None:
-    """Raise StoreError if the target exists and is anything but a pack of this execution."""
+    """Raise StoreError if the target exists and is not a pack of this execution."""
     if not _holds_something(target):
         return
     try:
@@ -56,7 +56,7 @@ def write_file(target: Path, data: bytes, log: SqliteStore) -> None:
     if target.exists() and not target.is_file():  # /dev/stdout, a pipe
         target.write_bytes(data)
         return
-    target = target.resolve()  # the target of a link is written, the link stays
+    target = target.resolve()  # a link stays a link
     mode = readable_as(log.path, target)
     place, name = tempfile.mkstemp(prefix=".writing-", dir=target.parent)
     try:
@@ -88,7 +88,7 @@ def _is_export(target: Path) -> bool:
     with target.open("rb") as file:
         start = file.read(_LOOKED_AT)
         if start.startswith(b"PAR1"):
-            file.seek(-min(_LOOKED_AT, target.stat().st_size), os.SEEK_END)  # where its columns are named
+            file.seek(-min(_LOOKED_AT, target.stat().st_size), os.SEEK_END)  # its columns are named at the end
             return b"execution_id" in file.read()
     is_page = start.startswith(b"<!doctype html>") and GENERATOR.encode() in start
     return is_page or start.startswith((b'{"execution_id": ', b"execution_id,"))
@@ -96,7 +96,7 @@ def _is_export(target: Path) -> bool:
 
 @contextmanager
 def file_log(store: Log | None, *, create: bool = False) -> Iterator[SqliteStore]:
-    """Yield the log, which must have tables; a log given by its path is open only within the block."""
+    """Yield the log, which must have tables; a log given by its path is closed after the block."""
     if isinstance(store, (str, os.PathLike)):
         if not create and not Path(path_of(store)).is_file():
             raise StoreError(f"There is no log at {os.fspath(store)}. Give the path of a log that exists.")

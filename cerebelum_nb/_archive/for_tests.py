@@ -1,7 +1,7 @@
-"""``pack(..., for_tests=True)``: an execution as a text file for the tests of its workflow.
+"""``pack(..., for_tests=True)``: write an execution as a text file for the tests of its workflow.
 
-The first line says what it is, followed by a line for each event and each value that is not JSON, so changes are
-readable in a review. Where it ran, who answered and what it printed is left out.
+The first line identifies the file. Then follows a line for each event and each value that is not JSON, so that changes
+are readable in a review. Where the execution ran, who answered and what was printed is left out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["NAMES", "SUFFIX", "History", "check", "lines", "read_history"]
 SUFFIX = ".jsonl"
 
 NAMES = ("api_key", "apikey", "authorization", "credentials", "password", "passwd", "secret", "token")
-"""What is masked in every such file, because it is kept with the code."""
+"""These are masked in every such file, because it is kept with the code."""
 
 _FORMAT = "cerebelum_history"
 
 
 class History:
-    """An execution read from such a file: its events, and their values by digest."""
+    """An execution read from such a file: its events and their values."""
 
     def __init__(self, path: Path, execution_id: str, events: list[Event], payloads: list[Value]) -> None:
         self.path, self.execution_id, self.events, self.payloads = path, execution_id, events, payloads
@@ -44,15 +44,15 @@ def lines(record: Record) -> Iterator[str]:
     events = list(_anonymous(list(rows.decode(row for row, _ in record.events))))
     yield _line({_FORMAT: 1, "execution_id": record.id, "workflow": fold(events).workflow})
     for version, (kind, step, visit, attempt, at, data) in enumerate(map(rows.encode, events), start=1):
-        told = {"version": version, "type": kind, "step": step, "visit": visit, "attempt": attempt, "at": at}
-        head = json.dumps({name: value for name, value in told.items() if value is not None}, ensure_ascii=False)
-        yield head + "\n" if data is None else f'{head[:-1]}, "data": {data}}}\n'  # data is JSON as it is
+        fields = {"version": version, "type": kind, "step": step, "visit": visit, "attempt": attempt, "at": at}
+        head = json.dumps({name: value for name, value in fields.items() if value is not None}, ensure_ascii=False)
+        yield head + "\n" if data is None else f'{head[:-1]}, "data": {data}}}\n'  # data is already JSON
     for digest, (codec, kept) in record.payloads.items():
         yield _line({"payload": digest, "codec": codec, "base64": base64.b64encode(kept).decode()})
 
 
 def check(target: Path) -> None:
-    """Raise StoreError if the target exists and is anything but such a file."""
+    """Raise StoreError if the target exists and is not such a file."""
     if target.is_file() and target.stat().st_size and not _is_history(target):
         raise StoreError(f"The file {target} exists and is not a test history. Name another one with -o.")
 
@@ -71,12 +71,12 @@ def read_history(path: Path) -> History:
         stored: list[rows.Row] = []
         payloads: list[Value] = []
         for line in rest:
-            told = parse(line)
-            if "payload" in told:
-                data = base64.b64decode(told["base64"])
-                payloads.append(Value(told["codec"], digest=told["payload"], payload=data, size=len(data)))
+            fields = parse(line)
+            if "payload" in fields:
+                data = base64.b64decode(fields["base64"])
+                payloads.append(Value(fields["codec"], digest=fields["payload"], payload=data, size=len(data)))
             else:
-                stored.append(_row(told, line))
+                stored.append(_row(fields, line))
         events = list(rows.decode(stored))
         if not events:
             raise ValueError
@@ -89,13 +89,13 @@ def read_history(path: Path) -> History:
         ) from error
 
 
-def _row(told: dict[str, Any], line: str) -> rows.Row:
-    data = line.partition(', "data": ')[2][:-1] if "data" in told else None
-    return told["type"], told.get("step"), told.get("visit"), told.get("attempt"), told["at"], data
+def _row(fields: dict[str, Any], line: str) -> rows.Row:
+    data = line.partition(', "data": ')[2][:-1] if "data" in fields else None
+    return fields["type"], fields.get("step"), fields.get("visit"), fields.get("attempt"), fields["at"], data
 
 
 def _anonymous(events: list[Event]) -> Iterator[Event]:
-    """Leave out where it ran, and who answered: the text of an error tells both."""
+    """Remove where the execution ran and who answered, also from the texts of errors."""
     people = {person for event in events if (person := getattr(event, "by", None))}
     for event in events:
         match event:
@@ -109,7 +109,7 @@ def _anonymous(events: list[Event]) -> Iterator[Event]:
                     message = message.replace(f" was rejected by {person}:", " was rejected:")
                 yield replace(event, error=replace(error, message=message, traceback=""))  # type: ignore[arg-type]  # it has one
             case _:
-                yield replace(event, by=None) if getattr(event, "by", None) else event  # type: ignore[arg-type]  # those that have it take None
+                yield replace(event, by=None) if getattr(event, "by", None) else event  # type: ignore[arg-type]  # the events with this field accept None
 
 
 def _is_history(target: Path) -> bool:

@@ -1,7 +1,7 @@
-"""``pack`` and ``unpack``: an execution as one file that opens elsewhere.
+"""``pack`` and ``unpack``: write an execution to a file, and add it to another log.
 
-A pack is a small log: the same tables, chained and checked the same way, so whatever reads a log reads a pack. Nothing
-in it is live: an execution that was running when it was packed is paused in the copy.
+A pack is a small log with the same tables, hash chain and checks, so whatever reads a log reads a pack. Nothing in it
+runs: an execution that was running when it was packed is paused in the copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 from . import for_tests as history
 from .files import check_pack, file_log, file_name, write_file
-from .record import Record, held, read, write
+from .record import Record, count_events, read, write
 from .scrub import masked_in, scrub
 from .verify import verify
 
@@ -39,16 +39,16 @@ _UNDER_WAY = "packed while it was running"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """A file that was packed.
+    """A packed file.
 
     Attributes:
         path: the file.
-        execution_id: what is in it.
-        events: how many events.
-        values: how many values that are not JSON.
-        masked: how many places hold a mask instead of a secret.
+        execution_id: the execution in it.
+        events: how many events it holds.
+        values: how many values that are not JSON it holds.
+        masked: how many secrets are masked in it.
         left_out: how many values were left out because they are bytes that may hold a secret.
-        children: the executions that its steps started, and theirs, which are also in the file.
+        children: the children of the execution, and their children, which are also in the file.
 
     Example:
         >>> from pathlib import Path
@@ -105,8 +105,8 @@ def pack(
 
     Args:
         execution_id: the execution; its id may be shortened.
-        path: the file; an earlier pack of it is overwritten, nothing else is. By default the id with ``.cerebelum``,
-            in the working directory.
+        path: the file; an earlier pack of this execution is overwritten, any other file is refused. By default the id
+            with ``.cerebelum``, in the working directory.
         redact: names of inputs and dictionary keys whose values are masked in the file, in addition to the log's own
             ``redact``. A ``Secret`` is not in the log, so it is not in the file.
         for_tests: True writes a text file, ``ID.jsonl``, for :func:`cerebelum_nb.testing.replay`: without what was
@@ -129,7 +129,7 @@ def pack(
     with file_log(store) as log:
         full = log.execution(execution_id).execution_id
         with snapshot(log) as db:
-            records = [read(db, name) for name in (full, *(() if for_tests else _below(db, full)))]
+            records = [read(db, name) for name in (full, *(() if for_tests else _descendants(db, full)))]
         names, left_out = {*log.redact, *redact, *(history.NAMES if for_tests else ())}, 0
         if names:
             scrubbed = [scrub(record, names) for record in records]
@@ -148,7 +148,7 @@ def pack(
                     for record in records:
                         write(db, record)
                 for record in records:
-                    _put_to_rest(packed, record.id)
+                    _pause(packed, record.id)
     except OSError as exc:
         raise StoreError(f"The file {target} cannot be written ({exc.strerror}). Name another one with -o.") from exc
     return Pack(
@@ -205,16 +205,14 @@ def unpack(
                 "Get a new copy of it."
             )
         ids = [packed.execution(name).execution_id for name in execution_ids] or list(found.heads)
-        for (
-            name
-        ) in ids:  # in a file made by `pack`, all are paused; a scheduler must not resume executions from elsewhere
-            _put_to_rest(packed, name)
+        for name in ids:  # `pack` has paused them; another log may be unpacked too
+            _pause(packed, name)
         with snapshot(packed) as db:
             records = [read(db, name) for name in ids]
-        brought = []
+        unpacked = []
         with log.maintenance("unpack") as db:
             for record in records:
-                here = held(db, record, log.location)
+                here = count_events(db, record, log.location)
                 if 0 < here < len(record.events):
                     raise StoreError(
                         f"The log {log.location} has the execution {record.id} as it was earlier, with {here} of these "
@@ -225,12 +223,12 @@ def unpack(
                     write(db, replace(record, untrusted=frozenset(record.payloads), is_foreign=True))
                 if trusted:
                     db.executemany("DELETE FROM untrusted WHERE digest = ?", [(d,) for d in record.payloads])
-                brought.append(_brought(db, record, is_new))
-    return tuple(brought)
+                unpacked.append(_describe_unpacked(db, record, is_new))
+    return tuple(unpacked)
 
 
-def _below(db: sqlite3.Connection, execution_id: str) -> list[str]:
-    """Name the children of an execution, and theirs."""
+def _descendants(db: sqlite3.Connection, execution_id: str) -> list[str]:
+    """Return the ids of an execution's children, their children, and so on."""
     sql = """WITH RECURSIVE below (id) AS (SELECT execution_id FROM execution WHERE caller = ?
             UNION SELECT x.execution_id FROM execution x JOIN below ON x.caller = below.id)
         SELECT id FROM below"""
@@ -244,14 +242,14 @@ def _new_file(target: Path, log: SqliteStore) -> Iterator[Path]:
         place = Path(folder, "pack")
         yield place
         with closing(sqlite3.connect(place)) as db:
-            db.execute("PRAGMA journal_mode = DELETE")  # one file, also when it is copied while somebody reads it
+            db.execute("PRAGMA journal_mode = DELETE")  # a WAL would be a second file
         place.chmod(readable_as(log.path, target))
         place.replace(target)
 
 
 @contextmanager
 def _copy(path: Path) -> Iterator[SqliteStore]:
-    """Open a copy of a file, so that an older one can be upgraded without touching it."""
+    """Open a copy of a file, so that an older file can be migrated without changing it."""
     if not path.is_file():
         raise StoreError(f"There is no file {path}. Give the path of one that `cerebelum pack` made.")
     with tempfile.TemporaryDirectory(prefix="unpacking-") as folder:
@@ -265,7 +263,7 @@ def _copy(path: Path) -> Iterator[SqliteStore]:
             yield copy
 
 
-def _put_to_rest(packed: SqliteStore, execution_id: str) -> None:
+def _pause(packed: SqliteStore, execution_id: str) -> None:
     """Pause a running execution: a scheduler must not resume two copies of it."""
     row = packed.execution(execution_id)
     if row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED:
@@ -283,7 +281,7 @@ def _values(record: Record) -> int:
     return sum(codec not in rows.NO_VALUES for codec, _ in record.payloads.values())
 
 
-def _brought(db: sqlite3.Connection, record: Record, is_new: bool) -> Unpacked:
+def _describe_unpacked(db: sqlite3.Connection, record: Record, is_new: bool) -> Unpacked:
     marked = {digest for (digest,) in db.execute("SELECT digest FROM untrusted")}
     pickles = sum(codec == "cloudpickle" and digest in marked for digest, (codec, _) in record.payloads.items())
     return Unpacked(

@@ -1,7 +1,7 @@
-"""``prune``: delete finished executions, and free their space.
+"""``prune``: delete finished executions and free their space.
 
 They are deleted in small transactions, each of which leaves a consistent log, so other processes can write in between
-and a crash does no harm. Only inactive executions are touched, which each transaction checks again.
+and a crash does no harm. Only inactive executions are deleted; each transaction checks that again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .._store.event_key import event_of
 from .._store.sqlite import SqliteStore
 from .._text.duration import Duration, seconds
 from .files import file_log
-from .record import held, read, remove, write
+from .record import count_events, read, remove, write
 
 __all__ = ["Pruned", "prune"]
 
 _ENDED = (ExecutionState.COMPLETED, ExecutionState.FAILED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
 _AT_ONCE = 200
-"""Executions deleted in one transaction: other processes wait for it."""
+"""How many executions one transaction deletes; other processes wait for it."""
 
 _PLAN = re.compile(r'"plan":"(plan:[0-9a-f]+)"')
 _DIGEST = re.compile(r'"digest":"([^"\\]+)"')
@@ -41,11 +41,11 @@ class Pruned:
     """What was deleted, or would be.
 
     Attributes:
-        execution_ids: the executions, the newest first.
+        execution_ids: the executions, newest first.
         events: how many events they had.
         values: how many values were no longer used.
-        freed: how many bytes smaller the log is; deleted space that is not freed is reused by the log.
-        archive: the log that has them now, if one was given.
+        freed: how many bytes smaller the log is; the log reuses the space that is not freed.
+        archive: the log to which they were written, if one was given.
         dry_run: whether nothing was deleted.
 
     Example:
@@ -87,7 +87,7 @@ def prune(
 
     Args:
         older_than: only those that ended longer ago: a timedelta, or text such as ``"90d"``.
-        keep_last: keep this many of the newest of each workflow.
+        keep_last: keep this many of each workflow, the newest.
         workflow: only executions of this workflow.
         state: only those in this state, or one of several: completed, failed, cancelled (by default all three), and
             paused, if it is named.
@@ -100,7 +100,7 @@ def prune(
 
     Raises:
         ValueError: a condition is missing or invalid.
-        StoreError: the log or the archive cannot be written; earlier deletions stand.
+        StoreError: the log or the archive cannot be written; what was deleted before stays deleted.
 
     Example:
         >>> prune(older_than="90d", store=SqliteStore(":memory:")).execution_ids
@@ -150,7 +150,7 @@ def prune(
 def _choose(
     log: SqliteStore, workflow: str | None, states: Iterable[str], ended_before: int | None, kept: int
 ) -> list[_Run]:
-    """Choose what to delete; a child stays while its caller can be resumed, which would start it again."""
+    """Choose what to delete. A child stays while its caller can be resumed: the resume would start it again."""
     marks, values = _marks(states)
     sql = f"""SELECT key, execution_id, version, workflow, coalesce(completed_at, updated_at) FROM execution
         WHERE holder IS NULL AND state IN ({marks}) AND (:workflow IS NULL OR workflow = :workflow)
@@ -167,20 +167,20 @@ def _choose(
 
 
 def _copy(log: SqliteStore, cold: SqliteStore, batch: list[_Run]) -> None:
-    """Write executions to the archive, unless it has them; a longer copy replaces a shorter one."""
+    """Write executions to the archive; a copy there that is as long is kept, a shorter copy is replaced."""
     with snapshot(log) as source:
         exists = "SELECT 1 FROM execution WHERE key = ?"
         records = [read(source, run.id) for run in batch if source.execute(exists, (run.key,)).fetchone()]
     with cold.maintenance("archive") as target:
         for record in records:
-            there = held(target, record, cold.location)
+            there = count_events(target, record, cold.location)
             if there < len(record.events):
                 remove(target, record.id)
                 write(target, record)
 
 
 def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[_Run]:
-    """Delete those that have not changed since they were chosen."""
+    """Delete the executions that have not changed since they were chosen."""
     marks, values = _marks(states)
     sql = f"DELETE FROM execution WHERE key = :key AND version = :version AND holder IS NULL AND state IN ({marks})"
     deleted = []
@@ -193,12 +193,12 @@ def _delete(log: SqliteStore, batch: list[_Run], states: Iterable[str]) -> list[
 
 
 def _reclaim(log: SqliteStore) -> int:
-    """Delete the bytes that no event names any more; return how many values were deleted."""
+    """Delete the stored bytes that no event names any more; return how many values were deleted."""
     with log.maintenance("reclaim") as db:
         stored = dict(db.execute("SELECT digest, codec FROM payload"))
         if not stored:
             return 0
-        used = set(_named(db))
+        used = set(_used_digests(db))
         # A run writes its code before the first event that names it, so code is deleted only when nothing is running.
         live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {row_sql.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
@@ -208,8 +208,8 @@ def _reclaim(log: SqliteStore) -> int:
     return sum(stored[digest] not in rows.NO_VALUES for digest in unused)
 
 
-def _named(db: sqlite3.Connection) -> Iterable[str]:
-    """Every digest that an event names, or seems to name: text in a value may look the same."""
+def _used_digests(db: sqlite3.Connection) -> Iterable[str]:
+    """Yield every digest that an event names, and text in values that looks like one."""
     for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"digest":"')"""):
         yield from _DIGEST.findall(data)
     for (data,) in db.execute("""SELECT data FROM event WHERE instr(data, '"plan":"plan:')"""):
@@ -225,7 +225,7 @@ def _marks(states: Iterable[str]) -> tuple[str, dict[str, str]]:
 
 
 def _size(log: SqliteStore) -> int:
-    """Bytes on the disk, including the journal."""
+    """Return the size on the disk in bytes, with the journal."""
     if log.path is None:
         return 0
     files = (log.path, log.path.with_name(log.path.name + "-wal"))

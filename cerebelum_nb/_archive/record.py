@@ -1,6 +1,6 @@
-"""One execution as its rows: read from one log, written to another. SQL, without decisions.
+"""Read the rows of an execution from one log and write them to another. SQL, without decisions.
 
-Rows are copied unchanged, hashes included, so that a copy is the same to the last byte.
+Rows are copied with their hashes, so a copy is identical to the last byte.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .._store.event_key import event_key, event_of
 from .._store.rows import Row
 from ..errors import StoreError
 
-__all__ = ["Record", "held", "read", "remove", "write"]
+__all__ = ["Record", "count_events", "read", "remove", "write"]
 
 _NOT_CARRIED = ("key", "holder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An execution: its row by column, its events with their hashes, and the bytes these use, by digest.
+    """An execution: its row by column, its events with their hashes, and their values' bytes by digest.
 
-    ``untrusted`` names digests whose bytes must not be unpickled; ``is_foreign`` says that it was unpacked.
+    ``untrusted`` has the digests whose bytes must not be unpickled; ``is_foreign`` means that it was unpacked.
     """
 
     execution: dict[str, Any]
@@ -68,7 +68,7 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
 
 
 def write(db: sqlite3.Connection, record: Record) -> None:
-    """Write a new execution; existing bytes keep their trust."""
+    """Write a new execution; bytes that the log already has stay as trusted as they are."""
     names, marks = ", ".join(record.execution), ", ".join("?" * len(record.execution))
     made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
     labels.write(db, made.lastrowid or 0, record.execution["started_at"], record.labels)
@@ -90,11 +90,11 @@ def write(db: sqlite3.Connection, record: Record) -> None:
                 db.execute("INSERT OR IGNORE INTO untrusted (digest) VALUES (?)", (digest,))
 
 
-def held(db: sqlite3.Connection, record: Record, location: str) -> int:
-    """Return how many events of this execution the log has: 0 if none, more if it was continued there.
+def count_events(db: sqlite3.Connection, record: Record, location: str) -> int:
+    """Return how many events of this execution the log has; more than the record, if it was continued there.
 
     Raises:
-        StoreError: it has a different execution with that id.
+        StoreError: the log has a different execution with that id.
     """
     sql = f"""SELECT hash FROM execution x JOIN event e ON {event_of("x.key")}
         WHERE x.execution_id = ? ORDER BY e.key"""
@@ -109,7 +109,7 @@ def held(db: sqlite3.Connection, record: Record, location: str) -> int:
 
 
 def remove(db: sqlite3.Connection, execution_id: str) -> None:
-    """Delete an execution, if it exists; the bytes it used stay."""
+    """Delete an execution, if it exists, but not the bytes of its values."""
     found = db.execute("SELECT key FROM execution WHERE execution_id = ?", (execution_id,)).fetchall()
     db.executemany(f"DELETE FROM event AS e WHERE {event_of(':key')}", [{"key": key} for (key,) in found])
     db.execute("DELETE FROM execution WHERE execution_id = ?", (execution_id,))

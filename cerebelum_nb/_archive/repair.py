@@ -1,6 +1,6 @@
-"""``repair``: rebuild an execution's row from its events, after another program wrote to the row.
+"""``repair``: rebuild an execution's row from its events after another program has changed it.
 
-The row only summarises the events, so nothing is lost. Executions whose events are not intact do not change.
+The row only summarises the events, so nothing is lost. Executions whose events are not intact are not changed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["repair"]
 def repair(execution_id: str | None = None, *, store: Log | None = None) -> tuple[str, ...]:
     """Rebuild the rows of executions that do not match their events, in one transaction.
 
-    Only rows of executions whose events are complete and unaltered; events and values are not touched. :func:`verify`
-    names these executions as ``repairable``.
+    Only the rows of executions whose events are complete and unaltered are rebuilt; events and values are not changed.
+    :func:`verify` lists these executions as ``repairable``.
 
     Args:
         execution_id: only this execution, by its whole id.

@@ -1,7 +1,7 @@
-"""An execution as one self-contained HTML page: what ran, when, with what, how it ended, and every event.
+"""An execution as a self-contained HTML page: what ran, when, with which inputs, how it ended, and every event.
 
-Nothing is loaded from elsewhere; it works in light and dark mode, on a phone and on paper. It shows what the log holds,
-where secrets are already masked. Values are shown as previews; nothing is unpickled.
+Nothing is loaded from elsewhere. The page works in light and dark mode, on a phone and on paper. It shows what the log
+holds, where secrets are already masked; values that are not JSON are shown as previews, so nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from .attempts import Attempt, attempts
 __all__ = ["Source", "runbook"]
 
 _SHORT = 160
-"""How many characters of a value the table of steps shows."""
+"""How many characters of a value are in the table of steps."""
 
 _LONGEST = 4_000
-"""Characters of one text; what is longer is cut in the middle."""
+"""A longer text is cut in the middle."""
 
 
 _MOST_ITEMS = 50
-"""Items of foreach steps that the table of steps lists, the failed first."""
+"""How many items of foreach steps are in the table of steps, failed items first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """The data of a page.
 
-    ``rows`` are the events as they are stored, ``code`` the kept parts of each fingerprint as far as the log has them,
-    ``head`` the hash of the last event.
+    ``rows`` are the events as stored, ``code`` the parts of the code by fingerprint, as far as the log has them, and
+    ``head`` is the hash of the last event.
     """
 
     row: ExecutionRow
@@ -97,7 +97,7 @@ def _head(source: Source) -> Html:
         facts.append(("code", f"{started.module}.{started.qualname}"))
     if shown.parent:
         facts.append(("forked from", shown.parent))
-    listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, told) for name, told in facts)
+    listed = Html().join(Html("<div><dt>{}</dt><dd>{}</dd></div>").format(name, text) for name, text in facts)
     look, word = look_of(shown.state), shown.state.words
     if source.interrupted:
         look, word = "interrupted", "interrupted: its process ended"
@@ -130,7 +130,7 @@ def _next(source: Source) -> Html:
 def _steps(everything: Sequence[Attempt]) -> Html:
     if not everything:
         return Html()
-    tries, left_out = _worth_a_row(everything)
+    tries, left_out = _limit_items(everything)
     several = any(one.visit > 1 or one.attempt > 1 for one in tries)
     rows = [
         [
@@ -144,12 +144,12 @@ def _steps(everything: Sequence[Attempt]) -> Html:
         for one in tries
     ]
     titles = ["", "step", *(["try"] if several else []), "started", "took", ""]
-    told = f"{counted(left_out, 'attempt')} of items not listed: history.steps() has them all"
-    return table(titles, rows) + (Html("<p>{}</p>").format(told) if left_out else Html())
+    text = f"{counted(left_out, 'attempt')} of items not listed: history.steps() has them all"
+    return table(titles, rows) + (Html("<p>{}</p>").format(text) if left_out else Html())
 
 
-def _worth_a_row(tries: Sequence[Attempt]) -> tuple[list[Attempt], int]:
-    """List the items of a foreach, failed ones first, up to a limit; return how many are left out."""
+def _limit_items(tries: Sequence[Attempt]) -> tuple[list[Attempt], int]:
+    """Leave out items of foreach steps beyond the limit, completed items first; return how many as well."""
     items = [one for one in tries if "[" in one.step]
     items.sort(key=lambda one: one.state == "completed")
     shown = {id(one) for one in items[:_MOST_ITEMS]}
@@ -179,7 +179,7 @@ def _inputs(events: Iterable[e.Event]) -> Html:
 
 
 def _results(tries: Iterable[Attempt]) -> Html:
-    """Show the values that the table of steps had no room for."""
+    """Show the values that are too long for the table of steps."""
     last = {one.step: one for one in tries if one.state == "completed" and "[" not in one.step}
     return Html().join(
         Html("<h3><code>{}</code>{}</h3>{}").format(step, _kind(one.output), _value(one.output))
@@ -196,12 +196,12 @@ def _kind(value: Value | None) -> Html:
 
 
 def _printed(tries: Iterable[Attempt]) -> Html:
-    def whose(one: Attempt) -> Html:
+    def heading(one: Attempt) -> Html:
         number = "" if one.attempt == 1 else Html(" <small>try {}</small>").format(_count(one))
         return Html("<h3><code>{}</code>{}</h3>").format(one.step, number)
 
-    shown, _ = _worth_a_row([one for one in tries if one.printed.strip()])
-    return Html().join(whose(one) + _block(one.printed.rstrip()) for one in shown)
+    shown, _ = _limit_items([one for one in tries if one.printed.strip()])
+    return Html().join(heading(one) + _block(one.printed.rstrip()) for one in shown)
 
 
 def _course(events: Iterable[e.Event]) -> Html:
@@ -229,7 +229,7 @@ def _code(source: Source) -> Html:
 
 
 def _part(kind: str, name: str, digest: str, text: str) -> Html:
-    """Show a piece of code, or a value it uses; nothing for modules and classes of libraries."""
+    """Show a part of the code or a value it uses, but no modules and classes of libraries."""
     if not text.strip() or text.startswith("<"):
         return Html()
     if kind != "constant" or "\n" in text:

@@ -1,7 +1,7 @@
-"""Removing secrets that were not known when an execution was recorded, before it is shared.
+"""Mask secrets that were not known when an execution was recorded, before it is shared.
 
-Values stored under a redacted name are masked, as is their text everywhere else. That changes the events, so they are
-chained again. Values that are bytes cannot be masked: they are left out, their previews stay.
+Values stored under a redacted name are masked, and so is their text everywhere else. That changes the events, so they
+are chained again. Values that are bytes cannot be masked: they are left out, and their previews stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .record import Record
 __all__ = ["masked_in", "scrub"]
 
 _FREE_TEXT = frozenset({"message", "text", "reason", "result"})
-"""Fields of events that hold text from people; the others are names that the fold goes by."""
+"""Fields of events that hold free text; the fold depends on the other fields, which are names."""
 
 
 def masked_in(record: Record) -> int:
@@ -43,10 +43,12 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     redactor = Redactor(names)
     for value in _values(events):
         if value.is_json:
-            with suppress(ValueError):  # too deep to be read: it is left out below
+            with suppress(ValueError):  # nested too deeply to be read: `_value` leaves it out
                 gather(parse(value.json), redactor, set(), 0)
-    telling = {d for d, (codec, data) in record.payloads.items() if codec != "code" and _tells(codec, data, redactor)}
-    scrubbed = [_event(event, redactor, telling) for event in events]
+    revealing = {
+        d for d, (codec, data) in record.payloads.items() if codec != "code" and _may_reveal(codec, data, redactor)
+    }
+    scrubbed = [_event(event, redactor, revealing) for event in events]
     head, chained = chain.start(record.id), []
     for version, row in enumerate(map(rows.encode, scrubbed), start=1):
         head = chain.link(head, version, row)
@@ -56,7 +58,7 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
     payloads = {
         digest: (codec, _code(data, redactor) if codec == "code" else data)
         for digest, (codec, data) in record.payloads.items()
-        if digest not in telling
+        if digest not in revealing
     }
     record = replace(
         record,
@@ -65,15 +67,15 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
         events=chained,
         payloads=payloads,
     )
-    return record, len(telling)
+    return record, len(revealing)
 
 
 def _values(events: Iterable[Event]) -> Iterable[Value]:
     return (value for event in events for value in rows.values_of(event))
 
 
-def _tells(codec: str, data: bytes, redactor: Redactor) -> bool:
-    """Whether bytes contain a secret or a redacted name, or cannot be searched."""
+def _may_reveal(codec: str, data: bytes, redactor: Redactor) -> bool:
+    """Whether bytes contain a secret or a redacted name, or cannot be searched for them."""
     searched = _uncompressed(data) if codec == "arrow" else data
     if searched is None:
         return True
@@ -82,7 +84,7 @@ def _tells(codec: str, data: bytes, redactor: Redactor) -> bool:
 
 
 def _uncompressed(data: bytes) -> bytes | None:
-    """Write Arrow data again as it can be searched; None where that is not possible."""
+    """Write Arrow data without compression, so that it can be searched; None if that is not possible."""
     if find_spec("pyarrow") is None:
         return None
     import pyarrow as pa
@@ -98,14 +100,14 @@ def _uncompressed(data: bytes) -> bytes | None:
     return bytes(plain.getvalue())
 
 
-def _event(event: Event, redactor: Redactor, telling: Collection[str]) -> Event:
+def _event(event: Event, redactor: Redactor, revealing: Collection[str]) -> Event:
     changed: dict[str, Any] = {}
     for f in fields(event):
         match getattr(event, f.name):
             case Value() as value:
-                changed[f.name] = _value(value, redactor, telling)
+                changed[f.name] = _value(value, redactor, revealing)
             case tuple() as values if values and isinstance(values[0], Value):
-                changed[f.name] = tuple(_value(value, redactor, telling) for value in values)
+                changed[f.name] = tuple(_value(value, redactor, revealing) for value in values)
             case ErrorInfo() as error:
                 changed[f.name] = replace(
                     error,
@@ -118,9 +120,9 @@ def _event(event: Event, redactor: Redactor, telling: Collection[str]) -> Event:
     return replace(event, **changed)
 
 
-def _value(value: Value, redactor: Redactor, telling: Collection[str]) -> Value:
+def _value(value: Value, redactor: Redactor, revealing: Collection[str]) -> Value:
     preview = redactor.mask(value.preview)
-    if value.digest in telling:
+    if value.digest in revealing:
         return Value("none", type=value.type, preview=preview)
     if value.codec != "json":
         return replace(value, preview=preview)

@@ -1,8 +1,8 @@
-"""``verify``: whether a log was altered or damaged, and where.
+"""``verify``: find out whether a log was altered or damaged, and where.
 
-Everything is read through one snapshot and nothing is changed. It compares events with the hashes that chain them, an
-execution's row against the fold of its events, the bytes of values against their digests, the
-tables and guards against those of a new log, the file against SQLite's own check.
+Everything is read through one snapshot, and nothing is changed. Events are compared with the hashes that chain them, an
+execution's row with the fold of its events, the bytes of values with their digests, the tables and guards with those of
+a new log; the file gets SQLite's own check.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Finding:
 
     Attributes:
         message: what differs.
-        execution_id: in which execution; None if it concerns the whole file.
-        version: at which of its events; None if at none.
+        execution_id: in which execution; None for the whole file.
+        version: at which of its events; None for the whole execution.
 
     Example:
         >>> Finding(message="its hash is another", execution_id="k3v9", version=7).version
@@ -67,9 +67,9 @@ class Verification:
 
     Attributes:
         log: the file.
-        executions: how many were checked.
-        events: how many events they have.
-        values: how many values that are not JSON.
+        executions: how many executions were checked.
+        events: how many events were checked.
+        values: how many values that are not JSON were checked.
         findings: what was altered or damaged.
         repairable: the executions whose events are intact but whose row does not match them: ``repair`` rebuilds it.
         heads: the last version and its hash, in hex, of each execution. Kept elsewhere, they also reveal a recomputed
@@ -117,11 +117,11 @@ class Verification:
 
 
 def verify(execution_id: str | None = None, *, store: Log | None = None) -> Verification:
-    """Say whether a log, or one execution of it, was altered or damaged, and where.
+    """Check whether a log, or one execution in it, was altered or damaged, and where.
 
     It finds events that were changed, deleted, inserted or moved, rows that do not match their events, values whose
-    bytes were changed or deleted, missing guards, and damage to the file. It does not find a change by somebody who
-    also recomputed the chain: for that, compare ``heads`` with those you kept elsewhere.
+    bytes were changed or deleted, missing guards, and damage to the file. It cannot find a change after which the whole
+    chain was recomputed: to find that, compare ``heads`` with a copy that you kept elsewhere.
 
     Args:
         execution_id: only this execution, its events, row and values; its id may be shortened.
@@ -144,7 +144,7 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
     log = resolve_store(store)
     if not isinstance(log, SqliteStore):
         raise StoreError("This log is in the memory of this process, as objects: there is no file to verify.")
-    full = None if execution_id is None else _full(log, execution_id)
+    full = None if execution_id is None else _full_id(log, execution_id)
     with closing(log.read_connection()) as db:
         db.text_factory = _text
         check = Check(db)
@@ -160,7 +160,7 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
         except sqlite3.OperationalError as exc:
             raise explain(exc, log.location) from exc
         except ERRORS as exc:
-            check.found(f"the file is damaged and cannot be read to its end: {exc}")
+            check.report(f"the file is damaged and cannot be read to its end: {exc}")
     return Verification(
         log=log.location,
         executions=len(check.heads),
@@ -172,8 +172,8 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
     )
 
 
-def _full(log: SqliteStore, execution_id: str) -> str:
-    """Return a whole id; if the row of an execution cannot be read, its whole id must be given."""
+def _full_id(log: SqliteStore, execution_id: str) -> str:
+    """Return the full id. Only a full id finds an execution whose row cannot be read."""
     with closing(log.read_connection()) as db:
         if db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone():
             return execution_id
@@ -183,8 +183,8 @@ def _full(log: SqliteStore, execution_id: str) -> str:
 class Check:
     """One verification of a log.
 
-    ``misfits`` are executions whose events are intact but whose row does not match: their version, and what the row
-    should show.
+    ``misfits`` has, for each execution whose events are intact but whose row does not match, the version and the
+    summary that the row should have.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -195,7 +195,7 @@ class Check:
         self.events = self.values = 0
         self._uses: dict[str, tuple[str, str, int]] = {}  # digest -> the codec, execution and version that name it
 
-    def found(self, message: str, execution_id: str | None = None, version: int | None = None) -> None:
+    def report(self, message: str, execution_id: str | None = None, version: int | None = None) -> None:
         self.findings.append(Finding(message=message, execution_id=execution_id, version=version))
 
     def run(self, execution_id: str | None) -> None:
@@ -213,42 +213,42 @@ class Check:
         if execution_id is None:
             self._tags()
             if wrong := results.disagreements(self.db):
-                self.found(f"the index of cached results does not match the events ({counted(wrong, 'row')})")
+                self.report(f"the index of cached results does not match the events ({counted(wrong, 'row')})")
 
     # -- the file -------------------------------------------------------------------------------------------
 
     def _file(self) -> None:
-        for (told,) in self.db.execute(f"PRAGMA integrity_check({_DAMAGES})"):
-            if told != "ok":
-                self.found(f"the file is damaged: {told}")
+        for (message,) in self.db.execute(f"PRAGMA integrity_check({_DAMAGES})"):
+            if message != "ok":
+                self.report(f"the file is damaged: {message}")
         orphans = """SELECT execution, count(*) FROM event WHERE execution NOT IN (SELECT key FROM execution)
             GROUP BY execution"""
         for key, count in self.db.execute(orphans):
-            self.found(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
+            self.report(f"an execution was deleted: {counted(count, 'event')} of it are left (its key was {key})")
         if self.db.execute("SELECT count(*) FROM maintenance").fetchone() != (0,):
-            self.found("there is a row in the table maintenance, which lets events be changed")
+            self.report("there is a row in the table maintenance, which lets events be changed")
 
     def _tags(self) -> None:
         for name in labels.disagreements(self.db):
-            told = "lists do not find it by its tags" if name else "the tags of a deleted execution are still there"
-            self.found(told, name or None)
+            message = "lists do not find it by its tags" if name else "the tags of a deleted execution are still there"
+            self.report(message, name or None)
             if name:
                 row = row_sql.to_row(self.db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (name,)).fetchone())
                 self.misfits.setdefault(name, (row.version, row.summary))
 
     def _has_no_tables(self) -> bool:
-        """Report views in place of tables: such a view decides what reading it does."""
+        """Report views in place of tables, which could return anything."""
         sql = (
             "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN ('execution', 'event', 'payload', 'holder')"
         )
         found = [name for (name,) in self.db.execute(sql)]
         for name in found:
-            self.found(f"the table {name} is gone, and a view has taken its place")
+            self.report(f"the table {name} is gone, and a view has taken its place")
         return bool(found)
 
     def _schema(self) -> None:
-        for told in differences(self.db):
-            self.found(told)
+        for message in differences(self.db):
+            self.report(message)
 
     # -- executions -----------------------------------------------------------------------------------------
 
@@ -256,17 +256,17 @@ class Check:
         """Check one execution, a row of ``row_sql.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
-            self.found(f"an execution's id is no longer text: {execution_id!a}")
+            self.report(f"an execution's id is no longer text: {execution_id!a}")
             return
         state, before = State(), len(self.findings)
         misfits: list[str] = []
         version, first = 0, 0
-        head: bytes | None = chain.start(execution_id)  # None where it is not known: the event before is missing
+        head: bytes | None = chain.start(execution_id)  # None after a missing event: then it is not known
         events = f"""SELECT e.version, hash, type, step, visit, attempt, at, data
             FROM execution x JOIN event e ON {event_of("x.key")} WHERE x.execution_id = ? ORDER BY e.key"""
         for next_version, hashed, *row in self.db.execute(events, (execution_id,)):
             if next_version != version + 1:
-                self.found(f"{_events(version + 1, next_version - 1)} missing", execution_id, version + 1)
+                self.report(f"{_events(version + 1, next_version - 1)} missing", execution_id, version + 1)
                 head = None
             version = next_version
             self.events += 1
@@ -279,42 +279,42 @@ class Check:
                     (event,) = rows.decode([tuple(row)])
                     evolve(state, event)
                 except (StoreError, KeyError, AssertionError) as exc:
-                    self.found(f"{_event(version, row)} cannot be read: {exc}", execution_id, version)
+                    self.report(f"{_event(version, row)} cannot be read: {exc}", execution_id, version)
                     continue
-                self._note(execution_id, version, event)
+                self._note_values(execution_id, version, event)
         if misfits:
             named = ", ".join(misfits[:_MOST_NAMED])
             more = f" and {len(misfits) - _MOST_NAMED} more" if len(misfits) > _MOST_NAMED else ""
-            self.found(f"altered: {named}{more}", execution_id, first)
+            self.report(f"altered: {named}{more}", execution_id, first)
         if not isinstance(last, int):
-            self.found(f"its row says version = {last!r}", execution_id)
+            self.report(f"its row says version = {last!r}", execution_id)
         elif version < last:
-            self.found(f"{_events(version + 1, last)} missing at its end", execution_id, version + 1)
+            self.report(f"{_events(version + 1, last)} missing at its end", execution_id, version + 1)
         if len(self.findings) == before:
             self._row(execution_id, version, columns, state)
         self.heads[execution_id] = version, (head or b"").hex()
 
     def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
         """Compare the row with the events."""
-        told = summarise(state)
-        told = replace(told, error=row_sql.shown_text(told.error))
+        expected = summarise(state)
+        expected = replace(expected, error=row_sql.shown_text(expected.error))
         before = len(self.findings)
         if (wrong := row_sql.unreadable(columns)) is not None:
-            self.found(f"its row cannot be read: it says {wrong}", execution_id)
+            self.report(f"its row cannot be read: it says {wrong}", execution_id)
         else:
-            self._compare(execution_id, version, columns, told)
+            self._compare(execution_id, version, columns, expected)
         if len(self.findings) > before:
-            self.misfits[execution_id] = version, told
+            self.misfits[execution_id] = version, expected
 
-    def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], told: Summary) -> None:
+    def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], expected: Summary) -> None:
         row = row_sql.to_row(columns)
         if version > row.version:
-            self.found(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
+            self.report(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
         shown = row.summary
         for name in (f.name for f in fields(Summary)):
-            says, is_ = getattr(shown, name), getattr(told, name)
+            says, is_ = getattr(shown, name), getattr(expected, name)
             if says != is_:
-                self.found(f"its row says {name} = {says}, its events say {is_}", execution_id)
+                self.report(f"its row says {name} = {says}, its events say {is_}", execution_id)
 
     def _schedules(self) -> None:
         """Compare the events of each schedule with their hashes, and its row with its events."""
@@ -324,21 +324,21 @@ class Check:
             state, head, before = ScheduleState(schedule_id=name), chain.start(name), len(self.findings)
             for version, hashed, kind, at, data in self.db.execute(events, (key,)):
                 if version != state.version + 1 or not _fits(head, version, (kind, None, None, None, at, data), hashed):
-                    self.found(f"the schedule {name} was altered: its event {version} ({kind})")
+                    self.report(f"the schedule {name} was altered: its event {version} ({kind})")
                     break
                 head = hashed
                 try:
                     (event,) = schedules.decode_schedule([(kind, at, data)])
                 except StoreError as exc:
-                    self.found(f"the schedule {name}: event {version} cannot be read: {exc}")
+                    self.report(f"the schedule {name}: event {version} cannot be read: {exc}")
                     break
                 state = evolve_schedule(state, event)
             if len(self.findings) == before and tuple(columns) != schedules.values_of(state):
-                self.found(f"the row of the schedule {name} does not match its events")
+                self.report(f"the row of the schedule {name} does not match its events")
 
     # -- values ---------------------------------------------------------------------------------------------
 
-    def _note(self, execution_id: str, version: int, event: Any) -> None:
+    def _note_values(self, execution_id: str, version: int, event: Any) -> None:
         for value in rows.values_of(event):
             if not value.digest or value.is_json or value.codec == "none":
                 continue
@@ -352,12 +352,11 @@ class Check:
             named, execution_id, version = use or (codec, None, None)
             whose = f" of event {version}" if version else f" {str(digest)[:16]}..., which no event uses"
             if not _is_whole(codec, digest, data):
-                self.found(f"the bytes of the value{whose} were changed", execution_id, version)
+                self.report(f"the bytes of the value{whose} were changed", execution_id, version)
             elif codec != named:
-                told = f"the value{whose} is marked as {codec}, its event says {named}"
-                self.found(told, execution_id, version)
+                self.report(f"the value{whose} is marked as {codec}, its event says {named}", execution_id, version)
         for _, execution_id, version in missing.values():
-            self.found(f"the bytes of the value of event {version} are missing", execution_id, version)
+            self.report(f"the bytes of the value of event {version} are missing", execution_id, version)
 
     def _stored(self, everything: bool) -> Iterator[tuple[Any, ...]]:
         sql = "SELECT digest, codec, data FROM payload"
@@ -369,7 +368,7 @@ class Check:
 
 
 def _is_damaged(text: object) -> bool:
-    """Whether it is no longer text, or :func:`_text` found bytes in it that are not UTF-8."""
+    """Whether a value is no longer text, or was read by :func:`_text` from bytes that are not UTF-8."""
     return not isinstance(text, str) or any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
@@ -404,5 +403,5 @@ def _events(first: int, last: int) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Read a text, even when it is no longer UTF-8."""
+    """Decode a text, even if it is no longer UTF-8."""
     return raw.decode("utf-8", "surrogateescape")

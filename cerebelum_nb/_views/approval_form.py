@@ -1,4 +1,4 @@
-"""The form to decide an approval in a notebook, with a text where there are no widgets."""
+"""The form to decide an approval in a notebook; a text where there are no widgets."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Question:
     def __repr__(self) -> str:
         approval = self._approval
         lines = [f"{approval.step} asks for approval ({approval.approval_type})"]
-        if shown := _shown(approval):
+        if shown := _data_text(approval):
             lines.append(shown)
         if approval.due_at is not None:
             lines.append(f"until {utc(approval.due_at)}")
@@ -96,26 +96,27 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
 
     head = ipywidgets.HTML(
         Html("<b>{}</b> asks for approval: <b>{}</b><pre>{}</pre>").format(
-            approval.step, approval.approval_type, _shown(approval)
+            approval.step, approval.approval_type, _data_text(approval)
         )
     )
     wide = {"width": "32em", "max_width": "100%"}
     hint = 'a response as JSON, such as {"size": "small"}'
-    # Sent when the field is left, before a button is pressed; while one types, the last keys may still be on their way.
+    # A value is sent when its field loses the focus, before a button is pressed. If every key were sent, the last ones
+    # could arrive after the click.
     whole: dict[str, Any] = {"continuous_update": False, "layout": wide}
     response = ipywidgets.Text(placeholder=hint, description="Response", **whole)
     comment = ipywidgets.Text(placeholder="why", description="Comment", **whole)
     approve = ipywidgets.Button(description="Approve", button_style="success")
     reject = ipywidgets.Button(description="Reject", button_style="danger")
-    told = ipywidgets.HTML()
+    message = ipywidgets.HTML()
     inputs = (response, comment, approve, reject)
-    box = ipywidgets.VBox([head, response, comment, ipywidgets.HBox([approve, reject]), told])
+    box = ipywidgets.VBox([head, response, comment, ipywidgets.HBox([approve, reject]), message])
     tasks: set[asyncio.Task[None]] = set()
     for field in (response, comment):
         _acknowledge(field)
 
     def say(text: str) -> None:
-        told.value = escape(text)
+        message.value = escape(text)
 
     def enable(enabled: bool) -> None:
         for widget in inputs:
@@ -168,9 +169,9 @@ def _next(store: Store, execution_id: str) -> str:
 
 
 def _acknowledge(field: Any) -> None:
-    """Tell the front end that its input has arrived; until then it holds back further input.
+    """Tell the front end that its message has arrived: until then it holds back the next one.
 
-    A kernel that handles it while a cell waits (ipykernel 7.4) does not do so itself.
+    ipykernel 7.4 does not do so for a message that it handles while a cell runs.
     """
     kernel = getattr(shell(), "kernel", None)
     if kernel is None:
@@ -189,7 +190,7 @@ def _answer(response: str, comment: str) -> Any:
     return {"comment": comment} if comment.strip() else None
 
 
-def _shown(approval: OpenApproval) -> str:
+def _data_text(approval: OpenApproval) -> str:
     if approval.data is None:
         return ""
     if not approval.data.is_json:

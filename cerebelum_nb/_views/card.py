@@ -1,4 +1,4 @@
-"""A run at one moment as plain data, and the same as text and HTML. No widgets, no I/O."""
+"""The card of a run at one moment: data, text and HTML. No widgets, no I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .graph import Graph
 __all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
-"""How many steps are listed open; longer lists are folded."""
+"""A longer list of steps is folded."""
 
 _MOST_NOTED = 5
 
@@ -31,7 +31,7 @@ _MOST_PRINTED = 12_000
 """The most characters of printed output in a saved card."""
 
 _EARLY, _SOON_SECONDS = 5.0, 3.0
-"""Before this many percent and seconds, an estimate of the time left would be a guess."""
+"""Before this many percent and seconds there is no estimate of the time left: it would be a guess."""
 
 _ACTIVE = ("running", "sleeping", "approval", "retrying")
 
@@ -47,7 +47,7 @@ class Row:
     note: str = ""
     parallel: bool = False
     printed: str = ""
-    undoes: bool = False  # it is a step of a rollback
+    undoes: bool = False  # the row of a rollback, which undoes the step
 
     @property
     def active(self) -> bool:
@@ -95,7 +95,7 @@ class Card:
         """Make the card of a folded state.
 
         Args:
-            execution_id: whose state it is.
+            execution_id: the execution.
             state: the fold of its events.
             now: the time, µs since the epoch.
             graph: the picture of its plan.
@@ -141,21 +141,19 @@ class Card:
     @property
     def heading(self) -> str:
         """The workflow, its state, and how many steps are done."""
-        had = (
-            ("completed", "failed") if self.state is ExecutionState.COMPLETED else ("completed",)
-        )  # then it was routed
-        steps = self.graph.plan.steps  # a failed step that was renamed since no longer counts
+        over = self.state is ExecutionState.COMPLETED  # then a route has handled every failed step
+        steps = self.graph.plan.steps  # a failed step that has been renamed does not count
         rows = [row for row in self.rows if not row.undoes and (row.state == "completed" or row.name in steps)]
-        done = sum(row.state in had for row in rows)
+        done = sum(row.state == "completed" or (over and row.state == "failed") for row in rows)
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
         return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
 
     def bundle(self) -> dict[str, str]:
-        """Return it in the form that a saved notebook stores."""
+        """Return it as the output of a notebook."""
         return {"text/plain": self.to_text(), "text/html": self.to_html()}
 
     def to_text(self) -> str:
-        """Write it as text that is the same in every run: no ids, no times."""
+        """Write it as text that is the same in every run, without ids and times."""
         lines = [self.heading]
         for row in self.rows:
             note = f"  {row.note}" if row.note and row.state in ("failed", "interrupted") else ""
@@ -167,7 +165,7 @@ class Card:
         return "\n".join(lines)
 
     def head_html(self, *, exact: bool = True) -> Html:
-        """Write the heading; while it runs, time moves by whole seconds."""
+        """Write the heading; while the run goes on, with whole seconds."""
         took = format_seconds(self.seconds) if exact else f"{self.seconds:.0f}s" if self.seconds < 60 else ""
         took = took or format_seconds(round(self.seconds))
         name, _, rest = self.heading.partition(": ")
@@ -179,7 +177,7 @@ class Card:
 
     def to_html(self) -> Html:
         """Write the whole card without widgets, legible in light and dark themes."""
-        rows = Html().join(html_row(row, printed) for row, printed in self._with_printed())
+        rows = Html().join(html_row(row, printed) for row, printed in self._rows_with_printed())
         few = len(self.rows) <= _FEW
         failure = Html()
         if self.failure is not None:
@@ -192,11 +190,11 @@ class Card:
             "<table style='font-size:12px;margin:4px 0'>{}</table></details></div>"
         ).format(STYLE, self.head_html(), self.graph.to_image(self.states), failure, " open" if few else "", rows)
 
-    def _with_printed(self) -> Iterator[tuple[Row, str]]:
+    def _rows_with_printed(self) -> Iterator[tuple[Row, str]]:
         left = _MOST_PRINTED
         for row in self.rows:
             shown = last_printed(row)
-            if row.state == "failed" or len(shown) > left:  # the failure card shows a failed step's
+            if row.state == "failed" or len(shown) > left:  # the failure has the lines of a failed step
                 shown = ""
             left -= len(shown)
             yield row, shown
@@ -242,7 +240,7 @@ def _row(
 
 
 def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bool) -> Row:
-    """One row for all items of a foreach, however many there are."""
+    """Make one row for all items of a foreach."""
     items = step.items
     assert items is not None
     shown = [item for item in (*islice(items.failed, 2), *islice(items.running, 2)) if items.steps[item].printed]
@@ -276,7 +274,7 @@ def _note(step: StepState, message: str, now: int) -> str:
         where = f" (on {step.worker})" if step.worker else ""
         return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + where + on
     if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
-        return f"attempt {step.attempt} failed ({step.error.type}), the next {_left(step.due_at, now)}"
+        return f"attempt {step.attempt} failed ({step.error.type}), the next {_time_until(step.due_at, now)}"
     if step.phase is not Phase.RUNNING:
         return ""
     parts = [message] if message else []
@@ -287,19 +285,19 @@ def _note(step: StepState, message: str, now: int) -> str:
             continue
         match operation.kind:
             case "sleep" if operation.due_at is not None:
-                parts.append(f"sleeps, wakes {_left(operation.due_at, now)}")
+                parts.append(f"sleeps, wakes {_time_until(operation.due_at, now)}")
             case "approval":
                 kind = f": {operation.approval_type}" if operation.approval_type else ""
-                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                ends = "" if operation.due_at is None else f", its time ends {_time_until(operation.due_at, now)}"
                 parts.append(f"waits for approval{kind}{ends}")
             case "signal":
-                ends = "" if operation.due_at is None else f", its time ends {_left(operation.due_at, now)}"
+                ends = "" if operation.due_at is None else f", its time ends {_time_until(operation.due_at, now)}"
                 parts.append(f"waits for signal: {operation.signal}{ends}")
             case "child":
                 parts.append(f"runs {operation.op.split(':')[1]} as {operation.child}")
             case "poll" | "retry" if operation.number:
                 tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
-                parts.append(tries + (f", the next {_left(operation.due_at, now)}" if operation.due_at else ""))
+                parts.append(tries + (f", the next {_time_until(operation.due_at, now)}" if operation.due_at else ""))
     return ", ".join(parts)
 
 
@@ -312,7 +310,7 @@ def _estimated(message: str, percent: float | None, step: StepState, now: int) -
     return f"{message}, about {format_seconds(round(left))} left".removeprefix(", ")
 
 
-def _left(due_at: int, now: int) -> str:
+def _time_until(due_at: int, now: int) -> str:
     seconds = max(0.0, (due_at - now) / 1e6)
     return f"in {format_seconds(seconds if seconds < 1 else round(seconds))}" if seconds else "now"
 

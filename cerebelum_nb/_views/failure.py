@@ -31,7 +31,7 @@ class Failure:
         error: the exception's class and message, in one line.
         where: the cell or file and the line of the user's code, "" when it is not known.
         traceback: the user's own, without library frames.
-        inputs: what the step was given, as previews, by parameter.
+        inputs: previews of the step's arguments, by parameter.
         printed: the last lines it printed.
         advice: how to resume it; None to hide it.
         kept: how many steps are finished and will not run again; for a rollback, its progress.
@@ -106,15 +106,15 @@ class Failure:
         if self.printed:
             parts.append(Html("<div style='margin:4px 0'>It printed last:{}</div>").format(_block(self.printed)))
         kept = self.kept
-        told = kept if self.advice is None else f"{kept} {self.advice.what}"
+        text = kept if self.advice is None else f"{kept} {self.advice.what}"
         ways = "" if self.advice is None else _block("\n".join(self.advice.ways))
-        parts.append(Html("<div style='margin-top:4px'>{}{}</div>").format(told, ways))
+        parts.append(Html("<div style='margin-top:4px'>{}{}</div>").format(text, ways))
         style = "border:1px solid #d55e00;border-left-width:5px;padding:6px 10px;margin:6px 0;max-width:56em"
         return Html("<div style='{}'>{}</div>").format(style, Html().join(parts))
 
 
 def _where(traceback: str) -> str:
-    """The last frame in a cell, else the first of the user's."""
+    """Return the last frame in a cell, or else the first frame."""
     frames = [(found["file"], found["line"]) for found in _FRAME.finditer(traceback)]
     if not frames:
         return ""
@@ -123,7 +123,7 @@ def _where(traceback: str) -> str:
 
 
 def _printed(state: State, step: str | None) -> str:
-    """What a failed step printed last; for a foreach, what the first failed item printed."""
+    """Return what a failed step printed; for a foreach, what its first failed item printed."""
     known = state.step(step or "")
     if known is not None and known.items is not None and known.items.failed:
         known = known.items.steps[next(iter(known.items.failed))]

@@ -14,7 +14,7 @@ from .layout import HEIGHT, Edge, Layout, Node, Point, lay_out, routes_of
 __all__ = ["Graph"]
 
 _LINE = "#8a8a8a"
-_PLAIN = ("#3d6fa5", "#eaf1f8")  # a step whose state was not asked for: its edge and its ground
+_PLAIN = ("#3d6fa5", "#eaf1f8")  # edge and ground of a step that is drawn without a state
 _FONT = Html("ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace")
 _TEXT = Html('<text x="{:.0f}" y="{:.0f}">{}{}</text>')
 
@@ -52,8 +52,7 @@ class Graph:
     def to_image(self, states: Mapping[str, str] | None = None) -> Html:
         """Draw it as an ``<img>`` with embedded picture, for pages that remove inline SVG.
 
-        Untrusted notebooks and most sites that show notebooks do so: of an inline SVG they keep only the texts, run
-        together.
+        Untrusted notebooks and most sites that show notebooks do, and leave its texts, run together.
         """
         source = base64.b64encode(self.to_svg(states).encode()).decode()
         return Html('<img alt="{}" style="max-width:100%" src="data:image/svg+xml;base64,{}" />').format(
@@ -122,10 +121,10 @@ class Graph:
         count = sum(map(len, self.plan.timeline))
         if states is None:
             return f"{self.plan.workflow}: {count} steps"
-        told: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for state in states.values():
-            told[state] = told.get(state, 0) + 1
-        return f"{self.plan.workflow}: " + ", ".join(f"{number} {state}" for state, number in sorted(told.items()))
+            counts[state] = counts.get(state, 0) + 1
+        return f"{self.plan.workflow}: " + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
 
     @cached_property
     def _lines(self) -> Html:
@@ -150,7 +149,7 @@ class Graph:
         )
 
     def _boxes(self, states: Mapping[str, str] | None) -> Html:
-        """All boxes of one state are one path, and so are their signs: 200 steps stay small."""
+        """Draw the boxes: one path for all boxes of a state and one for their signs, so that 200 steps stay small."""
         by_state: dict[str | None, list[Node]] = {}
         for node in self._layout.nodes:
             state = "action" if node.kind == "action" else None if states is None else states.get(node.name, "waiting")
@@ -175,21 +174,21 @@ class Graph:
     def _route_lines(self, step: str, indent: str, seen: set[str]) -> Iterable[str]:
         for label, target, leaves in routes_of(self.plan, step):
             sign = "=>" if leaves else "->"
-            yield f"{indent}{label} {sign} {_words(target)}"
+            yield f"{indent}{label} {sign} {_target_text(target)}"
             if isinstance(target, Action):
                 continue
             for name in (name for stage in target for name in stage if self.plan.routed(name) and name not in seen):
                 yield from self._route_lines(name, f"{indent}  {name}: ", {*seen, name})
 
 
-def _words(target: Target) -> str:
+def _target_text(target: Target) -> str:
     if isinstance(target, Action):
         return describe_target(target) if target.kind is not ActionKind.PROCEED else "continues"
     return describe_target(target) if target else "continues"
 
 
 def _boxes_of(state: str | None, nodes: list[Node]) -> Html:
-    """Draw the boxes: numbers and colours, no text."""
+    """Draw boxes without their texts; numbers and colours need no escaping."""
     boxes = "".join(f"M{n.x:g} {n.y:g}h{n.width:g}v{HEIGHT:g}h-{n.width:g}z" for n in nodes)
     if state == "action":
         return Html(
@@ -215,7 +214,7 @@ def _boxes_of(state: str | None, nodes: list[Node]) -> Html:
 
 
 def _relative(shape: str) -> str:
-    """A shape's first move follows the box's; the later ones of a filled shape are relative to their start."""
+    """Make a shape's path relative to the point before it: after the first, each part begins at the one before."""
     first, *more = shape.removeprefix("M").split("M")
     text = first
     x0, y0 = _start(first)
@@ -264,7 +263,7 @@ def _is_arrow(edge: Edge, boxes: _Boxes) -> bool:
 
 
 class _Boxes:
-    """Finds the box an edge ends at, however many there are: they lie in a grid."""
+    """The boxes in a grid, so that finding the box at the end of an edge does not search all of them."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._cells: dict[tuple[int, int], list[Node]] = {}

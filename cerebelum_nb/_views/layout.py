@@ -1,8 +1,8 @@
-"""Where the parts of a plan's picture go: steps from left to right in rows, routes in lanes below, as numbers.
+"""Place the parts of a plan's picture: steps from left to right in rows, routes in lanes below.
 
-The plan's timeline is a sequence of stages. A stage is a column of steps; a large one is a framed grid. The routes
-of a stage's steps are lanes to its right, each with its own label and path. What does not fit the width continues in
-the next row, like text. This module does not know colours or SVG.
+The plan's timeline is a sequence of stages. A stage is a column of steps; a large stage is a framed grid. The routes
+of a stage's steps are lanes to its right, each with its own label and path. Stages that do not fit the width continue
+in the next row, like text. This module does not know colours or SVG.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST = 26
 
 @dataclass(slots=True)
 class Node:
-    """A step, or what a route does (``kind`` is ``step`` or ``action``); ``label`` is what fits, ``name`` the whole."""
+    """A step or the action of a route (``kind`` is ``step`` or ``action``); ``label`` is ``name``, cut to fit."""
 
     name: str
     label: str
@@ -42,7 +42,7 @@ class Node:
 
 @dataclass(slots=True)
 class Edge:
-    """A line through points; ``label`` is at its end, ``loop`` leads back or past the order of the rows."""
+    """A line through points, with a ``label`` at its end; a ``loop`` leads back, or skips steps."""
 
     points: tuple[Point, ...]
     label: str = ""
@@ -62,7 +62,7 @@ class Layout:
     exits: list[Point] = field(default_factory=list)
 
     def add(self, other: Layout, dx: float, dy: float) -> None:
-        """Take in another layout's parts, moved; not its entries and exits."""
+        """Add the parts of another layout, moved, but not its entries and exits."""
         for node in other.nodes:
             node.x, node.y = node.x + dx, node.y + dy
         for edge in other.edges:
@@ -91,7 +91,7 @@ def lay_out(plan: Plan, width: float = WIDTH) -> Layout:
 
 
 def routes_of(plan: Plan, step: str) -> Iterator[tuple[str, Target, bool]]:
-    """Name the routes of a step: label, target, and whether it leaves the timeline (a diverge does)."""
+    """Yield the routes of a step: label, target, and whether it leaves the timeline (a diverge does)."""
     if step in plan.diverges:
         for label, (_, target) in plan.diverges[step].choices.items():
             yield label, target, True
@@ -125,7 +125,7 @@ def _flow(plan: Plan, path: Path, width: float) -> Layout:
 
 
 def _turn(made: Layout, before: Sequence[Point], turn: float, entries: Sequence[Point]) -> None:
-    """Draw the way from the end of a row to the beginning of the next."""
+    """Draw the line from the end of a row to the beginning of the next."""
     if not before:
         return
     right = max(x for x, _ in before) + 12
@@ -196,19 +196,19 @@ def _goes_straight_on(plan: Plan, name: str) -> bool:
 
 
 def _lane(plan: Plan, target: Target, leaves: bool, width: float) -> Layout:
-    """Place a route's path; where it ends or goes is a small box at its end."""
+    """Place a route's path; a small box at its end says where it leads."""
     if isinstance(target, Action):
-        return _action(_says(target), target.step)
+        return _action_box(_action_text(target), target.step)
     inside: list[tuple[str, ...]] = []
     ending: Layout | None = None
     on_timeline = set(chain.from_iterable(plan.timeline))
     for stage in target:
         if leaves and stage[0] in on_timeline:
-            ending = _action(f"on to {stage[0]}", stage[0])
+            ending = _action_box(f"on to {stage[0]}", stage[0])
             break
         inside.append(stage)
     if ending is None and leaves:
-        ending = _action("end", None)
+        ending = _action_box("end", None)
     if not inside:
         return ending or Layout()
     made = _flow(plan, tuple(inside), max(260.0, width - (ending.width + _GAP_X if ending else 0)))
@@ -221,7 +221,7 @@ def _lane(plan: Plan, target: Target, leaves: bool, width: float) -> Layout:
     return made
 
 
-def _says(action: Action) -> str:
+def _action_text(action: Action) -> str:
     match action.kind:
         case ActionKind.BACK_TO:
             return f"back to {action.step}"
@@ -235,7 +235,7 @@ def _says(action: Action) -> str:
             return str(action.kind.value)
 
 
-def _action(text: str, target: str | None) -> Layout:
+def _action_box(text: str, target: str | None) -> Layout:
     label = cut(text, _LONGEST)
     width = len(label) * 5.9 + 20
     node = Node(text, label, 0, 0, width, kind="action", target=target)
@@ -255,7 +255,7 @@ def _column(stage: tuple[str, ...]) -> Layout:
 
 
 def _grid(stage: tuple[str, ...], width: float) -> Layout:
-    """A large parallel stage: a frame around a grid."""
+    """Place a large parallel stage as a grid in a frame."""
     cell = max(_width(name) for name in stage)
     columns = max(1, min(int((width - 20) // (cell + 8)), -(-len(stage) // 4)))
     made = Layout()
@@ -274,7 +274,7 @@ def _width(name: str) -> float:
 
 
 def _connect_far(made: Layout) -> None:
-    """Draw a route back or on to a step of the timeline as a line below, where nothing is in its way."""
+    """Draw routes back or on to a step of the timeline as lines below the picture, if no box is in the way."""
     steps = {node.name: node for node in reversed(made.nodes) if node.kind == "step"}
     low = made.height + 8
     for node in made.nodes:

@@ -1,7 +1,7 @@
 """The live view of a run: a card of widgets in a notebook, rich bars in a terminal.
 
-A view looks at the run a few times a second, so a thousand progress updates cost no more than ten. It measures the cost
-of a look and uses only a small share of the time.
+A view draws the run a few times a second, so a thousand progress updates cost no more than ten. It measures how long
+that takes, and uses only a small share of the time.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _SHARE = 0.02
 """The share of the time that drawing may take."""
 
 _TALL = 300
-"""A picture higher than this, in px, goes below the running steps, not above them."""
+"""A picture higher than this, in px, is below the running steps instead of above them."""
 
 _LIVE = "shown as it was when this cell started; cerebelum_nb.watch() shows it live"
 
 _MOST_LINES = 10
-"""How many running steps get a bar each; the graph shows them all."""
+"""How many running steps have a line; the graph shows all of them."""
 
 
 _MOST_ENDED = 4
-"""For how many ended runs the boxes are kept."""
+"""How many ended runs keep their widgets; ``NotebookCard.finish`` says why."""
 
 _ended: deque[tuple[Any, ...]] = deque()
 
 
 def live_view(execution: ExecutionView) -> AbstractContextManager[None] | None:
-    """Return a view for the front end, None if there is none."""
+    """Return a view for the front end; None if nobody is watching."""
     graph = Graph(execution.plan)
 
     def look() -> Card:
@@ -59,7 +59,7 @@ def live_view(execution: ExecutionView) -> AbstractContextManager[None] | None:
         case Audience.NOTEBOOK:
             return _in_notebook(execution, look)
         case Audience.HEADLESS:
-            return _once(execution, look)
+            return _show_outcome(execution, look)
         case Audience.TERMINAL:
             return _in_terminal(look)
         case Audience.NOBODY:
@@ -67,8 +67,8 @@ def live_view(execution: ExecutionView) -> AbstractContextManager[None] | None:
 
 
 @contextmanager
-def _once(execution: ExecutionView, look: Callable[[], Card]) -> Iterator[None]:
-    """Show the outcome once: the executed notebook keeps only that."""
+def _show_outcome(execution: ExecutionView, look: Callable[[], Card]) -> Iterator[None]:
+    """Show the outcome only: an executed notebook keeps nothing else."""
     from IPython.display import display
 
     try:
@@ -87,19 +87,19 @@ def _in_notebook(execution: ExecutionView, look: Callable[[], Card]) -> Iterator
     with display_hooks.log_display_errors("the live view"):
         card = NotebookCard(look())
     if card is None:  # there are no widgets here: show only the outcome
-        with _once(execution, look):
+        with _show_outcome(execution, look):
             yield
         return
-    asked: dict[str, Any] = {}
+    forms: dict[str, Any] = {}
 
     def draw() -> None:
         card.draw(look())
         waiting = open_approvals(execution.state) if execution.state.waiting else []
         for approval in waiting:
-            if approval.op not in asked:
-                with suppress(ApprovalError):  # decided at this very moment
-                    asked[approval.op] = approval_form(execution.id, store=execution.store, step=approval.step)
-        card.ask([asked[approval.op] for approval in waiting if approval.op in asked])
+            if approval.op not in forms:
+                with suppress(ApprovalError):  # it has just been decided
+                    forms[approval.op] = approval_form(execution.id, store=execution.store, step=approval.step)
+        card.ask([forms[approval.op] for approval in waiting if approval.op in forms])
 
     try:
         with _refreshed(draw):
@@ -138,7 +138,7 @@ class NotebookCard:
         self._pool: list[tuple[Any, Any, Any]] = []
         self._states: dict[str, str] | None = None
         self._box = ipywidgets.VBox([self._head, self._graph, self._lines, self._forms])
-        # A front end without widgets shows the text, as does a notebook whose tab was closed before the run was over.
+        # Shown by a front end without widgets, and by a notebook whose tab was closed before the run was over.
         bundle = _bundle_of(self._box)
         if first is not None:
             bundle = {**bundle, **first.bundle(), "text/plain": f"{first.to_text()}\n{_LIVE}"}
@@ -147,7 +147,7 @@ class NotebookCard:
     def draw(self, card: Card) -> None:
         """Show what has changed."""
         self._head.value = Html("<div style='{}'>{}</div>").format(STYLE, card.head_html(exact=False))
-        if self._states is None and card.graph.height > _TALL:  # what moves stays in sight
+        if self._states is None and card.graph.height > _TALL:  # keep what changes in sight
             self._box.children = (self._head, self._lines, self._forms, self._graph)
         states = card.states
         if states != self._states:
@@ -168,8 +168,8 @@ class NotebookCard:
     def finish(self, card: Card) -> None:
         """Replace the widgets with a static picture.
 
-        A tab that was closed meanwhile did not hear of it: opened again, it asks the kernel for the widgets. So the
-        box of the last runs stays, with the picture in it and nothing else.
+        A tab that was closed meanwhile has missed the update: when it is opened again, it asks the kernel for the
+        widgets. So the boxes of the last runs stay open, each with only the picture in it.
         """
         bundle = card.bundle()
         self._handle.update(bundle, raw=True)
@@ -193,7 +193,7 @@ class NotebookCard:
 
 
 def _bundle_of(widget: Any) -> dict[str, Any]:
-    """What shows a widget in a front end; ipywidgets 7 only displays it, with nothing next to it."""
+    """Return the output that shows a widget in a front end; ipywidgets 7 has no method for it."""
     if hasattr(widget, "_repr_mimebundle_"):
         bundle: dict[str, Any] = widget._repr_mimebundle_()
         return bundle
@@ -212,8 +212,8 @@ def _line_html(row: Row) -> Html:
     )
 
 
-class _Unheard:
-    """A stream for what we draw ourselves: when a step's print makes rich draw, that is not what the step printed."""
+class _UnrecordedStream:
+    """A stream for what the view draws: if a step's print makes rich draw, that is not the step's output."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -222,7 +222,7 @@ class _Unheard:
         token = current_scope.set(None)
         try:
             self._stream.write(text)
-        except (OSError, ValueError):  # the terminal hung up: a step that prints through rich must not fail
+        except (OSError, ValueError):  # the terminal is gone; that must not fail a step whose print goes through rich
             pass
         finally:
             current_scope.reset(token)
@@ -246,19 +246,19 @@ class TerminalCard:
         from rich.table import Table
         from rich.text import Text
 
-        # Loaded here, as what the first drawing costs decides how soon the next one comes.
+        # Imported here and not in draw: the time that the first drawing takes decides when the next one comes.
         self._bar, self._table, self._text = ProgressBar, Table, Text
-        self._console = Console(file=cast(IO[str], _Unheard(sys.stderr)))
+        self._console = Console(file=cast(IO[str], _UnrecordedStream(sys.stderr)))
         self._live = Live(
             console=self._console,
             transient=True,
             auto_refresh=False,
-            redirect_stdout=is_terminal(sys.stdout),  # else rich would write to stderr what goes into a file
+            redirect_stdout=is_terminal(sys.stdout),  # rich would write to stderr what should go into a file
         )
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
-        self._end = listen(hear)  # rich has now replaced the streams that are listened to
+        self._end = listen(hear)  # not earlier: rich has just replaced the streams
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -269,7 +269,7 @@ class TerminalCard:
         self._live.stop()
 
     def draw(self, card: Card) -> None:
-        """Show what is at work."""
+        """Show the running steps."""
         ProgressBar, Table, Text = self._bar, self._table, self._text  # noqa: N806  # classes
         table = Table.grid(padding=(0, 1))
         for row in [row for row in card.rows if row.active][:_MOST_LINES]:
@@ -283,7 +283,7 @@ class TerminalCard:
         self._live.update(page, refresh=True)
 
     def finish(self, card: Card) -> None:
-        """Leave the outcome."""
+        """Replace the bars with the outcome."""
         self._stop()
         self._console.print(card.to_text(), markup=False, highlight=False)
 
@@ -299,7 +299,7 @@ def _refreshed(draw: Callable[[], None]) -> Iterator[None]:
         began = thread_time()
         with display_hooks.log_display_errors("a run"):
             draw()
-            handle = loop.call_later(wait_after(began), tick)  # one that cannot be drawn is not tried again
+            handle = loop.call_later(wait_after(began), tick)  # not reached after an error: it is not tried again
 
     def wait_after(began: float) -> float:
         return max(_REFRESH_SECONDS, (thread_time() - began) / _SHARE)

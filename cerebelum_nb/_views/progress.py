@@ -67,9 +67,9 @@ class ProgressReporter:
             shown = scope.execution.redactor.mask(str(message))
             scope.progress(percent, shown)
             if self._lines is not None:
-                token = current_scope.set(None)  # these lines are ours, not what the step printed
+                token = current_scope.set(None)  # these lines are not the step's output
                 try:
-                    self._lines = _shown(self._lines, percent, shown)
+                    self._lines = _show(self._lines, percent, shown)
                 finally:
                     current_scope.reset(token)
             return
@@ -78,15 +78,15 @@ class ProgressReporter:
             with display_hooks.log_display_errors("progress"):
                 self._bar = _bar(self._step or "progress")
         if self._bar is not None:
-            self._bar = _shown(self._bar, percent, str(message))
+            self._bar = _show(self._bar, percent, str(message))
 
 
 class _Bar(Protocol):
     def show(self, percent: float, message: str) -> None: ...
 
 
-def _shown(bar: _Bar, percent: float, message: str) -> _Bar | None:
-    """Show progress and return the bar; None when it cannot be shown, so that it is not tried again."""
+def _show(bar: _Bar, percent: float, message: str) -> _Bar | None:
+    """Show progress and return the bar; return None if that fails, so that it is not tried again."""
     with display_hooks.log_display_errors("progress"):
         bar.show(percent, message)
         return bar

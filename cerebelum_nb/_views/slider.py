@@ -1,7 +1,7 @@
-"""The slider through a run's events: HTML with every moment and its own script, and a text.
+"""The slider through a run's events: HTML with its data and its script, and a text.
 
-It is made once, when it is shown, and then needs no kernel: widgets die with their kernel, and a saved notebook would
-show none. Where scripts do not run (GitHub, an untrusted notebook), it shows the last moment and the list of events.
+It needs no kernel once it is shown: widgets die with their kernel, and a saved notebook would show none. Where scripts
+do not run (GitHub, an untrusted notebook), it shows the state after the last event and the list of events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .._text.text import counted, one_line
 from .._text.times import utc
 from .card import SMALL, STYLE, Card, html_row, last_printed
 from .graph import Graph
-from .watch import Recorded, plan_of
+from .watch import RecordedPlan, plan_of
 
 __all__ = ["Slider"]
 
@@ -41,8 +41,9 @@ class Slider:
     """A run's events and the state after each of them, for display.
 
     Args:
-        execution_id: whose events they are.
-        events: all of them, in order.
+        execution_id: the execution.
+        events: all its events, in order.
+        plan: its plan, if the log holds it.
     """
 
     def __init__(self, execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> None:
@@ -59,11 +60,11 @@ class Slider:
         return {"text/plain": repr(self), "text/html": self.to_html()}
 
     def to_html(self) -> Html:
-        """Write the whole slider; it needs nothing from elsewhere."""
+        """Write the whole slider; it loads nothing from elsewhere."""
         script = files(__package__).joinpath("slider.js").read_text(encoding="utf-8")
-        told = self._data()
+        data = self._data()
         seen: dict[str, dict[str, None]] = {}
-        for slot, state in (pair for event in told["events"] for pair in event["set"]):
+        for slot, state in (pair for event in data["events"] for pair in event["set"]):
             if slot.startswith("box:"):
                 seen.setdefault(slot.removeprefix("box:"), {})[state] = None
         parts = {
@@ -78,28 +79,28 @@ class Slider:
                 )
             ),
         }
-        told["page"] = _live(parts, len(self._transitions))
-        data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        data["page"] = _live(parts, len(self._transitions))
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return Html('<div style="{}">{}{}<script>(() => {{\nconst data = {};\n{}}})();</script></div>').format(
-            STYLE, self._left_out(), _still(self._cards[-1], self._transitions), Html(data), Html(script)
+            STYLE, self._omitted_note(), _still(self._cards[-1], self._transitions), Html(text), Html(script)
         )
 
     @cached_property
     def _transitions(self) -> list[Transition]:
-        """The moments to go through: the last ones of a long history."""
+        """The events of the slider and the state after each; of a long history, the last ones."""
         first = max(0, len(self._events) - _MOST_MOMENTS)
         return list(transitions(self._events[first:], fold(self._events[:first])))
 
-    def _left_out(self) -> Html:
+    def _omitted_note(self) -> Html:
         first = len(self._events) - len(self._transitions)
         if not first:
             return Html()
-        words = f"The first {first:,} of {len(self._events):,} events are not shown here"
-        return Html("<div>{}; history.events({}) has them all.</div>").format(words, repr(self._id))
+        note = f"The first {first:,} of {len(self._events):,} events are not shown here"
+        return Html("<div>{}; history.events({}) has them all.</div>").format(note, repr(self._id))
 
     @cached_property
     def _graph(self) -> Graph:
-        recorded = Recorded()
+        recorded = RecordedPlan()
         for event in self._events:
             recorded.take(event)
         last = self._transitions[-1].state
@@ -107,7 +108,7 @@ class Slider:
 
     @cached_property
     def _cards(self) -> list[Card]:
-        """A card for every moment; unchanged rows are those of the moment before."""
+        """The card after each event; it shares unchanged rows with the card before."""
         cards: list[Card] = []
         before = State()
         for event, state in self._transitions:
@@ -123,13 +124,13 @@ class Slider:
         return cards
 
     def _data(self) -> dict[str, Any]:
-        told: dict[str, str | None] = {}
+        slots_shown: dict[str, str | None] = {}
         listed, before, shown = [], State(), None
         for (event, state), card in zip(self._transitions, self._cards, strict=True):
             op = operation_of(event) if before.version else None
-            slots = (*_shown(card, shown, state), *_changed(before, state, op))
-            changed = [(slot, text) for slot, text in slots if told.get(slot) != text]
-            told.update(changed)
+            slots = (*_card_slots(card, shown, state), *_fact_slots(before, state, op))
+            changed = [(slot, text) for slot, text in slots if slots_shown.get(slot) != text]
+            slots_shown.update(changed)
             listed.append(
                 {
                     "title": title(event),
@@ -139,11 +140,11 @@ class Slider:
                 }
             )
             before, shown = state, card
-        return {"names": _in_order(told), "first": len(self._events) - len(listed), "events": listed}
+        return {"names": _fact_names(slots_shown), "first": len(self._events) - len(listed), "events": listed}
 
 
-def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str, str | None]]:
-    """Write what a card shows, as far as it is not what the one before showed."""
+def _card_slots(card: Card, before: Card | None, state: State) -> Iterator[tuple[str, str | None]]:
+    """Yield the slots of a card that may differ from the card before."""
     yield "part:head", card.head_html()
     yield "part:failure", card.failure.to_html() if card.failure is not None else ""
     if before is None or card.state is not before.state:
@@ -158,18 +159,18 @@ def _shown(card: Card, before: Card | None, state: State) -> Iterator[tuple[str,
 
 
 def _value(state: State, name: str) -> str:
-    """Write what a step has returned."""
+    """Write the value that a step has returned, on one line."""
     value = state.steps[name].output if name in state.finished else None
     return "" if value is None else one_line(value.text, 100)
 
 
-def _changed(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:
+def _fact_slots(before: State, after: State, op: str | None) -> Iterator[tuple[str, str | None]]:
     for name, _, new in changes(before, after, op):
         yield f"fact:{name}", new
 
 
-def _in_order(slots: Iterable[str]) -> list[str]:
-    """Name the facts as a state is written: its own first, then step by step."""
+def _fact_names(slots: Iterable[str]) -> list[str]:
+    """Order the names of facts: first those of the run, then step by step."""
     by_owner: dict[str, list[str]] = {"": []}
     for slot in slots:
         if slot.startswith("fact:"):
@@ -191,7 +192,7 @@ _SCROLLED = "height:12em;overflow:auto;border-top:1px solid rgba(128,128,128,.3)
 
 
 def _live(parts: dict[str, Html], count: int) -> Html:
-    """Write what the script shows; without it there is nothing to press."""
+    """Write the part with the controls; the script inserts it, so without scripts there is nothing to press."""
 
     def button(name: str, text: str) -> Html:
         return Html('<button type="button" data-part="{}" style="{}">{}</button>').format(name, _BUTTON, text)
@@ -214,9 +215,9 @@ def _live(parts: dict[str, Html], count: int) -> Html:
     ).format(controls=controls, scrolled=_SCROLLED, table=_TABLE, **parts)
 
 
-def _still(card: Card, told: Sequence[Transition]) -> Html:
-    """Write what is seen without the script: the card, and the list of events."""
-    lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in told)
+def _still(card: Card, shown: Sequence[Transition]) -> Html:
+    """Write the part that needs no script: the card and the list of events."""
+    lines = (f"{state.version:>4} {title(event)}  {detail(event, state)}".rstrip() for event, state in shown)
     return Html(
         "<div data-part=\"still\">{}<details><summary>{}</summary><pre style='{}'>{}</pre></details></div>"
-    ).format(card.to_html(), counted(len(told), "event"), SMALL, "\n".join(lines))
+    ).format(card.to_html(), counted(len(shown), "event"), SMALL, "\n".join(lines))

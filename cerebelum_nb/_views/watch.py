@@ -1,4 +1,4 @@
-"""``watch``: the card of an execution, drawn from the log, in any kernel and whichever process runs it."""
+"""``watch``: the card of an execution, drawn from the log, whichever process runs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .card import Card
 from .graph import Graph
 from .live import NotebookCard, TerminalCard
 
-__all__ = ["Reading", "Recorded", "plan_of", "watch"]
+__all__ = ["Reading", "RecordedPlan", "plan_of", "watch"]
 
 _EVERY_SECONDS = 0.5
 _tasks: set[asyncio.Task[None]] = set()
@@ -67,37 +67,43 @@ def watch(execution_id: str | None = None, *, store: Store | None = None) -> Non
             display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
         case Audience.TERMINAL:
             with TerminalCard() as shown:
+                card = reading.look()
                 while not reading.over:
-                    shown.draw(reading.look())
+                    shown.draw(card)
                     time.sleep(_EVERY_SECONDS)
-                shown.finish(reading.look())
+                    card = reading.look()
+                shown.finish(card)
         case Audience.NOBODY:
             _in_lines(reading)
 
 
 class Reading:
-    """An execution read from the log; each look reads the new events."""
+    """An execution as its log has it.
+
+    Attributes:
+        over: whether nothing more happens, as of the last look.
+    """
 
     def __init__(self, store: Store, execution_id: str) -> None:
         self.id, self._store = execution_id, store
         self._state = State()
-        self._recorded = Recorded()
+        self._recorded = RecordedPlan()
         self._graph: Graph | None = None
         self._drawn: tuple[str, Plan | None] = "", None
-        self._over = False
+        self.over = False
 
     def look(self) -> Card:
-        """Read what is new and take a picture."""
+        """Read the new events and make a card."""
         row = self._store.execution(self.id)
         now = current_clock.get().now()
         events = self._store.events(self.id, after=self._state.version)
         for event in events:
             evolve(self._state, event)
             self._recorded.take(event)
-        self._over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
-        interrupted = not self._over and entry(self._store, row, now).interrupted
+        self.over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
+        interrupted = not self.over and entry(self._store, row, now).interrupted
         if interrupted:
-            self._over = True
+            self.over = True
             self._state.reason = self._state.reason or "its process ended"
             now = self._state.updated_at
         known = plan_of(self._state)
@@ -120,15 +126,9 @@ class Reading:
             self._drawn = self._state.plan, blueprint_kept(self._store, self._state)
         return self._drawn[1]
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen."""
-        self.look()
-        return self._over
 
-
-class Recorded:
-    """The plan of a run whose workflow this process does not know: its steps, as they started."""
+class RecordedPlan:
+    """A plan made of the steps that have started, for a workflow that this process does not know."""
 
     def __init__(self) -> None:
         self._stages: list[list[str]] = []
@@ -136,7 +136,7 @@ class Recorded:
         self._open: set[str] = set()
 
     def take(self, event: object) -> None:
-        """Look at the next event."""
+        """Add what the next event says."""
         if isinstance(event, StepStarted | ItemsListed):
             name = owner_of(event.step)
             if name not in self._known:
@@ -148,12 +148,12 @@ class Recorded:
             self._open.add(name)
         elif isinstance(event, (StepCompleted, StepFailed, StepInterrupted)) and "[" not in event.step:
             self._open.discard(event.step)
-            if event.step not in self._known:  # marked as done by hand: it never started
+            if event.step not in self._known:  # a step completed by hand has never started
                 self._known.add(event.step)
                 self._stages.append([event.step])
 
     def plan(self, workflow: str) -> Plan:
-        """Return what is known so far as a plan."""
+        """Return the plan so far."""
         return Plan(workflow=workflow, timeline=tuple(map(tuple, self._stages)), steps={})
 
 
@@ -166,8 +166,7 @@ def plan_of(state: State) -> Plan | None:
         plan = workflow.plan()
     except WorkflowDefinitionError:
         return None
-    known = {*plan.steps}
-    return plan if known.issuperset(state.steps) else None
+    return plan if plan.steps.keys() >= state.steps.keys() else None
 
 
 def _newest(log: Store) -> str:
@@ -187,36 +186,38 @@ def _loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _in_notebook(reading: Reading) -> None:
-    if reading.over or _loop() is None:
+    card, loop = reading.look(), _loop()
+    if reading.over or loop is None:
         from IPython.display import display
 
-        display(reading.look().bundle(), raw=True)  # type: ignore[no-untyped-call]
+        display(card.bundle(), raw=True)  # type: ignore[no-untyped-call]
         return
-    task = asyncio.get_running_loop().create_task(_follow(reading, NotebookCard(reading.look())))
+    task = loop.create_task(_follow(reading, NotebookCard(card)))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
 
 
 async def _follow(reading: Reading, shown: NotebookCard) -> None:
     try:
+        card = reading.look()
         while not reading.over:
-            shown.draw(reading.look())
+            shown.draw(card)
             await asyncio.sleep(_EVERY_SECONDS)
+            card = reading.look()
     finally:
         shown.finish(reading.look())
 
 
 def _in_lines(reading: Reading) -> None:
-    told: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     while True:
-        over = reading.over
         card = reading.look()
         for row in card.rows:
-            said = (row.state, None if row.percent is None else f"{row.percent:.0f}%", row.note if row.active else "")
-            if row.state not in ("waiting", "skipped") and told.get(row.name) != said[:2]:
-                told[row.name] = said[:2]
-                sys.stderr.write(" ".join([f"{row.name}:", *(part for part in said if part)]) + "\n")
-        if over:
+            line = (row.state, None if row.percent is None else f"{row.percent:.0f}%", row.note if row.active else "")
+            if row.state not in ("waiting", "skipped") and written.get(row.name) != line[:2]:
+                written[row.name] = line[:2]
+                sys.stderr.write(" ".join([f"{row.name}:", *(part for part in line if part)]) + "\n")
+        if reading.over:
             sys.stderr.write(f"{card.heading}\n")
             return
         sys.stderr.flush()

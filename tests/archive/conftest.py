@@ -1,4 +1,4 @@
-"""A log with a few runs of every kind, made once; each test gets a copy of the file."""
+"""A log with runs of every kind, made once; each test gets a copy of the file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AS_OF_VERSION_4 = """
 
 @pytest.fixture
 def make_older():
-    """Make a log, or a packed run, one of the version before events were chained."""
+    """Turn a log or a pack into one of the version before the hash chain."""
 
     def make(path):
         with closing(sqlite3.connect(path)) as db:
@@ -56,7 +56,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def path(made, tmp_path):
-    """The log's file, this test's own."""
+    """This test's copy of the log."""
     return Path(shutil.copy(made, tmp_path / "log.db"))
 
 
@@ -68,7 +68,7 @@ def store(path):
 
 @pytest.fixture
 def empty(tmp_path):
-    """A log with nothing in it yet."""
+    """An empty log."""
     with SqliteStore(tmp_path / "empty.db", durability="normal") as opened:
         yield opened
 
@@ -83,7 +83,7 @@ def finish():
 
 @pytest.fixture
 def edit(path):
-    """Change the file behind the library's back."""
+    """Change the file with another program's connection."""
 
     def run(*statements):
         with closing(sqlite3.connect(path, isolation_level=None)) as db:

@@ -1,4 +1,4 @@
-"""Workflows whose runs the tests of the archive keep and carry."""
+"""The workflows of the archive's tests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fat(wf):
 
 
 async def make(store: SqliteStore) -> None:
-    """Run one that completes, one that fails, and one that has a secret."""
+    """Make a run that completes, one that fails, and one that has a secret."""
     await deploy.execute({"size": "s-1"}, execution_id="done-1", store=store)
     await fat.execute(execution_id="fat-1", store=store)
     try:
@@ -82,7 +82,7 @@ DAY = 86_400 * SECOND
 
 
 def value(data: bytes, codec: str) -> Value:
-    """A value that is bytes, as the log keeps one."""
+    """A value that is stored as bytes."""
     return Value(codec, type="bytes", preview="...", digest=sha256(data).hexdigest(), size=len(data), payload=data)
 
 

@@ -1,4 +1,4 @@
-"""`export`: a run as a page, as lines and as tables; what is there is what the log holds."""
+"""`export`: an execution as a page, as lines and as tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOID = {"meta", "br", "path", "rect"}
 
 
 class Page(HTMLParser):
-    """Reads a page strictly: every tag is closed, and what it loads is noted."""
+    """A strict parser: every tag must be closed, and everything that the page loads is collected."""
 
     def __init__(self, text):
         super().__init__()
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("name", ["done-1", "failed-1", "fat-1"])
-def test_the_page_stands_by_itself(store, tmp_path, name):
+def test_the_page_loads_nothing(store, tmp_path, name):
     text = archive.export(name, tmp_path / "run.html", store=store).read_text()
     page = Page(text)
     assert page.loads == []
@@ -53,7 +53,7 @@ def test_the_page_stands_by_itself(store, tmp_path, name):
     assert "@import" not in text
 
 
-def test_the_page_tells_what_happened(store, tmp_path):
+def test_the_page_shows_what_happened(store, tmp_path):
     text = " ".join(Page(archive.export("failed-1", tmp_path / "run.html", store=store).read_text()).text)
     for told in (
         "failed-1",
@@ -113,7 +113,7 @@ def test_tables(store, tmp_path, table, rows):
     assert all(re.fullmatch(r"\d{4}-.*Z", row.get("started_at") or row["at"]) for row in told)
     frame = pd.read_parquet(archive.export("done-1", tmp_path / "run.parquet", table=table, store=store))
     read = getattr(history, table)("done-1", store=store)
-    if table == "steps":  # a column of categories that has none is one of nothing in a Parquet file
+    if table == "steps":  # Parquet turns a column of categories without values into a column of nulls
         assert frame.pop("worker").isna().all() and read.pop("worker").isna().all()
     pd.testing.assert_frame_equal(frame, read, check_categorical=False)
 
@@ -131,13 +131,13 @@ def test_the_file_is_named_after_the_execution(store, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("wanted", "told"), [({"format": "pdf"}, "no format 'pdf'"), ({"table": "x"}, "no table 'x'")])
-def test_what_there_is_not_is_said(store, tmp_path, wanted, told):
+def test_an_unknown_format_table_or_execution_is_refused(store, tmp_path, wanted, told):
     with pytest.raises(ValueError, match=told):
         archive.export("done-1", tmp_path / "out", store=store, **wanted)
 
 
 @pytest.mark.parametrize("call", [archive.export, archive.pack, archive.verify])
-def test_a_path_where_no_log_is_makes_none(tmp_path, call):
+def test_a_path_without_a_log_is_refused_and_creates_none(tmp_path, call):
     with pytest.raises(StoreError, match=r"no log at|cannot be opened"):
         call("done-1", store=tmp_path / "typo.db")
     assert list(tmp_path.iterdir()) == []

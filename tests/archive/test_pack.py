@@ -1,4 +1,4 @@
-"""`pack` and `unpack`: a run opens elsewhere as it was, without secrets, and without running anybody's code."""
+"""`pack` and `unpack`: an execution opens elsewhere unchanged, without secrets and without running its code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def elsewhere(tmp_path):
         yield opened
 
 
-# -- there and back -----------------------------------------------------------------------------------------
+# -- round trips --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["done-1", "failed-1", "fat-1"])
@@ -39,7 +39,7 @@ def test_an_unpacked_run_is_the_packed_one_to_the_last_byte(store, elsewhere, tm
     assert elsewhere.execution(name).summary == store.execution(name).summary
 
 
-def test_a_pack_is_one_file_and_a_log_of_its_own(store, tmp_path):
+def test_a_pack_is_one_file_and_a_log(store, tmp_path):
     (tmp_path / "new folder").mkdir()
     made = archive.pack("done-1", tmp_path / "new folder" / "run.cerebelum", store=store)
     assert [file.name for file in made.path.parent.iterdir()] == ["run.cerebelum"]
@@ -56,7 +56,7 @@ def test_a_pack_is_replaced_by_a_newer_one_of_its_execution(store, tmp_path):
 
 
 @pytest.mark.parametrize("call", [archive.pack, archive.export])
-def test_a_file_of_somebody_else_is_left_as_it_is(store, tmp_path, call):
+def test_another_file_is_not_overwritten(store, tmp_path, call):
     code = tmp_path / "deploy.py"
     code.write_text("print()")
     with pytest.raises(StoreError, match=r"deploy\.py exists and is no .*: nothing was written\. Name another"):
@@ -99,7 +99,7 @@ def test_another_execution_of_that_id_is_a_clash(store, elsewhere, finish, tmp_p
     assert archive.verify(store=elsewhere).heads == before
 
 
-def test_a_run_that_went_on_elsewhere_is_a_clash(store, elsewhere, tmp_path):
+def test_a_run_that_was_continued_elsewhere_is_a_clash(store, elsewhere, tmp_path):
     made = archive.pack("done-1", tmp_path / "run.cerebelum", store=store)
     archive.unpack(made.path, store=elsewhere)
     with elsewhere.maintenance("test") as db:
@@ -108,25 +108,25 @@ def test_a_run_that_went_on_elsewhere_is_a_clash(store, elsewhere, tmp_path):
         archive.unpack(made.path, store=elsewhere)
 
 
-def test_one_clash_leaves_everything_unwritten(store, elsewhere, finish, tmp_path):
+def test_after_one_clash_nothing_is_written(store, elsewhere, finish, tmp_path):
     finish(elsewhere, "fat-1")
     with pytest.raises(StoreError, match="another execution fat-1"):
         archive.unpack(store.path, store=elsewhere)
     assert elsewhere.executions()[1] == 1
 
 
-def test_some_of_a_log_can_be_taken(store, elsewhere):
+def test_chosen_executions_of_a_log_can_be_unpacked(store, elsewhere):
     archive.unpack(store.path, ["fat", "done"], store=elsewhere)
     assert archive.verify(store=elsewhere).heads.keys() == {"fat-1", "done-1"}
     with pytest.raises(ExecutionNotFoundError):
         archive.unpack(store.path, ["nobody"], store=elsewhere)
 
 
-# -- what is under way --------------------------------------------------------------------------------------
+# -- running executions -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["running", "sleeping"])
-def test_what_is_under_way_is_paused_in_the_copy_only(empty, finish, tmp_path, end):
+def test_a_running_execution_is_paused_in_the_copy_only(empty, finish, tmp_path, end):
     finish(empty, "live", end=end)
     before = archive.verify(store=empty).heads
     made = archive.pack("live", tmp_path / "run.cerebelum", store=empty)
@@ -140,7 +140,7 @@ def test_what_is_under_way_is_paused_in_the_copy_only(empty, finish, tmp_path, e
 
 
 @pytest.mark.parametrize("end", ["running", "sleeping"])
-def test_nothing_that_a_log_brings_begins_to_run(empty, finish, elsewhere, end):
+def test_nothing_starts_to_run_when_it_is_unpacked(empty, finish, elsewhere, end):
     finish(empty, "live", end=end)
     (found,) = archive.unpack(empty.path, store=elsewhere)
     assert found.state is ExecutionState.PAUSED
@@ -166,7 +166,7 @@ def test_pickles_from_elsewhere_are_shown_and_not_restored(packed, elsewhere):
     assert outputs["verify"] == "fine"
 
 
-def test_who_trusts_the_maker_says_so(packed, elsewhere):
+def test_a_trusted_file_is_restored(packed, elsewhere):
     (found,) = archive.unpack(packed, trusted=True, store=elsewhere)
     assert found.pickles == 0
     assert history.outputs("done-1", store=elsewhere)["stamp"] == datetime.date(2026, 11, 20)
@@ -178,14 +178,14 @@ def test_trust_can_be_given_later(packed, elsewhere):
     assert history.outputs("done-1", store=elsewhere)["stamp"] == datetime.date(2026, 11, 20)
 
 
-def test_bytes_that_were_here_before_keep_their_trust(packed, store):
+def test_bytes_that_the_log_already_has_stay_trusted(packed, store):
     archive.prune(keep_last=0, workflow="deploy", state="completed", store=store)
     (found,) = archive.unpack(packed, store=store)  # failed-1 made the same value here
     assert (found.is_new, found.pickles) == (True, 0)
     assert history.outputs("done-1", store=store)["stamp"] == datetime.date(2026, 11, 20)
 
 
-def test_bytes_that_are_made_here_too_are_trusted_from_then_on(empty, finish, elsewhere, tmp_path):
+def test_bytes_become_trusted_when_a_run_here_makes_them_too(empty, finish, elsewhere, tmp_path):
     finish(empty, "a", data=b"the same")
     archive.unpack(archive.pack("a", tmp_path / "a.cerebelum", store=empty).path, store=elsewhere)
     (digest,) = [event.output.digest for event in elsewhere.events("a") if hasattr(event, "output")]
@@ -215,7 +215,7 @@ def test_an_altered_file_is_refused(packed, elsewhere):
 
 
 @pytest.mark.parametrize(("content", "told"), [(None, "There is no file"), (b"text" * 500, "not a cerebelum log")])
-def test_what_is_no_pack_is_refused(elsewhere, tmp_path, content, told):
+def test_a_file_that_is_not_a_pack_is_refused(elsewhere, tmp_path, content, told):
     file = tmp_path / "run.cerebelum"
     if content is not None:
         file.write_bytes(content)
@@ -237,7 +237,7 @@ def test_masked_secrets_are_counted(store, tmp_path):
     assert b"s3cr3t" not in made.path.read_bytes()
 
 
-def test_what_was_recorded_in_clear_text_can_be_masked_on_the_way_out(store, tmp_path):
+def test_a_value_recorded_in_clear_text_can_be_masked_in_the_pack(store, tmp_path):
     made = archive.pack("done-1", tmp_path / "run.cerebelum", redact=["IMAGE"], store=store)
     assert made.masked == 1
     assert b"app:1" not in made.path.read_bytes()
@@ -248,7 +248,7 @@ def test_what_was_recorded_in_clear_text_can_be_masked_on_the_way_out(store, tmp
     assert state.steps["build"].output.masked == ("image",)
 
 
-def test_a_masked_text_is_masked_wherever_it_turns_up(empty, tmp_path):
+def test_a_masked_text_is_masked_everywhere(empty, tmp_path):
     import asyncio
 
     from cerebelum_nb import WorkflowError, step, workflow
@@ -300,13 +300,13 @@ def test_frames_that_cannot_be_searched_are_left_out(empty, finish, tmp_path):
     assert archive.pack("a", tmp_path / "a.cerebelum", redact=["password"], store=empty).left_out == 1
 
 
-def test_a_name_that_nothing_has_leaves_the_run_as_it_is(store, tmp_path):
+def test_a_redacted_name_that_does_not_occur_changes_nothing(store, tmp_path):
     plain = archive.pack("done-1", tmp_path / "a.cerebelum", store=store)
     other = archive.pack("done-1", tmp_path / "b.cerebelum", redact=["nothing"], store=store)
     assert archive.verify(store=plain.path).heads == archive.verify(store=other.path).heads
 
 
-def test_a_pack_of_an_older_version_is_brought_up_to_date(packed, elsewhere, make_older):
+def test_a_pack_of_an_older_version_is_migrated(packed, elsewhere, make_older):
     make_older(packed)
     before = packed.read_bytes()
     archive.unpack(packed, store=elsewhere)

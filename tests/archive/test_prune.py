@@ -1,4 +1,4 @@
-"""`prune`: what is at rest and not wanted goes, with what only it used; the rest stays whole, whatever happens."""
+"""`prune`: chosen executions are deleted with the values that only they used; the rest stays whole, even in a crash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def payloads(store):
 # -- what is chosen -----------------------------------------------------------------------------------------
 
 
-def test_what_ended_long_ago_goes(empty, finish):
+def test_what_ended_long_ago_is_deleted(empty, finish):
     for days in (1, 89, 91, 400):
         finish(empty, f"run-{days}", days=days)
     done = archive.prune(older_than="90d", store=empty)
@@ -70,7 +70,7 @@ def test_only_one_workflow_or_state(empty, finish):
     assert ids(empty) == ["a-1", "b-1"]
 
 
-def test_what_continues_is_never_touched(empty, finish):
+def test_an_active_execution_is_never_deleted(empty, finish):
     for end in ("completed", "failed", "cancelled", "paused", "sleeping", "running"):
         finish(empty, end, days=500, end=end)
     archive.prune(keep_last=0, store=empty)
@@ -79,7 +79,7 @@ def test_what_continues_is_never_touched(empty, finish):
     assert ids(empty) == ["running", "sleeping"]
 
 
-def test_what_somebody_holds_is_never_touched(empty, finish):
+def test_a_held_execution_is_never_deleted(empty, finish):
     finish(empty, "failed-1", end="failed")
     holder = empty.register(1, 2**60)
     empty.claim("failed-1", holder, 2)  # a resume that has not written yet
@@ -87,7 +87,7 @@ def test_what_somebody_holds_is_never_touched(empty, finish):
     assert ids(empty) == ["failed-1"]
 
 
-def test_what_continues_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_path):
+def test_an_execution_that_is_resumed_in_the_last_moment_stays(empty, finish, monkeypatch, tmp_path):
     from cerebelum_nb._archive import prune as pruning
 
     finish(empty, "failed-1", end="failed")
@@ -105,7 +105,7 @@ def test_what_continues_in_the_last_moment_stays(empty, finish, monkeypatch, tmp
     assert archive.verify(store=tmp_path / "cold.db").heads.keys() == {"failed-1", "failed-2"}
 
 
-def test_what_went_on_since_takes_the_place_of_its_beginning_in_the_archive(empty, finish, tmp_path):
+def test_a_longer_history_replaces_its_beginning_in_the_archive(empty, finish, tmp_path):
     finish(empty, "a", end="failed")
     with SqliteStore(tmp_path / "cold.db", durability="normal") as cold:
         archive.unpack(empty.path, store=cold)
@@ -135,10 +135,10 @@ def test_conditions_that_make_no_sense_are_refused(empty, wanted, told):
         archive.prune(**wanted, store=empty)
 
 
-# -- what goes with them ------------------------------------------------------------------------------------
+# -- what is deleted with them ------------------------------------------------------------------------------
 
 
-def test_values_go_with_the_last_execution_that_uses_them(empty, finish):
+def test_values_are_deleted_with_the_last_execution_that_uses_them(empty, finish):
     finish(empty, "a", days=2, data=b"only a", code="a")
     finish(empty, "b", days=1, data=b"both")
     finish(empty, "c", days=0, data=b"both")
@@ -153,7 +153,7 @@ def test_values_go_with_the_last_execution_that_uses_them(empty, finish):
     assert payloads(empty) == []
 
 
-def test_code_stays_while_something_is_under_way(empty, finish):
+def test_code_stays_while_something_is_running(empty, finish):
     """It is written before the first event that names it."""
     finish(empty, "a", code="a")
     finish(empty, "b", code="b", end="running")
@@ -200,7 +200,7 @@ def test_the_events_are_guarded_as_before(empty, finish):
 # -- the archive --------------------------------------------------------------------------------------------
 
 
-def test_what_is_archived_can_be_looked_at_and_brought_back(empty, finish, tmp_path):
+def test_an_archived_execution_can_be_read_and_restored(empty, finish, tmp_path):
     finish(empty, "a", days=2)
     finish(empty, "b", days=1)
     head = archive.verify("a", store=empty).heads["a"]
@@ -220,7 +220,7 @@ def test_the_log_is_not_its_own_archive(empty, finish):
     assert ids(empty) == ["a"]
 
 
-def test_nothing_is_deleted_that_the_archive_cannot_take(empty, finish, tmp_path):
+def test_what_the_archive_refuses_is_not_deleted(empty, finish, tmp_path):
     finish(empty, "a")
     (tmp_path / "text").write_text("this is no log" * 100)
     with pytest.raises(StoreError, match="not a cerebelum log"):
@@ -228,7 +228,7 @@ def test_nothing_is_deleted_that_the_archive_cannot_take(empty, finish, tmp_path
     assert ids(empty) == ["a"]
 
 
-# -- beside others, and killed ------------------------------------------------------------------------------
+# -- while others write, and when it is killed --------------------------------------------------------------
 
 
 def test_another_connection_writes_meanwhile(empty, finish):
@@ -279,7 +279,7 @@ archive.prune(keep_last=0, workflow="old", archive="cold.db", store=store)
 
 
 @pytest.mark.process
-def test_killed_at_any_moment_it_leaves_a_whole_log_and_the_next_one_continues(tmp_path, finish, monkeypatch):
+def test_a_prune_killed_at_any_moment_leaves_a_whole_log_and_the_next_one_continues(tmp_path, finish, monkeypatch):
     monkeypatch.chdir(tmp_path)
     everything = {f"old-{n}" for n in range(60)} | {"new"}
     with SqliteStore("log.db", durability="normal") as store:

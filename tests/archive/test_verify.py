@@ -1,4 +1,4 @@
-"""`verify`: what was altered behind the library's back is found, and named."""
+"""`verify`: whatever another program has altered is found and named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = "(SELECT key FROM execution WHERE execution_id = 'done-1')"
 DONE = f"execution = {KEY}"
 
 
-def test_a_log_as_it_was_written_is_found_so(path):
+def test_an_unaltered_log_has_no_findings(path):
     found = archive.verify(store=path)
     assert found.ok, str(found)
     assert (found.executions, found.values) == (3, 1)
@@ -32,7 +32,7 @@ def test_a_log_as_it_was_written_is_found_so(path):
     assert "all unaltered" in str(found)
 
 
-def test_one_execution_can_be_looked_at(path):
+def test_one_execution_can_be_verified(path):
     found = archive.verify("fat", store=path)
     assert found.ok
     assert list(found.heads) == ["fat-1"]
@@ -109,7 +109,7 @@ def test_a_row_is_left_where_the_events_are_not_intact(path, edit, change):
         log.executions()
 
 
-def test_events_that_changed_places_are_found(path, edit):
+def test_swapped_events_are_found(path, edit):
     for old, new in ((3, 99), (4, 3), (99, 4)):
         edit(f"UPDATE event SET key = key + {new - old}, version = {new} WHERE {DONE} AND key = ({KEY} << 32) + {old}")
     found = archive.verify(store=path)
@@ -117,14 +117,14 @@ def test_events_that_changed_places_are_found(path, edit):
     assert "event 3 (StepCompleted of 'build'), event 4 (StepPrinted of 'build'), event 5" in str(found)
 
 
-def test_a_guard_that_was_taken_away_is_named(path):
+def test_a_dropped_guard_is_named(path):
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TRIGGER event_no_update")
     (found,) = archive.verify(store=path).findings
     assert found.message == "the trigger event_no_update is gone"
 
 
-def test_tables_of_ones_own_are_nobodys_business(path):
+def test_other_tables_in_the_file_are_ignored(path):
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE notes (text)")
     assert archive.verify(store=path).ok
@@ -151,7 +151,7 @@ def test_a_chain_that_was_recomputed_shows_in_its_head(path, edit):
 
 
 def test_the_chain_can_be_checked_by_hand(path):
-    """As docs/semantics.md says it, with nothing of this library."""
+    """The recipe of docs/semantics.md, without this library."""
     from hashlib import blake2b
 
     head = b"done-1"
@@ -179,7 +179,7 @@ def test_a_log_of_objects_has_no_file_to_verify():
 
 @pytest.fixture
 def older(path, make_older):
-    """The log as an older version wrote it."""
+    """A log of an older version."""
     return make_older(path)
 
 
@@ -211,7 +211,7 @@ def test_an_event_that_an_older_process_appends_meanwhile_is_named(path, edit):
 
 
 def content(path):
-    """Everything that was recorded, as it reads: executions, events with their hashes, values, code, the views."""
+    """Everything that can be read: executions, events with their hashes, values, code, the views."""
     with closing(sqlite3.connect(path)) as db:
         db.text_factory = bytes
         executions = db.execute(
@@ -235,7 +235,7 @@ def flip(path, target, offset, bits):
     return target
 
 
-def is_said_to_be_fine(path):
+def has_no_findings(path):
     try:
         return archive.verify(store=path).ok
     except StoreError:
@@ -244,23 +244,23 @@ def is_said_to_be_fine(path):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(offset=st.integers(0, 2**32), bits=st.integers(1, 255))
-def test_whatever_byte_is_flipped_a_log_that_is_said_to_be_fine_reads_as_it_was_written(made, tmp_path, offset, bits):
-    """Bytes in which nothing is recorded may change: free space, SQLite's own counters, who held a lease."""
+def test_whichever_byte_is_flipped_a_log_without_findings_reads_as_it_was_written(made, tmp_path, offset, bits):
+    """Bytes in which nothing is recorded may change: free space, SQLite's counters, former holders of leases."""
     flipped = flip(made, tmp_path / "flipped.db", offset, bits)
-    if is_said_to_be_fine(flipped):
+    if has_no_findings(flipped):
         assert content(flipped) == content(made)
 
 
-def test_an_id_that_is_no_text_any_more_is_found(made, tmp_path):
+def test_an_id_that_is_no_longer_text_is_found(made, tmp_path):
     raw = made.read_bytes()
     for at in (hit.start() for hit in re.finditer(b"done-1", raw)):
-        verified = is_said_to_be_fine(flip(made, tmp_path / "flipped.db", at, 0x80))
+        verified = has_no_findings(flip(made, tmp_path / "flipped.db", at, 0x80))
         assert not verified or content(tmp_path / "flipped.db") == content(made)
 
 
 def test_most_flipped_bytes_of_a_full_page_are_found(made, tmp_path):
-    """That the test above does not hold for nothing."""
+    """Without this, the test above could pass because nothing is ever found."""
     raw = made.read_bytes()
     start = raw.index(b"x" * 1500)
     chosen = random.Random(1).sample(range(start, start + 1500), 20)
-    assert not any(is_said_to_be_fine(flip(made, tmp_path / "flipped.db", offset, 1)) for offset in chosen)
+    assert not any(has_no_findings(flip(made, tmp_path / "flipped.db", offset, 1)) for offset in chosen)

@@ -1,4 +1,4 @@
-"""The card of a run at any moment, live and from the log, as text and as html."""
+"""The card of a run at any moment, live and from the log, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_completed_run(store):
     assert card(store).to_text() == "release: completed, 3 of 3 steps\n  ✓ fetch\n  ✓ publish\n  ✓ tell"
 
 
-def test_a_failure_that_a_route_took_up_is_no_step_that_is_missing(store):
+def test_a_failed_step_that_a_route_handled_counts_as_done(store):
     @step
     def size():
         return {"error": "too big"}
@@ -80,7 +80,7 @@ def test_a_failure_that_a_route_took_up_is_no_step_that_is_missing(store):
     ]
 
 
-def test_a_failed_run_says_where_why_with_what_and_how_to_go_on(store):
+def test_a_failed_run_says_where_and_why_it_failed_its_inputs_and_how_to_resume(store):
     with pytest.raises(WorkflowError):
         run(store, size="large")
     shown = card(store)
@@ -149,7 +149,7 @@ def parse(text):
     assert parser.open == []
 
 
-def test_waits_and_tries_are_told(store):
+def test_waits_and_tries_are_shown(store):
     tries = []
 
     @step
@@ -219,8 +219,8 @@ def test_two_hundred_steps_fit_into_a_saved_notebook(store):
 def test_a_run_is_read_from_the_log_as_it_continues(store):
     run(store, size="small")
     reading = Reading(store, "k1")
-    assert reading.over
     assert reading.look().to_text() == card(store).to_text()
+    assert reading.over
 
 
 def test_a_run_of_a_workflow_unknown_here_shows_the_steps_that_started(store, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_run_of_a_workflow_unknown_here_shows_the_steps_that_started(store, mo
     assert lines[:3] == ["release: failed, 1 of 3 steps", "  ✓ fetch", "  ✗ publish  KeyError: 'large'"]
 
 
-def test_watch_in_a_script_tells_it_in_lines(store, capsys):
+def test_watch_in_a_script_writes_lines(store, capsys):
     run(store, size="small")
     watch("k1", store=store)
     assert capsys.readouterr().err.splitlines() == [
@@ -249,7 +249,7 @@ def test_watch_of_an_unknown_execution_says_so(store):
         watch(store=store)
 
 
-def test_an_approval_shows_when_its_time_ends_and_progress_what_is_left():
+def test_an_approval_shows_its_deadline_and_progress_the_time_left():
     from cerebelum_nb._core.events import ApprovalRequested, StepProgressed, StepStarted, WorkflowStarted
     from cerebelum_nb._values import encode
 

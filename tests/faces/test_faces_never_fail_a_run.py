@@ -1,4 +1,4 @@
-"""Whatever a face raises, the run it shows continues and is recorded as it was."""
+"""Whatever a view raises, the run continues and its log is correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A foreach in what people look at: one row with counts, which names what failed."""
+"""A foreach in cards, graphs and pages: one row with counts, which names the failed items."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_while_it_runs_the_row_has_counts_and_a_share(log):
     assert int(running) <= 5
 
 
-def test_the_graph_of_the_log_shows_how_it_stands(log):
+def test_the_graph_of_the_log_shows_the_state_of_the_foreach(log):
     assert "✗ deploy" in repr(history.graph("k1", store=log))
 
 

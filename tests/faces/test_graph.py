@@ -1,4 +1,4 @@
-"""The picture of a workflow: golden text, SVG that parses, sizes, and that nothing overlaps."""
+"""The picture of a workflow: exact text, SVG that parses, sizes, and nothing that overlaps."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_nothing_overlaps_and_everything_is_inside(definition):
         assert apart, (a, b)
 
 
-def test_long_names_are_cut_and_told_whole_on_hover():
+def test_long_names_are_cut_and_shown_whole_on_hover():
     def long(wf):
         wf.timeline(made("a_step_whose_name_is_longer_than_any_box"))
 
@@ -139,7 +139,7 @@ def test_labels_are_escaped():
     assert "a&lt;b &amp; &quot;c&quot;" in graph(odd).to_mermaid()
 
 
-def test_every_state_has_a_sign_a_shape_and_a_colour_of_its_own_pair():
+def test_every_state_has_its_own_sign_and_shape():
     assert len({mark.sign for mark in MARKS.values()}) == len(MARKS)
     assert len({mark.shape for mark in MARKS.values()}) == len(MARKS)
 

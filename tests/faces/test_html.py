@@ -1,4 +1,4 @@
-"""Whatever a run's names, values, errors and outputs hold, no HTML face lets it become markup."""
+"""Whatever a run's names, values, errors and outputs hold never becomes markup in any HTML that is shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NASTY = """<script>alert(1)</script><img src=x onerror='alert(2)'>"'><b onclick=
 
 
 class _Reader(HTMLParser):
-    """Reads as a browser does; remembers what is seen, and what would run or be loaded."""
+    """Reads as a browser does; collects the visible text, and whatever would run or be loaded."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -48,7 +48,7 @@ class _Reader(HTMLParser):
 
 
 def read(face: str, scripts: int = 0) -> str:
-    """Return what is seen of it; nothing may run but so many scripts of our own."""
+    """Return the visible text; nothing may run except this many scripts of ours."""
     reader = _Reader()
     reader.feed(face)
     reader.close()
@@ -116,7 +116,7 @@ def test_the_page_of_a_failed_run_shows_it_as_text(log, failed, tmp_path):
     assert text.count(NASTY) >= 4, "its name, what it printed, its error, and the traceback"
 
 
-def test_what_moves_while_it_runs_shows_it_as_text():
+def test_the_live_view_shows_it_as_text():
     row = Row(name=NASTY, state="running", note=NASTY, printed=NASTY, seconds=2.0, percent=5.0)
     assert read(_line_html(row)).count(NASTY) == 3
     assert read(html_row(row, NASTY, NASTY)).count(NASTY) == 4
@@ -149,7 +149,7 @@ def test_a_plan_shows_it_as_text(log, failed):
 
 
 def test_a_picture_of_a_plan_with_such_a_name_shows_it_as_text():
-    """No step of this library is called so, but a log from elsewhere may say anything."""
+    """No step can have such a name, but a log from elsewhere may hold anything."""
     plan = Plan(workflow=NASTY, timeline=((NASTY,), ("b",)), steps={})
     graph = Graph(plan)
     for drawn in (graph.to_svg(), graph.to_svg({NASTY: "failed"}), graph.to_changing_svg({NASTY: ("failed",)})):
@@ -164,7 +164,7 @@ def test_a_picture_of_a_plan_with_such_a_name_shows_it_as_text():
         Note(NASTY, NASTY, (NASTY,)),
     ],
 )
-def test_what_a_cell_says_shows_it_as_text(shown):
+def test_the_output_of_a_cell_shows_it_as_text(shown):
     assert NASTY in read(html(shown))
 
 
@@ -186,7 +186,7 @@ def test_every_piece_escapes_what_is_not_html(made):
     assert NASTY in read(made)
 
 
-def test_html_that_an_f_string_made_plain_text_of_is_escaped_rather_than_trusted():
+def test_html_that_an_f_string_has_turned_into_plain_text_is_escaped():
     assert read(Html("<p>{}</p>").format(f"{Html('<b>bold</b>')}")) == "<b>bold</b>"
 
 

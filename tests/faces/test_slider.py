@@ -1,4 +1,4 @@
-"""The slider as its own page: what it carries, what is seen without its script, that nothing breaks out of it."""
+"""The slider's page: its data, what it shows without its script, and that no value breaks out of it."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def data_of(page):
 
 
 def as_of(data, number):
-    """What the page knows after so many events."""
+    """Return what the page shows after this many events."""
     slots = {}
     for event in data["events"][:number]:
         slots |= dict(event["set"])
     return slots
 
 
-def test_it_carries_every_event_in_plain_words(store, failed):
+def test_it_has_a_description_of_every_event(store, failed):
     data = data_of(history.slider(failed, store=store).to_html())
     assert [event["title"] for event in data["events"]] == [
         "WorkflowStarted",
@@ -79,7 +79,7 @@ def test_it_carries_every_event_in_plain_words(store, failed):
     assert data["events"][0]["time"].startswith("0ms after the start, ")
 
 
-def test_it_carries_graph_values_output_and_state_as_of_every_event(store, failed):
+def test_it_has_graph_values_output_and_state_as_of_every_event(store, failed):
     events = store.events(failed)
     data = data_of(history.slider(failed, store=store).to_html())
     boxes = [as_of(data, number)["box:fetch"] for number in (1, 2, 4)]
@@ -96,14 +96,14 @@ def test_it_carries_graph_values_output_and_state_as_of_every_event(store, faile
     assert "Step <code>publish</code> failed" in as_of(data, 7)["part:failure"]
 
 
-def test_the_state_is_listed_with_what_belongs_to_a_step_together(store, failed):
+def test_the_facts_of_a_step_are_listed_together(store, failed):
     names = data_of(history.slider(failed, store=store).to_html())["names"]
     owners = [name.partition("]")[0] if name.startswith("steps[") else "" for name in names]
     assert list(dict.fromkeys(owners)) == ["", "steps['fetch'", "steps['publish'"]
     assert owners == sorted(owners)
 
 
-def test_without_its_script_one_sees_how_it_ended_and_all_events_and_nothing_to_press(store, failed):
+def test_without_its_script_it_shows_the_end_and_all_events_and_no_buttons(store, failed):
     page = history.slider(failed, store=store).to_html()
     still = page[: page.index("<script>")]
     assert "failed, 1 of 3 steps" in still
@@ -133,7 +133,7 @@ async def test_a_run_cell_by_cell_has_one_too(store):
     assert "StepCompleted fetch" in repr(run.slider())
 
 
-def test_where_only_text_is_shown_it_lists_the_events(store, failed):
+def test_its_text_lists_the_events(store, failed):
     shown = history.slider(failed, store=store)._repr_mimebundle_()
     assert shown["text/plain"].splitlines()[:3] == [
         "release <now>: 7 events",
@@ -155,7 +155,7 @@ def long_run(count):
     ]
 
 
-def test_a_long_history_is_shown_in_part_and_says_so():
+def test_of_a_long_history_only_a_part_is_shown_and_it_says_so():
     page = Slider("k1", long_run(2_100)).to_html()
     data = data_of(page)
     assert "The first 102 of 2,102 events are not shown here" in page

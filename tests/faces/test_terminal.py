@@ -1,4 +1,4 @@
-"""The card in a real terminal: what steps print is above it and, unmixed with it, in the log."""
+"""The card in a real terminal: what steps print is shown above it, and the log has it without the card."""
 
 from __future__ import annotations
 
