@@ -1,6 +1,6 @@
-"""What all commands share: exit codes, finding the log, printing errors and JSON.
+"""What all commands share: exit codes, opening the log, printing errors and JSON.
 
-It contains no command, and nothing that is slow to import.
+It imports nothing that is slow to import.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ __all__ = [
     "Cli",
     "Exit",
     "Failure",
-    "again",
-    "as_json",
     "core_of",
     "core_option",
     "debug_option",
@@ -56,17 +54,19 @@ __all__ = [
     "log_path",
     "open_either",
     "open_log",
+    "print_json",
     "trust_options",
+    "write_command",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST_LINES = 18
-"""An error stays on one screen: a longer one is cut in the middle."""
+"""A longer error is cut in the middle, so that it fits on one screen."""
 
 
 _NARROW, _NARROWEST = 53, 20
-"""In fewer columns click's own help does not fit, and in fewer than these no help does: then its lines are broken."""
+"""With fewer columns click's help does not fit, and below the second number no help does: then its lines wrap."""
 
 
 class Exit(IntEnum):
@@ -119,7 +119,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
-        vars(self)["exit_code"] = code  # a class variable of click, which each instance may set
+        vars(self)["exit_code"] = code  # click declares it as a class variable
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the message to stderr."""
@@ -141,7 +141,7 @@ class _Formatter(click.HelpFormatter):
         super().__init__(indent_increment, width, max_width)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write options and what they do."""
+        """Write a list of options and their help."""
         super().write_dl([*rows], min(col_max, self.width // 3), col_spacing)
 
 
@@ -157,7 +157,7 @@ class Cli(click.Group):
     """The module in ``commands`` and the first line of the help of each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order of the reference."""
+        """List the commands in the order of the reference."""
         return list(self.homes)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -172,7 +172,7 @@ class Cli(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, told) for name, (_, told) in self.homes.items()])
+            formatter.write_dl([(name, line) for name, (_, line) in self.homes.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -190,12 +190,12 @@ class Cli(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            told = "\n".join(fit(f"Error: {error.format_message()}")).removeprefix("Error: ")
-            raise click.UsageError(told, error.ctx) from error
+            message = "\n".join(fit(f"Error: {error.format_message()}")).removeprefix("Error: ")
+            raise click.UsageError(message, error.ctx) from error
         except CerebelumError as error:
             if ctx.meta.get(_DEBUG):
                 raise
-            raise Failure(str(error), code_of(error)) from error
+            raise Failure(str(error), exit_code_of(error)) from error
         except KeyboardInterrupt:
             if ctx.meta.get(_DEBUG):
                 raise
@@ -203,7 +203,7 @@ class Cli(click.Group):
             ctx.exit(Exit.STOPPED)
 
 
-def code_of(error: CerebelumError) -> Exit:
+def exit_code_of(error: CerebelumError) -> Exit:
     """Return the exit code of an error."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.FAILED)
 
@@ -214,7 +214,7 @@ _DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value:  # an option after the command comes later and wins
+    if value:  # an option after the command's name is parsed later, and wins
         ctx.meta[{"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)] = value
 
 
@@ -239,7 +239,7 @@ def log_options(command: F) -> F:
 
 
 def core_option(command: F) -> F:
-    """Give a command ``--core``: it then means the executions of a cluster."""
+    """Give a command ``--core``, with which it works on the executions of a cluster."""
     return click.option(
         "--core",
         metavar="HOST:PORT",
@@ -250,13 +250,13 @@ def core_option(command: F) -> F:
 
 
 def core_of(ctx: click.Context) -> str | None:
-    """Return the cluster; None if the command means a log."""
+    """Return the cluster that ``--core`` names; None without it."""
     named: str | None = ctx.meta.get(_CORE)
     return named
 
 
 def log_argument(command: F) -> F:
-    """Let a command for a whole log take its path as an argument, instead of ``--db``."""
+    """Let a command take the log's path as an argument, instead of ``--db``."""
     return click.argument(
         "log", metavar="[LOG]", required=False, type=click.Path(), expose_value=False, callback=_remember
     )(command)
@@ -274,11 +274,11 @@ trust_options = (
         help="Restore the pickled values of the log, which can run any code. Only if you know who wrote it.",
     ),
 )
-"""For a log, or an execution of it, that was not made by this user on this machine."""
+"""For logs and executions that this user has not made on this machine."""
 
 
 def log_path(ctx: click.Context) -> Path:
-    """Return which log is meant.
+    """Return the path of the log.
 
     Raises:
         StoreError: the given path is not a file.
@@ -290,8 +290,8 @@ def log_path(ctx: click.Context) -> Path:
     return Path(path_of(named)) if named is not None else default_path()
 
 
-def again(ctx: click.Context, command: str) -> str:
-    """Write a command for the same log, for copying."""
+def write_command(ctx: click.Context, command: str) -> str:
+    """Write a command, for the user to copy, that works on the same log."""
     named: str | None = ctx.meta.get(_DB)
     if (core := core_of(ctx)) is not None:
         return f"cerebelum {command} --core {shlex.quote(core)}"
@@ -331,7 +331,7 @@ def open_either(ctx: click.Context) -> SqliteStore:
 def open_log(
     ctx: click.Context, *, create: bool = False, read_only: bool = False, trusted: bool = False
 ) -> SqliteStore:
-    """Open the log until the command ends; ``read_only`` does not upgrade an older one.
+    """Open the log until the command ends; ``read_only`` does not migrate an older log.
 
     ``trusted`` overrides the default: a log is trusted if this user made it on this machine.
 
@@ -358,8 +358,8 @@ def open_log(
 # -- JSON ---------------------------------------------------------------------------------------------------
 
 
-def as_json(data: Any) -> None:
-    """Print data as JSON, in ASCII, so that every program reads it; a number JSON does not have becomes null."""
+def print_json(data: Any) -> None:
+    """Print data as JSON, in ASCII, so that every program reads it; numbers that are not finite become null."""
     try:
         text = json.dumps(data, indent=2, allow_nan=False)
     except ValueError:

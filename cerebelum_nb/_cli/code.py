@@ -1,4 +1,4 @@
-"""Workflows named on the command line: MODULE, FILE.py or NOTEBOOK.ipynb, and which of those in it."""
+"""Find the workflows that a command line names: MODULE, FILE.py or NOTEBOOK.ipynb, and a workflow in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADVICE = "Name a module that can be imported from here, a .py file or an .ipynb
 
 
 def workflows_in(code: str) -> dict[str, Workflow]:
-    """Load a module, a file or the definitions of a notebook, and return its workflows by their variables.
+    """Load a module, a file or the definitions of a notebook; return its workflows by variable name.
 
     Raises:
         WorkflowNotFoundError: it cannot be loaded, or has none.
@@ -75,17 +75,17 @@ def workflow_like(store: Store, execution_id: str) -> Workflow:
     """
     execution_id = store.execution(execution_id).execution_id
     origin = origin_of(store, execution_id)
-    told = ""
+    reason = ""
     if is_interactive(origin):
-        told = "started in a notebook or at a prompt"
+        reason = "started in a notebook or at a prompt"
     elif origin.module == "__main__" and not Path(origin.source).is_file():
-        told = f"started by the script {origin.source}, which no longer exists"
+        reason = f"started by the script {origin.source}, which no longer exists"
     elif not store.may_run(execution_id):
-        told = "not started by you on this machine"
-    if told:
+        reason = "not started by you on this machine"
+    if reason:
         raise WorkflowNotFoundError(
-            f"execution {execution_id} of workflow '{origin.workflow}' was {told}. To start another one, name the code "
-            f"you mean:\n\n    cerebelum run {shlex.quote(place_of(origin) or 'CODE')}"
+            f"execution {execution_id} of workflow '{origin.workflow}' was {reason}. To start another one, name the "
+            f"code you mean:\n\n    cerebelum run {shlex.quote(place_of(origin) or 'CODE')}"
         )
     return cast(Workflow, find_workflow(origin, execution_id))
 

@@ -17,5 +17,5 @@ def paint(text: str, style: str = "", *, err: bool = False) -> None:
 
 
 def emit(line: str, *, err: bool = False) -> None:
-    """Print a line that is clean and coloured already."""
+    """Print a line that is already clean and coloured."""
     click.echo(line, err=err, color=False if os.environ.get("NO_COLOR") else None)

@@ -7,16 +7,16 @@ import sys
 import threading
 from types import FrameType
 
-__all__ = ["until_told_to_end"]
+__all__ = ["wait_for_stop"]
 
 
-def until_told_to_end(ended: threading.Event) -> None:
+def wait_for_stop(ended: threading.Event) -> None:
     """Wait until Ctrl-C, SIGTERM, or until ``ended`` is set; then the command ends normally."""
 
     def end(number: int, frame: FrameType | None) -> None:
         ended.set()
 
-    sys.stdout.flush()  # what the command said so far, also in a pipe
+    sys.stdout.flush()  # a pipe, too, gets what the command has printed
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not ended.wait(3600):

@@ -1,4 +1,4 @@
-"""A run in the foreground of this terminal, for `resume` and `fork`: what is shown while it runs, and at its end."""
+"""Show a run in the foreground of this terminal: its waits while it runs, its state when it ends."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .._store.base import Store
 from .._text.duration import short_seconds
 from .._text.terminal import clean, styled, width
 from .._text.times import utc
-from .app import Exit, Failure, again, as_json
+from .app import Exit, Failure, print_json, write_command
 from .echo import emit
 from .reader import ExecutionReader
 
 __all__ = ["end", "foreground"]
 
-_WORTH_TELLING_SECONDS = 1.0
-"""A shorter sleep is over before it is read."""
+_SHORTEST_SLEEP_SECONDS = 1.0
+"""A shorter sleep is not reported: it ends before anybody reads of it."""
 
 
 @contextmanager
 def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
     """While the block runs, print the execution's waits to stderr, and show hints as commands."""
     observer = observers.Observer(lambda execution, version, event: _tell(ctx, execution, event))
-    told = display_hooks.outcome_reported.set(not json_ and sys.stdout.isatty())
+    token = display_hooks.outcome_reported.set(not json_ and sys.stdout.isatty())
     commands = in_terminal.set(True)
     observers.add(observer)
     try:
@@ -43,24 +43,24 @@ def foreground(ctx: click.Context, *, json_: bool) -> Iterator[None]:
     finally:
         observers.remove(observer)
         in_terminal.reset(commands)
-        display_hooks.outcome_reported.reset(told)
+        display_hooks.outcome_reported.reset(token)
 
 
 def _tell(ctx: click.Context, execution: Host, event: Event) -> None:
-    """Say that a step is waiting, and how to end the wait."""
+    """Print that a step is waiting, and how to end the wait."""
     match event:
         case ApprovalRequested():
             left = "" if event.due_at is None else f", {short_seconds((event.due_at - execution.now()) / 1e6)} left"
             asked = sum(key.startswith("approval:") for key in execution.state.waiting)
             which = f" --step {shlex.quote(event.step)}" if asked > 1 else ""
             _say(f"'{event.step}' waits for {event.approval_type} approval{left}. In another terminal:")
-            _say(f"    {again(ctx, f'approve {shlex.quote(execution.id)}{which}')}")
-        case SleepStarted() if (left_over := (event.due_at - execution.now()) / 1e6) >= _WORTH_TELLING_SECONDS:
+            _say(f"    {write_command(ctx, f'approve {shlex.quote(execution.id)}{which}')}")
+        case SleepStarted() if (left_over := (event.due_at - execution.now()) / 1e6) >= _SHORTEST_SLEEP_SECONDS:
             _say(f"'{event.step}' sleeps, {short_seconds(left_over)} left, until {utc(event.due_at)}")
 
 
 def _say(line: str) -> None:
-    token = current_scope.set(None)  # it is nothing that the step printed
+    token = current_scope.set(None)  # the line is not the step's output
     try:
         click.echo(clean(line), err=True)
     finally:
@@ -76,11 +76,11 @@ def end(
     *,
     expected: ExecutionState = ExecutionState.COMPLETED,
 ) -> None:
-    """Show how it ended, and exit accordingly; ``expected`` is the state that counts as success."""
+    """Show how an execution ended, and exit accordingly; ``expected`` is the state that counts as success."""
     reader = ExecutionReader(ctx, store, execution_id)
     picture = reader.take()
     if json_:
-        as_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
+        print_json(status_of(store, store.execution(execution_id), time.time_ns() // 1000).to_dict())
     else:
         for line in picture.lines(width()):
             emit(line)
@@ -88,7 +88,7 @@ def end(
         if picture.row.summary.state is ExecutionState.FAILED and error is not None and error.traceback:
             emit("")
             for line in error.traceback.splitlines():
-                if line.startswith("  "):  # the frames: what was raised is said above
+                if line.startswith("  "):  # only the frames: the error itself is shown above
                     emit(styled(clean(line), "dim"))
     match picture.row.summary.state:
         case state if state is expected:

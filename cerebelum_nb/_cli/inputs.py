@@ -1,7 +1,7 @@
-"""The inputs of a workflow as options of ``cerebelum run``: read, and shown by ``--help``.
+"""Make a workflow's inputs options of ``cerebelum run``, which reads them and shows them in ``--help``.
 
-A workflow declares its inputs with ``@workflow(inputs=...)``; its JSON Schema names them. The workflow is known only
-once the command line has been read, so options that the command does not have are read here, afterwards.
+A workflow declares its inputs with ``@workflow(inputs=...)``; its JSON Schema names them. Which workflow it is, is only
+known after click has parsed the command line; so the options that click does not know are read here, afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, and those for the inputs of the workflow, if one is named."""
+        """Write the options, and those for the inputs of the workflow if the command line names one."""
         super().format_options(ctx, formatter)
         if _CODE not in ctx.meta:
             return
@@ -56,12 +56,12 @@ class RunCommand(click.Command):
 def inputs_given(
     ctx: click.Context, workflow: Workflow, given: Mapping[str, Any], read: Callable[[Workflow, str, str], Any]
 ) -> dict[str, Any]:
-    """Read the inputs given as options, and merge them over those given otherwise.
+    """Read the inputs given as options, and merge them over the other inputs.
 
     Args:
         ctx: the context; its ``args`` are the arguments that are not options of the command.
-        workflow: whose inputs they are.
-        given: the inputs that were given otherwise.
+        workflow: the workflow that declares them.
+        given: the other inputs, from ``-i``, ``--inputs`` and ``--secret``.
         read: reads the text of an input's value.
 
     Raises:
@@ -85,11 +85,11 @@ def inputs_given(
     found = {**given, **_read(ctx, workflow, problems, read)}
     if problems:
         _, more = shape.take(found)
-        told = [*problems, *(problem for problem in more if problem not in problems)]
-        listed = "\n".join(f"  - {problem}" for problem in told)
+        problems += [problem for problem in more if problem not in problems]
+        listed = "\n".join(f"  - {problem}" for problem in problems)
         raise InputsError(
-            f"the inputs do not fit {shape.cls.__name__}, {counted(len(told), 'problem')}:\n{listed}",
-            problems=tuple(told),
+            f"the inputs do not fit {shape.cls.__name__}, {counted(len(problems), 'problem')}:\n{listed}",
+            problems=tuple(problems),
         )
     return found
 
@@ -133,7 +133,7 @@ def _read(
 
 
 def _members(field: Mapping[str, Any], text: str) -> list[Any]:
-    """Read one value of a list, or several as JSON."""
+    """Read one value of a list, or several values as a JSON list."""
     try:
         parsed = json.loads(text)
     except ValueError:
@@ -157,15 +157,15 @@ def _help_rows(workflow: Workflow, own: set[str]) -> Iterator[tuple[str, str]]:
             option, kind = f"-i {name}={kind}", ""
         elif _is_bool(field):
             option, kind = f"{option} / --no-{_dashed(name)}", ""
-        told = [str(field["description"])] if field.get("description") else []
+        parts = [str(field["description"])] if field.get("description") else []
         if "array" in _types(field):
-            told.append("Can be repeated.")
+            parts.append("Can be repeated.")
         if name in required:
-            told.append("Required.")
+            parts.append("Required.")
         elif field.get("default") not in (None, [], {}):
             default = field["default"]
-            told.append(f"Default: {default if isinstance(default, str) else json.dumps(default)}.")
-        yield f"{option} {kind}".rstrip(), " ".join(told)
+            parts.append(f"Default: {default if isinstance(default, str) else json.dumps(default)}.")
+        yield f"{option} {kind}".rstrip(), " ".join(parts)
 
 
 def _fields(workflow: Workflow) -> Mapping[str, Mapping[str, Any]]:
@@ -174,7 +174,7 @@ def _fields(workflow: Workflow) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _types(field: Mapping[str, Any]) -> set[str]:
-    """Name the JSON types that a field may have."""
+    """Return the JSON types that a field may have."""
     named = field.get("type", [])
     return {named} if isinstance(named, str) else {*named, *(t for one in field.get("anyOf", ()) for t in _types(one))}
 
@@ -184,7 +184,7 @@ def _is_bool(field: Mapping[str, Any]) -> bool:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """Write the form of a field's value."""
+    """Return the placeholder for a field's value."""
     if "enum" in field:
         return "|".join(map(str, field["enum"]))
     if field.get("format") in ("date", "time", "date-time", "duration", "path"):

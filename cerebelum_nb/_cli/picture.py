@@ -1,6 +1,6 @@
-"""One execution at one moment, as lines for a terminal: `status` prints it once, `watch` repeatedly.
+"""Describe an execution at one moment in lines for a terminal: `status` prints them once, `watch` repeatedly.
 
-Made of the row and the fold of its events; this module reads and decodes nothing.
+They are made of the execution's row and the fold of its events; this module reads nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BAR, _WIDEST, _MOST_STEPS, _MOST_DATA, _MOST_LINES = 30, 100, 60, 12, 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A child at some depth of the tree below an execution; without a row, how many are left out there."""
+    """A child in the tree below an execution; without a row, the number of children that are left out there."""
 
     depth: int
     row: ExecutionRow | None = None
@@ -59,23 +59,23 @@ class Picture:
     now: int
     interrupted: bool
     command: Callable[[str], str] = "cerebelum {}".format
-    """Writes a command, so that it means this log."""
+    """Writes a command that works on this log."""
     children: tuple[Child, ...] = ()
     behind: str | None = None
-    """For a queued one, the execution that it waits for; None if it is next."""
+    """If it is queued, the execution that it waits for; None if it is next."""
 
     def lines(self, room: int | None, *, most_steps: int = _MOST_STEPS) -> list[str]:
-        """Write it in this many columns (None: as many as it takes), coloured."""
+        """Write it, coloured, in this many columns (None: as many as needed)."""
         return [
             *self._head(room),
             *self._steps(room, most_steps),
             *self._children(room),
-            *self._asked(),
+            *self._approvals(),
             *self._advice(room),
         ]
 
     def past(self, room: int | None) -> list[str]:
-        """Write it as a past state: without advice."""
+        """Write it as a past state, without children, approvals and advice."""
         return [*self._head(room), *self._steps(room, _MOST_STEPS)]
 
     @property
@@ -85,12 +85,12 @@ class Picture:
 
     @property
     def idle(self) -> bool:
-        """Whether no process is running it, nor will unless somebody starts one."""
+        """Whether no process is running it, and it is not due to be resumed."""
         return self.interrupted or self.row.summary.state is ExecutionState.PAUSED
 
     @property
     def reason(self) -> str:
-        """Why it failed, where no failed step says so: no step failed it, or one did that had completed."""
+        """Why it failed, if no failed step shows it: no step is to blame, or a step that has completed."""
         step = self.state.step(self.state.failed_step or "")
         if self.row.summary.state not in _FAILED or (step is not None and step.phase is Phase.FAILED):
             return ""
@@ -144,7 +144,7 @@ class Picture:
             yield from (styled(part, "dim") for part in wrap(came))
 
     def _children(self, room: int | None) -> Iterator[str]:
-        """Write what its steps started, as a tree."""
+        """Write the children as a tree."""
         if self.children:
             yield ""
             yield styled("children", "dim")
@@ -156,9 +156,9 @@ class Picture:
             shown = child.row.summary
             state = state_cell(shown.state, interrupted=child.interrupted)
             name = steps.get(child.row.execution_id, shown.workflow)
-            told = cut(f"  {'  ' * child.depth}{clean(name)}  {clean(child.row.execution_id)}", (room or _WIDEST) - 24)
+            line = cut(f"  {'  ' * child.depth}{clean(name)}  {clean(child.row.execution_id)}", (room or _WIDEST) - 24)
             done = styled(f"{shown.done_steps}/{shown.total_steps}", "dim")
-            yield f"{told}  {styled(state.text, state.style)}  {done}"
+            yield f"{line}  {styled(state.text, state.style)}  {done}"
 
     def _seconds(self) -> float:
         shown = self.row.summary
@@ -211,9 +211,9 @@ class Picture:
         return not (self.idle or self.over)
 
     def _note(self, step: StepState, room: int | None) -> str:
-        """Say what an unfinished step does or waits for."""
+        """Describe what an unfinished step does or waits for."""
         if step.phase is Phase.RETRYING and step.error is not None:
-            wait = f", next in {self._left(step.due_at)}" if step.due_at is not None else ""
+            wait = f", next in {self._time_left(step.due_at)}" if step.due_at is not None else ""
             return f"attempt {step.attempt} failed ({step.error.type}){wait}"
         if step.phase is not Phase.RUNNING or not self._moves:
             return "was at work" if self.interrupted and step.phase is Phase.RUNNING else ""
@@ -224,41 +224,43 @@ class Picture:
         if step.attempt > 1:
             parts.append(f"attempt {step.attempt}")
         parts += [
-            told for operation in step.operations.values() if not operation.done and (told := self._waits(operation))
+            told
+            for operation in step.operations.values()
+            if not operation.done and (told := self._describe_wait(operation))
         ]
         return ", ".join(parts)
 
     def _note_of_items(self, step: StepState, room: int | None) -> str:
-        """Say how far the items of a foreach are, in one row."""
+        """Describe how far the items of a foreach are."""
         assert step.items is not None
         total, wide = len(step.items.keys), 8 if room is not None and room < 60 else 16
         share = step.items.settled / total if total else 1.0
         return f"{'' if step.settled else bar(share, wide) + ' '}{items_told(step, self.now)}"
 
-    def _waits(self, operation: Operation) -> str:
+    def _describe_wait(self, operation: Operation) -> str:
         if operation.kind == "sleep":
-            return f"sleeps, {self._left(operation.due_at)} left"
+            return f"sleeps, {self._time_left(operation.due_at)} left"
         if operation.kind == "approval" and operation.is_decided:
             return f"{operation.approval_type} approval is decided"
         if operation.kind == "approval":
-            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            left = "waits" if operation.due_at is None else f"{self._time_left(operation.due_at)} left"
             return f"{left} for {operation.approval_type} approval"
         if operation.kind == "child":
             return f"runs {clean(operation.op.split(':')[1])} as {clean(operation.child)}"
         if operation.kind == "signal":
-            left = "waits" if operation.due_at is None else f"{self._left(operation.due_at)} left"
+            left = "waits" if operation.due_at is None else f"{self._time_left(operation.due_at)} left"
             return f"{left} for signal {operation.op.split(':')[1]}"
         if operation.kind in ("poll", "retry") and operation.number:
-            wait = "" if operation.due_at is None else f", next in {self._left(operation.due_at)}"
+            wait = "" if operation.due_at is None else f", next in {self._time_left(operation.due_at)}"
             return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
         return ""
 
-    def _left(self, due_at: int | None) -> str:
+    def _time_left(self, due_at: int | None) -> str:
         left = ((due_at or self.now) - self.now) / 1e6
         return short_seconds(round(left)) if left >= 1 else "0s"
 
-    def _asked(self) -> Iterator[str]:
-        """Show what must be decided."""
+    def _approvals(self) -> Iterator[str]:
+        """Show the approvals that must be decided."""
         for key, name in self.state.waiting.items():
             known = self.state.step(name)
             operation = None if known is None else known.operations.get(key.removesuffix(f"@{name}"))
@@ -274,7 +276,7 @@ class Picture:
                 yield styled(f"    ... {len(lines) - _MOST_DATA} more lines: --json", "dim")
 
     def _advice(self, room: int | None) -> Iterator[str]:
-        """Say what a person can do now."""
+        """Write what the user can do now."""
         advice = advise(
             self.state,
             self._id,
@@ -295,7 +297,7 @@ class Picture:
 
 
 def _command(command: str, room: int | None) -> Iterator[str]:
-    """Write a command for copying, even over several lines."""
+    """Write a command so that it can be copied, on several lines if it is too long."""
     if room is None or len(command) + 4 <= room or not command.startswith("cerebelum "):
         yield f"    {command}"
         return

@@ -1,4 +1,4 @@
-"""Reading one execution for a picture; later looks read only new events."""
+"""Read an execution for a picture; later reads fetch only the new events."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .._core.fold import fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.base import Store
-from .app import again
+from .app import write_command
 from .picture import Child, Picture
 
 __all__ = ["ExecutionReader", "children_of"]
 
 _MOST, _MOST_BELOW, _DEEPEST = 12, 3, 4
-"""So many children of an execution are shown, of each of its children, and so deep."""
+"""How many children of the execution are shown, how many of each child, and how deep the tree is."""
 
 
 class ExecutionReader:
-    """Looks at one execution of the log that a command means, as often as one likes.
+    """Reads one execution of the command's log, as often as needed.
 
     Raises:
         ExecutionNotFoundError: there is no such execution, or several.
@@ -35,7 +35,7 @@ class ExecutionReader:
         self._state = State()
 
     def take(self) -> Picture:
-        """Take a picture of it as it is now."""
+        """Make a picture of it as it is now."""
         row = self._store.execution(self.execution_id)
         self._state = fold(self._store.events(self.execution_id, self._state.version, row.version), self._state)
         now = time.time_ns() // 1000
@@ -46,19 +46,19 @@ class ExecutionReader:
             now=now,
             interrupted=shown.interrupted,
             behind=shown.queued_behind,
-            command=partial(again, self._ctx),
+            command=partial(write_command, self._ctx),
             children=tuple(children_of(self._store, self.execution_id, now)),
         )
 
 
 def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> Iterator[Child]:
-    """Read the tree of children below an execution, the unfinished first, up to a limit.
+    """Read the tree of children below an execution, unfinished children first, up to a limit.
 
     Args:
         store: the log.
         execution_id: the execution.
         now: the time, µs since the epoch.
-        depth: how deep it stands below the one that is shown.
+        depth: its depth below the execution that is shown.
     """
     rows, total = store.executions(caller=execution_id)
     rows.reverse()

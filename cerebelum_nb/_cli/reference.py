@@ -1,6 +1,6 @@
-"""The reference of the command line as Markdown: ``python -m cerebelum_nb._cli.reference > docs/cli.md``.
+"""Write the reference of the command line as Markdown: ``python -m cerebelum_nb._cli.reference > docs/cli.md``.
 
-Everything in it comes from the commands themselves, so it cannot contradict them.
+All of it comes from the commands themselves, so it cannot contradict them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CEREBELUM_COMPLETE=fish_source cerebelum | source       # ~/.config/fish/config
 
 
 _EVERYWHERE = {"--db", "--debug", "--help"}
-"""Options of every command, described once at the top of the page."""
+"""Options of every command; the top of the page describes them."""
 
 
 def reference() -> str:
@@ -66,12 +66,12 @@ def reference() -> str:
     parts = [f"{_HEAD}{codes}\n\n## Commands\n\n| command | |\n|---|---|\n{table}"]
     for name, command in commands:
         if command is not None:
-            parts += ["\n".join(told) for told in _commands(context, name, command)]
+            parts += ["\n".join(part) for part in _commands(context, name, command)]
     return "\n\n".join(parts) + "\n"
 
 
 def _commands(parent: click.Context, name: str, command: click.Command) -> Iterator[Iterator[str]]:
-    """Write a command, and those of a group after it."""
+    """Write a command; after a group, its commands."""
     yield _command(parent, name, command)
     if isinstance(command, click.Group):
         inside = click.Context(command, info_name=name, parent=parent)
@@ -101,7 +101,7 @@ def _command(parent: click.Context, name: str, command: click.Command) -> Iterat
 
 
 def _code(text: str) -> str:
-    """Keep what Markdown would take for a column or a tag."""
+    """Escape what Markdown would take for a column."""
     return re.sub(r"\|", r"\\|", text)
 
 

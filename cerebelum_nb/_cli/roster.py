@@ -24,12 +24,12 @@ _GAP = "   "
 
 
 def show_roster(ctx: click.Context, logs: Sequence[Path], interval: float | None) -> None:
-    """Show how far each student is.
+    """Show the progress of each student.
 
     Args:
         ctx: the command's context.
         logs: a folder or the logs in it.
-        interval: seconds between two looks; None looks once.
+        interval: seconds between two reads; None reads once.
     """
     from .._classroom.grading import Register
 
@@ -64,41 +64,41 @@ def _live(register: Register, interval: float) -> None:
 
 
 def _changes(register: Register, interval: float) -> None:
-    """Write a line for each student whose progress changed: the output is not a terminal."""
-    told: dict[tuple[str, str], Standing] = {}
+    """Print a line for each student whose progress has changed, when the output is not a terminal."""
+    printed: dict[tuple[str, str], Standing] = {}
     while True:
         for student, row in register.look().items():
             for lesson, standing in row.items():
-                if told.get((student, lesson)) != standing:
-                    told[student, lesson] = standing
+                if printed.get((student, lesson)) != standing:
+                    printed[student, lesson] = standing
                     emit(f"{student}  {lesson}  {standing}")
         sys.stdout.flush()
         time.sleep(interval)
 
 
 def _lines(cells: Mapping[str, Mapping[str, Standing]], columns: int | None, lines: int | None) -> list[str]:
-    """Write a class as a table, in two halves side by side if it is longer than the screen."""
+    """Write the progress of a class as a table, in two columns if it is longer than the screen."""
     from .._classroom.grading import Register
     from .._classroom.language import say
 
     lessons = Register.columns(cells)
     heads = [Column(title=say("student"), least=6), *(Column(title=lesson, least=8) for lesson in lessons)]
     rows = [[Cell(name), *(_cell(row.get(lesson)) for lesson in lessons)] for name, row in cells.items()]
-    told = [*_summary(cells, lessons), ""]
-    if columns is None or lines is None or len(rows) + len(told) < lines:
-        return [*told, *table(heads, rows, columns)]
+    summary = [*_summary(cells, lessons), ""]
+    if columns is None or lines is None or len(rows) + len(summary) < lines:
+        return [*summary, *table(heads, rows, columns)]
     half, room = (len(rows) + 1) // 2, (columns - len(_GAP)) // 2
     left, right = table(heads, rows[:half], room), table(heads, rows[half:], room)
     right += [""] * (len(left) - len(right))
     padded = [line + " " * max(0, room - len(click.unstyle(line))) for line in left]
-    return told + [f"{one}{_GAP}{other}".rstrip() for one, other in zip(padded, right, strict=True)]
+    return summary + [f"{one}{_GAP}{other}".rstrip() for one, other in zip(padded, right, strict=True)]
 
 
 def _summary(cells: Mapping[str, Mapping[str, Standing]], lessons: Sequence[str]) -> list[str]:
-    """Sum up each lesson: how many have finished it, are working on it, and are stuck."""
+    """Summarise each lesson: how many students have finished it, are working on it, and are stuck."""
     from .._classroom.language import say
 
-    told = []
+    lines = []
     for lesson in lessons:
         found = [row[lesson] for row in cells.values() if lesson in row]
         done, stuck = (
@@ -107,8 +107,8 @@ def _summary(cells: Mapping[str, Mapping[str, Standing]], lessons: Sequence[str]
         )
         parts = [say("{n} done", n=done), say("{n} at it", n=len(found) - done)]
         parts += [say("{n} with a run in trouble", n=stuck)] if stuck else []
-        told.append(f"{lesson}: {', '.join(parts)}" if lesson != "log" else say("{n} cannot be read", n=len(found)))
-    return told or [say("nobody has begun yet")]
+        lines.append(f"{lesson}: {', '.join(parts)}" if lesson != "log" else say("{n} cannot be read", n=len(found)))
+    return lines or [say("nobody has begun yet")]
 
 
 def _cell(standing: Standing | None) -> Cell:

@@ -1,4 +1,4 @@
-"""The alternate screen of a terminal: for output that is redrawn and leaves nothing behind."""
+"""The alternate screen of a terminal, for output that is redrawn and removed at the end."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
 def interval_option(default: float, words: str = "How often to look") -> Callable[[Command], Command]:
-    """Make the option for the seconds between two looks."""
+    """Make the option for the seconds between two reads."""
     between = click.FloatRange(min=0.1, max=3600)
     help_ = f"{words} ({default:g})."
     return click.option("--interval", metavar="SECONDS", type=between, default=default, help=help_)
 
 
 def is_screen() -> bool:
-    """Whether the output is a terminal that can be drawn over."""
+    """Whether the output is a terminal that can be redrawn."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def size() -> os.terminal_size:
-    """Return how large the terminal is now."""
+    """Return the size of the terminal."""
     return os.get_terminal_size(sys.stdout.fileno())
 
 
@@ -62,19 +62,20 @@ def screen() -> Iterator[None]:
 
 
 def draw(written: Sequence[str], lines: int) -> None:
-    """Draw over what was there."""
+    """Redraw the screen."""
     colourless = bool(os.environ.get("NO_COLOR"))
     shown = [*written[: lines - 2]]
     shown += [""] * (lines - 1 - len(shown))
     shown.append(styled("Ctrl-C to stop watching", "dim"))
-    # Cleared before it is written: after a line as wide as the terminal, clearing would take its last character.
+    # Each line is cleared before it is written: after a line as wide as the terminal, clearing would remove its last
+    # character.
     text = "\n".join(f"\x1b[2K{click.unstyle(line) if colourless else line}" for line in shown)
     sys.stdout.write(f"\x1b[H{text}\x1b[J")
     sys.stdout.flush()
 
 
 def nap(interval: float, before: os.terminal_size) -> None:
-    """Wait for the next look, seconds; redraw at once if the terminal was resized."""
+    """Sleep for so many seconds, or until the terminal is resized."""
     end = time.monotonic() + interval
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))

@@ -1,4 +1,4 @@
-"""How a state is written (word, mark, colour), and read from the command line."""
+"""Write a state (word, mark, colour), and read it from the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["StateType", "state_cell"]
 
 
 def state_cell(state: ExecutionState, *, interrupted: bool = False, short: bool = False) -> Cell:
-    """Write a state in its colour, or that its process died."""
+    """Write a state in its colour; ``interrupted`` means that the process has died."""
     if interrupted:
         return Cell(INTERRUPTED, "red")
     text = "waiting" if short and state.startswith("WAITING") else state.words
@@ -29,7 +29,7 @@ class StateType(click.ParamType):  # type: ignore[type-arg]  # generic from clic
     name = "state"
 
     def __init__(self, *, interrupted: bool = False) -> None:
-        self._interrupted = interrupted  # whether that, which is no state, may be asked for too
+        self._interrupted = interrupted  # whether "interrupted", which is not a state, is accepted too
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ExecutionState | str:
         """Read a state."""

@@ -1,7 +1,8 @@
-"""A workflow with an effect, and what the processes that run it note of themselves; see test_chaos.py.
+"""A workflow with an effect, and notes by the processes that run it; see test_chaos.py.
 
-Usage: python chaos.py schedule; a kernel imports it and calls start(). Where: $LOG and $MARKS. $MACHINE is the machine
-that a process says it is on: of a process on another machine only the heartbeat shows. $LEASE: seconds.
+Usage: python chaos.py schedule; a kernel imports it and calls start(). $LOG and $MARKS are the files to use. $MACHINE
+is the machine that a process claims to be on: of a process on another machine only the heartbeat is visible. $LEASE is
+in seconds.
 """
 
 import json
@@ -26,18 +27,18 @@ leases.times = leases.LeaseTimes(lease=LEASE, heartbeat=LEASE / 10, look=LEASE /
 warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # from Python 3.12 on, of every fork
 
 checked = {}
-"""When this process last began to look whether an execution is still its own, and found that it was."""
+"""When this process last began to check whether it still holds an execution, and found that it did."""
 
 
 def note(what, execution_id, **more):
-    """Write what was done just now where no death can take it back; the clock is that of all processes here."""
+    """Write a note that survives the process; all processes here have the same clock."""
     line = json.dumps({"what": what, "id": execution_id, "pid": os.getpid(), "at": time.monotonic(), **more})
     with Path(os.environ["MARKS"]).open("ab", buffering=0) as file:
         file.write(line.encode() + b"\n")
 
 
 class Noting(leases.Leases):
-    """Notes what this process took over, and when it looked."""
+    """Notes which executions this process takes over, and when it checks them."""
 
     def claim(self, execution_id, now):
         since = time.monotonic()
@@ -60,7 +61,7 @@ def charge(execution_id):
 
 
 def steal(context):
-    """Do in a forked child what only its parent may do."""
+    """Do in a forked child what only the parent may do."""
     try:
         context.run("charge", charge, context.execution_id)
     except OperationError:
@@ -80,9 +81,9 @@ def pay(work, context):
         child = multiprocessing.get_context("fork").Process(target=steal, args=(context,))
         child.start()
         child.join(5)
-        child.kill()  # a child of threads may hang in a lock; it holds nothing that others wait for
+        child.kill()  # a forked child may hang in a lock of a thread; nobody waits for it
     sleep("50ms")
-    time.sleep(1.0)  # when it was suspended here, its next call is the effect
+    time.sleep(1.0)  # if it is suspended here, its next call is the effect
     return context.run("charge", charge, work)
 
 
@@ -102,12 +103,12 @@ def open_log():
 
 
 def start(names):
-    """Run executions behind the cell; of a kernel that is resumed, those that were taken over end with an error."""
+    """Run executions in the background; those that were taken over from a suspended kernel end with an error."""
     store = start.store = getattr(start, "store", None) or open_log()
     return [shop.start(store=store, execution_id=name) for name in names]
 
 
 if __name__ == "__main__":
-    import chaos  # the workflow is to be known by a module that others can import
+    import chaos  # the workflow must belong to a module that others can import
 
     run_forever(chaos.open_log(), max_deaths=1000, tell=lambda text: print(text, file=sys.stderr))

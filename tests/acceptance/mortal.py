@@ -1,6 +1,6 @@
 """A process that dies: runs or resumes the workflow below and kills itself (SIGKILL) after its n-th commit.
 
-Usage: python mortal.py LOG MARKS start|resume|fork|resume-fork N   (N = 0: lives to the end)
+Usage: python mortal.py LOG MARKS start|resume|fork|resume-fork N   (N = 0: it lives to the end)
 """
 
 import asyncio
@@ -17,7 +17,7 @@ LOG, MARKS, MODE, DIE_AFTER = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(s
 
 
 class MortalStore(SqliteStore):
-    """A log whose process is killed right after one of its commits."""
+    """A log that kills its process right after one of its commits."""
 
     commits = 0
 
@@ -30,7 +30,7 @@ class MortalStore(SqliteStore):
 
 
 def mark(what):
-    """Note a side effect where no crash can take it back."""
+    """Note a side effect, in a file that survives a crash."""
     with MARKS.open("a") as file:
         file.write(what + "\n")
         file.flush()

@@ -17,7 +17,7 @@ MARKS = Path(os.environ.get("MARKS", "marks"))
 
 
 def mark(what):
-    """Note a side effect where no crash can take it back."""
+    """Note a side effect, in a file that survives a crash."""
     with MARKS.open("a") as file:
         file.write(what + "\n")
         file.flush()
@@ -55,7 +55,7 @@ def how_long():
 
 @step
 async def deadly():
-    await sleep(how_long())  # evaluated again whenever the step is entered here
+    await sleep(how_long())  # evaluated again each time the step is entered at this line
 
 
 @workflow
@@ -87,7 +87,7 @@ async def start(store, name, ids):
 
 
 if __name__ == "__main__":
-    import sleepers  # the workflows are to be known by a module that others can import
+    import sleepers  # the workflows must belong to a module that others can import
 
     log, mode, *rest = sys.argv[1:]
     if mode == "start":

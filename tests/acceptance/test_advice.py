@@ -1,4 +1,4 @@
-"""What is said about how to go on is followed word for word, for each kind of ending: the execution then completes."""
+"""The advice on how to go on is followed to the letter, for each kind of ending; then the execution completes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ made = make()
 
 @pytest.fixture
 def flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """Give a module of workflows of which each ends otherwise, and the log of its folder."""
+    """A module of workflows, each of which ends in another way, and the log of its folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CEREBELUM_DB", raising=False)
     (tmp_path / "flows_of_advice.py").write_text(FLOWS)
@@ -156,7 +156,7 @@ ENDINGS = {
 
 
 async def _end(workflow: object, inputs: dict[str, object]) -> str:
-    """Run it to its bad end, and return what the exception says."""
+    """Run it until it fails or stops, and return the message."""
     run = workflow.start(inputs, execution_id="k1")  # type: ignore[attr-defined]
     until = {"stopped": "RUNNING", "paying": "RUNNING", "approved": "WAITING_FOR_APPROVAL"}.get(workflow.name)  # type: ignore[attr-defined]
     while until and not (run.status == until and run.execution.state.in_flight):
@@ -171,7 +171,7 @@ async def _end(workflow: object, inputs: dict[str, object]) -> str:
 
 
 async def _approved() -> None:
-    """Approve what is asked for, if something is."""
+    """Approve what the execution waits for, if anything."""
     while True:
         await asyncio.sleep(0.01)
         if str((await ExecutionClient().get_execution_status("k1")).status) == "WAITING_FOR_APPROVAL":
@@ -249,7 +249,7 @@ def test_a_secret_that_is_asked_for_is_given_in_another_process(flows: ModuleTyp
     assert "cerebelum resume k1 --secret token" in told
 
 
-def test_what_waits_for_approval_says_which_commands_decide(flows: ModuleType) -> None:
+def test_an_execution_that_waits_for_approval_shows_the_commands_that_decide(flows: ModuleType) -> None:
     async def waiting() -> None:
         log = connect(hibernate_after=timedelta(0))
         await flows.approved.execute(execution_id="k1")

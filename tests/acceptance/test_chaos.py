@@ -1,4 +1,4 @@
-"""Two kernels and two schedulers on one log, on two machines, while they are killed, ended, suspended and forked."""
+"""Two kernels and two schedulers share a log, as if on two machines, while they are killed, suspended and forked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..waiting import wait_for
 
 CHAOS = Path(__file__).with_name("chaos.py")
 LEASE = 1.5
-"""Seconds; on a busy machine a process may not run for a second without anybody having suspended it."""
+"""Seconds. On a busy machine even a process that is not suspended may not run for a second."""
 MACHINES = ("east", "west")
 
 
@@ -43,7 +43,7 @@ class Actor:
 
 @dataclass
 class Ring:
-    """The log, who works on it, and what was done to whom: (pid, from, to) on the clock of all of them."""
+    """The log, the processes that use it, and what was done to which: (pid, from, to) on their common clock."""
 
     folder: Path
     chance: random.Random
@@ -84,7 +84,7 @@ class Ring:
             return subprocess.Popen([sys.executable, *arguments], env=env, cwd=self.folder, stdout=out, stderr=out)
 
     def replace(self, actor: Actor) -> None:
-        """Wait for the end of one that is ending, and start another in its place."""
+        """Wait until a process has ended, and start another in its place."""
         began = time.monotonic()
         actor.process.wait(60)
         self.suffered.append((actor.process.pid, began, time.monotonic()))
@@ -94,17 +94,17 @@ class Ring:
         self.actors.append((self.kernel if actor.client else self.scheduler)(actor.machine))
 
     def suspend(self, actors: list[Actor]) -> None:
-        """Let them stand still for longer than their lease."""
+        """Suspend processes for longer than their lease."""
         began = time.monotonic()
         for actor in actors:
             actor.process.send_signal(signal.SIGSTOP)
-        time.sleep(LEASE + self.chance.uniform(0.2, 2.5))  # a scheduler looks once a second
+        time.sleep(LEASE + self.chance.uniform(0.2, 2.5))  # a scheduler reads the log once a second
         for actor in actors:
             actor.process.send_signal(signal.SIGCONT)
         self.suffered += [(actor.process.pid, began, time.monotonic()) for actor in actors]
 
     def disturb(self) -> None:
-        """Do one thing to one of them, or to all."""
+        """Kill, end, suspend or fork one of the processes, or all."""
         one = self.chance.choice(self.actors)
         what = self.chance.choice(["kill", "kill", "terminate", "suspend", "suspend", "suspend all", "begin", "begin"])
         self.met[what] += 1
@@ -146,7 +146,7 @@ class Ring:
 
 
 def run_for(folder: Path, seconds: float, seed: int) -> Counter[str]:
-    """Disturb for so long, let everything come to its end, and judge; return what was met, counted."""
+    """Disturb the processes for so many seconds, let everything end, and check; return how often each case occurred."""
     ring = Ring(folder, random.Random(seed))
     try:
         ring.actors += [ring.kernel(machine) for machine in MACHINES]
@@ -171,7 +171,7 @@ def run_for(folder: Path, seconds: float, seed: int) -> Counter[str]:
 
 
 def judge_the_log(ring: Ring) -> None:
-    """Every execution that began has completed, and nothing in it was done twice."""
+    """Check that every execution has completed, and that nothing in it was done twice."""
     with SqliteStore(ring.log) as store:
         rows, ring.met["executions"] = store.executions()
         for row in rows:
@@ -186,7 +186,7 @@ def judge_the_log(ring: Ring) -> None:
 
 
 def judge_the_effects(ring: Ring) -> None:
-    """Nobody did an effect who could know that the execution was no longer theirs, and few were done again."""
+    """Check that no process did an effect when it could know it had lost the execution, and that few were repeated."""
     effects, claims = defaultdict(list), defaultdict(list)
     for mark in ring.marks():
         ring.met[mark["what"]] += 1

@@ -49,7 +49,7 @@ def marks_of(folder: Path) -> Counter[str]:
 
 
 def die_and_resume(folder: Path, die_after: int) -> str:
-    """Let it die once, resume it, and judge; return "lived" when it ended before it could die."""
+    """Let the process die once, resume, and check; return "lived" if it ended before it could die."""
     folder.mkdir()
     first = go(folder, "start", die_after)
     if first.returncode == 0:
@@ -68,7 +68,7 @@ def die_and_resume(folder: Path, die_after: int) -> str:
 
 
 def judge(before, marks_before, after, marks_after) -> None:
-    """Nothing committed is done again, and the history only grew."""
+    """Check that nothing committed was done again, and that the history only grew."""
     assert after[: len(before)] == before
     completed = Counter((e.step, e.visit) for e in after if isinstance(e, StepCompleted))
     assert set(completed.values()) == {1}, completed
@@ -95,7 +95,7 @@ def test_a_process_killed_after_any_single_commit_resumes_to_the_same_end(tmp_pa
     assert set(ends[deaths:]) <= {"died at the end", "lived"} and "lived" in ends, "some commit was not died after"
 
 
-def test_a_process_that_is_killed_again_and_again_still_comes_to_the_same_end(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_repeatedly_still_comes_to_the_same_end(tmp_path: Path) -> None:
     folder = tmp_path / "often"
     folder.mkdir()
     assert go(folder, "start", 2).returncode == -9

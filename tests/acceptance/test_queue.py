@@ -1,4 +1,4 @@
-"""Real processes that queue for one slot, some of which are killed: never two at once, none forgotten, in order."""
+"""Real processes queue for one slot and some are killed: never two run at once, all run, and in order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Place:
         wait_for(holds, lambda: f"{self.told.read_text()[-4000:]}\n{self.marks.read_text()}")
 
     def one_at_a_time(self):
-        """Whether nobody came in while another process that lives was in; the order in which they came."""
+        """Check that no process had the slot while another that lived had it; return the order in which they had it."""
         inside, order = None, []
         for line in self.marks.read_text().splitlines():
             _, what, name, _ = line.split()
@@ -80,7 +80,7 @@ def queue_up(place, names, seconds):
         place.until(lambda name=name: place.state(name) is not None)
 
 
-def test_five_processes_two_of_which_are_killed(place):
+def test_five_processes_queue_although_two_are_killed(place):
     place.spawn("k0", 60)
     place.until(lambda: place.state("k0") == "RUNNING" and "in k0" in place.marks.read_text())
     queue_up(place, ["k1", "k2", "k3", "k4"], 0.1)
@@ -97,8 +97,8 @@ def test_five_processes_two_of_which_are_killed(place):
 
 
 @pytest.mark.soak
-def test_fifty_processes_and_kills(place):
-    """Beside two schedulers, of which one is killed too; whatever was killed is run by the other in the end."""
+def test_fifty_processes_queue_although_some_are_killed(place):
+    """Two schedulers run beside them, and one is killed too; the other one runs in the end whatever was killed."""
     chance = random.Random(7)
     names = [f"k{n:02}" for n in range(50)]
     place.spawn("scheduler")

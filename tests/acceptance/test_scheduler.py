@@ -1,4 +1,4 @@
-"""Real processes that sleep, are killed, and are woken by schedulers that are killed too."""
+"""Real processes sleep and are killed, and schedulers, which are killed too, wake their executions."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_sleep_outlives_its_process_and_two_schedulers(place: Place) -> None:
     assert Counter(place.marks.read_text().split("\n"))["mail s1"] == 1
 
 
-def test_a_hibernated_one_is_woken_on_time_when_its_scheduler_was_killed(place: Place) -> None:
+def test_a_hibernated_execution_is_woken_on_time_although_its_scheduler_was_killed(place: Place) -> None:
     assert place.spawn("start", "campaign", "s1", "s2").wait(120) == 0
     assert place.output.read_text() == "SLEEPING SLEEPING\n"
     one = place.spawn("schedule")
@@ -117,7 +117,7 @@ def test_a_hibernated_one_is_woken_on_time_when_its_scheduler_was_killed(place: 
         assert Counter(place.marks.read_text().split("\n"))[f"mail {name}"] == 1
 
 
-def test_sigterm_lets_the_steps_at_work_finish_and_leaves_the_rest_to_others(place: Place) -> None:
+def test_sigterm_lets_running_steps_finish_and_leaves_the_rest_to_other_schedulers(place: Place) -> None:
     assert place.spawn("start", "campaign", "s1").wait(120) == 0
     one = place.spawn("schedule", HIBERNATE_MS="3600000")
     place.until(lambda: any(isinstance(e, WorkflowAwakened) for e in place.events("s1")))
@@ -130,7 +130,7 @@ def test_sigterm_lets_the_steps_at_work_finish_and_leaves_the_rest_to_others(pla
     assert not [e for e in place.events("s1") if isinstance(e, WorkflowPaused)]
 
 
-def test_what_kills_every_process_is_paused(place: Place) -> None:
+def test_an_execution_that_kills_every_process_is_paused(place: Place) -> None:
     assert place.spawn("start", "crashing", "s1").wait(120) == 0
     place.until(lambda: (wake := place.read(lambda s: s.next_wake())) is not None and wake < time.time() * 1e6)
     deaths = 0
@@ -182,11 +182,11 @@ NOTEBOOK = [
 ]
 
 
-def test_what_a_notebook_started_is_woken_by_its_definitions_alone(place: Place, tmp_path: Path) -> None:
+def test_an_execution_of_a_notebook_is_woken_with_its_definitions_alone(place: Place, tmp_path: Path) -> None:
     cells = [nbformat.v4.new_code_cell(source) for source in NOTEBOOK]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "campaign.ipynb")
     jupyter = [sys.executable, "-m", "jupyter", "execute", "campaign.ipynb", "--kernel_name=python3"]
-    subprocess.run(jupyter, cwd=tmp_path, check=True, capture_output=True)  # its kernel is gone after that
+    subprocess.run(jupyter, cwd=tmp_path, check=True, capture_output=True)  # then its kernel is gone
     assert place.state("from-notebook") == "SLEEPING"
     with place.output.open("ab") as out:
         command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "scheduler", "--db", str(place.log)]

@@ -1,4 +1,4 @@
-"""Real schedulers on one log, one of which is killed: each time of a schedule is started once."""
+"""Real schedulers share a log and one is killed: each time of a schedule is started once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def spawn(folder):
-    """Start schedulers; end those that are left."""
+    """Start schedulers; those that still run at the end are ended."""
     started = []
 
     def start():
@@ -75,7 +75,7 @@ def test_two_schedulers_and_a_kill_start_each_time_once(folder, spawn):
         second.kill()
         second.wait()
         before = len(started())
-        time.sleep(1.5)  # times pass while no scheduler is at work
+        time.sleep(1.5)  # times pass while no scheduler runs
         spawn()
         spawn()
         until(lambda: len(started()) >= before + 4, folder)

@@ -1,4 +1,4 @@
-"""A script that fails, or is stopped at the keyboard: what its terminal shows, and how it is resumed."""
+"""A script that fails or is stopped with Ctrl-C: what its terminal shows, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_failure_shows_the_script_s_own_frames_and_how_to_go_on(script) -> Non
     )
 
 
-def test_it_continues_from_a_script(script, tmp_path: Path) -> None:
+def test_it_is_resumed_from_a_script(script, tmp_path: Path) -> None:
     ended(script("deploy.run()"))
     (tmp_path / "room").touch()
     assert ended(script("deploy.resume_sync()"))[:2] == (0, "shipped\n")
@@ -89,7 +89,7 @@ def test_it_forks_and_sweeps_from_a_script(script, tmp_path: Path) -> None:
     assert ended(script("deploy.sweep_sync(build, [{'build': 1}, {'build': 2}])"))[1].count("shipped") == 2
 
 
-def test_it_continues_by_the_command_it_was_told(script, tmp_path: Path) -> None:
+def test_it_is_resumed_by_the_command_that_was_shown(script, tmp_path: Path) -> None:
     _, _, told = ended(script("deploy.run(execution_id='k-1')"))
     (command,) = re.findall(r"    cerebelum (resume .*) #", told)
     (tmp_path / "room").touch()
@@ -110,12 +110,12 @@ def test_ctrl_c_leaves_one_message_and_the_exit_code_of_an_interrupt(script) -> 
     assert told.endswith('    deploy.resume_sync("ID")\n')
 
 
-def test_an_id_that_is_none_is_told_without_the_library_s_frames(script) -> None:
+def test_an_unknown_id_is_reported_without_frames_of_the_library(script) -> None:
     code, _, told = ended(script("deploy.resume_sync('nope')"))
     assert code == 1
     assert "engine/" not in told and told.endswith("List what there is with `cerebelum list`.\n")
 
 
-def test_async_code_is_told_to_await(script) -> None:
+def test_in_async_code_the_error_says_to_await(script) -> None:
     _, _, told = ended(script("asyncio.run(deploy.execute())"))
     assert told.endswith('    await deploy.resume("ID")\n')

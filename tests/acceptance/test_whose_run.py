@@ -1,4 +1,4 @@
-"""``resume()`` without an id takes a run of the script or notebook that calls it, or says whose it takes."""
+"""``resume()`` without an id takes a run of the calling script or notebook, or says whose run it takes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _call(folder: Path, who: str, what: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("first_runs", [True, False])
-def test_a_script_resumes_its_own_run_and_refuses_that_of_another_script(tmp_path: Path, first_runs: bool) -> None:
+def test_a_script_resumes_its_own_run_and_refuses_one_of_another_script(tmp_path: Path, first_runs: bool) -> None:
     for who in ("first", "second"):
         (tmp_path / f"{who}.py").write_text((SHARED + MAIN).replace("{who}", who))
     if first_runs:
@@ -61,7 +61,7 @@ def test_a_script_resumes_its_own_run_and_refuses_that_of_another_script(tmp_pat
         assert str(tmp_path / "second.py") in done.stderr and 'report.resume_sync("second")' in done.stderr
 
 
-def test_a_workflow_that_both_import_is_resumed_and_it_is_said_whose_run_it_was(tmp_path: Path) -> None:
+def test_a_workflow_that_both_import_is_resumed_and_the_log_names_the_script(tmp_path: Path) -> None:
     (tmp_path / "flows.py").write_text(SHARED.replace("{who}", "both"))
     for who in ("first", "second"):
         (tmp_path / f"{who}.py").write_text("from flows import report\n" + MAIN.replace("{who}", who))

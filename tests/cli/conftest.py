@@ -1,4 +1,4 @@
-"""A log with an execution in every state, the command line in this process and in others, and a terminal."""
+"""A log with an execution in every state, calls of the command line in this process and in others, and a terminal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Done:
 def made(tmp_path_factory):
     """The folder of a log that no test writes to.
 
-    It is not where its executions were started any more: their code is then found in the folder of the command.
+    The executions were started in another folder, so their code is found in the folder of the command.
     """
     folder = tmp_path_factory.mktemp("shop")
     for name in ("shop.py", "make.py"):
@@ -62,7 +62,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
-    """A copy of it, which is the working directory."""
+    """A copy of that folder, as the working directory."""
     copy = tmp_path / "shop"
     shutil.copytree(made, copy)
     monkeypatch.chdir(copy)
@@ -76,7 +76,7 @@ def environment(**more):
 
 @pytest.fixture
 def call(folder, monkeypatch):
-    """Call the command line in this process; its output is no terminal."""
+    """Call the command line in this process; its output is not a terminal."""
     monkeypatch.delenv("CEREBELUM_DB", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -103,7 +103,7 @@ def spawn(folder):
 
 
 class Terminal:
-    """A command in a terminal of a given size; what it writes is kept."""
+    """A command in a terminal of a given size, and its output."""
 
     def __init__(self, *arguments, columns=80, lines=24, **more):
         self._master, slave = pty.openpty()
@@ -120,14 +120,14 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def wait_for(self, text, seconds=120):
-        """Read on until this was written; return what was written from now on, without escapes."""
+        """Read until this text comes; return what was read, without escapes."""
         began, end = len(self.raw), time.monotonic() + seconds
         while text not in _ESCAPES.sub("", self.raw[began:]):
             assert self._read(end), f"{text!r} was not written, but\n{self.raw[-2000:]!r}"
         return _ESCAPES.sub("", self.raw[began:])
 
     def interrupt(self, until):
-        """Press Ctrl-C until this was written: readline overlooks one that comes just before it waits for a key."""
+        """Press Ctrl-C until this text comes: readline misses one that arrives just before it waits for a key."""
         for _ in range(3):
             self.type("\x03")
             with suppress(AssertionError):
@@ -145,11 +145,11 @@ class Terminal:
 
     @property
     def left_behind(self):
-        """What is on the screen after the alternate one."""
+        """The output after the alternate screen."""
         return _ESCAPES.sub("", self.raw.rpartition("\x1b[?1049l")[2]).replace("\r\n", "\n")
 
     def frames(self):
-        """Each picture that was drawn, as lines."""
+        """The pictures that were drawn, each as lines."""
         drawn = self.raw.partition("\x1b[?1049l")[0].split("\x1b[H")[1:]
         return [_ESCAPES.sub("", frame).split("\r\n") for frame in drawn]
 
@@ -165,7 +165,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(folder):
-    """Open a terminal; what is still running at the end is killed."""
+    """Open terminals; a command that still runs at the end is killed."""
     opened = []
 
     def start(*arguments, **more):
@@ -201,7 +201,7 @@ def rows(table, where):
 
 @pytest.fixture
 def piped(folder):
-    """Start a command that writes into a pipe; it does not outlive the test."""
+    """Start commands that write into a pipe; they are killed at the end of the test."""
     started = []
 
     def start(*arguments, **more):

@@ -1,4 +1,4 @@
-"""Make a log with an execution in every state; run in the folder it is to be in."""
+"""Make a log with an execution in every state, in the working directory."""
 
 from __future__ import annotations
 

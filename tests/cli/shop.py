@@ -1,4 +1,4 @@
-"""Workflows whose executions the tests of the command line look at; a module of the folder in which they run."""
+"""The workflows of the command line's tests; a module in the folder in which they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resume`, `approve`, `reject`, `cancel`, `watch`, `scheduler`: what they do, and with which exit code they refuse."""
+"""`resume`, `fork`, `approve`, `reject`, `cancel`, `watch`, `scheduler`: what they do, and their exit codes."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def test_a_fixed_execution_continues_in_the_foreground(spawn, folder):
     assert done.out.startswith("deploy  failed-1  completed\n")
 
 
-def test_one_that_fails_again_shows_why(spawn):
+def test_an_execution_that_fails_again_shows_why(spawn):
     done = spawn("resume", "failed-1")
     assert done.code == 1
     assert "verify: RuntimeError: port 443 is closed\n" in done.out
     assert "Traceback" not in done.err
 
 
-def test_its_end_as_json(spawn, folder):
+def test_the_end_as_json(spawn, folder):
     (folder / "fixed").touch()
     found = spawn("resume", "failed-1", "--json").json
     assert (found["status"], found["step_outputs"]["verify"]) == ("COMPLETED", "fine")
 
 
-def test_inputs_can_be_replaced_and_what_the_log_redacts_is_masked_by_another_process_too(spawn, folder):
+def test_inputs_can_be_replaced_and_every_process_masks_what_the_log_redacts(spawn, folder):
     (folder / "fixed").touch()
     with SqliteStore(LOG) as log:
         log.redact = ("image",)
@@ -55,7 +55,7 @@ def test_inputs_can_be_replaced_and_what_the_log_redacts_is_masked_by_another_pr
     assert done.json["step_outputs"]["build"] == {"image": MASK, "size": "s-2"}
 
 
-def test_all_of_a_completed_one_runs_again(spawn):
+def test_a_completed_execution_runs_again_with_all(spawn):
     assert spawn("resume", "done-1", "--all").code == 0
 
 
@@ -75,7 +75,7 @@ def test_the_file_that_holds_it_can_be_named(spawn, folder):
 
 @pytest.fixture
 def script(folder):
-    """An execution that failed, started by running a script that starts a run whenever it is run."""
+    """A failed execution, started by a script that starts a run whenever it is run."""
     path = folder / "release.py"
     path.write_text(f"{(folder / 'shop.py').read_text()}\ndeploy.run(execution_id='script-1')\n")
     run([sys.executable, path], env=environment(), capture_output=True)
@@ -83,14 +83,14 @@ def script(folder):
     return path
 
 
-def test_one_that_a_script_started_continues_without_running_the_script(spawn, folder, script):
+def test_an_execution_of_a_script_is_resumed_without_running_the_script(spawn, folder, script):
     (folder / "fixed").touch()
     before = rows("executions", "true")
     assert spawn("resume", "script-1").code == 0
     assert rows("executions", "true") == before
 
 
-def test_of_a_script_that_has_gone_the_whole_command_is_told(spawn, folder, script):
+def test_for_a_script_that_no_longer_exists_the_whole_command_is_shown(spawn, folder, script):
     (folder / "fixed").touch()
     script.rename(folder / "renamed.py")
     done = spawn("resume", "script-1")
@@ -100,7 +100,7 @@ def test_of_a_script_that_has_gone_the_whole_command_is_told(spawn, folder, scri
     assert spawn("resume", "script-1", "--module", "renamed.py").code == 0
 
 
-def test_a_notebook_is_not_run_but_for_its_definitions(spawn, folder):
+def test_only_the_definitions_of_a_notebook_are_run(spawn, folder):
     (folder / "fixed").touch()
     cells = [
         "%load_ext cerebelum_nb\nfrom pathlib import Path\nfrom cerebelum_nb import step, workflow",
@@ -116,7 +116,7 @@ def test_a_notebook_is_not_run_but_for_its_definitions(spawn, folder):
     assert not (folder / "ran").exists()
 
 
-def test_an_external_effect_is_not_repeated_unasked(spawn):
+def test_an_external_effect_is_not_repeated_unless_asked(spawn):
     done = spawn("resume", "died-1")
     assert done.code == 7
     assert "cerebelum resume died-1 --repeat charge" in done.err
@@ -175,7 +175,7 @@ def test_on_a_terminal_the_outcome_is_shown_once(terminal):
     assert re.search(r'shop.py", line \d+, in verify', shown.raw)
 
 
-def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal, folder):
+def test_with_json_on_stdout_the_terminal_still_shows_the_outcome(terminal, folder):
     (folder / "fixed").touch()
     shown = terminal("resume", "failed-1", "--json")
     assert shown.end() == 0
@@ -187,20 +187,20 @@ def test_where_the_status_is_json_the_terminal_still_shows_the_outcome(terminal,
 
 @pytest.fixture
 def visit(folder):
-    """An execution that failed and reads a secret input."""
+    """A failed execution that reads a secret input."""
     code = "import shop, cerebelum_nb as c; shop.visit.run({'token': c.Secret('hunter2-x')}, execution_id='visit-1')"
     run([sys.executable, "-c", code], env=environment(), capture_output=True)
     (folder / "fixed").touch()
 
 
-def test_of_a_secret_that_is_missing_the_whole_command_is_told(spawn, visit):
+def test_for_a_missing_secret_the_whole_command_is_shown(spawn, visit):
     done = spawn("resume", "visit-1", "--db", LOG)
     assert done.code == 1
     assert "To give it again:\n    cerebelum resume visit-1 --secret token --db .cerebelum/history.db\n" in done.out
     assert "Fix" not in done.out
 
 
-def test_of_a_fork_that_misses_a_secret_it_is_the_fork_s_command(spawn, visit):
+def test_for_a_secret_missing_in_a_fork_the_command_is_fork(spawn, visit):
     done = spawn("fork", "visit-1")
     assert done.code == 1
     assert re.search(r"\n    cerebelum resume (?!visit-1)\S+ --secret token\n", done.out)
@@ -260,7 +260,7 @@ def test_a_rejection_fails_the_step(spawn, call):
     assert "too dear" in done.out
 
 
-def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
+def test_a_rejected_approval_is_asked_for_again_and_says_how_to_decide(spawn, call, piped):
     call("reject", "asking-1", "--reason", "too dear")
     done = spawn("resume", "asking-1")
     assert "To let 'review' ask again:\n    cerebelum resume asking-1\n" in done.out
@@ -274,12 +274,12 @@ def test_a_rejected_one_asks_again_and_says_what_decides(spawn, call, piped):
     assert not call("events", "asking-1", "--type", "StepPrinted", "--json").json["events"]
 
 
-def test_a_resume_that_sleeps_says_until_when(piped):
+def test_a_resume_that_sleeps_says_for_how_long(piped):
     waiting = piped("resume", "asleep-1", stderr=subprocess.PIPE)
     assert re.match(r"'night' sleeps, (2h|1h 5\dm.*) left, until ", waiting.communicate(timeout=120)[1])
 
 
-def test_results_that_are_stale_are_told_with_the_command(spawn, folder):
+def test_stale_results_are_named_with_the_command(spawn, folder):
     shop = folder / "shop.py"
     shop.write_text(shop.read_text().replace('"app:1"', '"app:2"'))
     assert "cerebelum resume failed-1 --rerun stale\n" in spawn("resume", "failed-1").err
@@ -305,7 +305,7 @@ def test_cancelled_is_cancelled(call):
     assert state(call, "asleep-1") == "CANCELLED"
 
 
-def test_what_another_process_runs_is_told_to_stop(call, moving):
+def test_an_execution_of_another_process_is_asked_to_stop(call, moving):
     assert call("cancel", "moving-1", "--json").json["outcome"] == "requested"
     assert moving.wait(120) != 0
     assert state(call, "moving-1") == "CANCELLED"
@@ -371,7 +371,7 @@ def test_an_approval_is_decided_once(call):
     assert "was approved by ana" in again.err
 
 
-def test_what_another_process_runs_is_busy(call, moving):
+def test_an_execution_of_another_process_is_busy(call, moving):
     done = call("resume", "moving-1")
     assert done.code == 4
     assert f"process {moving.pid}" in done.err
@@ -420,13 +420,13 @@ def test_debug_shows_the_traceback(spawn):
     assert "Traceback" in done.err
 
 
-def test_the_log_can_be_named_by_the_environment(spawn, folder):
+def test_the_environment_can_name_the_log(spawn, folder):
     Path(".cerebelum").rename("elsewhere")
     assert spawn("list").code == 5
     assert spawn("list", CEREBELUM_DB="elsewhere/history.db").code == 0
 
 
-def test_what_only_reads_makes_no_log(spawn, tmp_path, monkeypatch):
+def test_commands_that_only_read_create_no_log(spawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert spawn("list").code == 5
     assert not Path(".cerebelum").exists()
@@ -442,7 +442,7 @@ def test_a_finished_execution_is_shown_at_once(terminal):
     assert "check  done-1  completed" in shown.left_behind
 
 
-def test_the_exit_status_can_be_the_execution_s(call):
+def test_the_exit_status_can_be_that_of_the_execution(call):
     assert call("watch", "failed-1").code == 0
     assert call("watch", "failed-1", "--exit-status").code == 1
     assert call("watch", "done-1", "--exit-status").code == 0
@@ -458,18 +458,18 @@ def test_watching_shows_bars_and_ends_with_the_execution(terminal, moving, folde
 
 
 @pytest.mark.parametrize("name", ["paused-1", "died-1"])
-def test_of_one_that_nobody_runs_it_says_so_at_once_and_how_to_go_on(call, name):
+def test_if_no_process_runs_it_watch_says_so_at_once_and_how_to_resume(call, name):
     done = call("watch", name)
     assert done.code == 8
     assert "No process is running it" in done.out and f"    cerebelum resume {name}\n" in done.out
     assert "--wait waits" in done.err
 
 
-def test_the_command_to_go_on_names_the_log_that_was_named(call):
+def test_the_command_to_resume_names_the_same_log(call):
     assert "    cerebelum resume paused-1 --db .cerebelum/history.db\n" in call("watch", "paused-1", "--db", LOG).out
 
 
-def test_when_its_process_dies_watching_ends_soon(terminal, moving):
+def test_watching_ends_soon_after_its_process_died(terminal, moving):
     shown = terminal("watch", "moving-1", "--interval", "0.1")
     shown.wait_for("% copying")
     moving.kill()
@@ -478,7 +478,7 @@ def test_when_its_process_dies_watching_ends_soon(terminal, moving):
     assert "cerebelum resume moving-1" in shown.left_behind
 
 
-def test_told_to_wait_it_watches_when_somebody_continues(folder, call, piped):
+def test_with_wait_it_watches_once_a_process_resumes_it(folder, call, piped):
     watching = piped("watch", "died-1", "--wait", "--interval", "0.1")
     assert watching.stdout.readline() == "buy died-1: interrupted at charge, 1 of 2 steps\n"
     assert call("resume", "died-1", "--repeat", "charge").code == 0
@@ -508,7 +508,7 @@ def test_ctrl_c_stops_watching_and_nothing_else(terminal, moving, call):
     assert state(call, "moving-1") == "RUNNING"
 
 
-def test_a_terminal_that_goes_away_is_given_back(terminal, moving):
+def test_the_terminal_is_restored_when_watching_is_killed(terminal, moving):
     shown = terminal("watch", "moving-1", "--interval", "0.1")
     shown.wait_for("Ctrl-C to stop watching")
     shown.process.send_signal(signal.SIGTERM)
@@ -516,7 +516,7 @@ def test_a_terminal_that_goes_away_is_given_back(terminal, moving):
     assert shown.raw.endswith("\x1b[?1049l")
 
 
-def test_into_a_pipe_each_change_is_a_line(folder, moving, piped):
+def test_in_a_pipe_each_change_is_a_line(folder, moving, piped):
     watching = piped("watch", "moving-1", "--interval", "0.1")
     assert watching.stdout.readline() == "move moving-1: running at copy, 1 of 2 steps\n"
     (folder / "arrived").touch()
@@ -534,7 +534,7 @@ def test_a_scheduler_without_its_code_says_so(call):
     assert (done.code, "no_such_module" in done.err) == (6, True)
 
 
-def test_a_scheduler_continues_with_what_was_decided_and_stops_when_told(folder, call):
+def test_a_scheduler_resumes_what_was_decided_and_stops_on_sigterm(folder, call):
     scheduler = Popen([*CEREBELUM, "scheduler"], stdout=subprocess.PIPE, env=environment(), text=True)
     try:
         assert "running on" in scheduler.stdout.readline()
@@ -550,7 +550,7 @@ def test_a_scheduler_continues_with_what_was_decided_and_stops_when_told(folder,
 # -- fork ---------------------------------------------------------------------------------------------------
 
 
-def test_a_fork_runs_on_in_the_foreground_and_says_where_it_comes_from(spawn, call, folder):
+def test_a_fork_runs_in_the_foreground_and_says_where_it_comes_from(spawn, call, folder):
     (folder / "fixed").touch()
     done = spawn("fork", "failed-1", "--from", "verify", "--json")
     assert done.code == 0
@@ -576,7 +576,7 @@ def test_the_plan_of_a_fork_runs_nothing(spawn, call):
     assert call("list", "--json").json["total"] == before
 
 
-def test_a_fork_that_fails_says_so_by_its_code(spawn):
+def test_a_fork_that_fails_exits_with_1(spawn):
     assert spawn("fork", "failed-1", "--from", "verify").code == 1
 
 
@@ -591,7 +591,7 @@ def test_a_fork_that_fails_says_so_by_its_code(spawn):
     ],
     ids=" ".join,
 )
-def test_what_is_told_fits_40_columns(spawn, folder, arguments):
+def test_output_fits_40_columns(spawn, folder, arguments):
     (folder / "shop.py").write_text((folder / "shop.py").read_text().replace('"app:1"', '"app:2"'))
     done = spawn(*arguments, COLUMNS="40")
     assert [line for line in (done.out + done.err).splitlines() if len(line) > 40] == []
@@ -609,7 +609,7 @@ def test_a_help_is_written_in_the_narrowest_terminal(call, columns):
     assert "resume" in shown.out
 
 
-def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
+def test_an_id_is_quoted_in_commands_to_copy(spawn, call, folder):
     code = "import shop; from cerebelum_nb import WorkflowError\ntry: shop.deploy.run(execution_id='a b/c')\n"
     code += "except WorkflowError: pass\nshop.deploy.run(execution_id='-x')"
     done = run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
@@ -618,7 +618,7 @@ def test_an_id_is_quoted_in_what_is_to_be_copied(spawn, call, folder):
 
 
 @pytest.mark.parametrize("how", [(), ("--from", "nothing"), ("--override", "nothing=1")])
-def test_what_cannot_be_forked_is_refused(spawn, how):
+def test_an_impossible_fork_is_refused(spawn, how):
     done = spawn("fork", "done-1", *how)
     assert done.code == 7, done
     assert "Traceback" not in done.err

@@ -17,7 +17,7 @@ from .conftest import LOG, environment
 
 @pytest.fixture
 def debug(folder, monkeypatch):
-    """Go through a run with commands that are no terminal's; return the exit code, stdout and stderr."""
+    """Go through a run with commands from a pipe; return the exit code, stdout and stderr."""
     monkeypatch.delenv("CEREBELUM_DB", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -30,7 +30,7 @@ def debug(folder, monkeypatch):
 
 
 def places(out):
-    """The events that were told, in order."""
+    """The events that were shown, in order."""
     return [line for line in out.splitlines() if line.startswith("event ")]
 
 
@@ -73,13 +73,13 @@ def test_it_begins_at_the_first_event_and_ends_with_its_input(debug):
         ("N\n", "event 2: StepStarted build"),
     ],
 )
-def test_one_moves_by_commands_or_their_first_letters(debug, typed, last):
+def test_commands_may_be_their_first_letters(debug, typed, last):
     code, out, err = debug(typed)
     assert (code, err) == (0, "")
     assert places(out)[-1] == last
 
 
-def test_an_event_is_told_with_what_it_changed(debug):
+def test_an_event_is_shown_with_what_it_changed(debug):
     _, out, _ = debug("j 3\n")
     told = out[out.index("event 3") :].splitlines()
     assert told[2] == '    after 1ms, {"image":"app:1","size":"s-1"}' or told[2].endswith('"size":"s-1"}')
@@ -87,7 +87,7 @@ def test_an_event_is_told_with_what_it_changed(debug):
     assert "  finished: - → build" in told
 
 
-def test_the_ends_are_said(debug):
+def test_at_the_ends_it_says_so(debug):
     _, out, _ = debug("p\nj end\nn\n")
     assert "this is the first event" in out
     assert out.splitlines()[-1] == "this is the last event"
@@ -123,7 +123,7 @@ def test_what_is_shown(debug, command, expected):
         assert text in out[out.index("event 6") :]
 
 
-def test_what_did_not_happen_yet_is_not_known(debug):
+def test_nothing_is_known_of_later_events(debug):
     _, out, _ = debug("show verify\nvalues\n")
     assert "verify has not started yet; its first event is 4" in out
     assert "no step is completed yet" in out
@@ -148,14 +148,14 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(debug):
         ('show "verify\n', "there is no step '\"verify'"),
     ],
 )
-def test_what_is_not_understood_is_said_and_one_stays_where_one_is(debug, typed, told):
+def test_an_unknown_command_says_so_and_the_position_stays(debug, typed, told):
     code, out, err = debug(typed)
     assert code == 0
     assert told in " ".join(err.split())
     assert places(out) == ["event 1: WorkflowStarted"]
 
 
-def test_an_unknown_run_and_a_log_that_is_not_there_are_errors_as_everywhere(debug):
+def test_an_unknown_run_and_a_missing_log_are_errors_as_everywhere(debug):
     code, _, err = debug("", "failde-1")
     assert code == 3
     assert "failed-1" in err

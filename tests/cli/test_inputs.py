@@ -1,4 +1,4 @@
-"""`cerebelum run CODE --size small`: the inputs of a workflow as options, its help, and everything that is wrong."""
+"""`cerebelum run CODE --size small`: the inputs of a workflow as options, in the help, and invalid ones."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_inputs_are_options(run, words, expected):
     assert output(run(*words, "--json")) == expected
 
 
-def test_everything_that_is_wrong_is_said_at_once(run):
+def test_all_problems_are_named_at_once(run):
     done = run("--size", "medium", "--region", "ams3", "--count", "many", "stray", "--until")
     assert done.code == 2
     assert done.err.splitlines() == [
@@ -97,11 +97,11 @@ def test_everything_that_is_wrong_is_said_at_once(run):
     ]
 
 
-def test_a_wrong_option_of_the_command_is_told_with_its_nearest(run):
+def test_a_wrong_option_is_refused_with_the_nearest(run):
     assert "--wiat is neither an option nor an input. Did you mean '--wait'?" in run("--size", "small", "--wiat").err
 
 
-def test_the_help_lists_the_inputs_of_the_workflow_that_is_named(run):
+def test_the_help_lists_the_inputs_of_the_named_workflow(run):
     shown = run("--help").out
     told = " ".join(shown.partition("Inputs of 'release':")[2].split())
     assert "--size small|large Required." in told
@@ -112,7 +112,7 @@ def test_the_help_lists_the_inputs_of_the_workflow_that_is_named(run):
     assert "--secret token" in told
 
 
-def test_the_help_of_what_cannot_be_loaded_says_why(call):
+def test_the_help_for_code_that_cannot_be_loaded_says_why(call):
     done = call("run", "nothing.py", "--help")
     assert done.code == 0 and "Inputs:" in done.out and "nothing.py" in done.out
 
@@ -125,7 +125,7 @@ def test_the_help_of_what_cannot_be_loaded_says_why(call):
         (["--size", "small", "typed.py:release"], "CODE comes first, then the inputs"),
     ],
 )
-def test_what_cannot_be_read_is_a_usage_error(run, call, words, told):
+def test_an_unreadable_input_is_a_usage_error(run, call, words, told):
     done = call("run", *words)
     assert done.code == 2 and told in done.err.replace("\n", " ")
 
@@ -150,7 +150,7 @@ def test_the_workflow_of_an_execution_is_run_again_without_naming_its_code(run, 
     assert "Missing argument 'CODE[:WORKFLOW]'" in call("run").err
 
 
-def test_the_code_that_an_execution_from_elsewhere_names_is_not_run(run, call, folder):
+def test_code_named_by_an_execution_from_elsewhere_is_not_run(run, call, folder):
     assert run("--size", "small", "--id", "first-1").code == 0
     with closing(sqlite3.connect(folder / ".cerebelum" / "history.db")) as db:
         db.execute("INSERT INTO foreign_execution VALUES ('first-1')")

@@ -1,4 +1,4 @@
-"""`export`, `pack`, `unpack`, `prune`, `verify`: what they write, what they say, how they end."""
+"""`export`, `pack`, `unpack`, `prune`, `verify`: what they write and print, and their exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_export_to_stdout(spawn):
     assert [json.loads(line)["version"] for line in done.out.splitlines()] == [1, 2, 3, 4]
 
 
-def test_export_goes_by_the_name_of_the_file(call):
+def test_the_format_of_an_export_follows_from_the_file_name(call):
     assert call("export", "done-1", "-o", "a.csv", "--table", "events").code == 0
     assert Path("a.csv").read_text().startswith("execution_id,version,type,")
 
@@ -73,7 +73,7 @@ def test_a_pack_is_read_by_every_command(call):
     assert "Fix 'verify'" in call("status", "failed-1", "--db", "failed-1.cerebelum").out
 
 
-def test_unpack_says_what_came_and_what_was_there(call):
+def test_unpack_says_what_is_new_and_what_was_there(call):
     call("pack", "done-1")
     done = call("unpack", "done-1.cerebelum", "--db", "new.db")
     assert (done.code, done.out) == (0, "done-1: unpacked, 4 events\n")
@@ -81,7 +81,7 @@ def test_unpack_says_what_came_and_what_was_there(call):
     assert ids(call, "--db", "new.db") == {"done-1"}
 
 
-def test_what_was_masked_is_counted(call):
+def test_masked_secrets_are_counted(call):
     done = call("pack", "failed-1", "--redact", "size")
     assert "2 secrets masked" in done.err
 
@@ -107,7 +107,7 @@ def test_prune_shows_asks_and_deletes(terminal):
     assert "deleted 1 execution, 4 events" in prune.raw
 
 
-def test_prune_takes_no_for_an_answer(terminal, call):
+def test_prune_deletes_nothing_if_the_answer_is_no(terminal, call):
     prune = terminal("prune", "--keep-last", "0", columns=40)
     prune.wait_for("[y/N]")
     prune.type("\n")
@@ -115,7 +115,7 @@ def test_prune_takes_no_for_an_answer(terminal, call):
     assert {"done-1", "done-2", "failed-1", "cancelled-1"} <= ids(call)
 
 
-def test_prune_does_not_delete_what_nobody_agreed_to(spawn, call):
+def test_prune_does_not_delete_without_consent(spawn, call):
     done = spawn("prune", "--keep-last", "0")
     assert done.code == 2
     assert "--yes" in done.err
@@ -132,7 +132,7 @@ def test_prune_archives(call):
     assert call("verify").code == 0
 
 
-def test_prune_only_says_what_would_go(call):
+def test_a_dry_run_of_prune_only_says_what_would_be_deleted(call):
     done = call("prune", "--keep-last", "0", "--state", "failed", "--dry-run")
     assert done.code == 0
     assert "failed-1" in done.out and "done-1" not in done.out
@@ -150,7 +150,7 @@ def test_prune_only_says_what_would_go(call):
         (("--keep-last", "1", "--archive", LOG), "the archive is the log itself"),
     ],
 )
-def test_prune_refuses_what_makes_no_sense(call, arguments, told):
+def test_prune_refuses_impossible_conditions(call, arguments, told):
     done = call("prune", "--yes", *arguments)
     assert done.code == 2
     assert told in done.err
@@ -160,7 +160,7 @@ def test_prune_refuses_what_makes_no_sense(call, arguments, told):
 # -- verify -------------------------------------------------------------------------------------------------
 
 
-def test_verify_finds_a_log_as_it_was_written(call):
+def test_verify_says_that_a_log_is_unaltered(call):
     done = call("verify")
     assert (done.code, done.out) == (0, "✓ unaltered: 8 executions, 44 events, 0 values\n")
     found = call("verify", "--json").json

@@ -1,4 +1,4 @@
-"""`list`, `active`, `status`, `events`, `doctor`: what an operator reads, on every kind of execution."""
+"""`list`, `active`, `status`, `events`, `doctor`: what they print, for every kind of execution."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_list_is_newest_first(call):
     assert first_column(call("list").out) == ALL
 
 
-def test_a_list_says_the_state_in_a_word(call):
+def test_a_list_shows_the_state_as_a_word(call):
     states = {line.split()[0]: line.split()[2] for line in call("list").out.splitlines()[1:]}
     assert states == {
         "died-1": "interrupted",
@@ -66,7 +66,7 @@ def test_a_list_of_one_state(call, state):
 
 
 @pytest.mark.parametrize("state", ["waiting_for_approval", "waiting for approval", "WAITING-FOR-APPROVAL", "waiting"])
-def test_a_state_of_several_words_may_be_written_as_one_likes(call, state):
+def test_a_state_of_several_words_may_be_written_in_several_ways(call, state):
     assert first_column(call("list", "--status", state).out) == ["asking-1"]
 
 
@@ -80,7 +80,7 @@ def test_a_page_says_how_to_see_the_next(call):
     assert page.err == "2 to 3; next: --offset 3\n"
 
 
-def test_nothing_found_is_said_next_to_the_output(call):
+def test_an_empty_list_says_so_on_stderr(call):
     done = call("list", "--workflow", "none")
     assert (done.code, done.out, done.err) == (0, "", "no execution matches\n")
 
@@ -92,7 +92,7 @@ def test_nothing_found_is_said_next_to_the_output(call):
         ("x", "no step 'x' has begun in failed-1. These have: build, verify.\n"),
     ],
 )
-def test_of_a_step_that_is_none_the_steps_are_named(call, step, told):
+def test_for_an_unknown_step_the_steps_are_named(call, step, told):
     done = call("events", "failed-1", "--step", step)
     assert (done.code, done.out, done.err) == (0, "", told)
 
@@ -205,7 +205,7 @@ def test_events_of_one_step_by_pages(call):
     assert page.err == "1 to 1 of 2; next: --offset 1\n"
 
 
-def test_those_whose_process_died_can_be_listed(call):
+def test_interrupted_executions_can_be_listed(call):
     found = call("list", "--status", "INTERR", "--json").json
     assert ([one["execution_id"] for one in found["executions"]], found["total"]) == (["died-1"], 1)
     assert call("list", "--status", "interrupted", "--workflow", "nap").out == ""
@@ -246,7 +246,7 @@ def test_the_doctor_names_what_a_dead_process_left(call):
     assert "cerebelum scheduler" in leases["advice"]
 
 
-def test_a_log_in_order_is_said_to_be(call):
+def test_the_doctor_says_that_a_log_is_in_order(call):
     call("cancel", "died-1")
     done = call("doctor")
     assert (done.code, done.out.splitlines()[-1]) == (0, "all is well")
@@ -260,7 +260,7 @@ def test_the_doctor_finds_missing_events(call):
     assert checks(call("doctor", "--json"))["events"]["executions"] == ["done-1"]
 
 
-def test_the_doctor_tells_of_a_damaged_file(call):
+def test_the_doctor_finds_a_damaged_file(call):
     log = Path(".cerebelum/history.db")
     with closing(sqlite3.connect(log)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -272,7 +272,7 @@ def test_the_doctor_tells_of_a_damaged_file(call):
     assert "damaged" in done.out
 
 
-def test_the_doctor_takes_an_older_log_as_it_is(call):
+def test_the_doctor_does_not_migrate_an_older_log(call):
     log = Path(".cerebelum/history.db")
     with closing(sqlite3.connect(log)) as db:
         db.executescript("DROP INDEX execution_by_wake; DROP INDEX execution_left; PRAGMA user_version = 3")
@@ -284,7 +284,7 @@ def test_the_doctor_takes_an_older_log_as_it_is(call):
     assert log.read_bytes() == before
 
 
-def test_the_doctor_makes_no_log_of_an_empty_file(call):
+def test_the_doctor_does_not_turn_an_empty_file_into_a_log(call):
     Path("empty.db").touch()
     done = call("doctor", "--db", "empty.db")
     assert (done.code, Path("empty.db").stat().st_size) == (1, 0)
@@ -317,7 +317,7 @@ def test_every_line_fits(call, command, columns):
     assert [line for line in shown.splitlines() if len(line) > columns] == []
 
 
-def test_a_terminal_gets_colour_unless_it_minds(terminal):
+def test_a_terminal_gets_colour_unless_no_color_is_set(terminal):
     coloured, plain = terminal("list"), terminal("list", NO_COLOR="1")
     assert (coloured.end(), plain.end()) == (0, 0)
     assert "\x1b[32mcompleted" in coloured.raw
@@ -330,7 +330,7 @@ def test_a_pipe_gets_no_colour_and_nothing_is_cut(spawn):
     assert "…" not in done.out
 
 
-def test_a_pipe_that_is_closed_early_is_no_error(folder):
+def test_a_pipe_that_is_closed_early_is_not_an_error(folder):
     import subprocess
     import sys
 

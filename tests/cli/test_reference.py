@@ -1,4 +1,4 @@
-"""The reference says what the command line does; completion offers what there is; listing loads nothing slow."""
+"""The reference matches the command line, completion offers what the log holds, and listing loads nothing slow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 NAMES = main.list_commands(click.Context(main, **main.context_settings))
 
 
-def test_the_page_is_what_the_command_line_says():
+def test_docs_cli_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == reference(), "python -m cerebelum_nb._cli.reference > docs/cli.md"
 
 

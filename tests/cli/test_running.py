@@ -55,7 +55,7 @@ def keyed(wf):
 """
 
 
-def test_a_queued_execution_says_behind_whom_it_waits(spawn, folder):
+def test_a_queued_execution_names_the_one_before_it(spawn, folder):
     (folder / "keyed.py").write_text(KEYED)
     for name in ("k1", "k2"):
         assert spawn("run", "keyed.py", "-i", "service=api", "--id", name, "--detach").code == 0
@@ -100,7 +100,7 @@ def test_an_id_runs_once(spawn, code):
     assert refused.code == 7 and "x1" in refused.err
 
 
-def test_a_wait_leaves_the_process(spawn, code):
+def test_a_long_wait_ends_the_command(spawn, code):
     done = spawn("run", "ship:nap", "--id", "n1")
     assert done.code == 0 and "no process is running it" in done.err
 
@@ -118,7 +118,7 @@ def test_a_start_is_recorded_for_a_scheduler(spawn, code):
             scheduler.wait(60)
 
 
-def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_so(spawn, code):
+def test_wrong_inputs_are_all_named_and_declared_text_is_not_parsed(spawn, code):
     shape = "from dataclasses import dataclass\n@dataclass\nclass Ship:\n    version: str\n    count: int = 1\n"
     (code / "typed.py").write_text(shape + CODE.replace("@workflow\ndef deploy", "@workflow(inputs=Ship)\ndef deploy"))
     wrong = spawn("run", "typed.py:deploy", "-i", "count=many", "-i", "size=3")
@@ -148,7 +148,7 @@ def test_wrong_inputs_are_all_named_and_words_are_text_where_the_workflow_says_s
         (["ship.py:deploy", "--id", "-x"], 2, "must not begin with '-'"),
     ],
 )
-def test_what_cannot_run_is_refused(call, code, arguments, exit_code, told):
+def test_code_that_cannot_run_is_refused(call, code, arguments, exit_code, told):
     done = call("run", *arguments)
     assert done.code == exit_code and told in " ".join(done.err.split())
 

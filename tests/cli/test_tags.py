@@ -1,4 +1,4 @@
-"""`run --name --tag`, `list --name --tag`, `tag`: what people call executions, from a terminal."""
+"""`run --name --tag`, `list --name --tag`, `tag`: names and tags in a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_lists_without_names_have_no_column_for_them(call):
     assert "NAME AND TAGS" not in call("list").out
 
 
-def test_the_status_says_what_it_is_called(call, named):
+def test_the_status_shows_name_and_tags(call, named):
     assert "release 4.2 #eu #prod" in call("status", named).out
     assert call("status", named, "--json").json["name"] == "release 4.2"
 
@@ -37,7 +37,7 @@ def test_tags_are_added_and_removed(call, named):
     assert call("tag", "done-1", "-never").out == "done-1: no tags\n"
 
 
-def test_many_are_tagged_at_once_by_their_ids_or_by_what_lists_find(call, named):
+def test_many_are_tagged_at_once_by_id_or_by_the_options_of_list(call, named):
     assert call("tag", "done-1", named, "+seen").out == f"done-1: seen\n{named}: eu prod seen\n"
     failed = [one["execution_id"] for one in call("list", "--status", "failed", "--json").json["executions"]]
     done = call("tag", "--status", "failed", "+look", "--json").json["executions"]
@@ -47,7 +47,7 @@ def test_many_are_tagged_at_once_by_their_ids_or_by_what_lists_find(call, named)
     assert "no execution matches" in call("tag", "--workflow", "none", "+x").err
 
 
-def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):
+def test_a_word_that_is_not_an_id_is_refused_before_anything_is_tagged(call):
     done = call("tag", "done-1", "+kept", "eu")
     assert done.code == 3 and "say +eu to add it, or -eu to remove it" in done.err
     assert call("tag", "done-1").out == "done-1: no tags\n"
@@ -65,7 +65,7 @@ def test_a_word_that_is_no_id_is_told_before_anything_is_tagged(call):
         (["run", "shop:check", "--tag", "+x"], "a tag must be one word"),
     ],
 )
-def test_what_cannot_be_a_name_or_a_tag_is_a_usage_error(call, words, told):
+def test_an_invalid_name_or_tag_is_a_usage_error(call, words, told):
     done = call(*words)
     assert done.code == 2 and told in done.err.replace("\n", " ")
 

@@ -18,7 +18,7 @@ from ..programs import Popen
 
 @pytest.fixture(autouse=True)
 def english(monkeypatch):
-    """Have the command's choice of a language forgotten at the end."""
+    """Forget the command's choice of a language after the test."""
     monkeypatch.setenv("CEREBELUM_LANG", "en")
 
 
@@ -60,7 +60,7 @@ def test_without_jupyterlab_the_notebook_is_there_and_it_says_what_to_install(ca
     assert json.loads(path.read_text())["nbformat"] == 4
 
 
-def test_a_notebook_that_is_there_already_is_kept(call, no_lab, tmp_path):
+def test_an_existing_notebook_is_kept(call, no_lab, tmp_path):
     path = tmp_path / build.file_name(1)
     path.write_text("mine")
     call("tutorial", "1", "--dir", str(tmp_path))
@@ -85,7 +85,7 @@ def test_a_lesson_is_there_in_spanish(call, no_lab, tmp_path):
 @pytest.mark.parametrize(
     "words", [("tutorial", "9"), ("tutorial", "one"), ("tutorial", "1", "a.db"), ("tutorial", "roster")]
 )
-def test_what_there_is_not_is_refused(call, words):
+def test_an_unknown_lesson_or_language_is_refused(call, words):
     assert call(*words).code == 2
 
 
@@ -103,7 +103,7 @@ def test_a_log_is_checked_again(call, tmp_path, monkeypatch):
     assert "✓ 1 predict: done" in done.out and "2 diary: not yet" in done.out and "lesson-1: 1 of 4" in done.out
 
 
-def test_a_teacher_sees_where_the_class_is(call, tmp_path):
+def test_a_teacher_sees_the_progress_of_the_class(call, tmp_path):
     assert "there is no" in call("tutorial", "roster", str(tmp_path / "nowhere")).err
     room = tmp_path / "class"
     room.mkdir()

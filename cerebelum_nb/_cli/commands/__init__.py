@@ -1,1 +1,1 @@
-"""One module for each command, or for commands that belong together. Imported when a command is called."""
+"""A module per command, or for commands that belong together; imported when the command is called."""

@@ -1,4 +1,4 @@
-"""``cerebelum cluster``, ``worker`` and ``follow``: a server on this machine, who runs steps, a copy of what runs."""
+"""``cerebelum cluster``, ``worker`` and ``follow``: run a Temporal server, run steps for it, copy its executions."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def worker(
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)  # a plain step's thread may still be at work, and cannot be ended otherwise
+    os._exit(0)  # the thread of a plain step may still run, and nothing else ends it
 
 
 @click.command()

@@ -31,7 +31,7 @@ def ids(states: Collection[str] = ()) -> Complete:
         sql = "SELECT execution_id, workflow, state FROM executions WHERE execution_id >= ? AND execution_id < ?"
         if states:
             sql += f" AND state IN ({', '.join('?' * len(states))})"
-        found = _ask(ctx, f"{sql} LIMIT {_MOST}", incomplete, incomplete + chr(0x10FFFF), *states)
+        found = _query(ctx, f"{sql} LIMIT {_MOST}", incomplete, incomplete + chr(0x10FFFF), *states)
         return [CompletionItem(name, help=f"{workflow}, {state.lower()}") for name, workflow, state in found]
 
     return complete
@@ -39,11 +39,11 @@ def ids(states: Collection[str] = ()) -> Complete:
 
 def workflows(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete names of workflows."""
-    found = _ask(ctx, "SELECT DISTINCT workflow FROM executions")
+    found = _query(ctx, "SELECT DISTINCT workflow FROM executions")
     return [CompletionItem(name) for (name,) in found if name.startswith(incomplete)]
 
 
-def _ask(ctx: click.Context, sql: str, *values: str) -> list[tuple[Any, ...]]:
+def _query(ctx: click.Context, sql: str, *values: str) -> list[tuple[Any, ...]]:
     try:
         address = log_path(ctx).absolute().as_uri() + "?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=0.2)) as db:

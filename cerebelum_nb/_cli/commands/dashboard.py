@@ -85,7 +85,7 @@ def dashboard(
     from ..._web.serving import serve
 
     if not logs:
-        open_log(ctx, read_only=True).close()  # says what to do when there is none
+        open_log(ctx, read_only=True).close()  # raises if there is no log
 
     shown = logs or (log_path(ctx),)
     if notify:
@@ -113,7 +113,7 @@ def dashboard(
 
 
 def _launch(ctx: click.Context, address: str) -> None:
-    """Open an address without its token in a command line, where everybody on this machine could read it."""
+    """Open an address in the browser. It is not on a command line, where every user could read its token."""
     folder = Path(tempfile.mkdtemp(prefix="cerebelum-"))  # only this user can enter it
     ctx.call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
     page = folder / "dashboard.html"

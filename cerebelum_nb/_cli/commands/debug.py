@@ -1,6 +1,6 @@
-"""``cerebelum debug``: go through a run event by event at a prompt, as through a program in a debugger.
+"""``cerebelum debug``: go through a run event by event, as through a program in a debugger.
 
-Nothing runs: the position is the number of an event, and the state there is a fold of the events up to it.
+Nothing runs: the position is the number of an event, and the state is the fold of the events up to it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PLUMBING = (
     "qualname",
     "source",
 )
-"""Changes that `show state` tells, and a step from one event to the next does not."""
+"""`show state` shows these fields, but their changes are not listed after an event."""
 
 
 @click.command()
@@ -67,7 +67,7 @@ def debug(ctx: click.Context, execution_id: str) -> None:
 
 
 class Walk(cmd.Cmd):
-    """A prompt at one of a run's events."""
+    """The prompt, and the event it is at."""
 
     def __init__(self, execution_id: str, events: list[Event]) -> None:
         super().__init__(stdin=sys.stdin, stdout=sys.stdout)
@@ -75,10 +75,10 @@ class Walk(cmd.Cmd):
         self._breaks: dict[str, None] = {}
         self._steps = dict.fromkeys(event.step for event in events if isinstance(event, StepEvent))
         self.use_rawinput = sys.stdin.isatty()
-        self._stand(1)
+        self._set_position(1)
 
     def greet(self) -> None:
-        """Say which run it is, and where in it the prompt is."""
+        """Print which run it is, and its first event."""
         last = fold(self._events)
         done = f"{len(last.finished)} of {last.total_steps} steps"
         head = f"{last.workflow} {self._id}: {last.status.words}, {done}, {len(self._events)} events"
@@ -86,7 +86,7 @@ class Walk(cmd.Cmd):
             emit(styled(line, "bold"))
         for line in wrap("h lists the commands, an empty line is next, q quits"):
             emit(styled(line, "dim"))
-        self._tell()
+        self._show_event()
 
     def go_on(self) -> None:
         """Take commands until the end; Ctrl-C only drops the line that is being typed."""
@@ -103,11 +103,11 @@ class Walk(cmd.Cmd):
 
     def do_next(self, argument: str) -> None:
         """Go on."""
-        self._by(argument, 1)
+        self._move_by(argument, 1)
 
     def do_prev(self, argument: str) -> None:
         """Go back."""
-        self._by(argument, -1)
+        self._move_by(argument, -1)
 
     def do_jump(self, argument: str) -> None:
         """Go somewhere else."""
@@ -122,7 +122,7 @@ class Walk(cmd.Cmd):
         """Add a place to stop at."""
         known = {**dict.fromkeys(self._steps), **dict.fromkeys(EVENT_TYPES)}
         if argument and argument not in known:
-            self._no("step or type of event", argument, known)
+            self._refuse("step or type of event", argument, known)
             return
         if argument:
             self._breaks[argument] = None
@@ -151,7 +151,7 @@ class Walk(cmd.Cmd):
         elif argument in self._steps:
             self._lines([f"{argument} has not started yet; its first event is {self._first(argument)}"])
         else:
-            self._no("step", argument, dict.fromkeys([*self._steps, "inputs", "state"]))
+            self._refuse("step", argument, dict.fromkeys([*self._steps, "inputs", "state"]))
 
     def do_values(self, argument: str) -> None:
         """Show what steps have returned."""
@@ -171,19 +171,19 @@ class Walk(cmd.Cmd):
         first = 1 if argument == "all" else max(1, min(centre - _AROUND, len(self._events) - 2 * _AROUND))
         last = len(self._events) if argument == "all" else first + 2 * _AROUND
         rows = []
-        for number, told in enumerate(transitions(self._events[:last]), start=1):
+        for number, (event, state) in enumerate(transitions(self._events[:last]), start=1):
             if number >= first:
-                here = ">" if number == self._at else "*" if self._stops(told.event) else ""
-                rows.append((Cell(here), Cell(str(number), "dim"), Cell(title(told.event), _style(told.event)),
-                             Cell(detail(*told), "dim")))  # fmt: skip
+                here = ">" if number == self._at else "*" if self._stops(event) else ""
+                cells = Cell(str(number), "dim"), Cell(title(event), _style(event)), Cell(detail(event, state), "dim")
+                rows.append((Cell(here), *cells))
         for line in table(_EVENTS, rows, width())[1:]:
             emit(line)
 
     def do_help(self, arg: str) -> None:
         """List the commands."""
-        for name, (argument, told) in _COMMANDS.items():
+        for name, (argument, effect) in _COMMANDS.items():
             emit(f"{styled(name, 'bold')} {argument}".rstrip())
-            for line in wrap(told, "    "):
+            for line in wrap(effect, "    "):
                 emit(line)
 
     def do_quit(self, argument: str) -> bool:
@@ -194,7 +194,7 @@ class Walk(cmd.Cmd):
 
     @property
     def prompt(self) -> str:  # type: ignore[override]  # it says where the prompt is
-        """Where in the run it is; a pipe needs no prompt."""
+        """The position in the run; "" for a pipe."""
         return f"{self._at}/{len(self._events)}> " if self.use_rawinput else ""
 
     def emptyline(self) -> bool:
@@ -203,10 +203,10 @@ class Walk(cmd.Cmd):
         return False
 
     def onecmd(self, line: str) -> bool:
-        """Run a command given by its name or any beginning of it."""
+        """Run a command, given by its name or the beginning of it."""
         try:
             word, *rest = shlex.split(line) or [""]
-        except ValueError:  # a quote that is left open
+        except ValueError:  # an open quote
             word, *rest = line.split()
         if line == "EOF":
             if self.use_rawinput:
@@ -216,7 +216,7 @@ class Walk(cmd.Cmd):
             return self.emptyline()
         name = next((name for name in _COMMANDS if name.startswith(word.casefold())), "help" if word == "?" else None)
         if name is None:
-            self._no("command", word, dict.fromkeys(_COMMANDS))
+            self._refuse("command", word, dict.fromkeys(_COMMANDS))
             return False
         run: Callable[[str], bool | None] = getattr(self, f"do_{name}")
         return bool(run(" ".join(rest)))
@@ -226,10 +226,10 @@ class Walk(cmd.Cmd):
         return [f"{name} " for name in _COMMANDS if name.startswith(text)]
 
     def completedefault(self, text: str, *ignored: object) -> list[str]:
-        """Complete what a command is about."""
+        """Complete the argument of a command."""
         return [name for name in (*self._steps, "inputs", "state", "all", "end") if name.startswith(text)]
 
-    # -- moving and telling ---------------------------------------------------------------------------------
+    # -- moving and printing --------------------------------------------------------------------------------
 
     def _numbered(self) -> Iterator[tuple[int, Event]]:
         return enumerate(self._events, start=1)
@@ -243,7 +243,7 @@ class Walk(cmd.Cmd):
         starts = isinstance(event, StepStarted) or (isinstance(event, StepCompleted) and event.by_hand)
         return starts and getattr(event, "step", None) in self._breaks
 
-    def _by(self, argument: str, sign: int) -> None:
+    def _move_by(self, argument: str, sign: int) -> None:
         number = self._number(argument or "1")
         if number is not None:
             self._move(self._at + sign * number)
@@ -255,27 +255,27 @@ class Walk(cmd.Cmd):
         return None
 
     def _move(self, number: int) -> None:
-        """Go to an event and tell it; past an end there is none."""
+        """Go to an event and show it; stop at the first and the last event."""
         number = max(1, min(number, len(self._events)))
         if number == self._at:
             ends = {1: " the first", len(self._events): " the last"}
             emit(styled(f"this is{ends.get(number, '')} event{'' if number in ends else f' {number}'}", "dim"))
             return
-        self._stand(number)
-        self._tell()
+        self._set_position(number)
+        self._show_event()
 
-    def _stand(self, number: int) -> None:
+    def _set_position(self, number: int) -> None:
         self._at = number
         self._before = fold(self._events[: number - 1])
-        (self._told,) = transitions(islice(self._events, number - 1, number), self._before)
+        (self._current,) = transitions(islice(self._events, number - 1, number), self._before)
 
     @property
     def _state(self) -> State:
-        return self._told.state
+        return self._current.state
 
-    def _tell(self) -> None:
-        """Say what happened, and what it changed."""
-        event, state = self._told
+    def _show_event(self) -> None:
+        """Print what happened, and what it changed."""
+        event, state = self._current
         since = format_seconds(max(0, event.at - state.started_at) / 1e6)
         head = f"event {self._at}: {title(event)}"
         when = f"{since} in, at {utc(event.at)}"
@@ -285,12 +285,12 @@ class Walk(cmd.Cmd):
             emit(styled(line, "dim"))
         for line in wrap(detail(event, state), "    ") if detail(event, state) else ():
             emit(line)
-        told = [change for change in changes(self._before, state) if not change[0].endswith(_PLUMBING)]
-        for name, old, new in told[:_MOST_CHANGES]:
+        changed = [change for change in changes(self._before, state) if not change[0].endswith(_PLUMBING)]
+        for name, old, new in changed[:_MOST_CHANGES]:
             line = f"  {clean(name)}: {clean(old or '-')} → {clean(new or '-')}"
             emit(styled(cut(line, width() or 120), "dim"))
-        if len(told) > _MOST_CHANGES:
-            emit(styled(f"  ... {len(told) - _MOST_CHANGES} more: show state", "dim"))
+        if len(changed) > _MOST_CHANGES:
+            emit(styled(f"  ... {len(changed) - _MOST_CHANGES} more: show state", "dim"))
 
     def _show_run(self) -> None:
         from ..._core.summary import summarise
@@ -307,7 +307,7 @@ class Walk(cmd.Cmd):
             for part in wrap(line) if line.strip() else [""]:
                 emit(part)
 
-    def _no(self, what: str, given: str, known: dict[str, None]) -> None:
+    def _refuse(self, what: str, given: str, known: dict[str, None]) -> None:
         import difflib
 
         near = difflib.get_close_matches(given, known, n=2)
@@ -332,7 +332,7 @@ _COMMANDS = {
     "help": ("", "this list"),
     "quit": ("", "end"),
 }
-"""The arguments and effect of each; if two begin alike, the first is meant."""
+"""The arguments and the effect of each command; if an abbreviation fits several, the first one runs."""
 _EVENTS = (
     Column(title=""),
     Column(title="", right=True),

@@ -1,4 +1,4 @@
-"""``cerebelum approve``, ``reject`` and ``cancel``: what a person decides about an execution."""
+"""``cerebelum approve``, ``reject`` and ``cancel``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..._text.json_text import parse
-from ..app import again, as_json, core_option, log_options, open_either
+from ..app import core_option, log_options, open_either, print_json, write_command
 from ..echo import paint
 from .completion import execution_argument
 
@@ -88,11 +88,11 @@ def cancel(ctx: click.Context, execution_id: str, reason: str | None, by: str | 
     execution_id = store.execution(execution_id).execution_id
     outcome = asyncio.run(cancel_execution(store, execution_id, reason=reason, by=by or user()))
     if json_:
-        as_json({"execution_id": execution_id, "outcome": outcome})
+        print_json({"execution_id": execution_id, "outcome": outcome})
     elif outcome == "cancelled":
         paint(f"{execution_id} is cancelled")
     else:
-        shows = again(ctx, f"status {shlex.quote(execution_id)}")
+        shows = write_command(ctx, f"status {shlex.quote(execution_id)}")
         paint(f"{execution_id} has been asked to stop; `{shows}` shows when it has")
 
 
@@ -119,7 +119,7 @@ def _decide(
     if decision.pending and runs:
         decision = asyncio.run(verdict(store, decision))
     if json_:
-        as_json(
+        print_json(
             {
                 "execution_id": decision.execution_id,
                 "step_name": decision.step,
@@ -143,15 +143,15 @@ def _decide(
             decision.execution_id,
             what="No process is running it. A scheduler resumes it, or:",
             reader=Reader.TERMINAL,
-            command=lambda command: again(ctx, command),
+            command=lambda command: write_command(ctx, command),
         )
-        assert advice is not None  # a resume is always one
+        assert advice is not None  # it can be resumed
         for line in [advice.what, *(f"    {way}" for way in advice.ways)]:
             paint(line)
 
 
 def read_json(text: str | None, option: str = "--response") -> Any:
-    """Read what an option was given as JSON.
+    """Read the JSON that an option was given.
 
     Raises:
         click.UsageError: it is not JSON; the message says where, and how to quote.

@@ -1,6 +1,6 @@
-"""``cerebelum demo``: the first notebook, run cell by cell in a real kernel, shown as it runs.
+"""``cerebelum demo``: run the first notebook cell by cell in a real kernel, and show it as it runs.
 
-Only the kernel runs the workflow. This module starts it, sends it the cells and shows what comes back.
+Only the kernel runs the workflow. This module starts the kernel, sends it the cells and prints their outputs.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = ["demo"]
 
 NOTEBOOK = "01_deploy_a_service.ipynb"
 LOG = Path(".cerebelum", "history.db")
-CELL_TIMEOUT = 60.0  # seconds without a sign of the kernel
-LONG, SHOWN = 24, 8  # a cell of more than LONG lines is a listing: its first SHOWN lines are enough
+CELL_TIMEOUT = 60.0  # seconds without a message from the kernel
+LONG, SHOWN = 24, 8  # of a cell with more than LONG lines, only SHOWN lines are printed
 
 
 @click.command()
@@ -62,7 +62,7 @@ def demo(directory: Path | None) -> None:
     cells = json.loads((place / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
     try:
         problem = asyncio.run(_run(cells, place, console))
-    except (RuntimeError, TimeoutError) as error:  # how jupyter_client says that a kernel died, or is silent
+    except (RuntimeError, TimeoutError) as error:  # raised by jupyter_client when a kernel has died or does not answer
         problem = str(error)
     console.print(Padding(Rule(style="dim"), (1, 0, 0, 0)))
     if problem:
@@ -91,7 +91,7 @@ def _notebook() -> Path:
 
 
 async def _run(cells: list[dict[str, Any]], place: Path, console: Console) -> str | None:
-    """Run the cells in order; return what went wrong, None if nothing did."""
+    """Run the cells in order; return what went wrong, or None."""
     kernel = await _start_kernel(place)
     client: AsyncKernelClient = kernel.client()
     client.start_channels()
@@ -109,14 +109,14 @@ async def _run(cells: list[dict[str, Any]], place: Path, console: Console) -> st
                     source,
                     output_hook=_Outputs(console).show,
                     allow_stdin=False,
-                    stop_on_error=False,  # else an interrupted cell would take the cleanup with it
+                    stop_on_error=False,  # otherwise interrupting a cell would also drop the cleanup
                     timeout=CELL_TIMEOUT,
                 )
             if reply["content"]["status"] != "ok" and "raises-exception" not in _tags(cell):
                 return f"cell {index} raised {reply['content'].get('ename', 'an error')}"
         return None
     finally:
-        for cell in cells[index:]:  # none, unless it was cut short: the server must not be left behind
+        for cell in cells[index:]:  # if it was cut short, stop the server all the same
             if "cleanup" in _tags(cell) and await kernel.is_alive():
                 await kernel.interrupt_kernel()
                 await client.execute_interactive("".join(cell["source"]), silent=True, timeout=CELL_TIMEOUT)
@@ -129,7 +129,7 @@ async def _start_kernel(place: Path) -> AsyncKernelManager:
     from jupyter_client.manager import AsyncKernelManager
 
     class ThisPython(KernelSpecManager):
-        """Finds one kernel, the one of this very interpreter, whatever kernels the user has registered."""
+        """Finds only the kernel of this interpreter, whatever kernels the user has registered."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             command = [
@@ -163,14 +163,14 @@ def _code(source: str) -> Padding:
 
 @contextmanager
 def _status_line(place: Path, console: Console) -> Iterator[None]:
-    """While a cell runs, show the running step on the terminal's last line."""
+    """While a cell runs, show the running step on the last line of the terminal."""
     if not console.is_terminal:
         yield
         return
 
     async def follow(status: Status) -> None:
         while True:
-            status.update(_at_work(place / LOG) or "")
+            status.update(_running_step(place / LOG) or "")
             await asyncio.sleep(0.1)
 
     with console.status("") as status:
@@ -181,7 +181,7 @@ def _status_line(place: Path, console: Console) -> Iterator[None]:
             following.cancel()
 
 
-def _at_work(log: Path) -> str | None:
+def _running_step(log: Path) -> str | None:
     try:
         with closing(sqlite3.connect(f"{log.as_uri()}?mode=ro", uri=True)) as db:
             row = db.execute(
@@ -193,7 +193,7 @@ def _at_work(log: Path) -> str | None:
 
 
 class _Outputs:
-    """Shows what one cell puts out, as it comes."""
+    """Prints the outputs of one cell as they come."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

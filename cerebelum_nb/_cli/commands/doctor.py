@@ -1,6 +1,6 @@
-"""``cerebelum doctor``: is the log intact, can everything in it be resumed, and what to do if not.
+"""``cerebelum doctor``: check that the log is intact and everything in it can be resumed; say what to do if not.
 
-It only reads; nothing is repaired here.
+It only reads and repairs nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..._text.duration import short_seconds
 from ..._text.terminal import clean, styled, wrap
 from ..._text.text import counted, file_size
 from ...errors import StoreError
-from ..app import Exit, as_json, log_options, log_path, open_log
+from ..app import Exit, log_options, log_path, open_log, print_json
 from ..echo import emit
 
 __all__ = ["doctor"]
@@ -66,7 +66,7 @@ def doctor(ctx: click.Context, json_: bool) -> None:
     checks = list(_checks(ctx, path))
     ok = all(check.ok for check in checks)
     if json_:
-        as_json({"log": str(path), "ok": ok, "checks": [asdict(check) for check in checks]})
+        print_json({"log": str(path), "ok": ok, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
             _show(check)
@@ -115,15 +115,15 @@ def _libraries() -> Check:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
-    told = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(found)}"
+    text = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(found)}"
     if missing:
         return Check(
             name="versions",
             ok=False,
-            message=f"{told}; missing: {', '.join(missing)}",
+            message=f"{text}; missing: {', '.join(missing)}",
             advice=f"pip install {' '.join(missing)}",
         )
-    return Check(name="versions", ok=True, message=told)
+    return Check(name="versions", ok=True, message=text)
 
 
 def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
@@ -139,8 +139,8 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
         message=f"{path}, {size}, schema version {schema} of {SCHEMA_VERSION}{older}, journal mode {journal}",
     )
     if path.stat().st_size > _LARGE_LOG:
-        told = f"{size}; `cerebelum prune --older-than 90d --dry-run` lists executions you may no longer need"
-        yield Check(name="room", ok=True, message=told)
+        text = f"{size}; `cerebelum prune --older-than 90d --dry-run` lists executions you may no longer need"
+        yield Check(name="room", ok=True, message=text)
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
         yield Check(
             name="permissions",
@@ -192,7 +192,7 @@ _STATES = tuple(state.value for state in ExecutionState)
 
 
 def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
-    """Whether each execution's row matches its events, as far as counting shows."""
+    """Check that each execution's row matches its events, as far as counting shows."""
     wrong = db.execute(
         f"""SELECT x.execution_id FROM execution x WHERE (x.version, x.version) IS NOT
             (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100"""
@@ -209,8 +209,8 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
         return
     (executions,) = db.execute("SELECT count(*) FROM execution").fetchone()
     (events,) = db.execute("SELECT count(*) FROM event").fetchone()
-    told = f"{counted(executions, 'execution')}, {counted(events, 'event')}, none missing"
-    yield Check(name="events", ok=True, message=f"{told}; `cerebelum verify` says whether any was altered")
+    text = f"{counted(executions, 'execution')}, {counted(events, 'event')}, none missing"
+    yield Check(name="events", ok=True, message=f"{text}; `cerebelum verify` says whether any was altered")
     misfits = db.execute(
         f"""SELECT x.execution_id FROM execution x
             LEFT JOIN event e ON {event_at("x.key", "x.version", "e")}

@@ -1,4 +1,4 @@
-"""``cerebelum export``: one execution as a document or a table."""
+"""``cerebelum export``: write an execution as a document or a table."""
 
 from __future__ import annotations
 

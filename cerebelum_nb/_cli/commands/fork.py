@@ -1,4 +1,4 @@
-"""``cerebelum fork``: a new execution from a point of another one, in the foreground of this terminal."""
+"""``cerebelum fork``: start an execution from a step of another one, in the foreground of this terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, opened, workflow_options
+from .resume import open_for_run, parse_results, workflow_options
 
 if TYPE_CHECKING:
     from ..._workflow.workflow import Workflow
@@ -33,7 +33,7 @@ __all__ = ["fork"]
     "overrides",
     metavar="STEP=JSON",
     multiple=True,
-    callback=as_results,
+    callback=parse_results,
     help="Use this as the result of STEP, which does not run; the steps after it do.",
 )
 @workflow_options
@@ -71,7 +71,7 @@ def fork(
     here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is followed here. Its state is
     shown at the end.
     """
-    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
+    store, core = open_for_run(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     execution_id = store.execution(execution_id).execution_id
     found = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     workflow = cast("Workflow", found)

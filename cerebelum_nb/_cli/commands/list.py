@@ -1,4 +1,4 @@
-"""``cerebelum list`` and ``cerebelum active``: executions, one row each."""
+"""``cerebelum list`` and ``cerebelum active``: list executions, one row each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.text import counted
-from ..app import as_json, core_option, labels_of, log_options, open_either
+from ..app import core_option, labels_of, log_options, open_either, print_json
 from ..echo import emit
 from ..states import StateType, state_cell
 from .completion import workflows
@@ -73,7 +73,7 @@ def list(  # noqa: A001  # the command's name
     found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
-        as_json(
+        print_json(
             {
                 "executions": [shown.to_dict(details=False) for shown in found],
                 "total": total,
@@ -82,7 +82,7 @@ def list(  # noqa: A001  # the command's name
         )
         return
     if found:
-        columns, cells = [*_LISTED], [[*_listed(shown, now)] for shown in found]
+        columns, cells = [*_LISTED], [[*_listed_row(shown, now)] for shown in found]
         if any(shown.name or shown.tags for shown in found):
             columns.insert(2, _NAMED)
             for row, shown in zip(cells, found, strict=True):
@@ -92,9 +92,9 @@ def list(  # noqa: A001  # the command's name
     if not found:
         others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
         filtered = bool(status or workflow or name or tags)
-        _say(_nothing(total, offset, filtered=filtered, children=others))
+        _remark(_nothing_found(total, offset, filtered=filtered, children=others))
     elif more:
-        _say(f"{offset + 1} to {offset + len(found)}; next: --offset {offset + len(found)}")
+        _remark(f"{offset + 1} to {offset + len(found)}; next: --offset {offset + len(found)}")
 
 
 @click.command()
@@ -112,12 +112,12 @@ def active(ctx: click.Context, json_: bool) -> None:
     now = _now()
     found = [entry(store, row, now) for row in rows]
     if json_:
-        as_json({"executions": [shown.to_dict() for shown in found], "total": len(found), "has_more": False})
+        print_json({"executions": [shown.to_dict() for shown in found], "total": len(found), "has_more": False})
         return
     if not found:
-        _say("nothing is running, sleeping or waiting")
+        _remark("nothing is running, sleeping or waiting")
         return
-    for line in table(_ACTIVE, [_waits(shown, now) for shown in found], width()):
+    for line in table(_ACTIVE, [_active_row(shown, now) for shown in found], width()):
         emit(line)
 
 
@@ -142,7 +142,7 @@ _ACTIVE = (
 )
 
 
-def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
+def _listed_row(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
     return (
         Cell(shown.execution_id, "bold"),
         Cell(shown.workflow_name),
@@ -155,7 +155,7 @@ def _listed(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
     )
 
 
-def _waits(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
+def _active_row(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
     return (
         Cell(shown.execution_id, "bold"),
         Cell(shown.workflow_name),
@@ -183,15 +183,15 @@ def _next(shown: ExecutionStatus) -> str:
     return ""
 
 
-def _nothing(total: int, offset: int, *, filtered: bool, children: int) -> str:
+def _nothing_found(total: int, offset: int, *, filtered: bool, children: int) -> str:
     if total:
         return f"nothing from {offset + 1} on; the total is {total}"
     hint = f"; {counted(children, 'child', 'children')} would match with --children" if children else ""
     return f"no execution matches{hint}" if filtered else "no execution yet"
 
 
-def _say(text: str) -> None:
-    """Print what is not a row of the table."""
+def _remark(text: str) -> None:
+    """Print to stderr what is not a row of the table."""
     click.secho(text, err=True, dim=True)
 
 

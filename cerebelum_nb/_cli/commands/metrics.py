@@ -1,4 +1,4 @@
-"""``cerebelum metrics``: what a log holds and what happens in it, for Prometheus."""
+"""``cerebelum metrics``: serve the metrics of a log to Prometheus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from ..app import log_argument, log_options, open_log
 from ..echo import emit
-from ..ending import until_told_to_end
+from ..ending import wait_for_stop
 
 __all__ = ["metrics"]
 
@@ -49,4 +49,4 @@ def metrics(ctx: click.Context, port: int, host: str, once: bool) -> None:
         return
     with Exporter(found, host, port) as exporter:
         emit(f"metrics of {path} at {exporter.url}")
-        until_told_to_end(threading.Event())
+        wait_for_stop(threading.Event())

@@ -1,4 +1,4 @@
-"""``cerebelum notify``: sends notifications of what happens in a log, until it is stopped."""
+"""``cerebelum notify``: send notifications of what happens in a log, until it is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from ..app import log_argument, log_options, open_log
 from ..echo import emit
-from ..ending import until_told_to_end
+from ..ending import wait_for_stop
 
 __all__ = ["notify"]
 
@@ -63,4 +63,4 @@ def notify(ctx: click.Context, to: tuple[str, ...], on: str, link: str, once: bo
     else:
         emit(f"telling {shown} of what happens in {store.location}: {', '.join(kinds)}")
         notifier.start()
-        until_told_to_end(threading.Event())
+        wait_for_stop(threading.Event())

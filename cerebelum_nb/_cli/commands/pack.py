@@ -1,4 +1,4 @@
-"""``cerebelum pack`` and ``unpack``: one execution as a file that opens elsewhere."""
+"""``cerebelum pack`` and ``unpack``: write an execution to a file, and add it to another log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from ..._text.terminal import clean
 from ..._text.text import counted
-from ..app import as_json, log_options, open_log
+from ..app import log_options, open_log, print_json
 from ..echo import paint
 from .completion import execution_argument
 
@@ -38,17 +38,17 @@ def pack(
 
     made = write(execution_id, output, redact=redact, for_tests=for_tests, store=open_log(ctx))
     if json_:
-        as_json({**asdict(made), "path": str(made.path)})
+        print_json({**asdict(made), "path": str(made.path)})
         return
     paint(str(made.path))
-    told = f"{made.execution_id}: {counted(made.events, 'event')}, {counted(made.values, 'value')}"
+    text = f"{made.execution_id}: {counted(made.events, 'event')}, {counted(made.values, 'value')}"
     if made.children:
-        told += f"; with {len(made.children):,} that its steps started"
+        text += f"; with {len(made.children):,} that its steps started"
     if made.masked:
-        told += f"; {counted(made.masked, 'secret')} masked"
+        text += f"; {counted(made.masked, 'secret')} masked"
     if made.left_out:
-        told += f"; {counted(made.left_out, 'value')} left out, because they may hold a secret and cannot be masked"
-    click.secho(clean(told), err=True, dim=True)
+        text += f"; {counted(made.left_out, 'value')} left out, because they may hold a secret and cannot be masked"
+    click.secho(clean(text), err=True, dim=True)
 
 
 @click.command()
@@ -68,11 +68,11 @@ def unpack(ctx: click.Context, file: str, execution_ids: tuple[str, ...], trust:
 
     found = bring(file, execution_ids, trusted=trust, store=open_log(ctx, create=True))
     if json_:
-        as_json({"executions": [{**asdict(one), "state": one.state.value} for one in found]})
+        print_json({"executions": [{**asdict(one), "state": one.state.value} for one in found]})
         return
     for one in found:
-        told = f"unpacked, {counted(one.events, 'event')}" if one.is_new else "is here already"
-        paint(f"{one.execution_id}: {told}")
+        text = f"unpacked, {counted(one.events, 'event')}" if one.is_new else "is here already"
+        paint(f"{one.execution_id}: {text}")
     pickles = sum(one.pickles for one in found)
     if pickles:
         click.secho(f"{counted(pickles, 'value')} need unpickling: shown, but not restored without --trust", err=True)

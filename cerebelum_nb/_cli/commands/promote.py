@@ -1,4 +1,4 @@
-"""``cerebelum promote``: makes a module of a notebook's workflow, and proves that it is what ran."""
+"""``cerebelum promote``: make a module of a notebook's workflow, and prove that it is the code that ran."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..._promote.promote import Promoted, PromotionError
 from ..._promote.promote import promote as write
 from ..._promote.proof import Proof, Proven
 from ..._text.text import counted
-from ..app import Exit, Failure, as_json, log_options, log_path, open_log
+from ..app import Exit, Failure, log_options, log_path, open_log, print_json
 from ..echo import paint
 
 __all__ = ["promote"]
@@ -64,14 +64,14 @@ def promote(
     except PromotionError as error:
         raise Failure(str(error), Exit.REFUSED) from error
     if json_:
-        as_json(_as_object(made))
+        print_json(_as_data(made))
     else:
         _show(made, log_path(ctx))
     if not all(proof.holds for proof in made.proofs):
         ctx.exit(Exit.FAILED)
 
 
-def _as_object(made: Promoted) -> dict[str, object]:
+def _as_data(made: Promoted) -> dict[str, object]:
     return {
         "path": str(made.path),
         "tests": [str(path) for path in made.tests],

@@ -14,7 +14,7 @@ from ..._text.duration import seconds
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.text import counted, file_size
 from ..._text.times import utc
-from ..app import as_json, log_options, open_log
+from ..app import log_options, open_log, print_json
 from ..echo import emit, paint
 from ..states import StateType, state_cell
 from .completion import workflows
@@ -30,17 +30,20 @@ _COLUMNS = (
 )
 
 
-def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+def _parse_age(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
     try:
         return None if value is None else timedelta(seconds=seconds(value, unit="s", what="it"))
     except (ValueError, OverflowError) as error:
-        told = f"{value!r} is not a length of time: write 90d, 12h or 2w"
-        raise click.BadParameter(told, ctx, param) from error
+        text = f"{value!r} is not a length of time: write 90d, 12h or 2w"
+        raise click.BadParameter(text, ctx, param) from error
 
 
 @click.command()
 @click.option(
-    "--older-than", metavar="AGE", callback=_age, help="Only executions that ended longer ago than this: 90d, 12h, 2w."
+    "--older-than",
+    metavar="AGE",
+    callback=_parse_age,
+    help="Only executions that ended longer ago than this: 90d, 12h, 2w.",
 )
 @click.option("--keep-last", metavar="N", type=click.IntRange(min=0), help="Keep the newest N of each workflow.")
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Only executions of this workflow.")
@@ -75,8 +78,7 @@ def prune(
 
     An execution is deleted if it meets every condition; --older-than, --keep-last or both must be given. Executions
     that run, sleep or wait for an approval are never deleted. Other processes can use the log at the same time.
-    `cerebelum
-    unpack FILE` brings back what was archived.
+    `cerebelum unpack FILE` brings back what was archived.
     """
     from ..._archive.prune import prune as delete
 
@@ -104,7 +106,7 @@ def prune(
     what = f"{counted(len(found.execution_ids), 'execution')} ({counted(found.events, 'event')})"
     if dry_run or not found.execution_ids:
         if json_:
-            as_json(_plain(found, dry_run=dry_run))
+            print_json(_as_data(found, dry_run=dry_run))
         elif found.execution_ids:
             paint(f"{what} would be deleted")
         return
@@ -113,11 +115,11 @@ def prune(
         return
     done = delete(**wanted)
     if json_:
-        as_json(_plain(done, dry_run=False))
+        print_json(_as_data(done, dry_run=False))
         return
-    gone = (len(done.execution_ids), "execution"), (done.events, "event"), (done.values, "value")
-    told = ", ".join(counted(number, noun) for number, noun in gone)
-    paint(f"deleted {told}; the log is {file_size(done.freed)} smaller")
+    counts = (len(done.execution_ids), "execution"), (done.events, "event"), (done.values, "value")
+    deleted = ", ".join(counted(number, noun) for number, noun in counts)
+    paint(f"deleted {deleted}; the log is {file_size(done.freed)} smaller")
     if done.archive is not None:
         paint(f"they are in {done.archive}")
 
@@ -137,7 +139,7 @@ def _show(store: Any, ids: tuple[str, ...]) -> None:
         emit(f"... and {len(ids) - _SHOWN:,} more")
 
 
-def _plain(found: Any, *, dry_run: bool) -> dict[str, Any]:
+def _as_data(found: Any, *, dry_run: bool) -> dict[str, Any]:
     archive: Path | None = found.archive
     return {
         "execution_ids": list(found.execution_ids),

@@ -1,4 +1,4 @@
-"""``cerebelum resume``: resume an execution in the foreground of this terminal."""
+"""``cerebelum resume``: resume an execution, in the foreground of this terminal."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ from ...errors import (
     OutcomeUnknownError,
     WorkflowError,
 )
-from ..app import Exit, Failure, again, core_of, core_option, log_options, open_log, trust_options
+from ..app import Exit, Failure, core_of, core_option, log_options, open_log, trust_options, write_command
 from ..code import workflow_of
 from ..foreground import end, foreground
 from .completion import execution_argument
 from .decide import read_json
 
-__all__ = ["as_inputs", "as_results", "as_secrets", "guarded", "opened", "resume", "workflow_options"]
+__all__ = [
+    "describe_unknown_effects",
+    "open_for_run",
+    "parse_inputs",
+    "parse_results",
+    "parse_secrets",
+    "resume",
+    "workflow_options",
+]
 
 
-def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def parse_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
     """Read STEP=VALUE, where VALUE is JSON."""
     marks = {}
     for text in given:
@@ -42,16 +50,16 @@ def as_results(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
     return marks
 
 
-def as_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
-    """Read names with values, as JSON."""
+def parse_inputs(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any] | None:
+    """Read inputs from a JSON object."""
     read = read_json(given, "--inputs")
     if read is not None and not isinstance(read, dict):
         raise click.BadParameter('inputs must be names with values, such as \'{"size": "small"}\'', ctx, param)
     return read
 
 
-def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Ask for each NAME on the terminal, without echo; for NAME=env:VARIABLE, read that."""
+def parse_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Ask for each NAME on the terminal, without echo; for NAME=env:VARIABLE, read the variable."""
     from ..._values import Secret
 
     found: dict[str, Any] = {}
@@ -59,7 +67,7 @@ def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
         name, _, source = text.partition("=")
         kind, _, variable = source.partition(":")
         if source and (kind != "env" or not variable):
-            # Not repeated: it may be the secret itself.
+            # The message does not repeat the text, which may be the secret itself.
             raise click.BadParameter(
                 "a secret is not written on the command line, where others see it: write NAME, and it is asked for, "
                 "or NAME=env:VARIABLE",
@@ -75,18 +83,18 @@ def as_secrets(ctx: click.Context, param: click.Parameter, given: tuple[str, ...
 
 
 def workflow_options(command: Any) -> Any:
-    """Add the options that say where the workflow is, and what its inputs are."""
+    """Give a command the options for where the workflow is, and for its inputs."""
     for option in (
         click.option(
             "--secret",
             "secrets",
             metavar="NAME[=env:VARIABLE]",
             multiple=True,
-            callback=as_secrets,
+            callback=parse_secrets,
             help="Give a secret input again, which is not in the log: the command asks for it without echo, or reads "
             "it from the environment.",
         ),
-        click.option("--inputs", metavar="JSON", callback=as_inputs, help="Replace the inputs with these names."),
+        click.option("--inputs", metavar="JSON", callback=parse_inputs, help="Replace the inputs with these names."),
         click.option(
             "--notebook",
             metavar="PATH",
@@ -121,7 +129,7 @@ def workflow_options(command: Any) -> Any:
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
-    callback=as_results,
+    callback=parse_results,
     help="For such a step whose effect did happen: take this as its result.",
 )
 @click.option(
@@ -156,13 +164,13 @@ def resume(
     again. The execution runs here, in the foreground: Ctrl-C pauses it. With --core it runs on that cluster, and is
     followed here. Its state is shown at the end.
     """
-    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
+    store, core = open_for_run(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     row = store.execution(execution_id)
     execution_id = row.execution_id
     if row.summary.state is ExecutionState.COMPLETED and not (everything or rerun):
         raise Failure(
             f"execution {execution_id} is completed: there is nothing to resume.\n"
-            f"To run all of it again: {again(ctx, f'resume {shlex.quote(execution_id)} --all')}",
+            f"To run all of it again: {write_command(ctx, f'resume {shlex.quote(execution_id)} --all')}",
             Exit.REFUSED,
         )
     if row.summary.state is ExecutionState.CANCELLED:
@@ -180,11 +188,11 @@ def resume(
             raise
         failure = str(error)
     except OutcomeUnknownError as error:
-        raise Failure(guarded(ctx, "resume", execution_id, error.steps), Exit.REFUSED) from error
+        raise Failure(describe_unknown_effects(ctx, "resume", execution_id, error.steps), Exit.REFUSED) from error
     end(ctx, store, execution_id, failure, json_)
 
 
-def opened(
+def open_for_run(
     ctx: click.Context, execution_id: str, *, trust: bool, module: str | None, notebook: Path | None
 ) -> tuple[SqliteStore, str | None]:
     """Open the log, and copy the execution to it if ``--core`` is given; return the log and the cluster."""
@@ -198,7 +206,7 @@ def opened(
 
 
 def _copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
-    """Copy an execution from a cluster to the log; one that the cluster does not know may be here."""
+    """Copy an execution from a cluster to the log, unless only the log has it."""
     try:
         whole = load_cluster_module("remote").open_remote(core).execution(execution_id).execution_id
     except ExecutionNotFoundError:
@@ -208,8 +216,8 @@ def _copy_from(core: str, store: SqliteStore, execution_id: str) -> None:
     asyncio.run(load_cluster_module("follow").follow(core, store, [whole], lambda line: None, once=True))
 
 
-def guarded(ctx: click.Context, command: str, execution_id: str, steps: tuple[str, ...]) -> str:
-    """Say which external effects are unknown, and which options of ``resume`` or ``rollback`` answer that."""
+def describe_unknown_effects(ctx: click.Context, command: str, execution_id: str, steps: tuple[str, ...]) -> str:
+    """Describe which effects may have happened, and the options of ``resume`` or ``rollback`` that say whether."""
     named = ", ".join(f"'{step}'" for step in steps)
     call = f"{command} {shlex.quote(execution_id)}"
     repeat = " ".join(f"--repeat {shlex.quote(step)}" for step in steps)
@@ -218,7 +226,7 @@ def guarded(ctx: click.Context, command: str, execution_id: str, steps: tuple[st
     return (
         f'execution {execution_id} was interrupted in {named} (effect="external"): its effect may have happened.\n'
         f"Find out whether it has. If not{'' if undoes else ', run it again'}:\n"
-        f"    {again(ctx, f'{call} {repeat}')}\n"
+        f"    {write_command(ctx, f'{call} {repeat}')}\n"
         f"If it has, give its result as JSON{', and it is undone too' if undoes else ''}:\n"
-        f"    {again(ctx, f'{call} {done}')}"
+        f"    {write_command(ctx, f'{call} {done}')}"
     )

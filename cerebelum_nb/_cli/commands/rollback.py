@@ -11,12 +11,12 @@ import click
 
 from ..._core.state_name import ExecutionState
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
-from ..app import Exit, Failure, as_json, core_option, log_options
+from ..app import Exit, Failure, core_option, log_options, print_json
 from ..code import workflow_of
 from ..echo import emit
 from ..foreground import end, foreground
 from .completion import execution_argument
-from .resume import as_results, guarded, opened, workflow_options
+from .resume import describe_unknown_effects, open_for_run, parse_results, workflow_options
 
 __all__ = ["rollback"]
 
@@ -36,7 +36,7 @@ __all__ = ["rollback"]
     "--mark-done",
     metavar="STEP=JSON",
     multiple=True,
-    callback=as_results,
+    callback=parse_results,
     help="For such a step whose effect did happen: take this as its result, and undo it. "
     "For an undo that is done: ~STEP=null.",
 )
@@ -68,13 +68,13 @@ def rollback(
     Afterwards the state is ROLLED_BACK, and a resume runs the undone steps again. With --core it runs on that cluster,
     and is followed here.
     """
-    store, core = opened(ctx, execution_id, trust=trust, module=module, notebook=notebook)
+    store, core = open_for_run(ctx, execution_id, trust=trust, module=module, notebook=notebook)
     execution_id = store.execution(execution_id).execution_id
     workflow = workflow_of(store, execution_id, module=module, notebook=notebook, trust_code=trust_code)
     if dry_run:
         plan = workflow.plan_rollback(execution_id, to, store=store)
         if json_:
-            as_json([{"step": p.step, "plan": p.fate, "reasons": list(p.reasons)} for p in plan])
+            print_json([{"step": p.step, "plan": p.fate, "reasons": list(p.reasons)} for p in plan])
         else:
             emit(str(plan))
         return
@@ -89,5 +89,5 @@ def rollback(
             raise
         failure = str(error)
     except OutcomeUnknownError as error:
-        raise Failure(guarded(ctx, "rollback", execution_id, error.steps), Exit.REFUSED) from error
+        raise Failure(describe_unknown_effects(ctx, "rollback", execution_id, error.steps), Exit.REFUSED) from error
     end(ctx, store, execution_id, failure, json_, expected=ExecutionState.ROLLED_BACK)

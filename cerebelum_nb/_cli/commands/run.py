@@ -1,4 +1,4 @@
-"""``cerebelum run``: start a workflow from a terminal, in its foreground or for a scheduler."""
+"""``cerebelum run``: start a workflow in the foreground of this terminal, or for a scheduler."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from ..._workflow.execution_id import check_id, new_id
 from ..._workflow.once import launch_once
 from ..._workflow.workflow import Workflow
 from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
-from ..app import Exit, Failure, again, as_json, core_of, core_option, labels_of, log_options, open_log
+from ..app import Exit, Failure, core_of, core_option, labels_of, log_options, open_log, print_json, write_command
 from ..code import workflow_like, workflow_named
 from ..foreground import end, foreground
 from ..inputs import RunCommand, inputs_given
-from .resume import as_secrets
+from .resume import parse_secrets
 
 __all__ = ["inputs_options", "run", "scheduler_for", "value_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Read NAME=VALUE; the workflow may define what VALUE means."""
+def parse_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Split NAME=VALUE; the workflow's declaration decides how VALUE is read."""
     found: dict[str, str] = {}
     wrong = []
     for text in given:
@@ -50,7 +50,7 @@ def as_values(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 
 
 def value_of(workflow: Workflow, name: str, text: str) -> Any:
-    """Read a value as JSON, or else as text; if the workflow declares text, as text."""
+    """Read a value as the workflow declares it; undeclared, as JSON or else as text."""
     try:
         parsed = parse(text)
     except (ValueError, RecursionError):
@@ -59,7 +59,7 @@ def value_of(workflow: Workflow, name: str, text: str) -> Any:
 
 
 def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> dict[str, Any]:
-    """Read names with values from a file of JSON, or from standard input."""
+    """Read inputs from a JSON file, or from standard input."""
     if given is None:
         return {}
     try:
@@ -68,8 +68,8 @@ def read_file(ctx: click.Context, param: click.Parameter, given: str | None) -> 
     except OSError as error:
         raise click.BadParameter(f"{given} cannot be read ({error.strerror})", ctx, param) from error
     except (ValueError, RecursionError) as error:
-        told = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise click.BadParameter(f"{given} is not JSON ({told})", ctx, param) from error
+        problem = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise click.BadParameter(f"{given} is not JSON ({problem})", ctx, param) from error
     if not isinstance(read, dict):
         raise click.BadParameter(f'{given} does not hold names with values, such as {{"size": "small"}}', ctx, param)
     return read
@@ -83,7 +83,7 @@ def inputs_options(command: F) -> F:
         "values",
         metavar="NAME=VALUE",
         multiple=True,
-        callback=as_values,
+        callback=parse_values,
         help="An input. VALUE is JSON, or else text: size=small, count=3, regions='[\"ams3\"]', version='\"1.10\"'.",
     )
     all_ = click.option(
@@ -105,7 +105,7 @@ def inputs_options(command: F) -> F:
     "secrets",
     metavar="NAME[=env:VARIABLE]",
     multiple=True,
-    callback=as_secrets,
+    callback=parse_secrets,
     help="A secret input, never in the log: the command asks for it without echo, or reads it from the environment.",
 )
 @click.option("--id", "execution_id", metavar="ID", help="An id of your own; by default a new short one.")
@@ -159,7 +159,7 @@ def run(
     how it ended.
     """
     if like is not None:
-        ctx.args = [code, *ctx.args] if code else ctx.args  # an option that the command does not know: an input
+        ctx.args = [code, *ctx.args] if code else ctx.args  # then click took an input's option for CODE
     elif not code:
         raise click.MissingParameter(ctx=ctx, param=ctx.command.params[0])
     elif code.startswith("-"):
@@ -179,7 +179,7 @@ def run(
     if refresh:
         _check_refresh(ctx, workflow, refresh)
     if schema:
-        as_json(workflow.inputs_schema())
+        print_json(workflow.inputs_schema())
         return
     given = {**file, **{name: value_of(workflow, name, text) for name, text in values.items()}, **secrets}
     inputs = inputs_given(ctx, workflow, given, value_of)
@@ -188,12 +188,12 @@ def run(
         with foreground(ctx, json_=json_):
             asyncio.run(_record(workflow, inputs, store, chosen, resume=again_, labels=labels, refresh=refresh))
         if json_:
-            as_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
+            print_json(status_of(store, store.execution(chosen), time.time_ns() // 1000).to_dict())
         else:
             click.echo(
                 f"execution {chosen} of workflow '{workflow.name}' is recorded; a scheduler of this log runs it:"
             )
-            click.echo(f"    {again(ctx, scheduler_for(code))}")
+            click.echo(f"    {write_command(ctx, scheduler_for(code))}")
         return
     failure: str | None = None
     try:
@@ -227,7 +227,7 @@ def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, .
 
 
 def scheduler_for(code: str) -> str:
-    """Write the command of a scheduler that finds this code."""
+    """Write the command for a scheduler that finds this code."""
     place, _, _ = code.partition(":")
     return f"scheduler --notebook {shlex.quote(place)}" if place.endswith(".ipynb") else "scheduler"
 
@@ -235,5 +235,5 @@ def scheduler_for(code: str) -> str:
 async def _record(
     workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, **how: Any
 ) -> None:
-    """Record the start, and leave the rest to a scheduler."""
+    """Record the start and leave the rest to a scheduler."""
     await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).leave()

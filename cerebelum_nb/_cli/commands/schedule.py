@@ -1,4 +1,4 @@
-"""``cerebelum schedule``: workflows that are started at certain times."""
+"""``cerebelum schedule``: start workflows at certain times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import timestamp
 from ..._workflow.schedule import Schedule, coming, make_schedule, named, told_of_schedule
 from ...errors import InputsError
-from ..app import Exit, Failure, again, as_json, log_options, open_log
+from ..app import Exit, Failure, log_options, open_log, print_json, write_command
 from ..code import workflow_named
 from ..echo import emit, paint
 from .run import inputs_options, scheduler_for, value_of
@@ -22,7 +22,7 @@ __all__ = ["schedule"]
 
 
 class _Group(click.Group):
-    """Its commands in the order in which they are written."""
+    """A group that lists its commands in the order of this file."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -98,11 +98,11 @@ def add(
     except (TypeError, ValueError) as error:
         raise Failure(str(error), Exit.USAGE) from error
     if json_:
-        as_json(told_of_schedule(made.known))
+        print_json(told_of_schedule(made.known))
         return
     _say(made.known)
     click.echo("A scheduler of this log starts it:")
-    click.echo(f"    {again(ctx, scheduler_for(code))}")
+    click.echo(f"    {write_command(ctx, scheduler_for(code))}")
 
 
 @schedule.command("list")
@@ -113,7 +113,7 @@ def list_(ctx: click.Context, json_: bool) -> None:
     """List the schedules of a log."""
     found = open_log(ctx).schedules()
     if json_:
-        as_json({"schedules": [told_of_schedule(state) for state in found]})
+        print_json({"schedules": [told_of_schedule(state) for state in found]})
         return
     if not found:
         click.secho("no schedules yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
@@ -134,7 +134,9 @@ def next_(ctx: click.Context, schedule_id: str, count: int, json_: bool) -> None
     times = coming(state, count)
     if json_:
         zone = state.definition.timezone
-        as_json({"schedule_id": state.schedule_id, "timezone": zone, "next": [timestamp(moment) for moment in times]})
+        print_json(
+            {"schedule_id": state.schedule_id, "timezone": zone, "next": [timestamp(moment) for moment in times]}
+        )
         return
     for moment in times:
         paint(in_zone(moment, state.definition.timezone))
@@ -207,5 +209,5 @@ def _when(state: ScheduleState) -> str:
 
 def _say(state: ScheduleState) -> None:
     following = "" if state.next_at is None else f"; next {in_zone(state.next_at, state.definition.timezone)}"
-    told = f"schedule {state.schedule_id} of workflow '{state.definition.workflow}' is {state.state.lower()}"
-    paint(f"{told}: {_when(state)}{following}" if state.state != "DELETED" else told)
+    text = f"schedule {state.schedule_id} of workflow '{state.definition.workflow}' is {state.state.lower()}"
+    paint(f"{text}: {_when(state)}{following}" if state.state != "DELETED" else text)

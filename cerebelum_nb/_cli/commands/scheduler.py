@@ -1,4 +1,4 @@
-"""``cerebelum scheduler``: resume what is due or was left behind, until it is stopped."""
+"""``cerebelum scheduler``: resume executions that are due or were left by a dead process, until it is stopped."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def scheduler(
 
 
 def tell(line: str) -> None:
-    """Print a line with the time, at once also into a pipe."""
+    """Print a line with the time, and flush it for a pipe."""
     paint(f"{utc(datetime.now(UTC))} {line}")
     sys.stdout.flush()

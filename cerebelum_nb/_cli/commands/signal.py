@@ -1,4 +1,4 @@
-"""``cerebelum signal``: sends a signal to a step that waits with ``wait_for_signal``."""
+"""``cerebelum signal``: send a signal to a step that waits with ``wait_for_signal``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import click
 
 from ..._core.state_name import ACTIVE
-from ..app import again, as_json, core_option, log_options, open_either
+from ..app import core_option, log_options, open_either, print_json, write_command
 from ..echo import paint
 from .completion import execution_argument
 from .decide import read_json, user
@@ -51,13 +51,13 @@ def signal(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if json_:
-        as_json({"execution_id": row.execution_id, "name": name, "sent": sent})
+        print_json({"execution_id": row.execution_id, "name": name, "sent": sent})
         return
     if not sent:
         paint(f"a signal with the id {signal_id} was sent before: nothing was sent now")
         return
     paint(f"sent: signal '{name}' to {row.execution_id}")
     if store.execution(row.execution_id).holder is None:
-        resume = again(ctx, f"resume {shlex.quote(row.execution_id)}")
+        resume = write_command(ctx, f"resume {shlex.quote(row.execution_id)}")
         paint("No process is running it. A scheduler resumes it if a step waits for this signal, or:")
         paint(f"    {resume}")

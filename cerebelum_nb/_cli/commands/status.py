@@ -1,4 +1,4 @@
-"""``cerebelum status`` and ``cerebelum events``: one execution: its state now, and the events that led to it."""
+"""``cerebelum status`` and ``cerebelum events``: show the state of an execution, or its events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..._client.reading import status_of
 from ..._text.json_text import parse
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import clock
-from ..app import as_json, core_option, log_options, open_either
+from ..app import core_option, log_options, open_either, print_json
 from ..echo import emit
 from ..reader import ExecutionReader
 from .completion import execution_argument
@@ -40,7 +40,7 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
         row = store.execution(execution_id)
         shown = status_of(store, row, time.time_ns() // 1000).to_dict()
         children, _ = store.executions(caller=row.execution_id)
-        as_json(shown | {"children": [child.execution_id for child in reversed(children)]})
+        print_json(shown | {"children": [child.execution_id for child in reversed(children)]})
         return
     for line in ExecutionReader(ctx, store, execution_id).take().lines(width()):
         emit(line)
@@ -52,7 +52,7 @@ def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return [CompletionItem(name) for name in EVENT_TYPES if name.lower().startswith(incomplete.lower())]
 
 
-def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+def _parse_types(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Read names of event types, in any case."""
     from ..._core.arguments import names
     from ..._core.events import EVENT_TYPES
@@ -70,7 +70,7 @@ def _known(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -
     "types",
     metavar="TYPE",
     multiple=True,
-    callback=_known,
+    callback=_parse_types,
     shell_complete=_types,
     help="Only events of this type, such as StepFailed. Can be repeated.",
 )
@@ -109,19 +109,19 @@ def events(
     more = offset + len(found) < total
     if json_:
         shown = [dict(zip(_COLUMNS, (*row[:-1], _data(row[-1])), strict=True)) for row in found]
-        as_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
+        print_json({"execution_id": execution_id, "events": shown, "total": total, "has_more": more})
         return
     for line in table(_SHOWN, [_event(row) for row in found], width())[: None if found else 0]:
         emit(line)
     if not found:
-        click.secho(_nothing(store, execution_id, step), err=True, dim=True)
+        click.secho(_nothing_found(store, execution_id, step), err=True, dim=True)
     elif more:
         reached = offset + len(found)
         click.secho(f"{offset + 1} to {reached} of {total}; next: --offset {reached}", err=True, dim=True)
 
 
-def _nothing(store: SqliteStore, execution_id: str, step: str | None) -> str:
-    """Say why no event was found; the name of the step may be mistyped."""
+def _nothing_found(store: SqliteStore, execution_id: str, step: str | None) -> str:
+    """Say that no event was found; suggest the right name of a mistyped step."""
     with closing(store.read_connection()) as db:
         asked = "SELECT DISTINCT step FROM events WHERE execution_id = ? AND step IS NOT NULL"
         begun = [name for (name,) in db.execute(asked, [execution_id])]
@@ -153,7 +153,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),
-        Cell(_told(data), "dim"),
+        Cell(_data_text(data), "dim"),
     )
 
 
@@ -165,13 +165,13 @@ def _data(text: str) -> Any:
         return text
 
 
-def _told(data: str) -> str:
-    """Leave out the parts of an event's data that have their own line elsewhere, or are only for programs."""
+def _data_text(data: str) -> str:
+    """Write an event's data on one line; of an error only its reason, or its type and message."""
     found = _data(data)
     if not isinstance(found, dict):
         return str(found)
     error = found.get("error")
     if isinstance(error, dict):
-        told = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"
-        return str(told).partition("\n")[0]
+        text = error["reason"] if error.get("reason") is not None else f"{error.get('type')}: {error.get('message')}"
+        return str(text).partition("\n")[0]
     return json.dumps(found, ensure_ascii=False) if found else ""

@@ -1,4 +1,4 @@
-"""``cerebelum tag``: changes the tags of executions."""
+"""``cerebelum tag``: change the tags of executions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from ..._client.reading import listed
 from ..._core.state_name import ExecutionState
 from ...errors import ExecutionNotFoundError
-from ..app import as_json, core_option, labels_of, log_options, open_either
+from ..app import core_option, labels_of, log_options, open_either, print_json
 from ..echo import paint
 from ..states import StateType
 from .completion import ids, workflows
@@ -23,15 +23,15 @@ _ALL = 10**9
 
 
 class _Tags(click.Command):
-    """A command for which ``-test`` is not an option."""
+    """A command that takes ``-test`` as a tag to remove instead of an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; a word with one minus is a tag to remove."""
+        """Mark the tags to remove, so that click does not take them for options."""
         named = [_MINUS + arg[1:] if arg[:1] == "-" and arg[1:2] != "-" and arg != "-h" else arg for arg in args]
         return super().parse_args(ctx, named)
 
 
-def _as_change(
+def _parse_change(
     ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 ) -> tuple[list[str], tuple[str, ...], tuple[str, ...]]:
     """Separate ids from ``+eu`` and ``-test``."""
@@ -47,7 +47,7 @@ def _as_change(
 
 
 @click.command(cls=_Tags)
-@click.argument("change", metavar="[ID]... [+TAG|-TAG]...", nargs=-1, callback=_as_change, shell_complete=ids())
+@click.argument("change", metavar="[ID]... [+TAG|-TAG]...", nargs=-1, callback=_parse_change, shell_complete=ids())
 @click.option("--workflow", metavar="NAME", shell_complete=workflows, help="Instead of IDs: those of this workflow.")
 @click.option("--status", metavar="STATE", type=StateType(interrupted=True), help="Those in this state.")
 @click.option("--name", metavar="NAME", help="Those with this name; * matches any characters.")
@@ -84,27 +84,27 @@ def tag(
     labels = labels_of(name, tags)
     store = open_either(ctx)
     if named:
-        found = [_found(store, word) for word in named]
+        found = [_full_id(store, word) for word in named]
     else:
         wanted |= {"name": labels.name or None, "tags": labels.tags, "children": True}
         rows, _ = listed(store, time.time_ns() // 1000, **wanted, limit=_ALL, offset=0)
         found = [one.execution_id for one in rows]
-    told = []
+    changed = []
     for execution_id in dict.fromkeys(found):
         try:
             now = change_tags(store, execution_id, added, removed, by or user())
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        told.append({"execution_id": execution_id, "tags": [*now]})
+        changed.append({"execution_id": execution_id, "tags": [*now]})
         if not json_:
             paint(f"{execution_id}: {' '.join(now) or 'no tags'}")
     if json_:
-        as_json(told[0] if len(named) == 1 else {"executions": told})
-    elif not told:
+        print_json(changed[0] if len(named) == 1 else {"executions": changed})
+    elif not changed:
         click.secho("no execution matches", err=True, dim=True)
 
 
-def _found(store: Any, word: str) -> str:
+def _full_id(store: Any, word: str) -> str:
     """Return the whole id of an execution."""
     try:
         return str(store.execution(word).execution_id)

@@ -1,4 +1,4 @@
-"""``cerebelum trace``: an execution as a trace, shown or sent to a collector."""
+"""``cerebelum trace``: show an execution as a trace, or send it to a collector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from ..._text.duration import short_seconds
 from ..._text.terminal import clean, width
 from ..._text.text import cut
-from ..app import as_json, log_options, open_log
+from ..app import log_options, open_log, print_json
 from ..echo import emit
 from .completion import execution_argument
 
@@ -47,7 +47,7 @@ def trace(ctx: click.Context, execution_id: str, otlp: str | None, per: str, jso
         emit(f"sent {count} spans of {execution_id}, trace {_hex(spans[0].trace, 16) if spans else '-'}")
         return
     if json_:
-        as_json({"execution_id": execution_id, "spans": [_as_data(span) for span in spans]})
+        print_json({"execution_id": execution_id, "spans": [_as_data(span) for span in spans]})
         return
     if not spans:
         emit(f"no attempt of {execution_id} has ended yet")

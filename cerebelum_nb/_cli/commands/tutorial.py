@@ -1,4 +1,4 @@
-"""``cerebelum tutorial``: the lessons."""
+"""``cerebelum tutorial``: open, write and check the lessons, and show the progress of a class."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _list() -> None:
 
 
 def _write(directory: Path, language: str, *, is_for_pyodide: bool) -> None:
-    """Write every lesson that there is in a language; a notebook that is there already is kept."""
+    """Write every lesson that exists in this language; keep notebooks that are already there."""
     from ..._classroom.build import file_name, languages, masters, write
 
     numbers = [number for number in masters() if language in languages(number)]
@@ -144,7 +144,7 @@ def _open(what: str, directory: Path, language: str, no_browser: bool) -> None:
             "There is no JupyterLab in this environment. Open the notebook in an editor that can run notebooks, or\n\n"
             '    pip install "cerebelum_nb[notebook]"'
         )
-    # Not the notebook as an argument: the addresses that JupyterLab prints would not lead to it.
+    # The notebook is not an argument: the addresses that JupyterLab prints would not lead to it.
     where = [f"--ServerApp.root_dir={path.parent.absolute()}", f"--LabApp.default_url=/lab/tree/{path.name}"]
     command = [sys.executable, "-m", "jupyterlab", *where, *(["--no-browser"] if no_browser else [])]
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``cerebelum verify``: was the log altered or damaged."""
+"""``cerebelum verify``: check whether the log was altered or damaged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from ..._text.terminal import styled, wrap
 from ..._text.text import counted
-from ..app import Exit, again, as_json, log_options, open_log
+from ..app import Exit, log_options, open_log, print_json, write_command
 from ..echo import emit, paint
 from .completion import ids
 
@@ -44,7 +44,7 @@ def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: b
         repaired = repair(None if execution_id is None else next(iter(found.heads)), store=store)
         found = check(execution_id, store=store)
     if json_:
-        as_json({**found.to_dict(), "repaired": list(repaired)})
+        print_json({**found.to_dict(), "repaired": list(repaired)})
     else:
         for name in repaired:
             paint(f"the row of {name} was rebuilt from its events")
@@ -68,6 +68,7 @@ def verify(ctx: click.Context, execution_id: str | None, repairs: bool, json_: b
             what = f"The events of {counted(len(found.repairable), 'execution')} are intact; only the list differs."
             for line in wrap(f"{what} To rebuild it from them:"):
                 emit(line)
-            emit(f"    {again(ctx, ' '.join(['verify', *map(shlex.quote, filter(None, [execution_id])), '--repair']))}")
+            command = " ".join(["verify", *map(shlex.quote, filter(None, [execution_id])), "--repair"])
+            emit(f"    {write_command(ctx, command)}")
     if not found.ok:
         ctx.exit(Exit.FAILED)

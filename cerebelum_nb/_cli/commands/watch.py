@@ -1,7 +1,7 @@
-"""``cerebelum watch``: one execution, live.
+"""``cerebelum watch``: show an execution live.
 
-On a terminal it is redrawn on the alternate screen, in the current size of the terminal; the last picture stays.
-Elsewhere each change is a line.
+A terminal is redrawn on the alternate screen, in its current size, and keeps the last picture. Elsewhere each change is
+a line.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .completion import execution_argument
 
 __all__ = ["watch"]
 
-_TAKEN_UP_SECONDS = 5.0
-"""How long to keep watching an execution that no process is running: a scheduler would resume it within a second."""
+_RESUMED_SECONDS = 5.0
+"""How long to keep watching after the process has stopped; a scheduler would resume the execution within a second."""
 
 
 @click.command()
@@ -44,17 +44,19 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
     """
     reader = ExecutionReader(ctx, open_either(ctx), execution_id)
     picture = reader.take()
-    moves = _Moves(picture, forever=wait)
-    if moves.on(picture):
+    watching = _Watching(picture, forever=wait)
+    if watching.goes_on(picture):
         try:
             picture = (
-                _live(reader, moves, picture, interval) if is_screen() else _lines(reader, moves, picture, interval)
+                _live(reader, watching, picture, interval)
+                if is_screen()
+                else _lines(reader, watching, picture, interval)
             )
         except KeyboardInterrupt:
-            _leave_behind(reader.take())
+            _print_picture(reader.take())
             click.echo("stopped watching; the execution continues", err=True)
             ctx.exit(Exit.STOPPED)
-    _leave_behind(picture)
+    _print_picture(picture)
     if not picture.over:
         click.echo("no process is running it, so there is nothing to watch; --wait waits until one does", err=True)
         ctx.exit(Exit.IDLE)
@@ -62,47 +64,47 @@ def watch(ctx: click.Context, execution_id: str, interval: float, wait: bool, ex
         ctx.exit(Exit.FAILED)
 
 
-class _Moves:
-    """Whether there is something to watch: it has not ended, and a process is running it or soon will."""
+class _Watching:
+    """Whether there is something to watch: it has not ended, and a process is running it or may soon."""
 
     def __init__(self, first: Picture, *, forever: bool) -> None:
         self._forever = forever
         self._idle_since: float | None = -math.inf if first.idle else None
 
-    def on(self, picture: Picture) -> bool:
-        """Whether to look again; after a stop, allow the time that a scheduler needs to resume it."""
+    def goes_on(self, picture: Picture) -> bool:
+        """Whether to continue; after a stop, a scheduler gets some time to resume it."""
         if picture.over or self._forever or not picture.idle:
             self._idle_since = None
             return not picture.over
         if self._idle_since is None:
             self._idle_since = time.monotonic()
-        return time.monotonic() - self._idle_since < _TAKEN_UP_SECONDS
+        return time.monotonic() - self._idle_since < _RESUMED_SECONDS
 
 
-def _leave_behind(picture: Picture) -> None:
+def _print_picture(picture: Picture) -> None:
     for line in picture.lines(width()):
         emit(line)
 
 
-def _live(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:
+def _live(reader: ExecutionReader, watching: _Watching, picture: Picture, interval: float) -> Picture:
     with screen():
-        while moves.on(picture):
+        while watching.goes_on(picture):
             now = size()
-            draw(picture.lines(now.columns, most_steps=max(1, now.lines - 12)), now.lines)  # of more steps, the latest
+            draw(picture.lines(now.columns, most_steps=max(1, now.lines - 12)), now.lines)  # the latest steps
             nap(interval, now)
             picture = reader.take()
     return picture
 
 
-def _lines(reader: ExecutionReader, moves: _Moves, picture: Picture, interval: float) -> Picture:
-    told = ""
+def _lines(reader: ExecutionReader, watching: _Watching, picture: Picture, interval: float) -> Picture:
+    shown = ""
     while True:
         line = picture.line()
-        if line != told:
-            told = line
+        if line != shown:
+            shown = line
             emit(line)
             sys.stdout.flush()
-        if not moves.on(picture):
+        if not watching.goes_on(picture):
             emit("")
             return picture
         time.sleep(interval)
