@@ -193,11 +193,11 @@ class Cli(click.Group):
             message = "\n".join(fit(f"Error: {error.format_message()}")).removeprefix("Error: ")
             raise click.UsageError(message, error.ctx) from error
         except CerebelumError as error:
-            if ctx.meta.get(_DEBUG):
+            if is_debugging(ctx):
                 raise
             raise Failure(str(error), exit_code_of(error)) from error
         except KeyboardInterrupt:
-            if ctx.meta.get(_DEBUG):
+            if is_debugging(ctx):
                 raise
             click.echo("stopped", err=True)
             ctx.exit(Exit.STOPPED)
@@ -223,6 +223,11 @@ def debug_option(command: F) -> F:
     return click.option(
         "--debug", is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of an error."
     )(command)
+
+
+def is_debugging(ctx: click.Context) -> bool:
+    """Whether ``--debug`` was given."""
+    return bool(ctx.meta.get(_DEBUG))
 
 
 def log_options(command: F) -> F:

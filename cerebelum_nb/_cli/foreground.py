@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -21,11 +23,12 @@ from .._store.base import Store
 from .._text.duration import short_seconds
 from .._text.terminal import clean, styled, width
 from .._text.times import utc
-from .app import Exit, Failure, print_json, write_command
+from ..errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
+from .app import Exit, Failure, is_debugging, print_json, write_command
 from .echo import emit
 from .reader import ExecutionReader
 
-__all__ = ["end", "foreground"]
+__all__ = ["foreground", "run_to_end"]
 
 _SHORTEST_SLEEP_SECONDS = 1.0
 """A shorter sleep is not reported: it ends before anybody reads of it."""
@@ -67,16 +70,34 @@ def _say(line: str) -> None:
         current_scope.reset(token)
 
 
-def end(
+def run_to_end(
     ctx: click.Context,
     store: Store,
     execution_id: str,
-    failure: str | None,
-    json_: bool,
+    call: Callable[[], Coroutine[Any, Any, object]],
     *,
+    json_: bool,
     expected: ExecutionState = ExecutionState.COMPLETED,
 ) -> None:
-    """Show how an execution ended, and exit accordingly; ``expected`` is the state that counts as success."""
+    """Run an execution in the foreground, show how it ended, and exit accordingly.
+
+    ``call`` starts or resumes it; ``expected`` is the state that counts as success.
+    """
+    failure: str | None = None
+    try:
+        with foreground(ctx, json_=json_):
+            asyncio.run(call())
+    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
+        if is_debugging(ctx):
+            raise
+        failure = str(error)
+    _end(ctx, store, execution_id, failure, json_, expected)
+
+
+def _end(
+    ctx: click.Context, store: Store, execution_id: str, failure: str | None, json_: bool, expected: ExecutionState
+) -> None:
+    """Show how an execution ended, and exit accordingly."""
     reader = ExecutionReader(ctx, store, execution_id)
     picture = reader.take()
     if json_:

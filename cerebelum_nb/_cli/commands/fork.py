@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,11 +10,10 @@ import click
 
 from ..._text.terminal import fit
 from ..._workflow.execution_id import new_id
-from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import core_option, log_options
 from ..code import workflow_of
 from ..echo import emit
-from ..foreground import end, foreground
+from ..foreground import foreground, run_to_end
 from .completion import execution_argument
 from .resume import open_for_run, parse_results, workflow_options
 
@@ -83,17 +81,17 @@ def fork(
         "rerun": "stale" if rerun == ("stale",) else rerun,
         "store": store,
     }
-    fork_id = new_id()
-    failure: str | None = None
-    try:
+    if plan:
         with foreground(ctx, json_=json_):
-            if plan:
-                for line in fit(repr(workflow.plan_fork(execution_id, **what))):
-                    emit(line)
-                return
-            asyncio.run(workflow.fork(execution_id, fork_id=fork_id, wait=wait, core_url=core, **what))
-    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
-        if ctx.meta.get("cerebelum_nb.debug"):
-            raise
-        failure = str(error)
-    end(ctx, store, fork_id, failure, json_)
+            lines = fit(repr(workflow.plan_fork(execution_id, **what)))
+        for line in lines:
+            emit(line)
+        return
+    fork_id = new_id()
+    run_to_end(
+        ctx,
+        store,
+        fork_id,
+        lambda: workflow.fork(execution_id, fork_id=fork_id, wait=wait, core_url=core, **what),
+        json_=json_,
+    )

@@ -16,15 +16,12 @@ from ..._core.state_name import ACTIVE, ExecutionState
 from ..._engine.cluster_access import load_cluster_module
 from ..._store.sqlite import SqliteStore
 from ...errors import (
-    ExecutionCancelledError,
     ExecutionNotFoundError,
-    ExecutionStoppedError,
     OutcomeUnknownError,
-    WorkflowError,
 )
 from ..app import Exit, Failure, core_of, core_option, log_options, open_log, trust_options, write_command
 from ..code import workflow_of
-from ..foreground import end, foreground
+from ..foreground import run_to_end
 from .completion import execution_argument
 from .decide import read_json
 
@@ -179,17 +176,16 @@ def resume(
     there = {} if core is None else {"core_url": core}
     chosen = {**there, "rerun": "stale" if rerun == ("stale",) else rerun, "repeat": repeat, "mark_done": mark_done}
     given = {**(inputs or {}), **secrets} or inputs
-    failure: str | None = None
     try:
-        with foreground(ctx, json_=json_):
-            asyncio.run(workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen))
-    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
-        if ctx.meta.get("cerebelum_nb.debug"):
-            raise
-        failure = str(error)
+        run_to_end(
+            ctx,
+            store,
+            execution_id,
+            lambda: workflow.resume(execution_id, not everything, given, store=store, wait=wait, **chosen),
+            json_=json_,
+        )
     except OutcomeUnknownError as error:
         raise Failure(describe_unknown_effects(ctx, "resume", execution_id, error.steps), Exit.REFUSED) from error
-    end(ctx, store, execution_id, failure, json_)
 
 
 def open_for_run(

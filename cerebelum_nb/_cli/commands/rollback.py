@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import click
 
 from ..._core.state_name import ExecutionState
-from ...errors import ExecutionCancelledError, ExecutionStoppedError, OutcomeUnknownError, WorkflowError
+from ...errors import OutcomeUnknownError
 from ..app import Exit, Failure, core_option, log_options, print_json
 from ..code import workflow_of
 from ..echo import emit
-from ..foreground import end, foreground
+from ..foreground import run_to_end
 from .completion import execution_argument
 from .resume import describe_unknown_effects, open_for_run, parse_results, workflow_options
 
@@ -79,15 +78,15 @@ def rollback(
             emit(str(plan))
         return
     given = {**(inputs or {}), **secrets} or inputs
-    failure: str | None = None
+    options = {"inputs": given, "repeat": repeat, "mark_done": mark_done, "wait": wait, "core_url": core}
     try:
-        with foreground(ctx, json_=json_):
-            options = {"inputs": given, "repeat": repeat, "mark_done": mark_done, "wait": wait, "core_url": core}
-            asyncio.run(workflow.rollback(execution_id, to, store=store, **options))
-    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
-        if ctx.meta.get("cerebelum_nb.debug"):
-            raise
-        failure = str(error)
+        run_to_end(
+            ctx,
+            store,
+            execution_id,
+            lambda: workflow.rollback(execution_id, to, store=store, **options),
+            json_=json_,
+            expected=ExecutionState.ROLLED_BACK,
+        )
     except OutcomeUnknownError as error:
         raise Failure(describe_unknown_effects(ctx, "rollback", execution_id, error.steps), Exit.REFUSED) from error
-    end(ctx, store, execution_id, failure, json_, expected=ExecutionState.ROLLED_BACK)

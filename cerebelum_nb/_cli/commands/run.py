@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +21,9 @@ from ..._text.json_text import parse
 from ..._workflow.execution_id import check_id, new_id
 from ..._workflow.once import launch_once
 from ..._workflow.workflow import Workflow
-from ...errors import ExecutionCancelledError, ExecutionStoppedError, WorkflowError
 from ..app import Exit, Failure, core_of, core_option, labels_of, log_options, open_log, print_json, write_command
 from ..code import workflow_like, workflow_named
-from ..foreground import end, foreground
+from ..foreground import foreground, run_to_end
 from ..inputs import RunCommand, inputs_given
 from .resume import parse_secrets
 
@@ -195,28 +195,22 @@ def run(
             )
             click.echo(f"    {write_command(ctx, scheduler_for(code))}")
         return
-    failure: str | None = None
+    start = partial(
+        workflow.execute,
+        inputs,
+        store=store,
+        execution_id=chosen,
+        resume=again_,
+        wait=wait,
+        name=name,
+        tags=tags,
+        refresh=refresh,
+        core_url=core,
+    )
     try:
-        with foreground(ctx, json_=json_):
-            call = workflow.execute(
-                inputs,
-                store=store,
-                execution_id=chosen,
-                resume=again_,
-                wait=wait,
-                name=name,
-                tags=tags,
-                refresh=refresh,
-                core_url=core,
-            )
-            asyncio.run(call)
-    except (WorkflowError, ExecutionCancelledError, ExecutionStoppedError) as error:
-        if ctx.meta.get("cerebelum_nb.debug"):
-            raise
-        failure = str(error)
+        run_to_end(ctx, store, chosen, start, json_=json_)
     except TypeError as error:
         raise Failure(str(error), Exit.USAGE) from error
-    end(ctx, store, chosen, failure, json_)
 
 
 def _check_refresh(ctx: click.Context, workflow: Workflow, refresh: tuple[str, ...]) -> None:
