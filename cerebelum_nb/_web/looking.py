@@ -23,7 +23,7 @@ from .._history.spans import Mark, marks, timeline
 from .._store.base import ExecutionRow, Store
 from .._views.card import Card
 from .._views.graph import Graph
-from .._views.watch import Recorded
+from .._views.watch import RecordedPlan
 from ..errors import StoreError
 from .lines import OpenSignal, StepLine, lines_of, open_signals
 
@@ -114,7 +114,7 @@ class Look:
     log: Log
     id: str
     _state: State = field(default_factory=State)
-    _recorded: Recorded = field(default_factory=Recorded)
+    _recorded: RecordedPlan = field(default_factory=RecordedPlan)
     _marks: list[Mark] = field(default_factory=list)
     _happened: deque[Happened] = field(default_factory=lambda: deque(maxlen=EVENTS))
     _graphs: tuple[tuple[object, ...], Graph] | None = None
@@ -174,7 +174,7 @@ class Look:
         return [*reversed(found)]
 
     def _forget(self) -> None:
-        self._state, self._recorded, self._marks = State(), Recorded(), []
+        self._state, self._recorded, self._marks = State(), RecordedPlan(), []
         self._happened.clear()
 
     def _take(self, events: Iterable[e.Event]) -> None:
