@@ -22,7 +22,7 @@ from .._store.base import Rejection, Store
 from ..errors import StoreError
 from . import crash, observers
 from .execution import Execution, only_decide
-from .leases import superseded
+from .leases import started_elsewhere, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS
 
 __all__ = ["Commits", "rebase"]
@@ -128,7 +128,7 @@ class Commits:
                 if execution.driver.batch and not execution.over:
                     again.append(execution)
             elif reason != Rejection.STALE:
-                execution.abort(superseded(execution.id))
+                execution.abort((superseded if execution.written else started_elsewhere)(execution.id))
             else:
                 engine.on_behalf_of(execution, rebase, execution)
                 if execution.driver.batch and not execution.over:

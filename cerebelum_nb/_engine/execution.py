@@ -573,6 +573,8 @@ class Execution(ExecutionValues):
         self.hibernation.stop()
         self.time_limit.stop()
         left = self.attempts.alive()
+        if error is not None:
+            self.engine.release(self)  # before another thread can take it up, with the same lease
         try:
             note_end(self, is_recorded=error is None and not self.driver.batch)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
@@ -581,10 +583,10 @@ class Execution(ExecutionValues):
             if (caller := self.attended_by) is not None and not self.loop.is_closed():
                 caller.look_again()
         except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
-            error = error or trouble
-        if error is not None:
-            self.engine.release(self)
-        elif self.state.lifecycle.is_final:
+            if error is None:
+                error = trouble
+                self.engine.release(self)
+        if error is None and self.state.lifecycle.is_final:
             tell_of_end(self.store, self.id, self.state, is_heard=self.attended_by is not None)
         if self.done.done() or self.loop.is_closed():
             return

@@ -30,7 +30,7 @@ from ..errors import ExecutionBusyError, StoreError
 from .ports import LeasedRun
 from .threads import can_start_threads
 
-__all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "superseded"]
+__all__ = ["Lease", "LeaseTimes", "Leases", "leases_of", "running_here", "started_elsewhere", "superseded"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -84,6 +84,26 @@ def superseded(execution_id: str) -> ExecutionBusyError:
         f"that slept, for example), or somebody changed the log. What was committed is kept, and nothing more is "
         f"done here; "
         f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
+        execution_id=execution_id,
+        holder="another process",
+    )
+
+
+def running_here(execution_id: str) -> ExecutionBusyError:
+    """The error for an execution that this process is running already."""
+    return ExecutionBusyError(
+        f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
+        execution_id=execution_id,
+        holder="this process",
+    )
+
+
+def started_elsewhere(execution_id: str) -> ExecutionBusyError:
+    """The error for an execution of which another process recorded the start first."""
+    return ExecutionBusyError(
+        f"another process has just started execution {execution_id}, so nothing of it was done here. Watch it with "
+        f"`cerebelum watch {execution_id}`, or choose another execution_id. When it has ended, the same call with "
+        f"resume=True gets its result or resumes it",
         execution_id=execution_id,
         holder="another process",
     )
@@ -158,9 +178,16 @@ class Leases:
             await wait(min(left, times.look))
 
     def enter(self, execution: LeasedRun) -> None:
-        """Note that an execution runs here, and keep the heartbeat going."""
+        """Note that an execution runs here, and keep the heartbeat going.
+
+        All threads of a process share its leases, so the log cannot tell two of them apart: this does.
+
+        Raises:
+            ExecutionBusyError: another thread of this process runs it.
+        """
         with self._lock:
-            self._running[execution.id] = execution
+            if self._running.setdefault(execution.id, execution) is not execution:
+                raise running_here(execution.id)
             store = self._must_store()
             if store.location == ":memory:":
                 return
@@ -175,7 +202,9 @@ class Leases:
     def leave(self, execution: LeasedRun, leftovers: list[Callable[[], bool]]) -> None:
         """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
         with self._lock:
-            self._running.pop(execution.id, None)
+            if self._running.get(execution.id) is not execution:
+                return
+            del self._running[execution.id]
             self._queued.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
@@ -220,6 +249,10 @@ class Leases:
             execution.end_with_loop()
         return self._running.get(execution_id)
 
+    def runs_another(self, execution: LeasedRun) -> bool:
+        """Whether another run of the same execution is at work in this process."""
+        return self._running.get(execution.id, execution) is not execution
+
     def disown(self) -> None:
         """Forget everything without writing to the store: in a forked child, where it belongs to the parent."""
         for execution in self._running.values():
@@ -231,11 +264,7 @@ class Leases:
 
     def _refuse_busy(self, execution_id: str) -> None:
         if self.running(execution_id) is not None:
-            raise ExecutionBusyError(
-                f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
-                execution_id=execution_id,
-                holder="this process",
-            )
+            raise running_here(execution_id)
         alive = [is_alive for is_alive in self._leftovers.pop(execution_id, ()) if is_alive()]
         if alive:
             self._leftovers[execution_id] = alive

@@ -218,8 +218,8 @@ class Engine:
     def give_back(self, execution: Execution) -> None:
         """Give back a claimed execution that was never started."""
         execution.over = True
-        self.forget(execution, [])
         self.release(execution)
+        self.forget(execution, [])
 
     def release(self, execution: Execution, until: float | None = None) -> None:
         """Give back the lease of an execution that ended without its last commit; never raises.
@@ -229,8 +229,8 @@ class Engine:
         """
         if not execution.holder:
             return  # it never had one
-        if until is not None and leases_of(self.store).running(execution.id) is not None:
-            return  # it has been resumed here since: the lease belongs to that run now
+        if leases_of(self.store).runs_another(execution):
+            return  # the lease belongs to that run
         here = contextvars.copy_context() if self.loop.is_closed() else self.context.copy()
         try:
             here.run(self.store.release, execution.id, execution.holder)
@@ -326,11 +326,11 @@ class Engine:
         return [attempt.spec.name for attempt in at_work if attempt.spec.is_async or can_start_threads()]
 
     def _enter(self, execution: Execution) -> None:
+        leases_of(self.store).enter(execution)
         self._executions[execution.id] = execution
         self.stirs(execution)
         self._watch.start()
         self._listening[execution.id] = listen(hear)
-        leases_of(self.store).enter(execution)
 
     def _flush_progress(self, execution: Execution) -> None:
         self._flushing.discard(execution)

@@ -16,14 +16,13 @@ from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import execute_call
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.leases import leases_of
+from .._engine.leases import leases_of, running_here
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._text.text import cut
 from .._values import Redactor, Secret, decode, encode
 from ..errors import (
     CerebelumError,
-    ExecutionBusyError,
     ExecutionNotFoundError,
     ResumeError,
     UntrustedValueError,
@@ -72,13 +71,13 @@ def launch_once(
         )
     log = resolve_store(store)
     if leases_of(log).running(check_id(execution_id)) is not None:  # it may have just started and not be in the log yet
-        raise ExecutionBusyError(
-            f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
-            execution_id=execution_id,
-            holder="this process",
-        )
+        raise running_here(execution_id)
     if not _is_known(log, execution_id):
-        return launch(workflow, inputs, log, execution_id, wait=wait, labels=labels, refresh=refresh)
+        try:
+            return launch(workflow, inputs, log, execution_id, wait=wait, labels=labels, refresh=refresh)
+        except ResumeError:
+            if not _is_known(log, execution_id):
+                raise  # else another process has started it since
     own(workflow, execution_id, log, "resume")
     state = fold(log.events(execution_id))
     has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)

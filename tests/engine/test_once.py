@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -19,6 +21,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._core.state_name import ExecutionState
+from cerebelum_nb._store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -254,3 +257,45 @@ def test_of_two_that_start_at_once_one_runs(go, store):
     outcomes = go(both())
     assert [type(outcome).__name__ for outcome in outcomes].count("ExecutionBusyError") == 1
     assert ran == ["build", "ship"]
+
+
+@pytest.mark.parametrize("how", ["started", "resumed"])
+def test_of_two_threads_at_once_one_runs(tmp_path, monkeypatch, how):
+    """The threads of a process share its leases, so the log cannot keep them apart."""
+
+    @step(checkpoint=None)
+    def ship():
+        ran.append("ship")
+        if broken:
+            raise ValueError("no room")
+        both_have_asked.wait(10)
+        return "shipped"
+
+    @workflow
+    def release(wf):
+        wf.timeline(ship)
+
+    def run():
+        return release.run(store=store, execution_id="v42", resume=True)
+
+    def outcome(_):
+        try:
+            return run().output
+        except ExecutionBusyError as busy:
+            both_have_asked.set()
+            return busy.holder
+
+    both_have_asked, meeting = threading.Event(), threading.Barrier(2, timeout=10)
+    with SqliteStore(tmp_path / "log.db", durability="normal") as store:
+        if how == "resumed":
+            broken.append(True)
+            with pytest.raises(WorkflowError):
+                run()
+            broken.clear()
+            ran.clear()
+        last = "claim" if how == "resumed" else "events"  # what each thread asks the log before it runs
+        ask, meet = getattr(store, last), iter([meeting.wait] * 2)
+        monkeypatch.setattr(store, last, lambda *a, **k: (ask(*a, **k), next(meet, int)())[0])
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(outcome, range(2))) == ["shipped", "this process"]
+    assert ran == ["ship"]
