@@ -15,7 +15,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Generic, NoReturn, TypeVar, cast
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from ..errors import SecretMissingError, SerializationError
 
@@ -27,8 +27,12 @@ MASK = "********"
 SHORTEST = 4
 """Shorter secrets are masked in their own place, but not searched for inside other texts."""
 
+SHORTEST_LINE = 8
+"""Shorter lines of a secret are not searched for: they are often words, such as those of a configuration."""
+
 T = TypeVar("T")
 
+_URL_PASSWORD = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s:@]*:([^/?#\s]+)@")
 _PATH = re.compile(r"""\.?([^\W\d]\w*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]""")
 
 
@@ -178,7 +182,7 @@ class Redactor:
 
     A secret is searched for as its text ``str(value)`` and as that text appears in JSON, in a repr, in a URL, in HTML,
     in base64 (also as part of something longer, such as ``user:password``) and in hex; for a container, every text and
-    number in it is searched for. Texts shorter than 4 characters are not: masking every "1" would destroy the log and
+    number in it is searched for, and for a text what programs take out of one (:func:`_parts`). Texts shorter than 4 characters are not: masking every "1" would destroy the log and
     reveal where the secret is.
 
     Args:
@@ -260,9 +264,9 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         case None | bool():
             return
         case str():
-            yield str.__str__(value)
+            yield from _parts(str.__str__(value), depth)
         case bytes() | bytearray():
-            yield bytes(value).decode("utf-8", "surrogateescape")
+            yield from _parts(bytes(value).decode("utf-8", "surrogateescape"), depth)
             yield bytes(value).hex()
         case dict() if depth < 20:
             for item in value.values():
@@ -273,8 +277,28 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         case _:
             with suppress(Exception):  # a user's __str__; an int with too many digits
                 yield str(value)
-            if depth < 20 and hasattr(value, "__dict__"):
-                yield from _texts(vars(value), depth + 1)
+            if depth < 20:
+                with suppress(Exception):  # an object may have no state, or one that cannot be read
+                    yield from _texts(object.__getstate__(value), depth + 1)  # its attributes, those in slots too
+
+
+def _parts(text: str, depth: int) -> Iterator[str]:
+    """A text, and what programs take out of one.
+
+    That is the text without the line break that a file ends with, each of its lines, the values of JSON, the password
+    of a URL.
+    """
+    yield text
+    stripped = text.strip()
+    yield stripped
+    if len(lines := stripped.splitlines()) > 1:
+        yield from (line.strip() for line in lines if len(line.strip()) >= SHORTEST_LINE)
+    if stripped[:1] in ("{", "[") and depth < 20:
+        with suppress(ValueError, RecursionError):
+            yield from _texts(json.loads(stripped), depth + 1)
+    if (found := _URL_PASSWORD.match(stripped)) is not None:
+        yield found[1]
+        yield unquote(found[1])
 
 
 def _forms(text: str) -> Iterator[str]:

@@ -294,6 +294,34 @@ def test_every_text_of_a_secret_container_is_masked() -> None:
     assert _holding({"user": "root", "keys": [b"abcdefg"]}).mask("root abcdefg") == f"{MASK} {MASK}"
 
 
+@dataclasses.dataclass(slots=True)
+class Account:
+    user: str
+    password: str
+
+    def __str__(self) -> str:
+        return self.user
+
+
+@pytest.mark.parametrize(
+    ("secret", "taken_out"),
+    [
+        ("s3cr3t-token\n", "s3cr3t-token"),
+        ("-----BEGIN KEY-----\r\n  MIIEabc+/def\r\n-----END KEY-----\r\n", "MIIEabc+/def"),
+        (b"first-line\nMIIEabc+/def\n", "MIIEabc+/def"),
+        ('{"id": 1, "key": {"pem": "a\\nMIIEabc+/def"}}', "a\nMIIEabc+/def"),
+        ("postgresql://ana:p%40ss%2Fword@db:5432/shop", "p@ss/word"),
+        (Account("ana", "s3cr3t-token"), "s3cr3t-token"),
+    ],
+)
+def test_what_programs_take_out_of_a_secret_is_masked(secret: object, taken_out: str) -> None:
+    """The line break at the end of a file, the lines of a key, a value in JSON, a URL's password, an attribute."""
+    vault = Redactor()
+    vault.add(Secret(secret))
+    assert vault.mask(f"use {taken_out}!") == f"use {MASK}!"
+    assert vault.mask("a short line") == "a short line"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_a_secret_is_found_in_bytes(encoding: str) -> None:
     assert with_token().reveals(f"xx{TOKEN}xx".encode(encoding))
