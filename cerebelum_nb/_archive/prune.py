@@ -21,6 +21,7 @@ from .._engine.clock import current_clock
 from .._history.sources import Log, snapshot
 from .._store import row_sql, rows
 from .._store.event_key import event_of
+from .._store.log_file import journal_of
 from .._store.sqlite import SqliteStore
 from .._text.duration import Duration, seconds
 from .files import file_log
@@ -228,5 +229,5 @@ def _size(log: SqliteStore) -> int:
     """Return the size on the disk in bytes, with the journal."""
     if log.path is None:
         return 0
-    files = (log.path, log.path.with_name(log.path.name + "-wal"))
+    files = (log.path, Path(journal_of(log.path)))
     return sum(file.stat().st_size for file in files if file.exists())

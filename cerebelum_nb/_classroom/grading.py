@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._archive.verify import verify
 from .._core.state_name import ExecutionState
-from .._store.log_file import path_of
+from .._store.log_file import journal_of, path_of
 from .._text.text import cut
 from ..errors import CerebelumError, StoreError
 from .evidence import ANSWERS, Evidence
@@ -176,7 +176,7 @@ class Register:
 def _changed_at(path: str) -> tuple[int, ...]:
     """Return what differs once somebody has written to a log: of the file, and of the one with its newest commits."""
     file = Path(path_of(path))
-    found = [each.stat() for each in (file, Path(f"{file}-wal")) if each.exists()]
+    found = [each.stat() for each in (file, Path(journal_of(file))) if each.exists()]
     return tuple(number for stat in found for number in (stat.st_mtime_ns, stat.st_size))
 
 

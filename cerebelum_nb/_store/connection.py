@@ -22,7 +22,7 @@ from .._host.caller import is_library_frame
 from ..errors import StoreError
 from . import at_fork, refusals
 from .base import patience
-from .log_file import MEMORY, FileIdentity, network_file_system, path_of
+from .log_file import MEMORY, FileIdentity, has_other_names, journal_of, network_file_system, path_of
 from .opening import (
     explain,
     interruptible,
@@ -67,7 +67,7 @@ class LogConnection:
         self._db: sqlite3.Connection | None = None
         self.trust = FULL
         self._db = self._open()
-        _warn_of_network(self.location)
+        _warn_of_place(self.location)
         at_fork.watch(self)
 
     @property
@@ -248,7 +248,9 @@ class LogConnection:
         if self.path is not None:
             with suppress(OSError):
                 self._identity = FileIdentity.of(self.location)
-            self._journal = f"{self.location}-wal" if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
+            self._journal = (
+                journal_of(self.location) if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
+            )
             is_synced = db.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCS_COMMITS
             self._commits_before_room = _COMMITS_BEFORE_ROOM if self._journal and is_synced else 0
         return db
@@ -280,12 +282,15 @@ class LogConnection:
         self._lock.release()
 
 
-def _warn_of_network(location: str) -> None:
-    """Warn once, when a log is opened, that its file system is not reliable."""
-    if location == MEMORY or location in _warned or not (kind := network_file_system(location)):
+def _warn_of_place(location: str) -> None:
+    """Warn once, when a log is opened, that SQLite is not reliable where it is."""
+    if location == MEMORY or location in _warned:
         return
-    _warned.add(location)
-    warnings.warn(refusals.on_network(location, kind), RuntimeWarning, stacklevel=_caller())
+    kind = network_file_system(location)
+    if kind or has_other_names(location):
+        _warned.add(location)
+        told = refusals.on_network(location, kind) if kind else refusals.hard_linked(location)
+        warnings.warn(told, RuntimeWarning, stacklevel=_caller())
 
 
 _warned: set[str] = set()

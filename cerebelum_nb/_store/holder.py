@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import socket
 import weakref
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from pathlib import Path
 
 from .._core.record import record
+from .log_file import FileIdentity
 
 __all__ = [
     "CLUSTER",
@@ -23,6 +25,7 @@ __all__ = [
     "Life",
     "ProcessIdentity",
     "Registration",
+    "is_registered",
     "is_this_process",
     "life",
     "start_of",
@@ -80,15 +83,26 @@ class Holder:
 class Registration:
     """A holder that this process registered. It counts as alive while its store keeps this object."""
 
-    __slots__ = ("__weakref__", "token", "ttl", "who")
+    __slots__ = ("__weakref__", "location", "token", "ttl", "who")
 
-    def __init__(self, who: ProcessIdentity, ttl: int = 0) -> None:
+    def __init__(self, who: ProcessIdentity, ttl: int = 0, location: str = "") -> None:
         self.who, self.ttl = who, ttl  # ttl: the length of its leases, µs
+        self.location = location
         self.token = os.urandom(12).hex()
         _registered[self.token] = self
 
 
 _registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueDictionary()
+
+
+def is_registered(token: str, identity: FileIdentity | None) -> bool:
+    """Whether this process registered a holder in a file: a log that was copied or moved away still names it."""
+    found = _registered.get(token)
+    if found is None:
+        return False
+    with suppress(OSError):
+        return not found.location or FileIdentity.of(found.location) == identity
+    return True  # unknown at the moment
 
 
 def this_process() -> ProcessIdentity:

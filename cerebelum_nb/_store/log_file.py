@@ -19,10 +19,13 @@ __all__ = [
     "FileIdentity",
     "create_private",
     "free_bytes",
+    "has_other_names",
     "here",
+    "journal_of",
     "network_file_system",
     "path_of",
     "readable_as",
+    "refuse_special",
 ]
 
 MEMORY = ":memory:"
@@ -76,6 +79,30 @@ def path_of(path: str | os.PathLike[str]) -> str:
             f"the memory of the page, such as connect('/tmp/history.db'), and copy it to {_DRIVE} once it is closed."
         )
     return found
+
+
+def journal_of(path: str | os.PathLike[str]) -> str:
+    """Return the -wal file of a log: SQLite puts it beside the file itself, not beside a symbolic link to it."""
+    return f"{os.path.realpath(path)}-wal"
+
+
+def refuse_special(path: str) -> None:
+    """Raise StoreError if there is something at a path, and it is not a regular file."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):  # SQLite reports what is wrong
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or the like"
+        raise StoreError(f"{path} is {kind}, and a log is a file. Give the path of a log, or of a new file.")
+
+
+def has_other_names(path: str | os.PathLike[str]) -> bool:
+    """Whether hard links give a file other names, so that each name has its own -wal file."""
+    try:
+        return os.stat(path).st_nlink > 1  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def here() -> Path:

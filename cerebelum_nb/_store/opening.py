@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import StoreError
 from . import refusals, schema, trust
-from .log_file import MEMORY, create_private, free_bytes
+from .log_file import MEMORY, create_private, free_bytes, journal_of, refuse_special
 from .schema import APPLICATION_ID, FIRST_VERSION, SCHEMA_VERSION, versions
 from .trust import Trust
 
@@ -59,6 +59,7 @@ def open_log(location: str, durability: str | None, said: bool | None) -> tuple[
     connection = None
     try:
         if location != MEMORY:
+            refuse_special(location)
             _make(Path(location))
         connection = _connect(location)
         try:
@@ -139,7 +140,7 @@ def open_to_read(location: str) -> sqlite3.Connection:
         versions(connection)
     except sqlite3.OperationalError:
         connection.close()
-        journal = Path(location + "-wal")
+        journal = Path(journal_of(location))
         if journal.exists() and journal.stat().st_size:  # it holds commits that `immutable` would hide
             raise
         connection = _connect(address + "?immutable=1")

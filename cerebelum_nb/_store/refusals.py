@@ -22,6 +22,7 @@ __all__ = [
     "busy",
     "check",
     "gone",
+    "hard_linked",
     "journal_gone",
     "no_payload",
     "not_found",
@@ -141,10 +142,10 @@ def alien(location: str, found: Sequence[str]) -> str:
     )
 
 
-def journal_gone(location: str) -> str:
+def journal_gone(journal: str) -> str:
     """The message for a log whose -wal file was deleted while it was open."""
     return (
-        f"The file {location}-wal was deleted while the log was open, and with it the latest commits. Restart this "
+        f"The file {journal} was deleted while the log was open, and with it the latest commits. Restart this "
         "process (in a notebook: the kernel), check what is left with `cerebelum verify`, and resume."
     )
 
@@ -156,6 +157,14 @@ def on_network(location: str, kind: str) -> str:
         "two machines at once, the log may be damaged and an execution may run twice; a lost connection may lose "
         "commits. Keep it on a local disk, with connect('/local/disk/history.db') or CEREBELUM_DB, and move runs "
         "with `cerebelum pack`."
+    )
+
+
+def hard_linked(location: str) -> str:
+    """The message for a log with several names, each of which has its own -wal file."""
+    return (
+        f"The log {location} has another name (a hard link, as `ln` and `cp -l` make). Opened by both names, it loses "
+        "commits or is damaged. Make a copy with its own data instead: `cp`, or `cerebelum pack` for single executions."
     )
 
 

@@ -169,7 +169,7 @@ class SqliteStore(SqliteLeases):
                 try:
                     os.stat(self._journal)  # noqa: PTH116
                 except OSError:
-                    raise StoreError(refusals.journal_gone(self.location)) from None
+                    raise StoreError(refusals.journal_gone(self._journal)) from None
                 if self._commits_before_room:
                     self._commits_before_room -= 1
                     if not self._commits_before_room:

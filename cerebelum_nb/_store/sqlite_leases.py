@@ -11,7 +11,7 @@ from . import refusals, row_sql
 from .base import ExecutionRow
 from .connection import Durability, LogConnection
 from .heartbeats import HeartbeatMonitor
-from .holder import Holder, ProcessIdentity, Registration, this_process
+from .holder import Holder, ProcessIdentity, Registration, is_registered, this_process
 
 __all__ = ["SqliteLeases"]
 
@@ -38,7 +38,7 @@ class SqliteLeases(LogConnection):
 
     def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""
-        registration = Registration(this_process() if who is None else who, ttl)
+        registration = Registration(this_process() if who is None else who, ttl, self.location if self.path else "")
         with self._writing() as db:
             self._clear_holders(db)
             key = self._insert_holder(db, None, registration, now, ttl)
@@ -134,7 +134,7 @@ class SqliteLeases(LogConnection):
 
     def _left(self, row: tuple[Any, ...], looked_at: float) -> float:
         """As :meth:`HeartbeatMonitor.left`; a log that is only read may lack the newer columns of a holder."""
-        token = row[8] if len(row) > 8 else ""
+        token = row[8] if len(row) > 8 and is_registered(row[8], self._identity) else ""
         return self.heartbeats.left(row_sql.to_holder(row[:7]), token, row, looked_at)
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:

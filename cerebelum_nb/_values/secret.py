@@ -182,8 +182,8 @@ class Redactor:
 
     A secret is searched for as its text ``str(value)`` and as that text appears in JSON, in a repr, in a URL, in HTML,
     in base64 (also as part of something longer, such as ``user:password``) and in hex; for a container, every text and
-    number in it is searched for, and for a text what programs take out of one (:func:`_parts`). Texts shorter than 4 characters are not: masking every "1" would destroy the log and
-    reveal where the secret is.
+    number in it is searched for, and for a text what programs take out of one (:func:`_parts`). Texts shorter than 4
+    characters are not: masking every "1" would destroy the log and reveal where the secret is.
 
     Args:
         names: dict keys (whole, any case) whose values are also secrets.

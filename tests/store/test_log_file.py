@@ -95,6 +95,30 @@ def test_what_is_no_path_is_refused_and_nothing_is_created(session, tmp_path, na
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
+def test_what_is_no_file_is_refused_by_what_it_is(session, tmp_path, make):
+    getattr(os, make)(tmp_path / "h.db")
+    with pytest.raises(StoreError, match=r"h\.db is a (folder|pipe)"):
+        session("h.db")
+
+
+@pytest.mark.parametrize("link", ["h.db", "logs"])
+def test_a_log_is_used_by_a_symbolic_link_too(session, tmp_path, link):
+    (tmp_path / "real").mkdir()
+    (tmp_path / link).symlink_to(tmp_path / "real" / ("h.db" if link == "h.db" else ""))
+    log = session("h.db" if link == "h.db" else "logs/h.db")
+    for n in range(40):  # until the -wal file is preallocated
+        deploy.run(execution_id=f"k{n}")
+    assert archive.verify(store=log).executions == len(history.open(tmp_path / "real/h.db").executions()) == 40
+
+
+def test_of_a_log_with_another_name_it_is_told(session, tmp_path):
+    session("h.db").close()
+    (tmp_path / "snapshot.db").hardlink_to(tmp_path / "h.db")
+    with pytest.warns(RuntimeWarning, match=r"h\.db has another name .*`cp`"):
+        session("h.db")
+
+
 def test_a_folder_whose_name_has_a_dollar_sign_is_a_folder(tmp_path):
     (tmp_path / "$cash").mkdir()
     with SqliteStore(tmp_path / "$cash" / "h.db") as log:

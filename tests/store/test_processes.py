@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -208,6 +209,17 @@ def test_of_this_process_it_is_known_which_of_its_stores_are_still_open(tmp_path
             log_of(other).start("k1")
             assert here.abandoned(limit=9) == []
         assert [row.execution_id for row in here.abandoned(limit=9)] == ["k1"]
+
+
+@pytest.mark.parametrize("happens", [shutil.copy, shutil.move])
+def test_a_copied_or_moved_log_is_not_held_by_who_held_it_before(tmp_path, log_of, happens):
+    with SqliteStore(tmp_path / "log.db") as before:
+        log_of(before).start("k1")
+        for file in list(tmp_path.glob("log.db*")):
+            happens(file, tmp_path / file.name.replace("log", "new"))
+        with SqliteStore(tmp_path / "new.db") as here:
+            assert [row.execution_id for row in here.abandoned(limit=9)] == ["k1"]
+            here.claim("k1", here.register(0, 10**9), 0)
 
 
 def test_the_rows_of_processes_that_are_gone_do_not_pile_up(run, sqlite_log):

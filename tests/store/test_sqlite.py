@@ -502,7 +502,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="folder of the log"):
         SqliteStore(tmp_path / "file" / "log.db")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="is a folder"):
         SqliteStore(tmp_path)
 
 

@@ -21,7 +21,7 @@ from ..._client.reading import ACTIVE, entry
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._store.event_key import event_at, event_of
-from ..._store.log_file import free_bytes, network_file_system
+from ..._store.log_file import free_bytes, has_other_names, journal_of, network_file_system
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
 from ..._text.duration import short_seconds
@@ -148,7 +148,7 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
             message="the log, or the folder it is in, cannot be written to: it can be read, but nothing can run",
             advice="Change their permissions, or copy the log to a place of your own.",
         )
-    beside = path.with_name(path.name + "-wal")
+    beside = Path(journal_of(path))
     grown = beside.stat().st_size if beside.exists() else 0
     if grown > _LARGE_JOURNAL:
         yield Check(
@@ -164,6 +164,13 @@ def _file(path: Path, db: sqlite3.Connection) -> Iterator[Check]:
             ok=False,
             message=f"the log is on a network or FUSE file system ({kind}), where SQLite's locks cannot be relied on",
             advice="Keep it on a disk of the machine that runs the workflows.",
+        )
+    if has_other_names(path):
+        yield Check(
+            name="place",
+            ok=False,
+            message="the log has another name (a hard link); opened by both names, it loses commits or is damaged",
+            advice="Make a copy with its own data instead: cp, or cerebelum pack for single executions.",
         )
     free = free_bytes(path)
     if free is not None and free < _LITTLE_ROOM:
