@@ -11,6 +11,7 @@ recorded routes alone, and can be recomputed at any time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
@@ -131,6 +132,7 @@ class Position:
     entered: bool = False
     placed: bool = False
     queues: dict[str, _Queue] = field(default_factory=dict)
+    ahead: deque[str] = field(default_factory=deque)  # steps of the stage whose start is still to be decided
 
     @classmethod
     def at_start(cls, plan: Plan) -> Position:
@@ -149,7 +151,9 @@ class Position:
         return base.index if base.source is None else base.left_at
 
 
-def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None = None) -> list[Command]:
+def decide(
+    plan: Plan, state: State, at: Position, changed: Sequence[str] | None = None, most: int | None = None
+) -> list[Command]:
     """Name what should happen now.
 
     Args:
@@ -158,6 +162,8 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
         at: where the run is; moved past everything settled, in place.
         changed: the steps to which something happened since the last call at this position; None checks the whole
             stage.
+        most: of how many steps, and of how many items of a foreach, the first start is decided at once; the others
+            wait in ``at.ahead`` for the next call. None: of all.
 
     Returns:
         Commands: any number of ``StartStep``, or exactly one other command, or none if everything is in flight.
@@ -197,6 +203,10 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
             at.unsettled = {name for name in stage if name not in steps or not steps[name].settled}
             changed = stage
             at.queues.clear()
+            at.ahead.clear()
+            if most is not None and len(stage) > most:
+                changed = ()
+                at.ahead.extend(name for name in stage if name in at.unsettled)
         elif at.unsettled:
             if plan.each:  # an item is not a step of the stage
                 changed_steps = [name for name in changed if name in steps]
@@ -204,8 +214,10 @@ def decide(plan: Plan, state: State, at: Position, changed: Sequence[str] | None
             else:
                 at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
+            if at.ahead:
+                changed = [*changed, *(at.ahead.popleft() for _ in range(min(most or len(at.ahead), len(at.ahead))))]
             if plan.each:
-                return _start_with_items(plan, state, at, changed)
+                return _start_with_items(plan, state, at, changed, most)
             return [
                 _start(name, steps.get(name)) for name in changed if name in at.unsettled and _startable(steps, name)
             ]
@@ -254,7 +266,9 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
     return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
 
-def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[str]) -> list[Command]:
+def _start_with_items(
+    plan: Plan, state: State, at: Position, changed: Sequence[str], most: int | None
+) -> list[Command]:
     """Start what is missing in a stage with a foreach; an event of an item concerns its foreach."""
     found: list[Command] = []
     moved: dict[str, list[str]] = {}
@@ -267,15 +281,17 @@ def _start_with_items(plan: Plan, state: State, at: Position, changed: Sequence[
         elif _startable(state.steps, name):
             found.append(_start(name, state.steps.get(name)))
     for owner, keys in moved.items():
-        commands = _continue_items(plan, state, at, owner, keys)
+        commands = _continue_items(plan, state, at, owner, keys, most)
         if commands and not isinstance(commands[0], StartStep):
             return commands
         found += commands
     return found
 
 
-def _continue_items(plan: Plan, state: State, at: Position, name: str, moved: Sequence[str]) -> list[Command]:
-    """Return the next step of each item to which something happened, and the first of new items up to the limit."""
+def _continue_items(
+    plan: Plan, state: State, at: Position, name: str, moved: Sequence[str], most: int | None = None
+) -> list[Command]:
+    """Return the next step of each item to which something happened, and the first of new items up to the limits."""
     each, step = plan.each[name], state.steps.get(name)
     if step is None or step.items is None:
         return [ListItems(name)]
@@ -290,7 +306,12 @@ def _continue_items(plan: Plan, state: State, at: Position, name: str, moved: Se
                 queue.open.discard(key)
             else:
                 found += following
-    while len(queue.open) < each.at_once and (new := next(queue.waiting, None)) is not None:
+    while len(queue.open) < each.at_once:
+        if most is not None and len(found) >= most:
+            at.ahead.append(name)
+            break
+        if (new := next(queue.waiting, None)) is None:
+            break
         following = _next_of(name, each, step, new)
         if following is not None:
             queue.open.add(new)

@@ -288,11 +288,13 @@ class Driver:
 
     # -- decisions ------------------------------------------------------------------------------------------
 
-    def advance(self, now: int) -> list[Command]:
+    def advance(self, now: int, most: int | None = None) -> list[Command]:
         """Decide what follows, and turn it into events and commands, until everything that can start has started.
 
         Args:
             now: the time, µs since the epoch; never before the last event.
+            most: how many members of a parallel group or items of a foreach start at once. If there are more,
+                :attr:`has_more` is true afterwards, and the shell asks again when these have been launched. None: all.
 
         Returns:
             What the shell must do, in order. After an :class:`AskRoute`, :class:`AskItems` or
@@ -305,7 +307,7 @@ class Driver:
             commands, self._commands = self._commands, []
             return commands
         while not self.finishing and self._routing is None:
-            decisions = decide(self.plan, self.state, self._position, self._changed)
+            decisions = decide(self.plan, self.state, self._position, self._changed, most)
             self._changed = []
             if self.limit is not None and not self._permitted(self.limit, decisions, now):
                 break
@@ -315,7 +317,7 @@ class Driver:
                     self._start(decision, now)
                 else:
                     more = self._follow(decision, now)
-            if not more:
+            if not (more or (self.has_more and not self.batch)):  # a portion in which nothing starts causes no commit
                 break
         commands, self._commands = self._commands, []
         return commands
@@ -324,6 +326,11 @@ class Driver:
     def stage(self) -> tuple[str, ...]:
         """The steps of the current stage."""
         return self._position.stage
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more of a parallel group or of a foreach can start, once what was decided has been launched."""
+        return bool(self._position.ahead) and not (self.finishing or self.draining)
 
     @property
     def routing(self) -> bool:
@@ -458,6 +465,7 @@ class Driver:
             self._finish(e.WorkflowFailed(at=now, error=error, failed_step=step))
             return False
         self._append(rollback)
+        self._position.ahead.clear()
         self._changed = None
         return True
 

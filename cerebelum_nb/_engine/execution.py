@@ -81,6 +81,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "only_decide", "running_here"]
 
+STARTS_AT_ONCE = 128
+"""How many members of a parallel group, or items of a foreach, share the commit of their starts. The loop has its turn
+between two portions: to record ten thousand at once, and to launch them, would take it for half a second."""
+
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
 
@@ -379,7 +383,7 @@ class Execution(ExecutionValues):
         answered = True
         while answered:
             answered = False
-            for command in self.driver.advance(self.now()):
+            for command in self.driver.advance(self.now(), STARTS_AT_ONCE):
                 match command:
                     case Start():
                         self.attempts.decided.append(command)
@@ -474,6 +478,8 @@ class Execution(ExecutionValues):
         if self.attempts.decided and self.stop_requested is None:
             self.attempts.starts_recorded(self.plan)
             self.engine.launch_soon(self)
+        elif driver.has_more and not self.attempts.starting:
+            self.engine.post(self, only_decide, None)
         observers.tell(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
@@ -491,6 +497,8 @@ class Execution(ExecutionValues):
             self._launch(ready.popleft(), at_once=at_once)
             if ready and time.monotonic() > until:
                 return False
+        if self.driver.has_more:  # the next portion, now that this one is under way
+            self.engine.post(self, only_decide, None)
         return True
 
     def _launch(self, command: Start, *, at_once: bool) -> None:

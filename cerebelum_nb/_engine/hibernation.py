@@ -85,7 +85,7 @@ class Hibernation:
 
     def all_wait(self, run: Hibernating) -> bool:
         """Whether everything in flight waits for the clock."""
-        if not run.attempts.all_wait() or run.attempts.starting or self._will_look:
+        if not run.attempts.all_wait() or run.attempts.starting or run.driver.has_more or self._will_look:
             return False
         return bool(run.attempts.running or run.retries)
 
@@ -108,7 +108,7 @@ class Hibernation:
     def leave(self, run: Hibernating) -> None:
         """Hibernate the execution if it still only waits."""
         driver, after, now = run.driver, run.engine.hibernate_after, run.clock.now()
-        if driver.finishing or run.attempts.starting:
+        if driver.finishing or run.attempts.starting or driver.has_more:
             return
         if driver.draining:
             if not all(map(may_leave, run.attempts.waits(run.state))):
