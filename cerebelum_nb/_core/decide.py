@@ -215,7 +215,8 @@ def decide(
                 at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
             if at.ahead:
-                changed = [*changed, *(at.ahead.popleft() for _ in range(min(most or len(at.ahead), len(at.ahead))))]
+                following = len(at.ahead) if most is None else min(most, len(at.ahead))
+                changed = [*changed, *(at.ahead.popleft() for _ in range(following))]
             if plan.each:
                 return _start_with_items(plan, state, at, changed, most)
             return [
@@ -308,7 +309,8 @@ def _continue_items(
                 found += following
     while len(queue.open) < each.at_once:
         if most is not None and len(found) >= most:
-            at.ahead.append(name)
+            if name not in at.ahead:
+                at.ahead.append(name)
             break
         if (new := next(queue.waiting, None)) is None:
             break

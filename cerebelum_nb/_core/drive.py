@@ -317,7 +317,9 @@ class Driver:
                     self._start(decision, now)
                 else:
                     more = self._follow(decision, now)
-            if not (more or (self.has_more and not self.batch)):  # a portion in which nothing starts causes no commit
+            if not (
+                more or (most and self.has_more and not self.batch)
+            ):  # without a start there is no commit to wait for
                 break
         commands, self._commands = self._commands, []
         return commands

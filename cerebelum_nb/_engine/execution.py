@@ -380,10 +380,11 @@ class Execution(ExecutionValues):
                 is_due()
         if not (self.attempts.running or self.attempts.starting):  # nothing is being measured: back to the wall clock
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
-        answered = True
+        had_more, answered = self.driver.has_more, True
         while answered:
             answered = False
-            for command in self.driver.advance(self.now(), STARTS_AT_ONCE):
+            most = 0 if self.attempts.starting else STARTS_AT_ONCE
+            for command in self.driver.advance(self.now(), most):
                 match command:
                     case Start():
                         self.attempts.decided.append(command)
@@ -403,6 +404,8 @@ class Execution(ExecutionValues):
                         pass  # the commit gives the lease back, and `committed` ends the run
                     case _:
                         assert_never(command)
+        if had_more and not self.driver.has_more:
+            self.hibernation.look_soon(self)
         if self.driver.draining and not self.driver.finishing:
             self.hibernation.leave(self)
 

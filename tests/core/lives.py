@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import note
 
@@ -105,6 +106,7 @@ def dies_and_resumes(
     hibernates: bool,
     judge: Callable[[list[Any]], object] = lambda history: None,
     outcome: Callable[[list[Any]], dict[str, Any]] = outcome,
+    portion: int = 128,
 ) -> None:
     """Run a workflow, let its process die after some events, and resume: the results are those of the first run.
 
@@ -114,7 +116,19 @@ def dies_and_resumes(
         hibernates: whether its log lets it hibernate.
         judge: checks each history.
         outcome: what must be the same after each death.
+        portion: how many members of a group are started together.
     """
+    with patch("cerebelum_nb._engine.execution.STARTS_AT_ONCE", portion):
+        _dies_and_resumes(flow, deaths, hibernates, judge, outcome)
+
+
+def _dies_and_resumes(
+    flow: Any,
+    deaths: Callable[[int], Iterable[int]],
+    hibernates: bool,
+    judge: Callable[[list[Any]], object],
+    outcome: Callable[[list[Any]], dict[str, Any]],
+) -> None:
     assert flow.validate().ok, flow.validate()
     world.__init__()  # type: ignore[misc]
     store = a_log(hibernates)

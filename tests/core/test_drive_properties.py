@@ -89,8 +89,8 @@ def plans(draw):
 class Shell:
     """The smallest shell: it keeps what it was told to do, and does it in an order that is drawn."""
 
-    def __init__(self, plan, seed):
-        self.plan, self.seed = plan, seed
+    def __init__(self, plan, seed, most=None):
+        self.plan, self.seed, self.most = plan, seed, most
         self.history, self.now = [], 0
         self.ended = False
         self.completed = Counter()
@@ -105,14 +105,20 @@ class Shell:
     def tell(self, message):
         self.now += 1
         counted = self.driver.take(message, self.now)
+        self.go_on()
+        return counted
+
+    def go_on(self):
         while True:
-            commands = self.driver.advance(self.now)
+            commands = self.driver.advance(self.now, self.most)
+            started = sum(isinstance(command, Start) for command in commands)
+            assert self.most is None or started <= self.most + 1, "one goes on, and a portion of others starts"
             self.commit()
             for command in commands:
                 self.carry_out(command)
             asked = [command for command in commands if isinstance(command, AskRoute)]
             if not asked:
-                return counted
+                return
             assert commands[-1] == asked[0], "nothing is decided beside an open route"
             self.driver.take(Routed(self.route(asked[0].step)), self.now)
 
@@ -188,6 +194,8 @@ class Shell:
                 self.release()
             elif self.open:
                 self.answer(0, False)
+            elif self.driver.has_more:
+                self.go_on()
             else:
                 raise AssertionError("it neither ended nor is anything in flight: it hangs")
         raise AssertionError("it does not end")
@@ -201,7 +209,9 @@ class Shell:
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["answer", "answer", "answer", "answer", "alive", "release", "die", "lose", "stop", "leave"]),
+        st.sampled_from(
+            ["answer", "answer", "answer", "answer", "alive", "release", "die", "lose", "stop", "leave", "go on"]
+        ),
         st.integers(0, 5),
     ),
     max_size=30,
@@ -214,6 +224,8 @@ def act(shell, action, index):
     elif action == "release":
         if shell.zombies:
             shell.release()
+    elif action == "go on":
+        shell.go_on()
     elif shell.ended or not shell.open:
         return
     elif action in ("answer", "alive"):
@@ -230,13 +242,13 @@ def act(shell, action, index):
 
 
 @settings(max_examples=4 * settings().max_examples)
-@given(plans(), st.integers(0, 99), ACTIONS)
-def test_however_messages_are_ordered_and_whatever_dies_the_run_ends_the_same(plan, seed, actions):
+@given(plans(), st.integers(0, 99), ACTIONS, st.sampled_from([1, 2, None]))
+def test_however_messages_are_ordered_and_whatever_dies_the_run_ends_the_same(plan, seed, actions, most):
     straight = Shell(plan, seed)
     straight.finish()
     assert straight.outcome[0] is ExecutionState.COMPLETED
 
-    shell = Shell(plan, seed)
+    shell = Shell(plan, seed, most)
     for action, index in actions:
         if shell.ended:
             break

@@ -151,20 +151,25 @@ def live_decisions_are_fresh_ones(flow_: Any, history: list[Any]) -> None:
         assert all(isinstance(c, StartStep) for c in fresh) or len(fresh) == 1
 
 
-def dies(shape: Shape, deaths: Any) -> None:
+def dies(shape: Shape, deaths: Any, portion: int) -> None:
     made = make_workflow(shape)
 
     def judge(history: list[Any]) -> None:
         the_bound_holds(made, history)
         live_decisions_are_fresh_ones(made, history)
 
-    dies_and_resumes(made, deaths, shape.hibernates, judge)
+    dies_and_resumes(made, deaths, shape.hibernates, judge, portion=portion)
+
+
+portions = st.sampled_from([1, 2, 128])
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(shapes(), st.lists(st.integers(1, 120), min_size=1, max_size=3))
-def test_any_prefix_of_a_history_with_items_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies(shape, lambda length: deaths)
+@given(shapes(), st.lists(st.integers(1, 120), min_size=1, max_size=3), portions)
+def test_any_prefix_of_a_history_with_items_resumes_to_the_same_results(
+    shape: Shape, deaths: list[int], portion: int
+) -> None:
+    dies(shape, lambda length: deaths, portion)
 
 
 @settings(max_examples=20, deadline=None)
@@ -218,6 +223,6 @@ def test_other_items_give_what_a_new_run_gives_and_only_the_changed_are_run(
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(shapes())
-def test_every_prefix_of_many_histories_with_items_resumes_to_the_same_results(shape: Shape) -> None:
-    dies(shape, lambda length: range(length - 1, 0, -1))
+@given(shapes(), portions)
+def test_every_prefix_of_many_histories_with_items_resumes_to_the_same_results(shape: Shape, portion: int) -> None:
+    dies(shape, lambda length: range(length - 1, 0, -1), portion)

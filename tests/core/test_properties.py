@@ -236,28 +236,35 @@ def with_failures(history: list[Any]) -> dict[str, Any]:
     return {**outcome(history), "failures": failed}
 
 
-def dies(shape: Shape, deaths: Any, hibernates: bool = False) -> None:
-    dies_and_resumes(make_workflow(shape), deaths, hibernates, outcome=with_failures)
+def dies(shape: Shape, deaths: Any, hibernates: bool = False, portion: int = 1) -> None:
+    dies_and_resumes(make_workflow(shape), deaths, hibernates, outcome=with_failures, portion=portion)
+
+
+portions = st.sampled_from([1, 2, 128])
 
 
 quickly = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @quickly
-@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
-def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies(shape, lambda length: deaths)
+@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3), portions)
+def test_any_prefix_of_any_history_resumes_to_the_same_results(shape: Shape, deaths: list[int], portion: int) -> None:
+    dies(shape, lambda length: deaths, portion=portion)
 
 
 @quickly
-@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3))
-def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(shape: Shape, deaths: list[int]) -> None:
-    dies(shape, lambda length: deaths, True)
+@given(shapes(), st.lists(st.integers(1, 80), min_size=1, max_size=3), portions)
+def test_any_prefix_of_a_history_with_hibernation_resumes_to_the_same_results(
+    shape: Shape, deaths: list[int], portion: int
+) -> None:
+    dies(shape, lambda length: deaths, True, portion)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @settings(quickly, max_examples=1500)
-@given(shapes(), st.booleans())
-def test_every_prefix_of_many_histories_resumes_to_the_same_results(shape: Shape, hibernates: bool) -> None:
-    dies(shape, lambda length: range(length - 1, 0, -1), hibernates)
+@given(shapes(), st.booleans(), portions)
+def test_every_prefix_of_many_histories_resumes_to_the_same_results(
+    shape: Shape, hibernates: bool, portion: int
+) -> None:
+    dies(shape, lambda length: range(length - 1, 0, -1), hibernates, portion)

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from cerebelum_nb import StoreError, WorkflowError, observe, sleep, step, wait_for_signal, workflow
+from cerebelum_nb import (
+    ExecutionStoppedError,
+    StoreError,
+    WorkflowError,
+    foreach,
+    observe,
+    sleep,
+    step,
+    wait_for_signal,
+    workflow,
+)
 from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowCompleted
 from cerebelum_nb._engine import loop as engine
 from cerebelum_nb._engine.signals import deliver
@@ -671,3 +683,136 @@ def test_in_a_group_threads_start_before_an_async_step_that_blocks(monkeypatch):
         begun.set()
 
     asyncio.run(timeline(first >> [blocks, beside]).execute(store=MemoryStore()))
+
+
+def commits_of(store, monkeypatch):
+    """Note how many steps each commit starts."""
+    started, commit = [], store.commit
+
+    def noting(commits):
+        starts = [event.step for each in commits for event in each.events if isinstance(event, StepStarted)]
+        rejected = commit(commits)
+        started.append(starts)
+        return rejected
+
+    monkeypatch.setattr(store, "commit", noting)
+    return started
+
+
+def group_of(count, began, make=lambda name: None):
+    """Make a group of steps that note when they began."""
+
+    def member(name):
+        @step(name=name)
+        async def notes():
+            began.append(name)
+            return make(name)
+
+        return notes
+
+    return timeline(first >> [member(f"m{n}") for n in range(count)] >> last)
+
+
+@pytest.fixture
+def in_portions(monkeypatch):
+    """Start two members of a group at a time, and let the loop have its turn after each."""
+    monkeypatch.setattr("cerebelum_nb._engine.execution.STARTS_AT_ONCE", 2)
+    monkeypatch.setattr(engine, "_PUMP_SECONDS", 0)
+
+
+def test_a_large_group_is_started_in_portions_between_which_the_loop_has_its_turn(store, monkeypatch, in_portions):
+    started, turns, began, seen = commits_of(store, monkeypatch), [0], [], []
+
+    def tick():
+        turns[0] += 1
+        seen.append(len(began))
+        asyncio.get_running_loop().call_soon(tick)
+
+    async def main():
+        tick()
+        return await group_of(7, began).execute(store=store, execution_id="k1")
+
+    assert asyncio.run(main()).output == 2
+    portions = [starts for starts in started if any(name.startswith("m") for name in starts)]
+    assert [name for starts in portions for name in starts] == [f"m{n}" for n in range(7)] == began
+    assert [len(starts) for starts in portions] == [2, 2, 2, 1]
+    assert all(now - before <= 2 for before, now in pairwise(seen)), "a turn in which more began"
+
+
+def test_what_dies_between_two_portions_starts_the_rest_when_it_is_resumed(tmp_path, in_portions, go, kinds_of):
+    class Dies(SqliteStore):
+        dies = True
+
+        def commit(self, commits):
+            if self.dies and any(getattr(event, "step", "") == "m4" for each in commits for event in each.events):
+                self.dies = False
+                raise StoreError("the disk is gone")
+            return super().commit(commits)
+
+    began = []
+    flow = group_of(7, began)
+    with Dies(tmp_path / "log.db", durability="normal") as log:
+        with pytest.raises(StoreError, match="the disk is gone"):
+            go(flow.execute(store=log, execution_id="k1"))
+        assert began == ["m0", "m1", "m2", "m3"]
+        assert go(flow.resume("k1", store=log)).output == 2
+        again = began[4:]
+        assert {"m4", "m5", "m6"} <= set(again) and len(again) == len(set(again)), "each runs once more at most"
+        assert kinds_of(log, "k1", "StepCompleted") == ["StepCompleted"] * 9
+
+
+def test_a_member_that_fails_keeps_no_later_portion_from_starting(store, in_portions, fails):
+    def make(name):
+        if name == "m0":
+            raise ValueError("m0 is broken")
+
+    began = []
+    error = fails(group_of(7, began, make).execute(store=store, execution_id="k1"))
+    assert error.failed_step == "m0" and len(began) == 7
+
+
+def test_after_a_stop_no_later_portion_starts(store, in_portions, go):
+    began = []
+
+    async def main():
+        run = group_of(7, began, lambda name: name == "m1" and run.stop()).start(store=store, execution_id="k1")
+        with pytest.raises(ExecutionStoppedError):
+            await run
+        return await group_of(7, began).resume("k1", store=store)
+
+    assert go(main()).output == 2
+    assert began[:2] == ["m0", "m1"] and began[2:] == [f"m{n}" for n in range(2, 7)]
+
+
+def test_a_group_that_sleeps_hibernates_when_all_of_it_has_started(store, in_portions, go, clock):
+    store.hibernate_after = timedelta(minutes=1)
+
+    def naps(name):
+        @step(name=name)
+        async def body():
+            await sleep("2h")
+
+        return body
+
+    result = go(timeline(first >> [naps(f"m{n}") for n in range(7)]).execute(store=store, execution_id="k1"))
+    assert result.status == "SLEEPING"
+    started = [event.step for event in store.events("k1") if isinstance(event, StepStarted)]
+    assert started == ["first", *(f"m{n}" for n in range(7))]
+
+
+def test_the_items_of_a_foreach_start_in_portions(store, monkeypatch, in_portions, go):
+    started, began = commits_of(store, monkeypatch), []
+
+    @step
+    async def each(item):
+        began.append(item)
+        return item
+
+    @step
+    async def total(each):
+        return sum(each)
+
+    flow = timeline(foreach(each, item="inputs.numbers", max_concurrency=5) >> total)
+    assert go(flow.execute({"numbers": [*range(9)]}, store=store, execution_id="k1")).output == 36
+    assert began == [*range(9)]
+    assert max(len(starts) for starts in started) <= 3, "the next of an item that ended, and a portion of new ones"
