@@ -215,8 +215,8 @@ def decide(
                 at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
             if at.ahead:
-                following = len(at.ahead) if most is None else min(most, len(at.ahead))
-                changed = [*changed, *(at.ahead.popleft() for _ in range(following))]
+                portion = len(at.ahead) if most is None else min(most, len(at.ahead))
+                changed = [*changed, *(at.ahead.popleft() for _ in range(portion))]
             if plan.each:
                 return _start_with_items(plan, state, at, changed, most)
             return [
