@@ -1,7 +1,7 @@
-"""How to resume an execution, worded for its reader: the only place with such advice.
+"""Advice on how to resume an execution, worded for its reader: the only place with such advice.
 
-Exceptions, cards, results, the command line and exported pages all ask :func:`advise`, so that they agree, and what it
-returns works when pasted. Before that, three of four places advised a call that failed again.
+Exceptions, cards, results, the command line and exported pages all call :func:`advise`, so that they agree. Every call
+and command it returns must work when pasted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .._core.graph import Plan, step_of, undone_by
+from .._core.record import frozen, record
 from .._core.resume import unknown_outcomes
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -28,7 +29,6 @@ from .children import open_children
 
 if TYPE_CHECKING:
     from .ports import ExecutionView
-from .._core.record import frozen, record
 
 __all__ = [
     "Advice",
@@ -51,23 +51,23 @@ __all__ = [
 ]
 
 from_sync: ContextVar[bool] = ContextVar("from_sync", default=False)
-"""Set while sync code waits: the calls advised to it are sync too."""
+"""Set while sync code waits for a run: the advised calls are sync too."""
 
 in_terminal: ContextVar[bool] = ContextVar("in_terminal", default=False)
-"""Set while a command runs something: what it advises are commands."""
+"""Set while a command runs something: the advice is commands."""
 
 
 class Reader(Enum):
-    """Who reads the advice, and so what they can do."""
+    """Who reads the advice, and therefore what they can do."""
 
-    CELL = "a notebook's cell, which may await and is in the process that has the code"
+    CELL = "a notebook's cell, which can await and runs in the process that has the code"
     SYNC = "sync code: a script, whose process may be gone when it is read"
     ASYNC = "async code of a script"
-    TERMINAL = "a command line, or a page that is read somewhere else"
+    TERMINAL = "a command line, or an exported page"
 
     @classmethod
     def now(cls) -> Reader:
-        """Find out who reads the current output."""
+        """Return who reads the current output."""
         if in_terminal.get():
             return cls.TERMINAL
         if in_cells():
@@ -76,11 +76,11 @@ class Reader(Enum):
 
 
 class Origin(Protocol):
-    """What the log says about where a workflow's code is."""
+    """Where the code of a workflow is, as the log says."""
 
     @property
     def module(self) -> str:
-        """Its module."""
+        """The module of its function."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class Origin(Protocol):
 
     @property
     def source(self) -> str:
-        """The file its code is in."""
+        """The file of its code."""
         ...
 
     @property
@@ -104,9 +104,9 @@ class Advice:
     """What to do next.
 
     Attributes:
-        what: what to do first, a sentence that ends with a colon.
-        ways: calls or commands to choose from, the best first; each works when pasted.
-        short: the first way without an id, the same in every run.
+        what: the sentence before the calls or commands; it ends with a colon.
+        ways: the calls or commands to choose from, the best first.
+        short: the first way without an id, so that it is the same in every run.
     """
 
     what: str
@@ -115,11 +115,11 @@ class Advice:
 
     @property
     def call(self) -> str:
-        """The Python call among the ways; where there is none, the best way."""
+        """The Python call among the ways, or the best way if there is none."""
         return next((way for way in reversed(self.ways) if not way.startswith("cerebelum ")), self.ways[0])
 
     def __str__(self) -> str:
-        """Write it as the last lines of a message."""
+        """Format the advice as the last lines of a message."""
         *commands, last = self.ways
         has_both = commands and commands[0].startswith("cerebelum ") and not last.startswith("cerebelum ")
         note = "    # in a terminal; the same in Python:" if has_both else ""
@@ -127,11 +127,11 @@ class Advice:
 
 
 Command = Callable[[str], str]
-"""Writes a command of the command line, so that it means the log in question."""
+"""Completes a command of the command line with the options that select the log."""
 
 
 def advise_on(execution: ExecutionView, what: str = "") -> Advice | None:
-    """Say how to resume a run of this process; ``what`` as for :func:`advise`."""
+    """Advise how to resume a run of this process; ``what`` as for :func:`advise`."""
     return advise(
         execution.state,
         execution.id,
@@ -157,22 +157,22 @@ def advise(
     command: Command | None = "cerebelum {}".format,
     on_cluster: bool = False,
 ) -> Advice | None:
-    """Say how to resume an execution.
+    """Advise how to resume an execution.
 
     Args:
-        state: the fold of its events.
+        state: its state.
         execution_id: its id.
-        plan: its workflow as it is now, if it is known.
+        plan: its workflow as it is now, if known.
         interrupted: whether the process that ran it has died.
-        what: the sentence before a resume, for a run that ended in a way that its state does not show.
-        reader: who reads it; by default the current caller.
-        variable: the name of its workflow here, if known.
-        handle: writes the call that resumes it if that is not a resume(), given the step that must run again.
-        command: writes a command for its log; None for a log that no other process can read.
-        on_cluster: whether a cluster runs it, which wakes it when it is due.
+        what: the sentence before the call, for a run that ended in a way that its state does not show.
+        reader: who reads the advice; by default the current caller.
+        variable: the name of its workflow in the caller's code, if known.
+        handle: given the step that must run again, returns the call that resumes the execution, if not ``resume()``.
+        command: completes a command for its log; None for a log that no other process can read.
+        on_cluster: whether it is on a cluster, which wakes it when it is due.
 
     Returns:
-        The advice; None if it is running or will be woken, or has ended and cannot be resumed.
+        The advice; None if the execution is running, will be woken, or cannot be resumed.
 
     Example:
         >>> print(advise(State(lifecycle=ExecutionState.PAUSED, qualname="deploy"), "k1"))
@@ -220,30 +220,30 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
             else f"'{plan.undo[step_of(undone)].name}'"
         )
         return writer.roll_back(f"Fix {fix}, then continue the rollback:", plan)
-    if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision: there is nothing to fix
+    if error.type in ("ApprovalRejectedError", "ApprovalTimeoutError"):  # a decision is nothing to fix
         return writer.resume(f"To let '{step}' ask again:", plan)
     if error.type == "SecretMissingError":
-        held = re.search(r"the result of step '(.+?)'", error.message)
-        if held is not None and held[1] in state.finished:
-            return writer.resume("Secrets are never in the log. To make it again:", plan, rerun=held[1])
+        source = re.search(r"the result of step '(.+?)'", error.message)
+        if source is not None and source[1] in state.finished:
+            return writer.resume("Secrets are never in the log. To make it again:", plan, rerun=source[1])
         if "in the inputs" in error.message:
             return writer.resume("Secrets are never in the log. To give it again:", plan, asks=True)
     if (child := _failed_child(state, step)) and step not in state.finished:
         return writer.resume(f"Fix what failed in its child {child}, then:", plan)
-    # The result of a completed step routed the run into its failure: the step must run again, not only its route.
+    # If a completed step led to the failure by its route, the step itself must run again.
     rerun = step if step in state.finished else None
     if writer.reader is not Reader.CELL:
         what = f"Fix '{step}'"
     elif state.module in ("", "__main__"):
         what = f"Fix '{step}' and run its cell again"
-    else:  # a cell that runs again does not load a module again
+    else:  # running a cell again does not reload a module
         what = f"Fix '{step}', reload {state.module} or restart the kernel"
     return writer.resume(f"{what}{writer.where_it_continues(step)}, then:", plan, rerun=rerun)
 
 
 @frozen
 class _Writer:
-    """Writes the ways to resume one execution for one reader."""
+    """Writes the advice on one execution for one reader."""
 
     state: State
     id: str
@@ -253,7 +253,7 @@ class _Writer:
     command: Command | None
 
     def resume(self, what: str, plan: Plan | None, *, rerun: str | None = None, asks: bool = False) -> Advice:
-        """Advise a resume; ``asks``: a secret of the inputs is missing, even in this process."""
+        """Advise a resume; with ``asks``, its secret inputs must be given again even in this process."""
         if self.handle is not None:
             call = self.handle(rerun)
             return Advice(what=what, ways=(call,), short=call)
@@ -263,7 +263,7 @@ class _Writer:
         return self._written(what, rerun=rerun, asks=asks)
 
     def where_it_continues(self, step: str) -> str:
-        """Say at which line a failed step continues, and how to start it at its top; "" when it starts there."""
+        """Return at which line a failed step continues, and how to start it at its top; "" if it starts there anyway."""
         known = self.state.steps.get(step)
         if known is None or not known.checkpoints or known.has_result:
             return ""
@@ -272,7 +272,7 @@ class _Writer:
         return f" (it continues at line {line}, or with {again} at its top)"
 
     def roll_back(self, what: str, plan: Plan | None) -> Advice:
-        """Advise to continue a rollback; what a resume is given, it is given too."""
+        """Advise to continue a rollback; it takes the same arguments as a resume."""
         advice = self.resume(what, plan)
         ways = tuple(
             way.replace("cerebelum resume ", "cerebelum rollback ", 1)
@@ -291,7 +291,7 @@ class _Writer:
             again["inputs"] = "{" + ", ".join([*asked, *(f"{json.dumps(n)}: {n}" for n in nested)]) + "}"
         imports = "import getpass; " if "inputs" in again and secrets else ""
         calls = [imports + resume_call(self._called(), execution_id, **again) for execution_id in (self.id, None)]
-        # Another process lacks the secret and asks for it. One inside another value cannot be typed on a command line.
+        # Another process asks for the secret. A secret inside another value cannot be typed on a command line.
         options += "".join(f" --secret {shlex.quote(name)}" for name in secrets)
         command = None if nested else self._resume_command(options)
         has_code = self.reader is not Reader.TERMINAL or _is_only_there(self.state)
@@ -301,7 +301,7 @@ class _Writer:
         return Advice(what=what, ways=(*ways, calls[0]) if has_code or not ways else ways, short=calls[1])
 
     def _guarded(self, unknown: tuple[str, ...]) -> Advice:
-        """Advise on steps with an external effect that may or may not have happened."""
+        """Advise to find out whether the external effects of these steps have happened."""
         named = ", ".join(f"'{step}'" for step in unknown)
         what = (
             f"Find out whether {named} had its external effect. If not, run the first of these; if it did, the second:"
@@ -342,7 +342,7 @@ class _Writer:
         return Advice(what=what, ways=ways, short="cerebelum signal")
 
     def child(self) -> Advice:
-        """Advise on one that waits for children that also have no process."""
+        """Advise on an execution that waits for children without a process."""
         children = list(open_children(self.state))
         named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if len(children) > 3 else "")
         what = f"It is waiting for {'its child' if len(children) == 1 else 'its children'} {named}. To see why:"
@@ -353,7 +353,7 @@ class _Writer:
         return Advice(what=what, ways=tuple(calls), short="cerebelum status")
 
     def wake(self) -> Advice:
-        """Advise on one that sleeps without a process."""
+        """Advise on an execution that sleeps without a process."""
         call = resume_call(self._called(), self.id)
         if self.reader is Reader.CELL or self.command is None:
             return Advice(
@@ -366,19 +366,19 @@ class _Writer:
         return Advice(what="It is sleeping without a process. A scheduler wakes it:", ways=(way,), short=way)
 
     def _resume_command(self, options: str) -> str | None:
-        """Write the command that resumes it; None if no other process can find its code or read its log."""
+        """Return the command that resumes it; None if no other process can find its code or read its log."""
         if self.command is None or (self.variable and not _is_importable(self.state)):
             return None
         found = next((way for way in ways(self.state, self.id) if way.startswith("cerebelum ")), None)
         return None if found is None else self.command(f"{found.removeprefix('cerebelum ')}{options}")
 
     def _called(self) -> str:
-        """Return the name of the workflow where the call is pasted."""
+        """Return the name of the workflow in the caller's code."""
         return called(self.state, self.variable)
 
 
 def called(state: State, variable: str = "") -> str:
-    """Return the name of a workflow here; ``variable`` if the state does not say it."""
+    """Return the name by which code in this process calls a workflow; ``variable`` if it is not found in its module."""
     return _variable_of(state) or variable or state.qualname.rpartition(".")[2] or state.workflow or "workflow"
 
 
@@ -386,7 +386,7 @@ def called(state: State, variable: str = "") -> str:
 
 
 def resume_call(variable: str, execution_id: str | None, **given: str) -> str:
-    """Write the call that resumes an execution; ``given`` are its other arguments, as code.
+    """Return the call that resumes an execution; ``given`` are its other arguments, as code.
 
     Example:
         >>> resume_call("deploy", "k1", rerun='["build"]')
@@ -398,7 +398,7 @@ def resume_call(variable: str, execution_id: str | None, **given: str) -> str:
 
 
 def execute_call(variable: str, execution_id: str | None = None) -> str:
-    """Write the call that starts a new execution; with an id, the one that resumes it or returns its result.
+    """Return the call that starts a new execution; with an id, the call that resumes it or returns its result.
 
     Example:
         >>> execute_call("deploy"), execute_call("deploy", "v42")
@@ -409,7 +409,7 @@ def execute_call(variable: str, execution_id: str | None = None) -> str:
 
 
 def sweep_call(variable: str, step: str, prefix: str) -> str:
-    """Write the call that resumes a sweep.
+    """Return the call that resumes a sweep.
 
     Example:
         >>> sweep_call("fit", "rate", "k1")
@@ -420,7 +420,7 @@ def sweep_call(variable: str, step: str, prefix: str) -> str:
 
 
 def command_for(store: Store) -> Command | None:
-    """Return what writes commands for a log; None for one that no other process can read."""
+    """Return the function that completes commands for a log; None if no other process can read the log."""
     if store.location == ":memory:":
         return None
     log = Path(store.location)
@@ -429,7 +429,7 @@ def command_for(store: Store) -> Command | None:
 
 
 def rerun_stale(call: str, store: Store, execution_id: str) -> str:
-    """Write the call that runs stale steps again; ``call`` is the one that resumes the execution otherwise."""
+    """Return the call or command that resumes an execution and runs its stale steps again; ``call`` resumes it."""
     command = command_for(store) if in_terminal.get() else None
     if command is not None:
         return command(f"resume {shlex.quote(execution_id)} --rerun stale")
@@ -437,7 +437,7 @@ def rerun_stale(call: str, store: Store, execution_id: str) -> str:
 
 
 def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
-    """Write what resumes an execution: a command, or the call where it was defined; the better one first."""
+    """Return the command or the call (where the workflow was defined) that resumes an execution, the better first."""
     command = f"cerebelum resume {shlex.quote(execution_id)}"
     call = f"await {origin.qualname.rpartition('.')[2]}.resume({json.dumps(execution_id, ensure_ascii=False)})"
     if origin.module != "__main__" or is_script(origin.source):
@@ -448,7 +448,7 @@ def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
 
 
 def place_of(origin: Origin) -> str:
-    """Return the place of a workflow's code for `cerebelum run`; "" if it was typed at a prompt."""
+    """Return the argument of `cerebelum run` that names a workflow; "" if it was defined at a prompt."""
     name = origin.qualname.rpartition(".")[2]
     if origin.module != "__main__":
         return f"{origin.module}:{name}"
@@ -458,17 +458,17 @@ def place_of(origin: Origin) -> str:
 
 
 def is_interactive(origin: Origin) -> bool:
-    """Whether a workflow was defined in a notebook or at a prompt: no other process can load its code."""
+    """Whether a workflow was defined in a notebook or at a prompt, so that no other process can import it."""
     return origin.module == "__main__" and not is_script(origin.source)
 
 
 def is_script(source: str) -> bool:
-    """Whether code was in a file that Python ran."""
+    """Whether the source of code is a script."""
     return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
 
 
 def is_cell(source: str) -> bool:
-    """Whether code was in a cell: a kernel's cells have files, those of other front ends may have none."""
+    """Whether the source of code is a cell: a file of the kernel, or a name without a file in other front ends."""
     return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")
 
 
@@ -480,21 +480,22 @@ def _is_sync() -> bool:
 
 
 def _secrets(state: State) -> tuple[list[str], list[str]]:
-    """Name the inputs that are secrets, and those that hold one inside."""
+    """Return the names of the inputs that are secrets, and of those that contain one."""
     masked = () if state.inputs is None else state.inputs.masked
     whole = [path for path in masked if path.isidentifier()]
     return whole, [n for path in masked if (n := re.split(r"[.\[]", path)[0]).isidentifier() and n not in whole]
 
 
 def _failed_child(state: State, step: str) -> str:
-    """Name the child that failed a step, or the first item of a foreach that failed; empty if none did."""
+    """Return the child that failed a step, or the first failed item of a foreach; "" if there is none."""
     known = state.step(step)
     if known is not None and known.items is not None:
         known = state.step(next(iter(known.items.failed), ""))
     if known is None or known.error is None:
         return ""
-    told = str(known.error)
-    return next((one.child for one in known.operations.values() if one.child and f"child {one.child} " in told), "")
+    error = str(known.error)
+    children = (operation.child for operation in known.operations.values() if operation.child)
+    return next((child for child in children if f"child {child} " in error), "")
 
 
 def _asking(state: State) -> Iterator[tuple[str, Operation]]:
@@ -506,12 +507,12 @@ def _asking(state: State) -> Iterator[tuple[str, Operation]]:
 
 
 def _is_only_there(state: State) -> bool:
-    """Whether the code is where no command can find it."""
+    """Whether no command can load the code."""
     return not any(way.startswith("cerebelum ") for way in ways(state, ""))
 
 
 def _variable_of(state: State) -> str:
-    """Return the name that a workflow has in its module, if that is loaded here."""
+    """Return the name of a workflow in its module, if that is loaded here."""
     module = sys.modules.get(state.module)
     if module is None or not state.workflow:
         return ""
@@ -528,5 +529,5 @@ def _variable_of(state: State) -> str:
 
 
 def _is_importable(state: State) -> bool:
-    """Whether another process that loads the module would find the workflow; one made in a function may be nowhere."""
+    """Whether another process would find the workflow in its module: one defined in a function may not be there."""
     return "<locals>" not in state.qualname or bool(_variable_of(state))

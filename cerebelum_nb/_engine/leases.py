@@ -1,11 +1,14 @@
-"""Leases: which executions this process runs, and the heartbeat that says it is alive.
+"""Leases: which executions this process runs, and the heartbeat that shows it is alive.
 
-A lease is the right to append to an execution. One process has it; the store refuses the commits of any other. On
-the holder's own machine it lasts as long as the holder's process, which can be seen there. Only a process that cannot
-see the holder relies on its heartbeat, and may take the execution over once it has seen none for the length of a lease
-(_store/heartbeats.py). So a holder that was suspended may have been superseded. It finds out from its next commit, when
-it reads the log after another process has written to it, or right before its next effect (:meth:`Leases.check`),
-whichever comes first. A forked child holds nothing.
+A lease is the right to append to an execution. One process has it; the store rejects the commits of all others.
+
+- On the holder's machine, a lease lasts as long as the holder's process, which is visible there.
+- A process that cannot see the holder relies on its heartbeat. It may take the execution over after a lease's length
+  without one (_store/heartbeats.py).
+
+So a holder that was suspended may have been superseded. It finds out, whichever comes first, from its next commit, when
+it reads the log after another process has written to it, or right before its next effect (:meth:`Leases.check`). A
+forked child holds no leases.
 
 There is one holder per store and process. The heartbeat has its own thread where threads can start, so that a busy
 event loop does not lose its leases. The same thread notices that another process has written to the log.
@@ -37,9 +40,14 @@ log = logging.getLogger("cerebelum_nb")
 
 @record
 class LeaseTimes:
-    """How long a lease lasts, how often it is renewed, how often the log is checked, when to stop; seconds.
+    """The times of leases, in seconds.
 
-    ``grace`` is how long an execution whose process died keeps the slot that others wait for (queue.py).
+    Attributes:
+        lease: how long a lease lasts without a heartbeat.
+        heartbeat: the time between two heartbeats.
+        look: the time between two checks of the log.
+        idle: after how long without executions the heartbeat stops.
+        grace: how long an execution whose process died keeps the slot that others wait for (queue.py).
     """
 
     lease: float = 30.0
@@ -55,14 +63,14 @@ class LeaseTimes:
 
 
 class Lease(NamedTuple):
-    """A lease that was taken: its holder, and when the process that had it before was last heard of (µs)."""
+    """A lease that was taken: its holder, and the last heartbeat of the previous holder, µs since the epoch."""
 
     holder: int
     heard_at: int | None
 
 
 times = LeaseTimes()
-"""The times of this process; a test with its own processes sets shorter ones."""
+"""The times of this process; tests set shorter ones."""
 
 _by_store: weakref.WeakKeyDictionary[Store, Leases] = weakref.WeakKeyDictionary()
 _by_store_lock = threading.Lock()
@@ -78,7 +86,7 @@ def leases_of(store: Store) -> Leases:
 
 
 def superseded(execution_id: str) -> ExecutionBusyError:
-    """The error for an execution that another process took over while this one ran it."""
+    """Return the error for an execution that another process took over while this one was running it."""
     return ExecutionBusyError(
         f"another process took over execution {execution_id}: this one missed its heartbeats for too long (a laptop "
         f"that slept, for example), or somebody changed the log. What was committed is kept, and nothing more is "
@@ -117,7 +125,7 @@ class Leases:
         self._lock = threading.Lock()
         self._holder: int | None = None
         self._running: dict[str, LeasedRun] = {}
-        self._queued: dict[str, LeasedRun] = {}  # those of them that have had to queue for their slot
+        self._queued: dict[str, LeasedRun] = {}  # those that have been queued for their slot
         self._leftovers: dict[str, list[Callable[[], bool]]] = {}
         self._beat_at = 0.0
         self._thread: threading.Thread | None = None
@@ -126,12 +134,12 @@ class Leases:
         self.listeners: set[Callable[[], object]] = set()
 
     def holder(self, now: int) -> int:
-        """Return the key under which this process holds leases, after a heartbeat if one is due."""
+        """Return the key of this process as a holder, after a heartbeat if one is due."""
         with self._lock:
             if self._holder is None:
                 self._holder = self._must_store().register(now, times.ttl)
                 self._beat_at = time.monotonic()
-        if time.monotonic() - self._beat_at >= times.heartbeat - times.look:  # not under the lock: it may block
+        if time.monotonic() - self._beat_at >= times.heartbeat - times.look:  # not under the lock, as it may block
             self._must_store().heartbeat(self._holder, now, times.ttl)
             self._beat_at = time.monotonic()
         return self._holder
@@ -140,14 +148,14 @@ class Leases:
         """Take the lease of a recorded execution.
 
         Raises:
-            ExecutionBusyError: it runs here or in another living process, or a step of it is still at work.
+            ExecutionBusyError: it is running, here or in another living process, or one of its stopped steps still is.
         """
         holder = self.holder(now)
         self._refuse_busy(execution_id)
         return Lease(holder, self._must_store().claim(execution_id, holder, now))
 
     def check(self, execution: LeasedRun) -> None:
-        """Check, before an effect that no commit precedes, that this process may still run an execution.
+        """Check, right before an effect without a commit, that this process may still run an execution.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
@@ -156,9 +164,9 @@ class Leases:
             raise superseded(execution.id)
 
     async def wait_until_seen(self, execution_id: str, wait: Callable[[float], Any] = asyncio.sleep) -> None:
-        """Watch the holder of an execution until it is known whether it may be taken over.
+        """Watch the holder of an execution until it is known whether the execution may be taken over.
 
-        Returns at once if it is free, or its holder is known to be alive or gone. Otherwise it returns after a
+        Returns at once if it has no holder, or its holder is known to be alive or dead. Otherwise returns after a
         heartbeat, or after the length of the lease without one.
         """
         store, last = self._must_store(), math.inf
@@ -178,12 +186,12 @@ class Leases:
             await wait(min(left, times.look))
 
     def enter(self, execution: LeasedRun) -> None:
-        """Note that an execution runs here, and keep the heartbeat going.
+        """Register an execution that runs here, and start the heartbeat if needed.
 
-        All threads of a process share its leases, so the log cannot tell two of them apart: this does.
+        All threads of a process share its leases, so the log cannot tell two threads apart: this registry does.
 
         Raises:
-            ExecutionBusyError: another thread of this process runs it.
+            ExecutionBusyError: another thread of this process is running it.
         """
         with self._lock:
             if self._running.setdefault(execution.id, execution) is not execution:
@@ -200,7 +208,7 @@ class Leases:
                 self._beat_from(execution.loop, self._rounds())
 
     def leave(self, execution: LeasedRun, leftovers: list[Callable[[], bool]]) -> None:
-        """Note that an execution no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
+        """Remove an execution that no longer runs here; ``leftovers`` tell whether its steps are still at work."""
         with self._lock:
             if self._running.get(execution.id) is not execution:
                 return
@@ -212,19 +220,19 @@ class Leases:
         self.tell()
 
     def note_queued(self, execution: LeasedRun) -> None:
-        """Note that an execution that runs here is queued for its slot."""
+        """Register an execution that runs here and is queued for its slot."""
         self._queued[execution.id] = execution
 
     def tell_queued(self) -> None:
-        """Let the executions that wait here for a slot look whether it is free."""
+        """Make the executions that are queued here check whether their slots are free."""
         for execution in list(self._queued.values()):
             if execution.queued:
                 execution.look_at_queue_soon()
 
     def forget_ended(self, execution_id: str) -> None:
-        """Forget the stopped steps of an execution that have ended since.
+        """Forget the stopped steps of an execution that have ended.
 
-        It is called for each of them, so it does not look at all of them: only at the last, until one is at work.
+        It is called once for each step that ends, so it only checks from the last one back to one still at work.
         """
         with self._lock:
             left = self._leftovers.get(execution_id, [])
@@ -235,14 +243,14 @@ class Leases:
         self.tell()
 
     def tell(self) -> None:
-        """Call the listeners: something changed in this process, such as a run that ended or an approval decided."""
+        """Call the listeners: something changed in this process, such as the end of a run or a decided approval."""
         for listener in list(self.listeners):
             listener()
 
     def running(self, execution_id: str) -> LeasedRun | None:
-        """Return the execution if it runs in this process.
+        """Return an execution if it runs in this process.
 
-        One whose event loop was closed, as at the end of ``asyncio.run``, can never continue, and is ended here.
+        An execution whose event loop was closed, as by ``asyncio.run``, can never continue and is ended here.
         """
         execution = self._running.get(execution_id)
         if execution is not None:
@@ -254,7 +262,7 @@ class Leases:
         return self._running.get(execution.id, execution) is not execution
 
     def disown(self) -> None:
-        """Forget everything without writing to the store: in a forked child, where it belongs to the parent."""
+        """Forget everything without writing to the store: in a forked child all of it belongs to the parent."""
         for execution in self._running.values():
             execution.disown()
         self._lock = threading.Lock()
@@ -286,13 +294,13 @@ class Leases:
             time.sleep(times.look)
 
     def _beat_from(self, loop: asyncio.AbstractEventLoop, rounds: Iterator[None]) -> None:
-        """Send heartbeats from an event loop where no thread can start: a step that blocks it delays them too."""
+        """Send heartbeats from an event loop, where no thread can start; a step that blocks the loop delays them."""
         for _ in rounds:
             loop.call_later(times.look, self._beat_from, loop, rounds)
             return
 
     def _rounds(self) -> Iterator[None]:
-        """Renew the leases and check for what others wrote, until nothing has run here for a while."""
+        """Renew the leases and check for events of others, until nothing has run here for a while."""
         since, idle, failing = 0.0, 0.0, False
         while True:
             yield
@@ -306,7 +314,7 @@ class Leases:
             if not executions:
                 continue
             for execution in executions:
-                execution.end_with_loop()  # nobody else may check, and other processes wait for its lease
+                execution.end_with_loop()  # possibly the only check, and other processes wait for the lease
             since += times.look
             try:
                 if since >= times.heartbeat:
@@ -316,23 +324,23 @@ class Leases:
                 failing = False
             except StoreError:
                 pass  # the run's own commits will report it; the next round tries again
-            except Exception as error:  # noqa: BLE001 - this thread serves all that run here: it must not end
+            except Exception as error:  # noqa: BLE001 - this thread serves all executions here: it must not end
                 if not failing:
                     with suppress(Exception):  # the user's logging handler may raise
                         log.warning("the heartbeat of %s failed and will be tried again: %r", store.location, error)
                 failing = True
-            del store, executions  # so that a log nobody else refers to can be closed
+            del store, executions  # so that an unreferenced log can be closed
 
     def _look(self, store: Store, executions: list[LeasedRun]) -> None:
         version = store.data_version()
         for execution in executions:
-            if version != self._seen or execution.queued:  # a process that dies writes nothing
+            if version != self._seen or execution.queued:  # the death of another process is not written
                 execution.look_soon()
         self._seen = version
 
 
 def _in_child() -> None:
-    """Forget what the parent process runs: its leases, thread and locks stayed there."""
+    """Forget the parent's leases; its threads do not exist in the child, and its locks may be held."""
     global _by_store_lock
     _by_store_lock = threading.Lock()
     for leases in list(_by_store.values()):

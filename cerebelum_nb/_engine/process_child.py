@@ -1,6 +1,6 @@
-"""What runs in the process of a step with ``process=True``: its function, and what it asks the attempt for.
+"""The child process of a step with ``process=True``: it runs the function and sends its operations to the attempt.
 
-See process.py for the other side.
+The other side is process.py.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 
 _LONGEST_HELD = 8_000
-"""Characters of an unfinished line that are kept before it is sent."""
+"""The most characters of an unfinished line that are kept before it is sent."""
 
 
 def main(connection: int, dump: int, parent: int) -> None:
-    """Run the step that comes over a connection.
+    """Run the step received over a connection.
 
     Args:
         connection: the descriptor of its socket.
-        dump: the descriptor of the file in which a crash of the interpreter is described.
-        parent: the process that started this one.
+        dump: the descriptor of the file in which faulthandler describes a crash of the interpreter.
+        parent: the id of the process that started this one.
     """
     for descriptor in (connection, dump):
         os.set_inheritable(descriptor, False)
@@ -57,26 +57,26 @@ def main(connection: int, dump: int, parent: int) -> None:
     _die_with(parent)
     wire = Wire(Connection(connection))
     package = wire.receive()[1]
-    scope = _FarScope(wire, package)
+    scope = _ChildScope(wire, package)
     out, err = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Stream(wire, "stdout", out), _Stream(wire, "stderr", err)
-    for file, shown, lines in package["cells"]:  # tracebacks show their lines, and call them as the notebook does
+    for file, shown, lines in package["cells"]:  # for tracebacks: the lines and display names of cells
         linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
         shown_as[file] = shown
     assume_audience(Audience.HEADLESS if package["watched"] else Audience.NOBODY)
     threading.Thread(target=scope.listen, name="cerebelum-wire", daemon=True).start()
     try:
         answer = ("done", pack(_run(scope, package["work"])))
-    except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises is its outcome
         answer = ("raised", pack(error))
     sys.stdout.flush()
     sys.stderr.flush()
-    scope.over_there = True  # from now on the end of the connection is expected
+    scope.done = True  # from now on the end of the connection is expected
     wire.send(*answer)
     sys.stdout, sys.stderr = out, err
 
 
-def _run(scope: _FarScope, work: bytes) -> Any:
+def _run(scope: _ChildScope, work: bytes) -> Any:
     fn, arguments = unpack(work)
     if isinstance(fn, tuple):
         fn = _find(scope.step, *fn)
@@ -95,7 +95,7 @@ def _run(scope: _FarScope, work: bytes) -> Any:
     try:
         pack(result)
     except Exception:
-        encode(result)  # says which part of it cannot be stored
+        encode(result)  # its error says which part cannot be stored
         raise
     return result
 
@@ -114,7 +114,7 @@ def _find(step: str, module: str, name: str) -> Callable[..., Any]:
 
 
 def _die_with(parent: int) -> None:
-    """Have the operating system kill this process when the thread that started it ends, where it can."""
+    """Ask the operating system, where it can, to kill this process when the thread that started it ends."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -123,7 +123,7 @@ def _die_with(parent: int) -> None:
 
 
 class _Host(SimpleNamespace):
-    """What a scope needs of an execution, as far as it is known here."""
+    """What a scope needs of an execution, as far as the child knows it."""
 
     def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
         """Encode a value as the log would."""
@@ -131,7 +131,7 @@ class _Host(SimpleNamespace):
 
 
 class _Redactor(Redactor):
-    """Tells the attempt which secrets the step reveals."""
+    """A redactor that sends the secrets that the step reveals to the attempt."""
 
     def __init__(self, names: Sequence[str], known: Sequence[str], wire: Wire) -> None:
         Redactor.__init__(self, names)
@@ -140,17 +140,17 @@ class _Redactor(Redactor):
         self._wire = wire
 
     def add(self, secret: object) -> None:
-        """Look for it, over there too."""
+        """Register a secret here and with the attempt."""
         before = self.known
         super().add(secret)
         for text in self.known - before:
             self._wire.send("secret", text)
 
 
-class _FarScope(Scope):
-    """The scope of an attempt in another process, which does everything."""
+class _ChildScope(Scope):
+    """The scope of an attempt in the child process; it forwards every request to the attempt in the parent."""
 
-    __slots__ = ("_asked", "_known", "_numbers", "_wire", "over_there")
+    __slots__ = ("_asked", "_known", "_numbers", "_wire", "done")
 
     is_far = True
 
@@ -167,34 +167,34 @@ class _FarScope(Scope):
         )
         super().__init__(cast(Host, host), step, visit, attempt)
         self.thread = threading.main_thread()
-        self.over_there = False
+        self.done = False
         self._wire, self._numbers = wire, itertools.count(1)
         self._asked: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Queue[tuple[Any, ...]]]] = {}
         self._known = StepState(step)
 
     @property
     def known(self) -> StepState:
-        """What is recorded of its step: nothing that matters here."""
+        """The step's state, which is empty here: operations run in the parent."""
         return self._known
 
     def listen(self) -> None:
-        """Hand on what comes; when the other process is gone, end this one and what it has started."""
+        """Pass messages on to the operations; if the parent is gone, kill this process and those it has started."""
         while True:
             try:
                 what, number, *fields = self._wire.receive()
             except (EOFError, OSError):
-                if self.over_there:
+                if self.done:
                     return
                 os.killpg(0, signal.SIGKILL)
                 raise
-            with suppress(KeyError, RuntimeError):  # nobody waits for that any more
+            with suppress(KeyError, RuntimeError):  # no operation waits for this any more
                 loop, inbox = self._asked[number]
                 loop.call_soon_threadsafe(inbox.put_nowait, (what, *fields))
 
     def perform(
         self, work: Callable[..., Coroutine[Any, Any, Any]], arguments: Sequence[Any]
     ) -> Coroutine[Any, Any, Any]:
-        """Have an operation carried out; the functions it is given are called here."""
+        """Have the parent perform an operation; functions among its arguments are called here."""
         return self._perform(work, arguments)
 
     async def _perform(self, work: Callable[..., Any], arguments: Sequence[Any]) -> Any:
@@ -203,7 +203,7 @@ class _FarScope(Scope):
         number, inbox = next(self._numbers), asyncio.Queue[tuple[Any, ...]]()
         self._asked[number] = asyncio.get_running_loop(), inbox
         try:
-            sent = [_handle(one, functions) if _stays(one) else one for one in arguments]
+            sent = [_handle(argument, functions) if _stays(argument) else argument for argument in arguments]
             self._send_operation(number, work, sent)
             while True:
                 what, *fields = await inbox.get()
@@ -211,12 +211,12 @@ class _FarScope(Scope):
                     call, function, data = fields
                     self._wire.send("called", call, *await _called(functions[function], data, number, errors))
                     continue
-                well, data = fields
+                succeeded, data = fields
                 value = unpack(data)
-                if well:
+                if succeeded:
                     return value
-                mine = vars(value).get(CALL)
-                raise errors[mine[1]] if mine is not None and mine[0] == number else value
+                origin = vars(value).get(CALL)  # an error of a function called here is raised as the same object
+                raise errors[origin[1]] if origin is not None and origin[0] == number else value
         finally:
             del self._asked[number]
 
@@ -233,31 +233,31 @@ class _FarScope(Scope):
         self._wire.send("ask", number, self.is_callers(), data)
 
     def is_callers(self) -> bool:
-        """Whether the caller is the thread of the step."""
+        """Whether this is called in the thread of the step."""
         return threading.current_thread() is threading.main_thread()
 
     def check(self) -> None:
         """Do nothing: this process is killed when the attempt is over."""
 
     def progress(self, percent: float, message: str) -> None:
-        """Say how far the step is."""
+        """Report the progress of the step."""
         self._wire.send("progress", percent, message)
 
     def note(self, name: str, value: Value) -> None:
-        """Publish a fact."""
+        """Publish a note."""
         self.notes = {**(self.notes or {}), name: value}
         self._wire.send("note", name, value.json)
 
     def print(self, text: str) -> None:
-        """Do nothing: the streams send what is printed."""
+        """Do nothing: the streams send the printed text."""
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
-        """Return a text as it is: it is masked where it is shown."""
+        """Return a text unchanged: the parent masks it where it is shown."""
         return text
 
 
 def _stays(argument: object) -> bool:
-    """Whether what is given to an operation is a function of the step, which is called here."""
+    """Whether an argument of an operation is a function, which is called here and not sent."""
     if not callable(argument) or argument is bool:
         return False
     return not (isinstance(argument, type) and issubclass(argument, BaseException))
@@ -271,12 +271,12 @@ def _handle(function: Callable[..., Any], functions: list[Callable[..., Any]]) -
 async def _called(
     function: Callable[..., Any], data: bytes, number: int, errors: list[BaseException]
 ) -> tuple[bool, bytes]:
-    """Call a function for an operation, and return whether it went well, and what is sent back."""
+    """Call a function for an operation; return whether it succeeded, and the pickled result or error."""
     try:
         arguments, kwargs = unpack(data)
         result = function(*arguments, **kwargs)
         return True, pack(await result if inspect.isawaitable(result) else result)
-    except BaseException as error:  # noqa: BLE001 - the operation decides what that means
+    except BaseException as error:  # noqa: BLE001 - the operation decides what the error means
         errors.append(error)
         with suppress(AttributeError, TypeError):
             vars(error)[CALL] = (number, len(errors) - 1)
@@ -284,7 +284,7 @@ async def _called(
 
 
 class _Stream:
-    """Standard output or error of the step, which is shown where the run is shown: a line at a time."""
+    """Standard output or error of the step; its lines are sent to the parent, which shows them."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -297,12 +297,12 @@ class _Stream:
         self._held, self._by_step = "", True
 
     def write(self, text: str) -> int:
-        """Write a text; what comes before the end of its last line is sent."""
+        """Write a text; it is sent at the end of a line."""
         if type(text) is not str:
             raise TypeError(f"write() takes text, not {type(text).__name__}")
-        if os.getpid() != self._pid:  # a fork of this process: the connection is not its own
+        if os.getpid() != self._pid:  # a fork of this process has no connection
             return int(self._real.write(text))
-        by_step = current_scope.get() is not None  # else by what shows progress, or a pool's thread
+        by_step = current_scope.get() is not None  # otherwise a progress display or a pool's thread
         with self._lock:
             if by_step is not self._by_step:
                 self.flush()
@@ -313,11 +313,11 @@ class _Stream:
         return len(text)
 
     def writelines(self, lines: Sequence[str]) -> None:
-        """Write texts."""
+        """Write several texts."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Send what was written."""
+        """Send the text that was written."""
         if os.getpid() != self._pid:
             self._real.flush()
             return
@@ -327,11 +327,11 @@ class _Stream:
                 self._held = ""
 
     def fileno(self) -> int:
-        """Return the descriptor that programs which the step starts write to."""
+        """Return the descriptor to which programs started by the step write."""
         return int(self._real.fileno())
 
     def isatty(self) -> bool:
-        """Return False: it is no terminal."""
+        """Return False: it is not a terminal."""
         return False
 
     def readable(self) -> bool:

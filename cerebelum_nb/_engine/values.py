@@ -1,7 +1,7 @@
-"""The values of an execution: its inputs and results, on their way to the log and back.
+"""The values of an execution: its inputs and results, encoded for the log and decoded for steps.
 
-Each step gets its own copy of a value, decoded from the log, or copied if the log does not hold all of it because it
-contains a secret. Only a result that is not kept (``keep=False``) is one object shared by all.
+Each step gets its own copy of a value: decoded from the log, or a deep copy of the object if the log holds it with
+masked secrets. Only a result that is not kept (``keep=False``) is one object shared by all steps.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from .user_errors import at_return, describe
 
 __all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
 
-
 _BESIDE = 4_096
-"""Bytes of a row besides the value."""
+"""The most bytes of a row besides its value."""
 
 
 class SharedValueWarning(UserWarning):
-    """A step changed its own copy of another step's result, which no other step sees.
+    """A step changed its own copy of another step's result; no other step sees the change.
 
-    It is given for results that are stored as bytes: pickled ones, frames and arrays.
+    Only results stored as bytes are checked: pickled values, frames and arrays.
 
     Example:
         >>> import warnings
@@ -52,16 +51,16 @@ class SharedValueWarning(UserWarning):
         >>> @workflow
         ... def careless(wf):
         ...     wf.timeline(load >> spoil)
-        >>> with warnings.catch_warnings(record=True) as told:
+        >>> with warnings.catch_warnings(record=True) as warned:
         ...     warnings.simplefilter("always")
         ...     result = careless.run(store=MemoryStore())
-        >>> told[0].category is SharedValueWarning
+        >>> warned[0].category is SharedValueWarning
         True
     """
 
 
 class Given(NamedTuple):
-    """A pickled or Arrow value that a step was given, with its fingerprint then, which reveals a change in place."""
+    """A pickled or Arrow value that a step received, with its fingerprint from before, to detect a change in place."""
 
     producer: str
     value: Any
@@ -70,14 +69,14 @@ class Given(NamedTuple):
 
 
 MOST_WATCHED = 1_000_000
-"""The largest value, in bytes, that is checked for changes. They are harmless: more would not be worth the time."""
+"""The largest value, in bytes, that is checked for changes: a change is harmless, and not worth more time."""
 
 MakeContext = Callable[..., Any]
-"""Makes what a step receives as ``context``: it offers operations, which are in a layer above this package."""
+"""Creates a step's ``context``. It is passed in because its operations are in a layer above this package."""
 
 
 class ExecutionValues:
-    """The values of an execution, and how its steps get them."""
+    """Encodes, decodes and passes the values of one execution."""
 
     def __init__(
         self,
@@ -102,15 +101,15 @@ class ExecutionValues:
         """Encode a value for the log, without its secrets.
 
         Raises:
-            SerializationError: it cannot be stored, or is larger than the log accepts: reported here, that is a failure
-                of the step that made it; reported by the commit, it would belong to no step.
+            SerializationError: it cannot be stored, or is too large for the log. Raised here, it fails the step that
+                made the value; raised by the commit, it would fail the whole execution.
         """
         made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
         self.check_size(made, path)
         return made
 
     def encode_plain(self, value: Any, path: str) -> Value:
-        """Encode a value that is known to be `plain`, as :meth:`encode` does; it need not be looked through again."""
+        """Encode a value that is known to be `plain`, without searching it again, as :meth:`encode` does."""
         text = None if self.redactor else json_of(value)
         if text is None:
             return self.encode(value, path=path)
@@ -119,7 +118,7 @@ class ExecutionValues:
         return made
 
     def check_size(self, made: Value, path: str = "output") -> None:
-        """Raise SerializationError if a value is larger than the log accepts."""
+        """Raise SerializationError if a value is too large for the log."""
         most = self.store.largest - _BESIDE
         size = made.size or len(made.json)
         if size * 4 > most and (made.size or len(made.json.encode("utf-8", "surrogatepass"))) > most:
@@ -130,11 +129,11 @@ class ExecutionValues:
             )
 
     def encode_result(self, spec: StepSpec, result: Any) -> Value:
-        """Encode what a step returned; an error about it points at the step's own line."""
+        """Encode what a step returned; the traceback of an error points at the step's ``return``."""
         try:
             return self.encode(result, keep=spec.policy.keep)
         except SerializationError as error:
-            raise at_return(error, spec.fn)  # noqa: B904 - it is the same error
+            raise at_return(error, spec.fn)  # noqa: B904 - the same error
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Decode a recorded value into a new object; ``step`` is the step whose result it is, if any."""
@@ -175,14 +174,14 @@ class ExecutionValues:
         return self.decode(output, f"the result of step '{step}'", step)
 
     def inputs(self) -> dict[str, Any]:
-        """Return a new copy of the execution's inputs; secrets as they were given."""
+        """Return a new copy of the execution's inputs, with their secrets as far as this process knows them."""
         if self.live_inputs is not None:
             return copy.deepcopy(self.live_inputs)
         recorded = self.state.inputs
         return self.decode(recorded, "the inputs") if recorded is not None else {}
 
     def shaped_inputs(self) -> Any:
-        """Return the execution's inputs as steps receive them: of the class that the workflow declares, if it does."""
+        """Return the inputs as steps receive them: a dict, or an object of the class that the workflow declares."""
         inputs, shape = self.inputs(), self.plan.shape
         return inputs if shape is None else shape.make(inputs)
 
@@ -245,28 +244,28 @@ class ExecutionValues:
         return None if due is None else at_in(due, self.state.timezone)
 
     def _standing(self, name: str) -> StepState | None:
-        """What is known of a step; what undoes one may also ask for what is undone already."""
+        """Return a step's state; during a rollback also of a step that is already undone."""
         rollback = self.state.rollback
         undone = None if rollback is None or rollback.is_over else rollback.undone.get(name)
         return undone or self.state.step(name)
 
     def _with_results(self) -> list[str]:
-        """The steps that have a result. A plain step gathers in its thread, while the loop runs."""
+        """List the steps with a result; it copies, as plain steps call it in threads while the loop changes the state."""
         rollback = self.state.rollback
         undone = [] if rollback is None or rollback.is_over else [n for n in list(rollback.undone) if "[" not in n]
         return list(dict.fromkeys((*list(self.state.finished), *undone)))
 
     def _why_rolled_back(self) -> WorkflowError | None:
-        """The failure for which the execution is rolled back."""
+        """Return the failure because of which the execution is rolled back, if any."""
         rollback = self.state.rollback
         if rollback is None or rollback.error is None:
             return None
         return WorkflowError(str(rollback.error), execution_id=self.id, failed_step=rollback.failed_step)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Forget the objects that are results of these steps, or of their items."""
+        """Forget the live results of these steps and their items."""
         gone = {*names}
-        for name in [one for one in self.live if owner_of(one) in gone]:
+        for name in [name for name in self.live if owner_of(name) in gone]:
             del self.live[name]
         for name in gone:
             self._listed.pop(name, None)
@@ -276,10 +275,10 @@ class ExecutionValues:
 
         Args:
             name: the foreach.
-            reread: read the source again: it may have another result.
+            reread: whether to read the source again, as its result may have changed.
 
         Raises:
-            TypeError: the source is no collection.
+            TypeError: the source is not a collection.
             DependencyError: the source has no result.
         """
         found = None if reread else self._listed.get(name)
@@ -306,7 +305,7 @@ class ExecutionValues:
         return found
 
     def _of_the_item(self, name: str, given: list[Given]) -> dict[str, Callable[[], Any]]:
-        """Map a step's parameters to getters for its item: the item itself, and earlier steps of the body."""
+        """Return getters for the parameters that depend on the item: the item, and results of the body for it."""
         owner, key = owner_of(name), key_of(name)
         each, foreach = self.plan.each[owner], self.state.steps[owner]
         assert foreach.items is not None, f"the items of {owner} are listed"
@@ -317,7 +316,7 @@ class ExecutionValues:
         return own | {each.parameter: lambda: copy.deepcopy(self.items_of(owner)[index])}
 
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
-        """Keep the object itself if the log does not hold all of it."""
+        """Keep the object itself if the log does not hold it, or only with masked secrets."""
         if value.masked:
             self.live[step] = copy.deepcopy(live)
             self.masked_results[step, visit] = self.live[step]
@@ -327,15 +326,15 @@ class ExecutionValues:
             self.live.pop(step, None)
 
     def recall(self, results: Mapping[tuple[str, int], Any], state: State) -> None:
-        """Restore results whose secrets this process still knows, by step and visit; they are masked from now on."""
+        """Restore results with secrets that this process still knows, by step and visit."""
         for (name, visit), value in results.items():
             step = state.step(name)
             if step is not None and step.has_result and step.visit == visit and step.output is not None:
-                self.encode(value)  # teaches the redactor their secrets
+                self.encode(value)  # registers their secrets with the redactor
                 self.keep_live(name, visit, step.output, value)
 
     def warn_of_changes(self, step: str) -> None:
-        """Warn about values that a step which has ended changed in place."""
+        """Warn about values that a step has changed in place; called after it ended."""
         for producer, value, before, type_ in self._given.pop(step, ()):
             if pickles.fingerprint(value, self.home) != before:
                 warnings.warn(
@@ -346,8 +345,8 @@ class ExecutionValues:
                 )
 
     def fingerprint_of(self, step: str, value: Any) -> bytes:
-        """Return the fingerprint that an argument had when the step was given it; ``b""`` when none was made."""
-        return next((one.fingerprint for one in self._given.get(step, ()) if one.value is value), b"")
+        """Return the fingerprint of an argument when the step received it; ``b""`` if none was computed."""
+        return next((given.fingerprint for given in self._given.get(step, ()) if given.value is value), b"")
 
     def _give(self, name: str, given: list[Given]) -> Any:
         known = self._standing(name)
@@ -360,12 +359,11 @@ class ExecutionValues:
 
 
 def home_of(plan: Plan) -> Home:
-    """Return the namespaces of a plan's steps, where the classes of its notebook or script are found."""
+    """Return the global namespaces of a plan's steps, in which the classes of its notebook or script are found."""
     spaces: dict[int, Any] = {}
     for spec in plan.steps.values():
-        fn = (
-            inspect.unwrap(spec.fn) if hasattr(spec.fn, "__wrapped__") else spec.fn
-        )  # unwrap takes 1 µs even if there is nothing to unwrap
+        wrapped = hasattr(spec.fn, "__wrapped__")  # without one, `unwrap` still takes 1 µs
+        fn = inspect.unwrap(spec.fn) if wrapped else spec.fn
         space = getattr(fn, "__globals__", None)
         if space is not None:
             spaces[id(space)] = space
@@ -373,10 +371,10 @@ def home_of(plan: Plan) -> Home:
 
 
 def _as_items(source: Any, name: str, where: str) -> list[Any]:
-    """Return what a foreach runs for, in order.
+    """Return the items of a collection, in order; sets are sorted.
 
     Raises:
-        TypeError: it is no collection.
+        TypeError: it is not a collection.
     """
     if isinstance(source, Mapping):
         return list(source.items())
