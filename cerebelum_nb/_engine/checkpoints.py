@@ -1,10 +1,10 @@
 """Records where a step waits or raises, and enters the next attempt there.
 
-When the step's own frame reaches an operation, its place and its variables are recorded in the commit of that
-operation's event; when it raises, in the commit of its failure. The next attempt of the same visit is entered there, if
-it was only left (hibernation, a stop, a death) or is resumed; a retry starts at the top. Where it cannot be entered
-(see `entry`), the checkpoint before that one counts, else it starts at its top, and the log says why. Its finished
-operations give their recorded results, as they do without checkpoints.
+When the frame of the step's function reaches an operation, its place and its variables are recorded in the commit of
+the operation's event; when it raises, in the commit of its failure. The next attempt of the same visit is entered there
+if the attempt was left (hibernation, a stop, a death) or the step is resumed; a retry starts at the top. If it cannot
+be entered there (resume_points.py), the previous checkpoint is tried, in the end the top, and the log says why.
+Finished operations return their recorded results, as they do without checkpoints.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from .scope import Scope
 __all__ = ["Checkpoints", "KeepsVariables"]
 
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
-"""Events with which the variables are those of the event before."""
+"""Events at which the variables are the same as at the previous event."""
 
 SMALL = 200
-"""Characters of an argument's JSON that are recorded with every checkpoint rather than compared."""
+"""Up to this many characters of JSON, an argument is recorded with every checkpoint instead of compared."""
 
 
 @runtime_checkable
@@ -49,19 +49,19 @@ class KeepsVariables(Protocol):
     home: Home
 
     def payload(self, value: Value) -> bytes:
-        """Return the bytes of a recorded value that this process may unpickle."""
+        """Return the bytes of a recorded value, which this process may unpickle."""
         ...
 
     def fingerprint_of(self, step: str, value: Any) -> bytes:
-        """Return the fingerprint that an argument had when the step was given it; ``b""`` when none was made."""
+        """Return the fingerprint of an argument when the step received it; ``b""`` if none was computed."""
         ...
 
     def encode_plain(self, value: Any, path: str) -> Value:
-        """Encode a value that JSON brings back the same, without its secrets."""
+        """Encode a value that JSON restores unchanged, without its secrets."""
         ...
 
     def check_size(self, made: Value, path: str = "output") -> None:
-        """Raise SerializationError when a value is larger than the log takes."""
+        """Raise SerializationError if a value is too large for the log."""
         ...
 
 
@@ -71,27 +71,27 @@ class Checkpoints:
     def __init__(self, spec: StepSpec, scope: Scope, host: KeepsVariables, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         redactor = scope.execution.redactor
-        fn = cast(types.FunctionType, innermost(spec.fn))  # else it had no twin
+        fn = cast(types.FunctionType, innermost(spec.fn))  # it is a function, as it has a twin
         self.cursor = Cursor(twin, fn, self._is_left, host.home, redactor.reveals if redactor else None, self._lines())
-        self.leaving = False  # the attempt ends, and the step is to be entered again; not when its time is over
-        self.line: int | None = None  # at which it was entered
+        self.leaving = False  # the attempt ends, and the step will be entered again; not after a timeout
+        self.line: int | None = None  # the line at which it was entered
         self._last: tuple[Any, ...] = ()
-        self._recorded: int | None = None  # the statement at which the last checkpoint is
+        self._recorded: int | None = None  # the statement of the last checkpoint
         self._entered: StepCheckpointed | None = None
-        self._alone = True  # its frame is all there is: no task in an operation beside it, no second call
-        self._counts: dict[str, int] = {}  # of operations before the running statement, since the last checkpoint
-        self._since: dict[str, int] = {}  # of the running statement's
-        self._named_at = -1  # the instruction of the step's frame at which the last one was named
-        self._reasons: list[str] = []  # why newer checkpoints do not hold
+        self._alone = True  # nothing runs beside its frame: no other task, no second call
+        self._counts: dict[str, int] = {}  # operations of earlier statements since the last checkpoint
+        self._since: dict[str, int] = {}  # operations of the running statement
+        self._named_at = -1  # the frame's instruction when the last operation was named
+        self._reasons: list[str] = []  # why newer checkpoints were skipped
         self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
         self._digest = digest_arguments(spec, scope.step, scope.execution.state)
 
     def _lines(self) -> Lines | None:
-        """What records every statement before it runs; None where only those are recorded that wait."""
+        """Return the recorder of every statement; None if only statements that wait are recorded."""
         return None
 
     def _recorded_value(self, argument: str) -> Value:
-        """What the log holds of an argument."""
+        """Return an argument as recorded in the log."""
         state = self._scope.execution.state
         value = state.inputs if argument == "inputs" else result_of(state, self._scope.step, argument)
         return value or _UNKNOWN
@@ -99,7 +99,7 @@ class Checkpoints:
     # -- entering -------------------------------------------------------------------------------------------
 
     def call(self, arguments: dict[str, Any]) -> Any:
-        """Call a plain function at its last place that can be entered, else from its top."""
+        """Call a plain function, entered at its last place that is possible, or at its top."""
         for place in self._places():
             try:
                 return self._function(place, arguments)(**arguments)
@@ -109,7 +109,7 @@ class Checkpoints:
         raise AssertionError("the top can always be entered")
 
     async def call_async(self, arguments: dict[str, Any]) -> Any:
-        """Call an async function at its last place that can be entered, else from its top."""
+        """Call an async function, entered at its last place that is possible, or at its top."""
         for place in self._places():
             try:
                 return await self._function(place, arguments)(**arguments)
@@ -119,7 +119,7 @@ class Checkpoints:
         raise AssertionError("the top can always be entered")
 
     def _function(self, place: Place | None, arguments: dict[str, Any]) -> Callable[..., Any]:
-        """Return what is called with the arguments, so that the function is entered at a place."""
+        """Return the callable that takes the arguments and enters the function at a place."""
         fn = self.cursor.fn
         if self._spec.fn is fn:
             self._called_with(arguments)
@@ -128,7 +128,7 @@ class Checkpoints:
 
         @functools.wraps(fn)
         def called(*args: Any, **kwargs: Any) -> Any:
-            """Enter it; called once more by a decorator, it starts at its top and cannot be entered any more."""
+            """Enter the function; a second call by a decorator starts at the top, and ends the checkpoints."""
             self._alone = self._alone and bool(first)
             given = inspect.signature(fn).bind(*args, **kwargs).arguments
             self._called_with(given)
@@ -137,7 +137,7 @@ class Checkpoints:
         return around(cast(types.FunctionType, self._spec.fn), _as_async(called) if self._spec.is_async else called)
 
     def _places(self) -> Iterator[Place | None]:
-        """Where to enter the function, the best place first; None, for its top, at last."""
+        """Yield the places to enter the function at, the best first, and at last None for its top."""
         step = self._scope.known
         newest = step.checkpoints[-1].event.line if step.checkpoints else 0
         for checkpoint, place, reason in resume_points(self._twin, self.cursor.fn, step, self._digest):
@@ -150,7 +150,7 @@ class Checkpoints:
             if place is None:
                 self._reasons.append(reason)
                 continue
-            self._say(recorded.place, place.line)
+            self._record_skipped(recorded.place, place.line)
             self._scope.count_from(counts)
             self._last = (
                 recorded.place,
@@ -161,13 +161,13 @@ class Checkpoints:
             )
             self._recorded, self._entered, self.line = place.number, recorded, place.line
             yield place
-        self._say("", newest)
+        self._record_skipped("", newest)
         self._scope.count_from({})
         self._recorded, self._last, self._entered, self.line = None, (), None, None
         yield None
 
-    def _say(self, place: str, line: int) -> None:
-        """Say in the log why what is recorded behind a place does not hold, if that is so."""
+    def _record_skipped(self, place: str, line: int) -> None:
+        """Record why the checkpoints after a place were skipped, if any were."""
         if self._reasons:
             reason = self._scope.execution.redactor.mask(self._reasons[0])
             self._scope.defer_event(StepCheckpointed, place=place, line=line, reason=reason)
@@ -183,40 +183,40 @@ class Checkpoints:
     def _called_with(self, arguments: dict[str, Any]) -> None:
         as_arrow = [name for name in arguments if self._known.get(name, _UNKNOWN).codec == "arrow"]
         fingerprints = {name: self._host.fingerprint_of(self._spec.name, arguments[name]) for name in as_arrow}
-        self.cursor.set_arguments(arguments, self._given_again(arguments), fingerprints)
+        self.cursor.set_arguments(arguments, self._passed_again(arguments), fingerprints)
 
-    def _given_again(self, arguments: dict[str, Any]) -> list[str]:
-        """Name the parameters that are not kept, as every call gives them: the context, and what holds a secret."""
+    def _passed_again(self, arguments: dict[str, Any]) -> list[str]:
+        """Name the parameters to take from the call and not from the checkpoint: the context, values with secrets."""
         again = ["context"] if self._spec.takes_context else []
         return again + [name for name in arguments if name in self._known and self._known[name].masked]
 
     # -- leaving --------------------------------------------------------------------------------------------
 
     def _is_left(self) -> bool:
-        """Whether the attempt is left in a wait at which the step will be entered again: then nothing is undone."""
+        """Whether the attempt is left in a wait at which the step will be entered again; then no `finally` runs."""
         state = self._scope.execution.state
         if not self.leaving or state.cancel is not None or state.lifecycle is ExecutionState.CANCELLED:
             return False
         return self._recorded is not None and self._recorded == self.cursor.number
 
     def end(self) -> None:
-        """Hear that the function has returned."""
+        """Forget the frame: the function has returned."""
         self.cursor.forget()
 
     # -- recording ------------------------------------------------------------------------------------------
 
     def operation_named(self, name: str, count: int) -> None:
-        """Hear that an operation begins; ``count`` says how many of its name there are with it."""
+        """Note that an operation begins; ``count`` is how many of its name there are, including it."""
         self._named_at = self.cursor.instruction
-        if self.cursor.fresh:  # the first of its statement: what was named before belongs to the statement's beginning
+        if self.cursor.fresh:  # the first operation of its statement
             self._counts.update(self._since)
             self._since, self.cursor.fresh = {}, False
         self._since[name] = count
 
     def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
-        """Return the fields of the checkpoint that is recorded before an operation's event; None when there is none.
+        """Return the fields of the checkpoint to record before an operation's event; None if there is none.
 
-        Called in the step's own thread or task, or one that it has started.
+        Called in the step's thread or task, or in one that it has started.
         """
         if event in _NEEDS_NONE or not self._is_alone():
             return None
@@ -225,18 +225,18 @@ class Checkpoints:
 
     def _is_alone(self) -> bool:
         if self._alone and not self._scope.is_callers() and not self._awaits_this_task():
-            self._alone = False  # what runs beside the frame is not part of it, and would be lost
+            self._alone = False  # a checkpoint of the frame would lose the other thread or task
         return self._alone
 
     def raised(self, error: BaseException) -> list[dict[str, Any]]:
-        """Return the fields of the checkpoints that are recorded before a failure."""
+        """Return the fields of the checkpoints to record before a failure."""
         found = self.cursor.raised_in(error.__traceback__) if self._alone else None
         if found is None or self._twin.is_top(found[0]):
             return []
         place, variables = found
         if self.cursor.number == place.number:
             if self._recorded == place.number:
-                return []  # the checkpoint of its operation says it
+                return []  # recorded by its operation
         elif self._names_operations_unmarked(place):
             return []
         else:
@@ -252,20 +252,20 @@ class Checkpoints:
         return [fields | self._failure(place, error)]
 
     def _failure(self, place: Place, error: BaseException) -> dict[str, Any]:
-        """The fields that say what a statement raised, and with which code."""
+        """Return the fields with the error of a statement and the code that raised it."""
         helpers = helpers_of(self._twin, self.cursor.fn, place)
         return {"raised": type(error).__name__, "code": self._scope.known.code or "", "helpers": helpers or None}
 
     def _names_operations_unmarked(self, place: Place) -> bool:
-        """Whether a statement without a mark began operations, in a helper: how many were before it is not known."""
+        """Whether an unmarked statement began operations, in a helper; how many came before it is unknown then."""
         if self._named_at < 0:
             return self._scope.names_operations and self.cursor.number is None
         return self.cursor.place_at(self._named_at) is place
 
     def _drop(self, last: StepCheckpointed) -> dict[str, Any]:
-        """Fields that say that a place no longer holds, as the statement raised again although nothing has changed."""
-        known = [one.event for one in self._scope.known.checkpoints]
-        before = known[: next((i for i, one in enumerate(known) if one.place == last.place), 0)]
+        """Return the fields that drop a checkpoint: its statement raised again, although nothing has changed."""
+        known = [checkpoint.event for checkpoint in self._scope.known.checkpoints]
+        before = known[: next((i for i, event in enumerate(known) if event.place == last.place), 0)]
         reason = f"line {last.line} raised {last.raised} again with the same code and variables"
         return {
             "place": before[-1].place if before else "",
@@ -275,7 +275,7 @@ class Checkpoints:
         }
 
     def _awaits_this_task(self) -> bool:
-        """Whether the step's own task waits for the task that asks: for itself, or with asyncio.gather."""
+        """Whether the step's task waits for the current task, directly or with asyncio.gather."""
         if self._scope.task is None:
             return False
         try:
@@ -286,7 +286,7 @@ class Checkpoints:
         return here is not None and (here is waits_for or here in getattr(waits_for, "_children", ()))
 
     def _unchanged(self, found: Snapshot) -> tuple[str, ...]:
-        """Name the larger arguments that are as the log holds them already."""
+        """Name the larger arguments that are still as the log holds them."""
         return tuple(
             name
             for name in sorted(found.given)
@@ -300,18 +300,18 @@ class Checkpoints:
         host = self._scope.execution
         given = (*self._unchanged(found), *found.again, *found.unchanged)
         plain = {name: value for name, value in found.plain.items() if name not in given} if given else found.plain
-        kept = {one.names: _value(one, host.redactor) for one in found.kept}
+        kept = {group.names: _value(group, host.redactor) for group in found.kept}
         try:
             variables = self._host.encode_plain(plain, "the variables")
             for value in kept.values():
                 self._host.check_size(value)
         except SerializationError:
-            return None  # more than the log takes; the checkpoint before still holds
+            return None  # too large for the log; the previous checkpoint remains
         missing = dict(found.missing)
         for path in variables.masked:
             missing[path.partition(".")[0].partition("[")[0]] = "it holds a secret"
         if self._twin.needs(place, missing):
-            return None  # it could not be entered there; the checkpoint before still holds
+            return None  # it could not be entered there; the previous checkpoint remains
         for (name, *others), value in list(kept.items()):
             if not others and name in found.given and value.digest == self._known.get(name, _UNKNOWN).digest:
                 given += (name,)

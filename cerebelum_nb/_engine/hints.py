@@ -263,7 +263,7 @@ class _Writer:
         return self._written(what, rerun=rerun, asks=asks)
 
     def where_it_continues(self, step: str) -> str:
-        """Return at which line a failed step continues, and how to start it at its top; "" if it starts there anyway."""
+        """Return at which line a failed step continues, and how to start it at its top; "" if it starts there."""
         known = self.state.steps.get(step)
         if known is None or not known.checkpoints or known.has_result:
             return ""

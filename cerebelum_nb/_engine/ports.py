@@ -1,4 +1,4 @@
-"""The protocols between the parts of the engine, so that none has to import what imports it.
+"""The protocols between the parts of the engine, which avoid import cycles.
 
 Scopes, attempts, operations and observers see a `Host`; leases see a `LeasedRun`; views, results and hints see an
 `ExecutionView`; an execution sees its `RunLoop`. An execution of this process implements the first three. A worker's
@@ -39,12 +39,12 @@ __all__ = [
 E = TypeVar("E", contravariant=True)
 
 Waiter = asyncio.Future[None] | concurrent.futures.Future[None]
-"""Answered when what a step asked for has happened; the second kind if it asked from a thread."""
+"""Done when a step's request has been handled; the second kind is for requests from a thread."""
 
 
 @mutable
 class Outcome:
-    """How an attempt ended: with a value, or with what it raised. ``live`` is the object itself."""
+    """How an attempt ended: with an encoded ``value`` (``live`` is the object itself), or with an ``error``."""
 
     step: str
     visit: int
@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Host(Protocol):
-    """The execution around an attempt. Only `ask_to_stop`, `confirm` and `end_with_loop` may be called off its loop."""
+    """The execution of an attempt. Off its loop, only `ask_to_stop`, `confirm` and `end_with_loop` may be called."""
 
     id: str
     plan: Plan
@@ -65,14 +65,14 @@ class Host(Protocol):
     clock: Clock
     context: Context
     watchers: set[Callable[[], None]]
-    """Called whenever others have appended events."""
+    """Called when other processes have appended events."""
     stop_requested: str | None
-    """Why it was asked to stop; from then on no step, effect or attempt starts."""
+    """Why it was asked to stop, if it was; then no step, effect or attempt starts any more."""
     superseded: bool
     """Whether another process is running it now."""
 
     def now(self) -> int:
-        """Return the time of what happens now, µs since the epoch; never before the last event."""
+        """Return the time for new events, µs since the epoch; never before the last event."""
         ...
 
     # -- values ---------------------------------------------------------------------------------------------
@@ -100,23 +100,23 @@ class Host(Protocol):
     # -- records and waits ----------------------------------------------------------------------------------
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
-        """Record an operation's event; ``waiter`` is answered when it is committed."""
+        """Record an operation's event; ``waiter`` is done when it is committed."""
         ...
 
     def defer_event(self, make: Callable[[], Event | None]) -> None:
-        """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
+        """Record an event that needs no separate commit with the next one; ``make`` is called then."""
         ...
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long."""
+        """Called when a step began to wait, or has waited for long."""
         ...
 
     def wait_ended(self, step: str) -> None:
-        """Hear that a step no longer waits."""
+        """Called when a step no longer waits."""
         ...
 
     def confirm(self) -> None:
-        """Check, right before an effect, that this process may still act for it.
+        """Check, right before an effect, that this process still runs the execution.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
@@ -126,7 +126,7 @@ class Host(Protocol):
     # -- attempts -------------------------------------------------------------------------------------------
 
     def ended(self, outcome: Outcome) -> None:
-        """Take the outcome of an attempt."""
+        """Called with the outcome of an attempt."""
         ...
 
     def note_blocking(self, step: str, seconds: float) -> None:
@@ -134,15 +134,15 @@ class Host(Protocol):
         ...
 
     def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with work that is not the step's."""
+        """Note how long the loop was busy with work that is not a step's."""
         ...
 
     def ask_to_stop(self, reason: str) -> None:
-        """Stop it: nothing more starts."""
+        """Stop the execution: nothing more starts."""
         ...
 
     def cancelled_from_outside(self, step: str) -> None:
-        """Hear that something else cancelled a step's task, such as the end of ``asyncio.run``."""
+        """Called when something else cancelled a step's task, such as the end of ``asyncio.run``."""
         ...
 
     def end_with_loop(self) -> None:
@@ -151,27 +151,27 @@ class Host(Protocol):
 
 
 class RunningStep(Protocol):
-    """What a step at work tells of itself, for a view."""
+    """The progress of a step at work, for a view."""
 
     percent: float | None
     message: str
 
     @property
     def printed(self) -> PrintedText | None:
-        """What it prints."""
+        """The text that it prints."""
         ...
 
 
 class PrintedText(Protocol):
-    """A text that is still being written."""
+    """A text that a step is still writing."""
 
     def peek(self, mask: Callable[[str], str]) -> str:
-        """Return what has been written lately, as it looks now and without secrets."""
+        """Return the end of the text, as it looks now and without secrets."""
         ...
 
 
 class ExecutionView(Protocol):
-    """What views, results and hints ask of an execution: one of this process, or one on a cluster that is followed."""
+    """What views, results and hints need of an execution, in this process or followed on a cluster."""
 
     id: str
     plan: Plan
@@ -181,24 +181,24 @@ class ExecutionView(Protocol):
     variable: str
     """The name of its workflow in the caller's code."""
     handle: Callable[[str | None], str] | None
-    """Writes the call that continues it, given a step to run again; None: by the variable."""
+    """Given a step to run again, returns the call that continues it; None: a ``resume()`` of the variable."""
     traceback_shown: bool
-    """Whether its view has shown the traceback of its failure, so that the exception below must not."""
+    """Whether its view has shown the traceback of its failure, so that the exception must not show it again."""
     on_cluster: bool
     """Whether a cluster runs it."""
     over: bool
     cause: BaseException | None
-    """What a step raised in this process, if that failed it."""
+    """The exception of a step in this process that failed it, if any."""
     done: asyncio.Future[None]
 
     @property
     def stops_before(self) -> bool:
-        """Whether it has paused where the variants of a sweep part."""
+        """Whether it has paused where the variants of a sweep begin."""
         ...
 
     @property
     def unrecorded(self) -> list[str]:
-        """The steps that finished, but whose results are not in the log."""
+        """The finished steps whose results are not in the log."""
         ...
 
     def now(self) -> int:
@@ -206,7 +206,7 @@ class ExecutionView(Protocol):
         ...
 
     def at_work(self) -> Mapping[str, RunningStep]:
-        """Return what the steps at work tell of themselves, by step."""
+        """Return the progress of the steps at work, by step."""
         ...
 
     def result_of(self, step: str) -> Any:
@@ -215,7 +215,7 @@ class ExecutionView(Protocol):
 
 
 class AttemptCheckpoints(Protocol):
-    """What a scope asks of the checkpoints of its attempt."""
+    """What a scope needs of the checkpoints of its attempt."""
 
     leaving: bool
     """Whether the attempt ends so that the step can be entered again; not after a timeout."""
@@ -223,7 +223,7 @@ class AttemptCheckpoints(Protocol):
     """The line at which the step was entered; None at its top."""
 
     def operation_named(self, name: str, count: int) -> None:
-        """Hear that an operation begins; ``count`` is how many of its name there are, including it."""
+        """Note that an operation begins; ``count`` is how many of its name there are, including it."""
         ...
 
     def checkpoint(self, event: type[Any]) -> dict[str, Any] | None:
@@ -231,27 +231,27 @@ class AttemptCheckpoints(Protocol):
         ...
 
     def raised(self, error: BaseException) -> list[dict[str, Any]]:
-        """Return the fields of the checkpoints that are recorded before a failure."""
+        """Return the fields of the checkpoints to record before a failure."""
         ...
 
     def end(self) -> None:
-        """Hear that the function has returned."""
+        """Called when the function has returned."""
         ...
 
 
 class StepProcess(Protocol):
-    """The process in which a step runs, as a scope sees it."""
+    """What a scope needs of the child process of its attempt."""
 
     killed: bool
-    """Whether it was ended by `kill`, or will not begin."""
+    """Whether `kill` ended it, or it will not start."""
 
     def kill(self) -> None:
-        """End it now, if it is still at work; from any thread."""
+        """Kill the process if it is still at work; from any thread."""
         ...
 
 
 class LeasedRun(Protocol):
-    """What leases ask of a run in this process; called from the heartbeat's thread."""
+    """What leases need of a run in this process; called from the heartbeat's thread."""
 
     id: str
     holder: int
@@ -264,11 +264,11 @@ class LeasedRun(Protocol):
         ...
 
     def look_soon(self) -> None:
-        """Check for events that others have appended."""
+        """Check soon for events that other processes have appended."""
         ...
 
     def look_at_queue_soon(self) -> None:
-        """Check whether its slot is free."""
+        """Check soon whether its slot is free."""
         ...
 
     def end_with_loop(self) -> None:
@@ -276,26 +276,26 @@ class LeasedRun(Protocol):
         ...
 
     def cancel_soon(self, request: CancelRequested) -> None:
-        """End it for good, from any thread."""
+        """Cancel it, from any thread."""
         ...
 
     def disown(self) -> None:
-        """Drop it in a forked child: the parent process is running it."""
+        """Drop it in a forked child, as the parent process is running it."""
         ...
 
 
 class RunLoop(Protocol[E]):
-    """What executions of type ``E`` ask of the engine that runs them; on its loop only."""
+    """What executions of type ``E`` need of the engine that runs them; called on its loop only."""
 
     loop: asyncio.AbstractEventLoop
     store: Store
     clock: Clock
     turn_at: int | None
-    """When the messages being handled arrived, by the monotonic clock."""
+    """The monotonic time at which the messages being handled arrived."""
 
     @property
     def hibernate_after(self) -> int | None:
-        """How long a wait may be before it ends the run in this process, µs; None: unlimited."""
+        """The longest wait without hibernating, µs; None: unlimited."""
         ...
 
     def start(self, execution: E, *events: Event) -> None:
@@ -303,15 +303,15 @@ class RunLoop(Protocol[E]):
         ...
 
     def made_ready(self, execution: E) -> AbstractContextManager[None]:
-        """Give an execution back if the block raises before it was started."""
+        """Release an execution if the block raises before it was started."""
         ...
 
     def post(self, execution: E, handler: Callable[[Any], None], argument: Any) -> None:
-        """Put a message into the inbox."""
+        """Put a message for an execution into the inbox."""
         ...
 
     def post_outcome(self, execution: E, outcome: Outcome) -> None:
-        """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
+        """Put an attempt's outcome into the inbox, or handle it at once if no other message can arrive with it."""
         ...
 
     def flush(self) -> None:
@@ -319,23 +319,23 @@ class RunLoop(Protocol[E]):
         ...
 
     def launch_soon(self, execution: E) -> None:
-        """Launch what is ready of an execution, once the commits of this turn are done."""
+        """Launch the ready attempts of an execution, once the commits of this turn are done."""
         ...
 
     def flush_later(self, execution: E) -> None:
-        """Commit waiting progress by itself if no other commit comes first."""
+        """Commit the deferred events of an execution if no other commit comes first."""
         ...
 
     def on_behalf_of(self, execution: E, action: Callable[..., object], *arguments: Any) -> None:
-        """Do something for an execution; whatever it raises ends that execution with the error."""
+        """Call an action for an execution; an exception in it ends that execution."""
         ...
 
     def look(self, execution: E) -> None:
-        """Read what other processes have appended to an execution."""
+        """Read the events that other processes have appended to an execution."""
         ...
 
     def stirs(self, execution: E) -> None:
-        """Hear that an execution is doing something, so that a fake clock must not jump."""
+        """Called when an execution is doing something, so that a fake clock must not jump."""
         ...
 
     def check_idle(self) -> None:
@@ -351,9 +351,9 @@ class RunLoop(Protocol[E]):
         ...
 
     def forget(self, execution: E, leftovers: list[Callable[[], bool]]) -> None:
-        """Remove an execution that no longer runs here; ``leftovers`` tell whether a step of it is still at work."""
+        """Remove an execution that no longer runs here; ``leftovers`` tell whether its steps are still at work."""
         ...
 
     def release(self, execution: E) -> None:
-        """Give back the lease of an execution that ended without its last commit; never raises."""
+        """Release the lease of an execution that ended without its last commit; never raises."""
         ...

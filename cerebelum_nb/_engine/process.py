@@ -1,12 +1,11 @@
-"""A step with ``process=True``: its attempt, in a thread as that of any plain step, and the process it looks after.
+"""A step with ``process=True``: the attempt, in its thread as for any plain step, and the child process it manages.
 
-The process is a fresh interpreter, not a fork: a kernel has threads, and a fork of a process with threads may hang. It
-runs the function (process_child.py) and asks for everything else: an operation is carried out here, under the attempt's
-scope, and only the functions it is given (the check of a ``poll``) are called over there.
+The child is a fresh interpreter, not a fork: a kernel has threads, and a fork of a process with threads may hang. It
+runs the step's function (process_child.py) and asks the parent for everything else: an operation is performed here,
+under the attempt's scope, and only the functions passed to it (the check of a ``poll``) are called in the child.
 
-The thread that looks after the process starts it, shows what it prints, reaps it, and kills its process group once the
-attempt is over. The other way round, the process ends when this one dies: it reads the end of its connection, and on
-Linux the kernel kills it, whatever it is doing.
+A monitor thread starts the child, shows what it prints, reaps it, and kills its process group once the attempt is over.
+If the parent dies, the child ends: it reads the end of its connection, and on Linux the kernel kills it in any case.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ from .user_errors import DESCRIBED
 __all__ = ["run_in_process"]
 
 _LOOK_SECONDS = 1.0
-"""How often it is checked that the process lives, besides the end of its connection: a fork of it may hold that."""
+"""How often to check that the child lives. Its connection does not always end with it: a fork may hold it open."""
 
 _END_SECONDS = 5.0
-"""How long the process may take to end after its step has returned."""
+"""How long the child may take to exit after its step has returned."""
 
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main(*map(int, sys.argv[2:]))"
 
@@ -60,17 +59,17 @@ _LONGEST_DUMP = 10_000
 
 
 def run_in_process(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
-    """Call a step's function in a process of its own, and return what it returns.
+    """Call a step's function in a child process, and return its result.
 
     Args:
         spec: the step.
-        scope: the attempt; its thread calls.
-        arguments: what the function is called with.
+        scope: the attempt; this is called in its thread.
+        arguments: the arguments of the function.
 
     Raises:
         OperationError: no process can be started here.
         SerializationError: the function, an argument or the result cannot be sent.
-        StepProcessError: the process ended by itself.
+        StepProcessError: the child ended by itself.
         Suspension: the attempt is over.
         Otherwise what the function raises.
     """
@@ -83,7 +82,7 @@ def run_in_process(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> A
 
 
 def _why_not() -> str | None:
-    """Say why no process can be started here; None if one can."""
+    """Return why no process can be started here; None if it can."""
     if sys.platform in ("emscripten", "wasi", "android", "ios"):
         return "Python in a browser or on a phone has one process"
     if os.name == "nt":
@@ -92,12 +91,12 @@ def _why_not() -> str | None:
 
 
 class _Process:
-    """The process of one attempt. ``run`` is called by the attempt's thread, ``kill`` by any."""
+    """The child process of one attempt. ``run`` is called by the attempt's thread, ``kill`` by any."""
 
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()  # for the attempt's thread
-        self._busy = False  # whether that thread carries out an operation
+        self._busy = False  # whether that thread performs an operation
         self._lock = threading.Lock()
         self._popen: subprocess.Popen[bytes] | None = None
         self._done = False
@@ -107,13 +106,13 @@ class _Process:
         self._wire: Wire
 
     def run(self, arguments: dict[str, Any]) -> Any:
-        """Run the function there, and carry out what it asks for."""
+        """Run the function in the child, and perform its operations."""
         package = self._package(arguments)
         self.scope.process = self
         self.scope.check()
         context = contextvars.copy_context()
         name = f"process of step {self.spec.name}"
-        threading.Thread(target=context.run, args=(self._look_after, package), name=name, daemon=True).start()
+        threading.Thread(target=context.run, args=(self._monitor, package), name=name, daemon=True).start()
         while True:
             what, *fields = self._inbox.get()
             if what == "ask":
@@ -130,7 +129,7 @@ class _Process:
                 raise fields[0]
 
     def kill(self) -> None:
-        """End it, with all that it has started in its process group, unless it has returned."""
+        """Kill the child and its process group, unless the step has returned."""
         with self._lock:
             if self._done:
                 return
@@ -139,13 +138,13 @@ class _Process:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._popen.pid, signal.SIGKILL)
 
-    # -- what is sent ---------------------------------------------------------------------------------------
+    # -- the package that is sent ---------------------------------------------------------------------------
 
     def _package(self, arguments: dict[str, Any]) -> dict[str, Any]:
         where = f"step '{self.spec.name}' runs in its own process"
         try:
             work = pack((_by_name(self.spec.fn) or self.spec.fn, arguments))
-        except Exception as error:  # pickling runs whatever the classes define
+        except Exception as error:  # pickling runs the user's code
             raise self._unsendable(where, arguments, error) from error
         scope, redactor = self.scope, self.scope.execution.redactor
         return {
@@ -165,15 +164,15 @@ class _Process:
                     name,
                     value,
                 )
-                told = f"{where}, and {path}, a {type_name(culprit)}, cannot be sent to it"
+                problem = f"{where}, and {path}, a {type_name(culprit)}, cannot be sent to it"
                 break
         else:
             found = find(self.spec.fn, "its function", lambda _, item: _fails(item), redactor=redactor, deepest=True)
             path, culprit = found or ("its function", self.spec.fn)
-            told = f"{where}, and {path}, a {type_name(culprit)}, which it uses, cannot be sent to it"
+            problem = f"{where}, and {path}, a {type_name(culprit)}, which it uses, cannot be sent to it"
         reason = redactor.mask(f"{type(error).__name__}: {error}")
         return SerializationError(
-            f"{told} ({reason}). Make it inside the step, give it plain data, or leave out process=True", path=path
+            f"{problem} ({reason}). Make it inside the step, give it plain data, or leave out process=True", path=path
         )
 
     def _restore(self, data: bytes) -> Any:
@@ -185,9 +184,9 @@ class _Process:
                 f"{type(error).__name__}: {error}. Return plain data, or a class of a module that can be imported here"
             ) from error
 
-    # -- the thread that looks after it ---------------------------------------------------------------------
+    # -- the monitor thread ---------------------------------------------------------------------
 
-    def _look_after(self, package: dict[str, Any]) -> None:
+    def _monitor(self, package: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as dump, theirs:
             self._wire = Wire(Connection(ours.detach()))
@@ -198,7 +197,7 @@ class _Process:
                         return
                     self._popen = self._start(theirs.fileno(), dump.fileno())
                 theirs.close()
-                with suppress(OSError):  # it ended before it read that; how, is found out below
+                with suppress(OSError):  # it ended before it read this; `_end` finds out how
                     self._wire.send("run", package)
                 self._listen()
                 self._end(dump)
@@ -218,11 +217,11 @@ class _Process:
             [sys.executable, *flags, "-c", start, path, str(connection), str(dump), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             pass_fds=(connection, dump),
-            start_new_session=True,  # Ctrl-C in a terminal is for this process, which decides what it means
+            start_new_session=True,  # Ctrl-C in a terminal is handled by this process
         )
 
     def _listen(self) -> None:
-        """Take what it says until it ends."""
+        """Handle the messages of the child until it ends."""
         assert self._popen is not None
         while not self._done:
             try:
@@ -273,7 +272,7 @@ class _Process:
         return error
 
     def _end(self, dump: Any) -> None:
-        """Say how it ended, if it did so by itself."""
+        """Report how the child ended, if it ended before its step returned."""
         if self._done:
             return
         assert self._popen is not None
@@ -282,7 +281,7 @@ class _Process:
         was_killed = self.killed
         self.kill()
         code = self._popen.wait()
-        with suppress(ProcessLookupError, PermissionError):  # what it had started
+        with suppress(ProcessLookupError, PermissionError):  # processes that it had started
             os.killpg(self._popen.pid, signal.SIGKILL)
         if was_killed or self.scope.closed:
             self._inbox.put(("failed", self.scope.over()))
@@ -300,7 +299,7 @@ class _Process:
         return error
 
     def _reap(self) -> None:
-        """Wait until it has ended; it may still clean up after its step."""
+        """Wait until the child has exited, and kill it after a while; it may still clean up after its step."""
         if self._popen is None:
             return
         until, pause = time.monotonic() + _END_SECONDS, 0.005
@@ -317,7 +316,7 @@ class _Process:
     # -- operations -----------------------------------------------------------------------------------------
 
     def _take_operation(self, number: int, by_step: bool, data: bytes) -> None:
-        """Have an operation carried out: what the step's own thread asks for by the attempt's, if it is free."""
+        """Perform an operation in the attempt's thread, if the step's thread asks and it is free, or in another."""
         if by_step and not self._busy:
             self._busy = True
             self._inbox.put(("ask", number, data))
@@ -331,20 +330,20 @@ class _Process:
             self._operate(number, data)
 
     def _operate(self, number: int, data: bytes) -> None:
-        """Carry out an operation, and answer."""
+        """Perform an operation, and send the answer."""
         try:
             work, arguments = unpack(data)
-            given = [_Function(self, number, one) if type(one) is Handle else one for one in arguments]
+            given = [_ChildFunction(self, number, item) if type(item) is Handle else item for item in arguments]
             answer = ("answered", number, True, pack(asyncio.run(work(self.scope, *given))))
         except Suspension:
             raise
-        except BaseException as error:  # noqa: BLE001 - it belongs to the step that asked
+        except BaseException as error:  # noqa: BLE001 - sent to the step that asked
             answer = ("answered", number, False, pack(error))
-        with suppress(OSError):  # it has ended; how, is found out elsewhere
+        with suppress(OSError):  # it has ended; `_end` finds out how
             self._wire.send(*answer)
 
     async def call(self, number: int, function: int, arguments: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function that stayed in the process, for an operation of it."""
+        """Call a function in the child, for an operation."""
         loop = asyncio.get_running_loop()
         made: asyncio.Future[Any] = loop.create_future()
         with self._lock:
@@ -358,14 +357,14 @@ class _Process:
             raise self.scope.over() from None
         return await made
 
-    def _answer(self, call: int, well: bool, data: bytes) -> None:
+    def _answer(self, call: int, succeeded: bool, data: bytes) -> None:
         loop, made = self._calls.pop(call)
         try:
             value = unpack(data)
         except Exception as error:  # noqa: BLE001 - its classes may do anything
-            value, well = error, False
-        with suppress(RuntimeError):  # that loop is over
-            loop.call_soon_threadsafe(_settle, made, well, value)
+            value, succeeded = error, False
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(_settle, made, succeeded, value)
 
     def _give_up_calls(self) -> None:
         for loop, made in list(self._calls.values()):
@@ -373,8 +372,8 @@ class _Process:
                 loop.call_soon_threadsafe(_settle, made, False, self.scope.over())
 
 
-class _Function:
-    """A function that stayed in the process of the step; calling it there takes a turn."""
+class _ChildFunction:
+    """A function that stayed in the child; it is called there, one round trip per call."""
 
     def __init__(self, process: _Process, number: int, handle: Handle) -> None:
         self._call = partial(process.call, number, handle.index)
@@ -385,19 +384,19 @@ class _Function:
         return await self._call(arguments, kwargs)
 
 
-def _settle(made: asyncio.Future[Any], well: bool, value: Any) -> None:
+def _settle(made: asyncio.Future[Any], succeeded: bool, value: Any) -> None:
     if made.done():
         return
-    if well:
+    if succeeded:
         made.set_result(value)
     else:
         made.set_exception(value)
 
 
 def _by_name(fn: Callable[..., Any]) -> tuple[str, str] | None:
-    """Return the module and name under which the process finds the step of a function; None: it is taken along.
+    """Return the module and name under which the child imports a step's function; None: the function is pickled.
 
-    A module of the user is imported there: its globals are made again, as they may be what cannot be sent.
+    A module of the user is imported again in the child, because its globals may be impossible to pickle.
     """
     module, name = getattr(fn, "__module__", None) or "__main__", getattr(fn, "__qualname__", "")
     found: Any = sys.modules.get(module)
@@ -409,31 +408,32 @@ def _by_name(fn: Callable[..., Any]) -> tuple[str, str] | None:
 
 
 def _cells(fn: Callable[..., Any]) -> list[str]:
-    """Return the names under which the cells of a function, and of those it calls, are compiled."""
+    """Return the file names of the cells that define a function and the functions it calls."""
     todo, seen, found = [fn], set[int](), dict[str, None]()
     while todo:
-        one = inspect.unwrap(todo.pop())
-        one = getattr(one, "fn", one)
-        if id(one) in seen or not isinstance(one, types.FunctionType):
+        current = inspect.unwrap(todo.pop())
+        current = getattr(current, "fn", current)
+        if id(current) in seen or not isinstance(current, types.FunctionType):
             continue
-        seen.add(id(one))
-        file = one.__code__.co_filename
+        seen.add(id(current))
+        code, space = current.__code__, current.__globals__
+        file = code.co_filename
         if not Path(file).exists() and linecache.getlines(file):
             found[file] = None
-            todo += [one.__globals__[name] for name in one.__code__.co_names if callable(one.__globals__.get(name))]
+            todo += [space[name] for name in code.co_names if callable(space.get(name))]
     return list(found)
 
 
 def _fails(value: object) -> bool:
     try:
         pack(value)
-    except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
+    except Exception:  # noqa: BLE001 - only whether it fails matters here
         return True
     return False
 
 
 def _how(code: int) -> str:
-    """Say how a process ended."""
+    """Describe how a process ended."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -444,4 +444,4 @@ def _how(code: int) -> str:
         signal.SIGKILL: ", not by this library: the system often does so when memory runs out,",
         signal.SIGSEGV: " (a segmentation fault, in code that is not Python)",
     }
-    return f"was killed by {name}{hints.get(-code, '')}"  # type: ignore[call-overload]  # an int finds its signal
+    return f"was killed by {name}{hints.get(-code, '')}"  # type: ignore[call-overload]  # signals are ints

@@ -152,7 +152,7 @@ class _ChildScope(Scope):
 
     __slots__ = ("_asked", "_known", "_numbers", "_wire", "done")
 
-    is_far = True
+    in_child_process = True
 
     def __init__(self, wire: Wire, package: dict[str, Any]) -> None:
         (step, visit, attempt), (execution_id, workflow) = package["step"], package["execution"]

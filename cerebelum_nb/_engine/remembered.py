@@ -1,10 +1,9 @@
-"""What this process keeps of a run that has ended here, for the next resume or fork of it.
+"""What this process keeps of a run that has ended here, for its next resume or fork.
 
-What the log does not fully hold, secrets and unkept values, is kept until the execution is completed or cancelled, and
-only for the last few executions of a log. A run in progress has its values itself.
-
-The state is kept of the last run of a log. Folding it again from the events costs 3 us an event; from the kept one a
-resume goes on at once, if the log still holds the very events that led to it.
+- Values that the log does not fully hold (secrets, unkept values), until the execution is completed or cancelled, and
+  only for the last few executions of a log. A run in progress has its values itself.
+- The state of the last run of a log. Folding it again costs 3 us per event; a resume continues from the kept state if
+  the log still holds the same events.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from .values import ExecutionValues
 __all__ = ["Remembered", "forget", "note_end", "recorded", "remembered"]
 
 _MOST = 32
-"""Executions of one log whose values are kept; of more, those that ended last."""
+"""The most executions of one log whose values are kept, those that ended last."""
 
 _ENDED = (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
 
 
 @frozen
 class Remembered:
-    """The inputs of an execution that the log does not fully hold, and such results, by step and visit."""
+    """The values of an execution that the log does not fully hold: its inputs, and results by step and visit."""
 
     inputs: dict[str, Any] | None = None
     results: Mapping[tuple[str, int], Any] = field(default_factory=dict)
@@ -49,7 +48,7 @@ _lock = threading.Lock()
 
 
 class _Left(NamedTuple):
-    """Where a run ended; ``head`` is the hash of its last event, and with that of all of them."""
+    """The state of a run at its end; ``head`` is the hash of its last event, which covers all of them."""
 
     execution_id: str
     state: State
@@ -60,7 +59,7 @@ _left: weakref.WeakKeyDictionary[Store, _Left] = weakref.WeakKeyDictionary()
 
 
 def remembered(store: Store, execution_id: str) -> Remembered:
-    """Return what this process knows of an execution in addition to its log, whether it runs or has ended."""
+    """Return the values of an execution that this process knows in addition to its log, running or ended."""
     running = leases_of(store).running(execution_id)
     if isinstance(running, ExecutionValues):
         return _of(running)
@@ -70,7 +69,7 @@ def remembered(store: Store, execution_id: str) -> Remembered:
 
 
 def recorded(store: Store, execution_id: str) -> State:
-    """Fold what is recorded of an execution that is claimed; what the last run here has folded is not read again."""
+    """Fold the events of a claimed execution, starting from the state of the last run here if it is still valid."""
     state, left = State(), _left.get(store)
     if (
         left is not None
@@ -82,16 +81,16 @@ def recorded(store: Store, execution_id: str) -> State:
 
 
 def note_end(execution: ExecutionValues, *, is_recorded: bool) -> None:
-    """Keep what a resume may need from a run that has ended; nothing if it is completed or cancelled.
+    """Keep what a resume may need of a run that has ended; nothing if it is completed or cancelled.
 
     Args:
         execution: the execution; its state does not change any more.
-        is_recorded: whether the log holds all that its state says.
+        is_recorded: whether the log holds all events of its state.
     """
     needed, state, store = _of(execution), execution.state, execution.store
     resumable = is_recorded and state.lifecycle not in _ENDED
     head = None
-    with suppress(StoreError):  # it has ended, and is folded again when this cannot be read
+    with suppress(StoreError):  # without it, a resume folds the events again
         head = store.head(execution.id, state.version) if resumable else None
     with _lock:
         if head is not None:

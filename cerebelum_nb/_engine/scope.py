@@ -1,12 +1,12 @@
-"""The scope of a running attempt: how code inside a step reaches the execution around it.
+"""The scope of a running attempt: how code inside a step reaches its execution.
 
-Operations and the progress reporter find it in a context variable; outside an execution there is none. A scope can be
-used on the engine's loop, in a step's thread and on a loop in that thread: what it records is always posted to the
-engine's loop, and the caller waits until it is committed.
+Operations and the progress reporter find the scope in a context variable, which is None outside an execution. A scope
+can be used on the engine's loop, in a step's thread, and on a loop in that thread: its events are always posted to the
+engine's loop, and the caller waits until they are committed.
 
-The context variable is not the only way: a step's own thread and task know their scope even if the context was lost,
-and a step's ``context`` carries it into any thread. Code that has lost it anyway is refused, because an operation that
-silently records nothing is an effect that happens twice.
+If the context was lost, the step's own thread and task still find their scope, and a step's ``context`` carries it into
+any thread. All other code is refused, because an operation that silently records nothing is an effect that happens
+twice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 current_scope: ContextVar[Scope | None] = ContextVar("cerebelum_scope", default=None)
 
 _open: dict[int, weakref.ref[Scope]] = {}
-"""The attempts at work, by the object's id. Not a WeakSet, in which each entry has a callback."""
+"""The attempts at work, by ``id()``. Not a WeakSet, because that has a callback per entry."""
 _lock = threading.Lock()
 """Guards the counts of scopes: threads of a step may name operations at the same time."""
 
@@ -51,7 +51,7 @@ PROGRESS_EVERY = 250_000
 """µs between two progress events of one step in the log."""
 
 PRINTED_EVERY = 0.25
-"""Seconds between two events of what a step prints, doubled with every 16,000 characters: the log stays bounded."""
+"""Seconds between two ``StepPrinted`` events, doubled every 16,000 characters so that the log stays small."""
 
 
 class Suspension(BaseException):
@@ -91,23 +91,23 @@ class Scope:
         "waits",
     )
 
-    is_far = False
-    """Whether it is in a process of the step's own, from where it asks the attempt's for everything."""
+    in_child_process = False
+    """Whether it is in the child process of its step, and forwards requests to the attempt's scope."""
 
     def __init__(self, execution: Host, step: str, visit: int, attempt: int) -> None:
         self.execution = execution
         self.step, self.visit, self.attempt = step, visit, attempt
         self.loop = execution.loop
-        self.task: asyncio.Task[None] | None = None  # of an async step
-        self.thread: threading.Thread | None = None  # of a plain step
-        self.process: StepProcess | None = None  # of a step with process=True
+        self.task: asyncio.Task[None] | None = None  # if the step is async
+        self.thread: threading.Thread | None = None  # if the step is plain
+        self.process: StepProcess | None = None  # if the step has process=True
         self.closed = False
         self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
         self._ends: set[Callable[[], None]] = set()
         self.printed: Printed | None = None
-        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: text that is not written yet
+        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: text that may be the start of a secret
         self._counts: Counter[str] | None = None
         self._waiters: set[Waiter] | None = None
         self._progress_at = 0
@@ -115,7 +115,7 @@ class Scope:
         self._earlier: dict[str, dict[str, None]] = {}
         self.checkpoints: AttemptCheckpoints | None = None
         self.unawaited: dict[object, None] | None = None
-        self.notes: dict[str, Value] | None = None  # published, but not recorded yet
+        self.notes: dict[str, Value] | None = None  # published but not recorded
         _open[id(self)] = weakref.ref(self)
 
     def now(self) -> int:
@@ -124,14 +124,14 @@ class Scope:
 
     @property
     def known(self) -> StepState:
-        """What is recorded of its step."""
+        """The state of its step."""
         step = self.execution.state.step(self.step)
         assert step is not None, f"step {self.step} has begun"
         return step
 
     @property
     def waiting(self) -> bool:
-        """Whether its code waits for the engine: for a time, a decision or a commit."""
+        """Whether its code waits for the engine: for a time, a signal or a commit."""
         return bool(self._waiters)
 
     def check(self) -> None:
@@ -140,7 +140,7 @@ class Scope:
             raise self.over()
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
-        """Name an operation by kind, name, arguments and occurrence, never by its position alone."""
+        """Return the key of an operation: its kind, name, arguments and occurrence, never its position alone."""
         key = f"{kind}:{self.execution.redactor.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
@@ -160,23 +160,23 @@ class Scope:
         return bool(self._counts)
 
     def count_from(self, counts: dict[str, int]) -> None:
-        """Start counting operations from ``counts``: the step is entered after the statements that began those."""
+        """Set the counts of operations: the step is entered after the statements that began them."""
         with _lock:
             self._counts = Counter(counts)
             self._note_earlier()
 
     def _note_earlier(self) -> None:
-        """Index, once, the operations that earlier attempts finished, to find those that this one no longer matches."""
+        """Index the operations that earlier attempts finished, to find those that this attempt no longer begins."""
         for op, operation in self.known.operations.items():
             if operation.done:
                 self._earlier.setdefault(_same_name(op), {})[op] = None
 
     def recorded(self, op: str) -> Operation | None:
-        """Look up what an earlier attempt of this visit recorded under ``op``."""
+        """Return the operation that an earlier attempt of this visit recorded under ``op``, if any."""
         return self.known.operations.get(op)
 
     def mismatch(self, op: str) -> str | None:
-        """Find a finished operation of the same kind and name that was recorded with other arguments."""
+        """Return a finished operation of the same kind and name but other arguments, if any."""
         return next(iter(self._earlier.get(_same_name(op), ())), None)
 
     def perform(self, work: Callable[..., Coroutine[Any, Any, T]], arguments: Sequence[Any]) -> Coroutine[Any, Any, T]:
@@ -196,12 +196,12 @@ class Scope:
         await self._ask(post)
 
     async def record_checkpoint(self, fields: dict[str, Any]) -> None:
-        """Append a checkpoint of this attempt in a commit of its own, and wait for it."""
+        """Append a checkpoint of this attempt in a separate commit, and wait for it."""
         made = self._checkpoint(fields)
         await self._ask(lambda waiter: self.execution.post_record(made, waiter))
 
     def record_checkpoint_now(self, fields: dict[str, Any]) -> None:
-        """Do so from a plain step; where no thread can start, its loop cannot wait, and it rides with a commit."""
+        """Append a checkpoint from a plain step, and wait; on the engine's loop, where it cannot, defer the event."""
         if self.loop is asyncio._get_running_loop():
             self.defer_event(StepCheckpointed, **fields)
             return
@@ -220,12 +220,12 @@ class Scope:
         return StepCheckpointed(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
 
     def defer_event(self, event: type[Any], **fields: Any) -> None:
-        """Append an event of this attempt with the next commit; from any thread."""
+        """Append an event of this attempt with the next commit; callable from any thread."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, **fields)
         self._on_loop(lambda: self.execution.defer_event(lambda: None if self.closed else made))
 
     def confirm(self) -> None:
-        """Check, right before an effect, that it may begin: by :meth:`check`, and by the lease in the log.
+        """Check right before an effect that it may begin: the attempt is not over, and the log still has the lease.
 
         Raises:
             Suspension: the attempt is over, or another process is running the execution now.
@@ -237,13 +237,13 @@ class Scope:
         raise self.over()
 
     async def record_mismatch(self, op: str) -> None:
-        """Record that an operation in the log no longer matches, if that is so."""
+        """Record an earlier operation that differs from ``op`` only in its arguments, if there is one."""
         recorded = self.mismatch(op)
         if recorded is not None:
             await self.record(OperationMismatched, op, recorded=recorded)
 
     async def on_loop(self, action: Callable[[], T]) -> T:
-        """Call something on the engine's loop, from any thread, and return what it returns."""
+        """Call a function on the engine's loop, from any thread, and return its result."""
         made: list[T] = []
 
         def act(waiter: Waiter) -> None:
@@ -256,12 +256,12 @@ class Scope:
     async def wait_until(
         self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
     ) -> None:
-        """Wait until ``due``, or until ``until()`` is true after something was appended.
+        """Wait until ``due``, or until ``until()`` is true.
 
         Args:
-            due: when the wait ends by itself; None: never.
+            due: when the wait ends; None: never.
             op: the operation that waits.
-            until: called now, and whenever others have appended events.
+            until: called now, and whenever other processes have appended events.
             busy: whether it waits for a child that is at work.
         """
         wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op, busy)
@@ -302,16 +302,16 @@ class Scope:
             self._on_loop(end)
 
     def is_callers(self) -> bool:
-        """Whether the caller is the attempt's own thread or task."""
+        """Whether this is called in the attempt's own thread or task."""
         if self.thread is threading.current_thread():
             return True
         try:
             return self.task is not None and self.task is asyncio.current_task()
-        except RuntimeError:  # no loop runs in this thread
+        except RuntimeError:  # no loop in this thread
             return False
 
     def progress(self, percent: float, message: str) -> None:
-        """Note how far the step is; a sample of it is recorded with the next commit."""
+        """Note the progress of the step; samples of it are recorded with other commits."""
         if self.closed:
             return
         self.percent, self.message = percent, message
@@ -321,7 +321,7 @@ class Scope:
             self._on_loop(self._note_progress)
 
     def note(self, name: str, value: Value) -> None:
-        """Publish a fact; it is recorded with the next commit, of several with one name until then the last."""
+        """Publish a note; the last value of its name is recorded with the next commit."""
         if not self.closed:
             self._on_loop(lambda: self._take_note(name, value))
 
@@ -341,7 +341,7 @@ class Scope:
         return StepNoted(at=at, step=self.step, visit=self.visit, attempt=self.attempt, name=name, value=value)
 
     def print(self, text: str) -> None:
-        """Keep what the step printed; it is recorded with one of the next commits, at the latest with the outcome."""
+        """Keep a text that the step printed; it is recorded with a later commit, at the latest with the outcome."""
         if self.closed:
             return
         if self.printed is None:
@@ -352,7 +352,7 @@ class Scope:
             self._on_loop(self._note_printed_later)
 
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
-        """Mask a text written to a stream. What may be the start of a secret is held back until more follows."""
+        """Mask a text written to a stream. An end that may be the start of a secret is held back until more follows."""
         redactor = self.execution.redactor
         masked = redactor.mask(self._torn.pop(write, "") + text)
         end = len(masked) if self.closed else len(masked) - redactor.begun(masked)
@@ -361,7 +361,7 @@ class Scope:
         return masked[:end]
 
     def close(self) -> None:
-        """End it: whatever this attempt still tries to record is refused, and its waits are cancelled."""
+        """End the attempt: all that it still tries to record is refused, and its waits are cancelled."""
         self.closed = True
         _open.pop(id(self), None)
         if self.process is not None:
@@ -378,7 +378,7 @@ class Scope:
                 waiter.set_exception(self.over())
 
     def is_here(self) -> bool:
-        """Whether the caller runs in the process of this attempt, not in a forked child."""
+        """Whether this is called in the process of the attempt, not in a forked child."""
         return self._pid == os.getpid()
 
     async def _ask(self, action: Callable[[Waiter], None]) -> None:
@@ -405,11 +405,11 @@ class Scope:
                 self._waiters.discard(waiter)
 
     def take_printed(self, at: int, *, all_of_it: bool = False) -> StepPrinted | None:
-        """Make the event of what was printed since the last one; None if there is nothing to record.
+        """Return the event with the text printed since the last one; None if there is nothing to record.
 
         Args:
-            at: its time, µs since the epoch.
-            all_of_it: include a line that is not finished yet.
+            at: the time of the event, µs since the epoch.
+            all_of_it: whether to include an unfinished line.
         """
         if self.printed is None:
             return None
@@ -439,16 +439,16 @@ class Scope:
         self.loop.call_later(wait, self.note_printed)
 
     def note_printed(self) -> None:
-        """Record what was printed with the next commit; until then views find it here."""
+        """Record the printed text with the next commit; until then views read it from here."""
         if not self.closed:
             self.execution.defer_event(partial(self.take_printed, self.now()))
 
     def _act(self, action: Callable[[Waiter], None], waiter: Waiter) -> None:
-        """Do what a thread asked for; if its attempt has ended since, say so, as nobody else will."""
+        """Call an action for a thread; if the attempt has ended meanwhile, give the thread the error instead."""
         if not self.closed:
             try:
                 action(waiter)
-            except Exception as error:  # noqa: BLE001 - the thread that asked waits for an answer
+            except Exception as error:  # noqa: BLE001 - the thread waits for an answer
                 if not waiter.done():
                     waiter.set_exception(error)
         elif not waiter.done():
@@ -465,7 +465,7 @@ class Scope:
             self.loop.call_soon_threadsafe(action)
 
     def over(self) -> Suspension:
-        """Make the exception that ends code which runs on after its attempt."""
+        """Return the exception that ends code which still runs after its attempt."""
         is_over = "is over, as another process has taken it over" if self.execution.superseded else "is over"
         return Suspension(
             f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
@@ -474,19 +474,19 @@ class Scope:
 
 
 def scope_here(what: str) -> Scope | None:
-    """Find the scope of the step whose code calls an operation; None outside of steps.
+    """Return the scope of the step whose code calls an operation; None outside steps.
 
     Args:
-        what: the operation, as it is named in an error.
+        what: the operation, as error messages name it.
 
     Raises:
-        OperationError: a step may have called it, but which one is unknown: in a thread that does not know its step
-            while steps are at work, or in a forked process.
+        OperationError: it may have been called from a step, but it is unknown which: in an unrelated thread while steps
+            are at work, or in a forked process.
     """
     scope = current_scope.get()
     if scope is None:
-        at_work = [one for one in _at_work() if one.is_here()]
-        scope = next((one for one in at_work if one.is_callers()), None)  # it has lost its context
+        at_work = [running for running in _at_work() if running.is_here()]
+        scope = next((running for running in at_work if running.is_callers()), None)  # it has lost its context
         if scope is None and at_work and threading.current_thread() is not threading.main_thread():
             raise OperationError(
                 f"{what} was called in thread '{threading.current_thread().name}', which is not connected to its step, "
@@ -504,11 +504,11 @@ def scope_here(what: str) -> Scope | None:
 
 
 def _at_work() -> Iterable[Scope]:
-    return [scope for ref in list(_open.values()) if (scope := ref()) is not None]  # list(): threads enter theirs
+    return [scope for ref in list(_open.values()) if (scope := ref()) is not None]  # list(): other threads add scopes
 
 
 def _in_child() -> None:
-    """Forget the attempts of the parent process, and replace a lock that one of its threads may hold."""
+    """Forget the parent's attempts, and replace the lock, which one of its threads may hold."""
     global _lock
     _lock = threading.Lock()
     _open.clear()
@@ -523,10 +523,10 @@ def _same_name(op: str) -> str:
 
 
 def hear(text: str, write: Callable[[str], Any]) -> str:
-    """Keep a text for the step that prints it, if any; return it as it may be shown, without secrets.
+    """Keep a text for the step that prints it, if any; return the text to show, without secrets.
 
     Args:
-        text: what is written.
+        text: the text that is written.
         write: the stream's own write method.
     """
     scope = current_scope.get()
@@ -537,10 +537,10 @@ def hear(text: str, write: Callable[[str], Any]) -> str:
 
 
 def _revealed_to() -> Iterable[Redactor]:
-    """Return the redactors of the step that reveals a secret; if unknown, as in a pool's thread, of all at work."""
+    """Return the redactor of the step that reveals a secret; in an unrelated thread, those of all steps at work."""
     scope = current_scope.get()
     scopes = _at_work() if scope is None else (scope,)
-    return {one.execution.redactor for one in scopes}
+    return {found.execution.redactor for found in scopes}
 
 
 reveal_to(_revealed_to)

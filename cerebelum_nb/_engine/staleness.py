@@ -1,7 +1,7 @@
-"""The code of steps in the log: what a result was made with, so that a later plan can say what changed.
+"""The code of steps and the plan, as the log keeps them, and why a result is stale.
 
-The parts of a step's fingerprint are kept once per content, alongside the events of a start or a resume, without
-secrets. They are only read to explain a reason; the digests in the events say what is stale.
+The parts of a step's fingerprint are stored without secrets, once per content, with the events of a start or a resume.
+The digests in the events decide what is stale; the parts are only read to explain it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 ]
 
 _known: weakref.WeakKeyDictionary[Store, set[str]] = weakref.WeakKeyDictionary()
-"""The keys of the parts that this process has committed to a store, so that a further start costs a look-up."""
+"""The keys of the parts that this process has committed to a store, so that the next start skips them."""
 
 Parts = tuple[tuple[str, str, str, str], ...]
 """``(kind, name, digest, text)`` of each part of a fingerprint."""
 
 
 def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | None = None) -> tuple[Value, ...]:
-    """Return the payloads of a plan that the log may not hold yet, for the next commit: its steps' parts, itself."""
+    """Return the payloads of a plan that the log may not hold yet, for the next commit: code, blueprint."""
     known = _known.get(store, ())
     specs = (spec for name in plan.steps for spec in plan.parts(name))
     new = {spec.code: spec for spec in specs if spec.code is not None and _key(spec.code) not in known}
@@ -71,28 +71,28 @@ def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
 
 
 _laid_out: tuple[Plan | None, Value] = (None, Value("plan"))
-"""The last plan and what it was laid out as. Whoever runs one workflow many times builds one plan (see
-`WorkflowBuilder.describes`), and to lay it out takes 4 us a step."""
+"""The last plan and its blueprint. Many runs of one workflow share one plan (see `WorkflowBuilder.describes`), and its
+blueprint takes 4 us per step."""
 
 
 def _schema(plan: Plan, redactor: Redactor) -> dict[str, Any] | None:
-    """Describe the inputs, for a form in a process without the code; a default under a hidden name is not told."""
+    """Return the JSON Schema of the inputs, for a form in a process without the code; without defaults of secrets."""
     if plan.shape is None:
         return None
     try:
         schema: dict[str, Any] = plan.shape.schema()
-    except (TypeError, ValueError, RuntimeError):  # pydantic describes no model with a field that JSON cannot hold
+    except (TypeError, ValueError, RuntimeError):  # pydantic: a field that JSON cannot hold
         return None
     return _without_hidden(schema, redactor) if redactor.names else schema
 
 
-def _without_hidden(told: Any, redactor: Redactor) -> Any:
-    if isinstance(told, list):
-        return [_without_hidden(one, redactor) for one in told]
-    if not isinstance(told, dict):
-        return told
+def _without_hidden(schema: Any, redactor: Redactor) -> Any:
+    if isinstance(schema, list):
+        return [_without_hidden(item, redactor) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
     found = {}
-    for name, value in told.items():
+    for name, value in schema.items():
         if not redactor.hides(name):
             found[name] = _without_hidden(value, redactor)
         elif isinstance(value, dict):
@@ -102,7 +102,7 @@ def _without_hidden(told: Any, redactor: Redactor) -> Any:
 
 
 def schema_kept(store: Store, plan: str) -> dict[str, Any] | None:
-    """Read the JSON Schema of the inputs of a plan, by its digest; None if the log does not hold one."""
+    """Read the JSON Schema of the inputs of a plan, by the plan's digest; None if the log has none."""
     try:
         return schema_in(store.payload(plan)) if plan else None
     except (StoreError, ValueError):
@@ -118,26 +118,26 @@ def blueprint_kept(store: Store, state: State) -> Plan | None:
 
 
 def parts_written(store: Store, payloads: Iterable[Value]) -> None:
-    """Note that the log holds these parts now, so that they need not be written again."""
+    """Note that the log holds these payloads, so that they are not written again."""
     _known.setdefault(store, set()).update(value.digest for value in payloads)
 
 
 def as_payload(code: str, parts: Parts) -> Value:
-    """Return parts as the payload of a step's digest."""
+    """Return the parts of a step's code as a payload."""
     data = zlib.compress(json.dumps(parts, ensure_ascii=True, separators=(",", ":")).encode(), 6)
     return Value("code", digest=_key(code), size=len(data), payload=data)
 
 
 def parts_kept(store: Store, code: str) -> Parts | None:
-    """Read the parts of a digest; None if the log does not hold them, or they are damaged."""
+    """Read the parts of code, by its digest; None if the log does not hold them, or they are damaged."""
     try:
         return tuple(tuple(part) for part in parse(inflate(store.payload(_key(code)))))
-    except (StoreError, ValueError):  # a plan can do without it: the digests say what is stale
+    except (StoreError, ValueError):  # not essential: the digests decide what is stale
         return None
 
 
 def pieces(parts: Iterable[object], redactor: Redactor) -> Parts:
-    """Return what identifies each part, without secrets."""
+    """Return the kind, name, digest and text of each part, without secrets."""
     found = []
     for part in parts:
         kind, name, digest, text = (getattr(part, field) for field in ("kind", "name", "digest", "text"))
@@ -150,14 +150,14 @@ def pieces(parts: Iterable[object], redactor: Redactor) -> Parts:
 def why_stale(
     plan: Plan, state: State, store: Store, redactor: Redactor, inputs: Value | None = None
 ) -> dict[str, list[str]]:
-    """Say why the result of each stale step would be different now.
+    """Explain, by step, why its recorded result is stale.
 
     Args:
         plan: the workflow as it is now.
-        state: the fold of what is recorded.
+        state: the state of the execution.
         store: its log, which holds the code that made the results.
         redactor: secrets that must not appear in a reason.
-        inputs: the inputs with which a resume replaces the recorded ones.
+        inputs: the inputs of a resume, if they replace the recorded ones.
     """
     specs, steps = plan.steps, state.steps
     changed = [
@@ -172,7 +172,7 @@ def why_stale(
 
 
 def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
-    """List, for each completed step, what it reads that may have changed without anybody being able to tell."""
+    """List, for each completed step, what it reads whose changes cannot be detected."""
     from .._dsl.fingerprint import unseen
 
     found = {
@@ -184,7 +184,7 @@ def doubts(plan: Plan, state: State) -> dict[str, list[str]]:
 
 
 def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str, list[str]]:
-    """Name, for each completed step that was started with other inputs than ``now``, those it reads that differ."""
+    """Name, for each completed step, the inputs that it reads and that differ from ``now``."""
     reasons: dict[str, list[str]] = {}
     differ: dict[int, tuple[str, ...] | None] = {}
     steps = state.steps
@@ -203,7 +203,7 @@ def why_inputs_changed(plan: Plan, state: State, now: Value | None) -> dict[str,
 
 
 def only_relists(plan: Plan, state: State, now: Value | None) -> tuple[str, ...]:
-    """Name the completed foreach steps for which the inputs ``now`` change only the list they run over."""
+    """Name the completed foreach steps of which the inputs ``now`` change only the list."""
     found = []
     for name, each in plan.each.items():
         if name not in state.finished or not each.source.startswith("inputs."):
@@ -221,16 +221,16 @@ def _why_changed(plan: Plan, state: State, name: str, store: Store, redactor: Re
     items = state.steps[name].items
     ran = {} if items is None else {step_of(part): known.code for part, known in items.steps.items()}
     words = [
-        f"`{spec.name}`: {told}"
+        f"`{spec.name}`: {change}"
         for spec in specs
         if spec.name in ran and ran[spec.name] != spec.code
-        for told in what_changed(spec, ran[spec.name], store, redactor)
+        for change in what_changed(spec, ran[spec.name], store, redactor)
     ]
     return words or ["its code changed"]
 
 
 def what_changed(spec: StepSpec, code: str | None, store: Store, redactor: Redactor) -> list[str]:
-    """Say how a step differs from the code with this digest, as far as the log holds that."""
+    """Describe how a step differs from the code with this digest, if the log holds that."""
     from .._dsl.fingerprint import Part, explain
 
     old = parts_kept(store, code) if code is not None else None

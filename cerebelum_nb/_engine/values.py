@@ -250,7 +250,7 @@ class ExecutionValues:
         return undone or self.state.step(name)
 
     def _with_results(self) -> list[str]:
-        """List the steps with a result; it copies, as plain steps call it in threads while the loop changes the state."""
+        """List the steps with a result; copies first, as threads call this while the loop changes the state."""
         rollback = self.state.rollback
         undone = [] if rollback is None or rollback.is_over else [n for n in list(rollback.undone) if "[" not in n]
         return list(dict.fromkeys((*list(self.state.finished), *undone)))

@@ -70,7 +70,7 @@ def offer_child(
             f"execution in the log of its caller, under an id that is derived from it, so that a resume finds it. "
             f"Give it inputs only"
         )
-    if scope.is_far:
+    if scope.in_child_process:
         raise CerebelumError(
             f"step '{scope.step}' calls {what}, and runs in its own process, which cannot start children: leave out "
             f"process=True, or put '{workflow.name}' on the timeline"
