@@ -96,10 +96,9 @@ CPU a step**, the median of {RUNS} runs; the fastest took {least:.0f}. The table
 python -m benchmarks.profile > docs/profile.md
 ```
 
-The shares come from a run under `cProfile`, in which many small calls weigh more than they do. To see what a change is
-worth on a machine that does other things, count instructions instead: `valgrind --tool=callgrind` around a run, before
-and after: there the microseconds are too many, and the shares change less. With `full`, a
-commit also waits for the disk, which is no CPU;
+The shares come from a run under `cProfile`, which overstates small calls. On a busy machine the microseconds are too
+high and the shares change less; to measure a change there, count instructions before and after it with
+`valgrind --tool=callgrind`. With `full`, a commit also waits for the disk, which takes no CPU;
 [benchmarks/README.md](../benchmarks/README.md) has those figures."""
 
 
