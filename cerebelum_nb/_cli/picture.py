@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, notes_told, row_of, undo_rows
+from .._core.describe import items_told, notes_told, row_of, undo_rows, waits_of
 from .._core.fork import lineage
 from .._core.labels import told
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._core.step_state import Operation, Phase, StepState
+from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._engine.hints import Reader, advise
 from .._store.base import ExecutionRow
@@ -211,10 +211,10 @@ class Picture:
         return not (self.idle or self.over)
 
     def _note(self, step: StepState, room: int | None) -> str:
-        """Describe what an unfinished step does or waits for."""
-        if step.phase is Phase.RETRYING and step.error is not None:
-            wait = f", next in {self._time_left(step.due_at)}" if step.due_at is not None else ""
-            return f"attempt {step.attempt} failed ({step.error.type}){wait}"
+        """Say what an unfinished step does or waits for."""
+        waits = [clean(waiting.text(self._time_until)) for waiting in waits_of(step)]
+        if step.phase is Phase.RETRYING:
+            return ", ".join(waits)
         if step.phase is not Phase.RUNNING or not self._moves:
             return "was at work" if self.interrupted and step.phase is Phase.RUNNING else ""
         parts = []
@@ -223,12 +223,7 @@ class Picture:
             parts.append(f"{bar(step.percent / 100, 8 if narrow else 16)} {step.percent:.0f} % {step.message}".rstrip())
         if step.attempt > 1:
             parts.append(f"attempt {step.attempt}")
-        parts += [
-            told
-            for operation in step.operations.values()
-            if not operation.done and (told := self._describe_wait(operation))
-        ]
-        return ", ".join(parts)
+        return ", ".join([*parts, *waits])
 
     def _note_of_items(self, step: StepState, room: int | None) -> str:
         """Describe how far the items of a foreach are."""
@@ -237,27 +232,9 @@ class Picture:
         share = step.items.settled / total if total else 1.0
         return f"{'' if step.settled else bar(share, wide) + ' '}{items_told(step, self.now)}"
 
-    def _describe_wait(self, operation: Operation) -> str:
-        if operation.kind == "sleep":
-            return f"sleeps, {self._time_left(operation.due_at)} left"
-        if operation.kind == "approval" and operation.is_decided:
-            return f"{operation.approval_type} approval is decided"
-        if operation.kind == "approval":
-            left = "waits" if operation.due_at is None else f"{self._time_left(operation.due_at)} left"
-            return f"{left} for {operation.approval_type} approval"
-        if operation.kind == "child":
-            return f"runs {clean(operation.op.split(':')[1])} as {clean(operation.child)}"
-        if operation.kind == "signal":
-            left = "waits" if operation.due_at is None else f"{self._time_left(operation.due_at)} left"
-            return f"{left} for signal {operation.op.split(':')[1]}"
-        if operation.kind in ("poll", "retry") and operation.number:
-            wait = "" if operation.due_at is None else f", next in {self._time_left(operation.due_at)}"
-            return f"{operation.kind}: {operation.number} {'try' if operation.number == 1 else 'tries'}{wait}"
-        return ""
-
-    def _time_left(self, due_at: int | None) -> str:
-        left = ((due_at or self.now) - self.now) / 1e6
-        return short_seconds(round(left)) if left >= 1 else "0s"
+    def _time_until(self, due_at: int) -> str:
+        left = (due_at - self.now) / 1e6
+        return f"in {short_seconds(round(left))}" if left >= 1 else "now"
 
     def _approvals(self) -> Iterator[str]:
         """Show the approvals that must be decided."""

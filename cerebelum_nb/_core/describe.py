@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from .._text.duration import format_seconds
 from .._text.json_text import parse
@@ -13,10 +13,11 @@ from .._text.text import counted, one_line
 from . import events as e
 from .graph import key_of, owner_of, undo_of, undone_by
 from .state import State
-from .step_state import Phase, StepState
+from .step_state import Operation, Phase, StepState
 from .value import Value
 
 __all__ = [
+    "Waiting",
     "detail",
     "headline",
     "items_told",
@@ -28,6 +29,7 @@ __all__ = [
     "shown_state",
     "title",
     "undo_rows",
+    "waits_of",
 ]
 
 
@@ -111,6 +113,54 @@ def items_told(step: StepState, now: int) -> str:
         slow = f", {key_of(first)} for {format_seconds(round(spent))}" if spent >= _SLOW_SECONDS else ""
         told.append(f"{len(items.running)} running{slow}")
     return ", ".join(told)
+
+
+class Waiting(NamedTuple):
+    """What a step waits for, and what happens at ``until``, µs since the epoch; None if no time is set."""
+
+    what: str
+    then: str = ""
+    until: int | None = None
+
+    def text(self, left: Callable[[int], str]) -> str:
+        """Write it as one phrase; ``left`` says how far away a time is, such as ``"in 5m"``."""
+        return self.what if self.until is None else f"{self.what}, {self.then} {left(self.until)}"
+
+
+def waits_of(step: StepState) -> list[Waiting]:
+    """Describe what a step waits for now.
+
+    Example:
+        >>> asked = Operation(op="approval:budget:0", approval_type="budget", due_at=40_000_000)
+        >>> step = StepState(phase=Phase.RUNNING, operations={asked.op: asked})
+        >>> [waiting.text(lambda due: f"in {due // 1_000_000}s") for waiting in waits_of(step)]
+        ['waits for approval: budget, its time ends in 40s']
+    """
+    if step.phase is Phase.RETRYING and step.error is not None:
+        return [Waiting(f"attempt {step.attempt} failed ({step.error.type})", "the next", step.due_at)]
+    if step.phase is not Phase.RUNNING:
+        return []
+    found = (_waiting(operation) for operation in step.operations.values() if not operation.done)
+    return [waiting for waiting in found if waiting is not None]
+
+
+def _waiting(operation: Operation) -> Waiting | None:
+    due_at = operation.due_at
+    match operation.kind:
+        case "sleep" if due_at is not None:
+            return Waiting("sleeps", "wakes", due_at)
+        case "approval" if operation.is_decided:
+            return Waiting(f"approval: {operation.approval_type} is decided")
+        case "approval":
+            return Waiting(f"waits for approval: {operation.approval_type}", "its time ends", due_at)
+        case "signal":
+            return Waiting(f"waits for signal: {operation.signal}", "its time ends", due_at)
+        case "child":
+            return Waiting(f"runs {operation.op.split(':')[1]} as {operation.child}")
+        case "poll" | "retry" if operation.number:
+            return Waiting(f"{operation.kind}: {counted(operation.number, 'try', 'tries')}", "the next", due_at)
+        case _:
+            return None
 
 
 def row_of(name: str) -> str:

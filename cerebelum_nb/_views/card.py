@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
-from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows
+from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows, waits_of
 from .._core.graph import key_of
 from .._core.labels import told
 from .._core.state import State
@@ -273,32 +274,11 @@ def _note(step: StepState, message: str, now: int) -> str:
         on = "" if step.diverge is None else ", handled by a route"
         where = f" (on {step.worker})" if step.worker else ""
         return f"{step.error.type}: {step.error.message}".splitlines()[0][:200] + where + on
-    if step.phase is Phase.RETRYING and step.error is not None and step.due_at is not None:
-        return f"attempt {step.attempt} failed ({step.error.type}), the next {_time_until(step.due_at, now)}"
-    if step.phase is not Phase.RUNNING:
-        return ""
-    parts = [message] if message else []
-    if step.attempt > 1:
-        parts.append(f"attempt {step.attempt}")
-    for operation in step.operations.values():
-        if operation.done:
-            continue
-        match operation.kind:
-            case "sleep" if operation.due_at is not None:
-                parts.append(f"sleeps, wakes {_time_until(operation.due_at, now)}")
-            case "approval":
-                kind = f": {operation.approval_type}" if operation.approval_type else ""
-                ends = "" if operation.due_at is None else f", its time ends {_time_until(operation.due_at, now)}"
-                parts.append(f"waits for approval{kind}{ends}")
-            case "signal":
-                ends = "" if operation.due_at is None else f", its time ends {_time_until(operation.due_at, now)}"
-                parts.append(f"waits for signal: {operation.signal}{ends}")
-            case "child":
-                parts.append(f"runs {operation.op.split(':')[1]} as {operation.child}")
-            case "poll" | "retry" if operation.number:
-                tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
-                parts.append(tries + (f", the next {_time_until(operation.due_at, now)}" if operation.due_at else ""))
-    return ", ".join(parts)
+    parts = []
+    if step.phase is Phase.RUNNING:
+        parts += [message] if message else []
+        parts += [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    return ", ".join([*parts, *(waiting.text(partial(_time_until, now=now)) for waiting in waits_of(step))])
 
 
 def _estimated(message: str, percent: float | None, step: StepState, now: int) -> str:

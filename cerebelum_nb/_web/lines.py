@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, row_of, undo_rows
+from .._core.describe import Waiting, items_told, row_of, undo_rows, waits_of
 from .._core.events import SignalReceived
 from .._core.state import State
 from .._core.step_state import Operation, Phase, StepState
 from .._history.spans import Span, Timeline, covered
 from .._views.card import Row
 
-__all__ = ["AT_WORK", "Bar", "OpenSignal", "StepLine", "Wait", "lines_of", "open_signals"]
+__all__ = ["AT_WORK", "Bar", "OpenSignal", "StepLine", "lines_of", "open_signals"]
 
 AT_WORK = ("running", "sleeping", "approval", "retrying")
 """The looks of steps for which time moves on."""
@@ -32,14 +32,6 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wait:
-    """What a step waits for, and until when, µs."""
-
-    what: str
-    until: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class StepLine:
     """A step as its line shows it; ``look`` is a key of ``MARKS``."""
 
@@ -48,7 +40,7 @@ class StepLine:
     step: StepState | None
     percent: float | None = None
     bars: tuple[Bar, ...] = ()
-    waits: tuple[Wait, ...] = ()
+    waits: tuple[Waiting, ...] = ()
 
     @property
     def is_live(self) -> bool:
@@ -167,33 +159,7 @@ def _title(span: Span) -> str:
     return f"attempt {span.attempt}{visit}: {span.kind}"
 
 
-def _waits(step: StepState, now: int) -> Iterator[Wait]:
+def _waits(step: StepState, now: int) -> Iterator[Waiting]:
     if step.items is not None:
-        yield Wait(what=items_told(step, now))
-    if step.phase is Phase.RETRYING:
-        error = f" ({step.error.type})" if step.error is not None else ""
-        yield Wait(what=f"attempt {step.attempt} failed{error}, the next", until=step.due_at)
-    if step.phase is not Phase.RUNNING:
-        return
-    for operation in step.operations.values():
-        if not operation.done and (found := _wait(operation)) is not None:
-            yield found
-
-
-def _wait(operation: Operation) -> Wait | None:
-    match operation.kind:
-        case "sleep" if operation.due_at is not None:
-            return Wait(what="sleeps, wakes", until=operation.due_at)
-        case "approval" if not operation.is_decided:
-            kind = f" ({operation.approval_type})" if operation.approval_type else ""
-            ends = ", its time ends" if operation.due_at is not None else ""
-            return Wait(what=f"waits for approval{kind}{ends}", until=operation.due_at)
-        case "signal":
-            ends = ", its time ends" if operation.due_at is not None else ""
-            return Wait(what=f"waits for signal {operation.signal}{ends}", until=operation.due_at)
-        case "child":
-            return Wait(what=f"runs {operation.op.split(':')[1]} as {operation.child}", until=operation.due_at)
-        case "poll" | "retry" if operation.number:
-            tries = f"{operation.kind}: {operation.number} tr{'y' if operation.number == 1 else 'ies'}"
-            return Wait(what=f"{tries}, the next" if operation.due_at else tries, until=operation.due_at)
-    return None
+        yield Waiting(items_told(step, now))
+    yield from waits_of(step)
