@@ -22,17 +22,15 @@ from .._core.events import (
     OperationFailed,
     StepCompleted,
 )
-from .._core.fold import evolve, fold
 from .._core.state import State
-from .._core.summary import summarise
 from .._core.value import Value
-from .._store.base import Commit, Store
+from .._store.base import Store
 from .._text.times import at, utc
 from .._values import Redactor, encode
 from ..errors import ApprovalDecidedError, ApprovalError, ApprovalRefusedError
 from .clock import current_clock
 from .cluster_access import authoritative_store
-from .leases import leases_of
+from .outside import append_from_outside
 from .patience import patiently, short_try
 
 __all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
@@ -126,11 +124,12 @@ def decide_approval(
     execution_id, store = row.execution_id, authoritative_store(store, row)
     who = by or _user()
     value = encode(response, redactor=Redactor(store.redact), path="response")
-    while True:
-        events = store.events(execution_id)
-        state = fold(events)
+    chosen: OpenApproval | None = None
+
+    def make(state: State) -> Event:
+        nonlocal chosen
         now = max(current_clock.get().now(), state.updated_at)
-        chosen = _choose(execution_id, state, events, step, now)
+        chosen = _choose(store, execution_id, state, step, now)
         known = state.step(chosen.step)
         assert known is not None
         header: dict[str, Any] = {
@@ -142,29 +141,20 @@ def decide_approval(
             "by": who,
             "digest": chosen.digest,
         }
-        event: Event
-        event = (
-            ApprovalReceived(**header, response=value, reason=reason or None)
-            if approve
-            else ApprovalRejected(**header, reason=reason or "")
-        )
-        after = state.version
-        evolve(state, event)
-        commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
-        if not store.commit([commit]):
-            break
-    leases = leases_of(store)
-    here = leases.running(execution_id)
-    if here is not None:
-        here.look_soon()
-    leases.tell()
+        if approve:
+            return ApprovalReceived(**header, response=value, reason=reason or None)
+        return ApprovalRejected(**header, reason=reason or "")
+
+    state = append_from_outside(store, execution_id, make)
+    assert state is not None
+    assert chosen is not None
     return Decision(
         execution_id=execution_id,
         step=chosen.step,
         approval_type=chosen.approval_type,
         approved=approve,
         by=who,
-        version=after + 1,
+        version=state.version,
         op=chosen.op,
         pending=approve and chosen.validated,
     )
@@ -214,10 +204,10 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     return decision
 
 
-def _choose(execution_id: str, state: State, events: list[Event], step: str | None, now: int) -> OpenApproval:
+def _choose(store: Store, execution_id: str, state: State, step: str | None, now: int) -> OpenApproval:
     found = [approval for approval in open_approvals(state) if step in (None, approval.step)]
     if not found or state.lifecycle.is_final:
-        raise _nothing_to_decide(execution_id, state, events, step)
+        raise _nothing_to_decide(execution_id, state, store.events(execution_id), step)
     steps = dict.fromkeys(approval.step for approval in found)
     if len(steps) > 1:
         raise ApprovalError(

@@ -6,17 +6,17 @@ import logging
 
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
-from .._core.fold import evolve, fold
+from .._core.fold import fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._core.summary import summarise
-from .._store.base import Commit, Store
+from .._store.base import Store
 from ..errors import CerebelumError, ExecutionBusyError, ResumeError
 from .children import open_children, tell_caller
 from .clock import current_clock
 from .cluster_access import authoritative_store
 from .leases import leases_of
 from .orphans import final_commit
+from .outside import append_from_outside
 from .patience import patiently, short_try
 
 __all__ = ["cancel_children", "cancel_execution", "cancel_now", "tell_of_end"]
@@ -63,7 +63,7 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
     try:
         lease = leases_of(store).claim(execution_id, now)
     except ExecutionBusyError:
-        _signal(store, execution_id, request)
+        append_from_outside(store, execution_id, lambda _: request)
         return "requested"
     while True:  # until no other event, such as an approval, is appended in between
         state = fold(store.events(execution_id))
@@ -112,14 +112,3 @@ def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool
                 tell_caller(store, execution_id, state.caller, state.caller_step)
         except CerebelumError as error:  # the scheduler tells the caller later
             log.warning("execution %s could not be told that its child %s ended: %s", state.caller, execution_id, error)
-
-
-def _signal(store: Store, execution_id: str, request: CancelRequested) -> None:
-    """Append the request; again, while the running process appends other events."""
-    while True:
-        state = fold(store.events(execution_id))
-        after = state.version
-        evolve(state, request)
-        commit = Commit(execution_id=execution_id, after=after, events=[request], summary=summarise(state), holder=None)
-        if not store.commit([commit]):
-            return

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._core.events import ChildEnded
-from .._core.fold import evolve, fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Operation, StepState
-from .._core.summary import summarise
-from .._store.base import Commit, Store
+from .._store.base import Store
 from .clock import current_clock
-from .leases import leases_of
+from .outside import append_from_outside
 
 __all__ = ["MOST_DEPTH", "open_children", "tell_caller"]
 
@@ -45,32 +43,23 @@ def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) 
     Returns:
         Whether a step was waiting for it.
     """
-    while True:
-        state = fold(store.events(caller))
+
+    def make(state: State) -> ChildEnded | None:
         step = state.step(caller_step)
         if state.lifecycle is not ExecutionState.RUNNING or step is None:
-            return False
+            return None
         waiting = next((operation for operation in _open(step) if operation.child == execution_id), None)
         if waiting is None:
-            return False
-        event = ChildEnded(
+            return None
+        return ChildEnded(
             at=max(current_clock.get().now(), state.updated_at),
             step=caller_step,
             visit=step.visit,
             attempt=max(1, step.attempt),
             op=waiting.op,
         )
-        after = state.version
-        evolve(state, event)
-        commit = Commit(execution_id=caller, after=after, events=[event], summary=summarise(state), holder=None)
-        if not store.commit([commit]):  # a rejection: another event was appended in between
-            break
-    leases = leases_of(store)
-    here = leases.running(caller)
-    if here is not None:
-        here.look_soon()
-    leases.tell()
-    return True
+
+    return append_from_outside(store, caller, make) is not None
 
 
 def _open(step: StepState) -> Iterator[Operation]:

@@ -1,13 +1,12 @@
 """Send a signal, from any process: the client, a run, the dashboard and the command line all call `deliver`.
 
-``deliver`` appends ``SignalReceived`` to the log, between the events of the running process. The state right before
-the event decides whether the execution still takes signals.
+``deliver`` appends ``SignalReceived`` to the log (outside.py); the state after which it is appended decides whether the
+execution still takes signals.
 
-- If a process runs the execution, it reads the event: this process at once (``look_soon``), another within half a
-  second, as its heartbeat thread sees that the log has changed (leases.py). The scope wakes the waiting step, which
-  records ``SignalTaken`` (_operations/signal.py).
-- If the execution hibernates, folding the event makes it due (``wake_at`` in _core/fold.py). A scheduler or a resume
-  then wakes it, and the step, called again, finds the signal in the state.
+- If a process runs the execution, its heartbeat thread sees that the log has changed and reads the event (leases.py).
+  The scope of the waiting step hears of it, and the step records ``SignalTaken`` (_operations/signal.py).
+- If the execution hibernates, folding the event makes it due (_core/fold.py sets ``State.wake_at``). A scheduler or a
+  resume then wakes it, and the step, called again, finds the signal in the state.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import SignalReceived
-from .._core.fold import evolve, fold
+from .._core.fold import fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._core.summary import summarise
-from .._store.base import Commit, Store
+from .._store.base import Store
 from .._store.holder import CLUSTER
 from .._values import Redactor, encode
 from ..errors import SignalError
 from .clock import current_clock
 from .cluster_access import authoritative_store
-from .leases import leases_of
+from .outside import append_from_outside
 from .patience import patiently, short_try
 
 __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
@@ -37,12 +36,10 @@ __all__ = ["MOST_UNTAKEN", "check_name", "deliver", "send"]
 MOST_UNTAKEN = 1_000
 """The most signals that an execution keeps while no step takes them; more are refused."""
 
-_MOST_TRIES = 20
-"""How often a signal is sent to a cluster that rejects it."""
-
 _MOST_FOLDED = 8
-_folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, State]] = weakref.WeakKeyDictionary()
-"""The states of the executions that signals were last sent to: sending many signals folds each event only once."""
+_folded: weakref.WeakKeyDictionary[Store, OrderedDict[str, tuple[State, int]]] = weakref.WeakKeyDictionary()
+"""The executions that signals were last sent to, so that sending many folds each event once: the state, and the version
+up to which it is recorded."""
 
 _lock = threading.Lock()
 
@@ -86,35 +83,31 @@ def deliver(
     found = row.execution_id
     store = authoritative_store(store, row)
     value = encode(data, redactor=Redactor(store.redact), path="data")
-    there, tries = store.location.startswith(CLUSTER), 0
-    while True:
-        with _lock:
-            state = _state(store, found)
-            if signal_id and signal_id in state.signal_ids:  # a repetition by an unsure sender
-                return False
-            if state.lifecycle.is_final:
-                raise SignalError(f"execution {found} is {state.lifecycle}: it no longer takes signals")
-            if there and (state.lifecycle is ExecutionState.PAUSED or tries == _MOST_TRIES):
-                raise SignalError(
-                    f"execution {found} on {store.location} is not running and takes no signals there: resume it "
-                    f"first, or send the signal to a log that has a copy of it"
-                )
-            tries += 1
-            if len(state.signals) >= MOST_UNTAKEN:
-                raise SignalError(
-                    f"execution {found} has {MOST_UNTAKEN:,} signals that no step has taken, and accepts no more until "
-                    f"a step waits for them: see `cerebelum events {found} --type SignalReceived`"
-                )
-            now = max(current_clock.get().now(), state.updated_at)
-            event = SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
-            if _append(store, found, state, event):
-                break
-    leases = leases_of(store)
-    here = leases.running(found)
-    if here is not None:
-        here.look_soon()
-    leases.tell()
-    return True
+    refusal = SignalError(
+        f"execution {found} on {store.location} is not running and takes no signals there: resume it first, or send "
+        f"the signal to a log that has a copy of it"
+    )
+
+    def make(state: State) -> SignalReceived | None:
+        if signal_id and signal_id in state.signal_ids:  # the sender tries again, not knowing that it arrived
+            return None
+        if state.lifecycle.is_final:
+            raise SignalError(f"execution {found} is {state.lifecycle}: it no longer takes signals")
+        if store.location.startswith(CLUSTER) and state.lifecycle is ExecutionState.PAUSED:
+            raise refusal
+        if len(state.signals) >= MOST_UNTAKEN:
+            raise SignalError(
+                f"execution {found} has {MOST_UNTAKEN:,} signals that no step has taken, and accepts no more until "
+                f"a step waits for them: see `cerebelum events {found} --type SignalReceived`"
+            )
+        now = max(current_clock.get().now(), state.updated_at)
+        return SignalReceived(at=now, name=name, data=value, signal_id=signal_id or "", by=by)
+
+    with _lock:
+        state = append_from_outside(store, found, make, read=partial(_state, store, found), refusal=refusal)
+        if state is not None:
+            _folded[store][found] = state, state.version
+    return state is not None
 
 
 async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: Any) -> bool:
@@ -128,24 +121,13 @@ async def send(store: Store, execution_id: ExecutionLike, name: str, **signal: A
 
 
 def _state(store: Store, execution_id: str) -> State:
-    """Fold the recorded events, starting from the last known state."""
+    """Fold what is recorded, starting from the last known state if all of that is recorded."""
     known = _folded.setdefault(store, OrderedDict())
-    state = known.pop(execution_id, None) or State()
+    state, recorded = known.pop(execution_id, (State(), 0))
+    if state.version != recorded:
+        state = State()
     fold(store.events(execution_id, after=state.version), state)
-    known[execution_id] = state
+    known[execution_id] = state, state.version
     while len(known) > _MOST_FOLDED:
         known.popitem(last=False)
     return state
-
-
-def _append(store: Store, execution_id: str, state: State, event: SignalReceived) -> bool:
-    """Write the signal after this state; False when somebody else has written in between."""
-    after, written = state.version, False
-    evolve(state, event)
-    try:
-        commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
-        written = not store.commit([commit])
-    finally:
-        if not written:
-            del _folded[store][execution_id]
-    return written

@@ -6,21 +6,17 @@ from typing import Any
 
 from .._core.arguments import ExecutionLike
 from .._core.events import WorkflowTagged
-from .._core.fold import evolve, fold
 from .._core.labels import MOST_TAGS, changed_tags, check_tags
-from .._core.summary import summarise
-from .._store.base import Commit, Store
+from .._core.state import State
+from .._store.base import Store
 from .._store.holder import CLUSTER
 from ..errors import CerebelumError
 from .clock import current_clock
 from .cluster_access import authoritative_store
-from .leases import leases_of
+from .outside import append_from_outside
 from .patience import patiently, short_try
 
 __all__ = ["tag", "tag_execution"]
-
-_MOST_TRIES = 20
-"""How often a change is sent to a cluster that rejects it."""
 
 
 def tag(
@@ -48,36 +44,29 @@ def tag(
         raise ValueError(f"the tag {both[0]!r} is both added and removed: choose one")
     row = store.execution(execution_id)
     found, store = row.execution_id, authoritative_store(store, row)
-    tries = 0
-    while True:
-        state = fold(store.events(found))
+    tags: tuple[str, ...] = ()
+    has_ended = CerebelumError(
+        f"execution {found} on {store.location} has ended and no longer takes tags there: tag its copy in your log"
+    )
+
+    def make(state: State) -> WorkflowTagged | None:
+        nonlocal tags
         tags = changed_tags(state.tags, added, removed)
         if tags == state.tags:
-            return tags
+            return None
         if len(tags) > MOST_TAGS:
             raise ValueError(f"execution {found} would have {len(tags)} tags; it can have {MOST_TAGS}")
-        if store.location.startswith(CLUSTER) and (state.lifecycle.is_final or tries == _MOST_TRIES):
-            raise CerebelumError(
-                f"execution {found} on {store.location} has ended and no longer takes tags there: tag its copy in your "
-                f"log"
-            )
-        tries += 1
-        event = WorkflowTagged(
+        if store.location.startswith(CLUSTER) and state.lifecycle.is_final:
+            raise has_ended
+        return WorkflowTagged(
             at=max(current_clock.get().now(), state.updated_at),
             added=tuple(tag for tag in added if tag not in state.tags),
             removed=tuple(tag for tag in removed if tag in state.tags),
             by=by,
         )
-        after = state.version
-        evolve(state, event)
-        commit = Commit(execution_id=found, after=after, events=[event], summary=summarise(state), holder=None)
-        if not store.commit([commit]):
-            leases = leases_of(store)
-            here = leases.running(found)
-            if here is not None:
-                here.look_soon()
-            leases.tell()
-            return tags
+
+    append_from_outside(store, found, make, refusal=has_ended)
+    return tags
 
 
 async def tag_execution(store: Store, execution_id: ExecutionLike, **change: Any) -> tuple[str, ...]:

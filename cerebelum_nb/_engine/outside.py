@@ -1,0 +1,73 @@
+"""Appending to an execution from outside the process that runs it: decisions, signals, tags, requests to cancel.
+
+The event needs no lease. It is made from the state after which it is appended; if another process has appended
+something meanwhile, it is made again. The process that runs the execution then reads it: at once in this process,
+within half a second in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .._core.events import Event
+from .._core.fold import evolve, fold
+from .._core.state import State
+from .._core.summary import summarise
+from .._store.base import Commit, Store
+from .._store.holder import CLUSTER
+from ..errors import CerebelumError
+from .leases import leases_of
+
+__all__ = ["append_from_outside"]
+
+_MOST_TRIES = 20
+"""How often an event is sent to a cluster that refuses it. A log takes it unless another event came first."""
+
+
+def append_from_outside(
+    store: Store,
+    execution_id: str,
+    make: Callable[[State], Event | None],
+    *,
+    read: Callable[[], State] | None = None,
+    refusal: CerebelumError | None = None,
+) -> State | None:
+    """Append an event to an execution, whichever process runs it.
+
+    Args:
+        store: the execution's log, or the cluster that runs it.
+        execution_id: its id.
+        make: returns the event, given the current state; None to append nothing. It may be called several times.
+        read: returns the current state; by default the fold of all events.
+        refusal: raised if a cluster takes no events for the execution, because it is not running there.
+
+    Returns:
+        The state after the event; None if nothing was appended.
+
+    Raises:
+        CerebelumError: ``refusal``, or that the execution is not running on its cluster.
+        Otherwise what ``make`` raises.
+    """
+    tries = 0
+    while True:
+        state = fold(store.events(execution_id)) if read is None else read()
+        event = make(state)
+        if event is None:
+            return None
+        after = state.version
+        evolve(state, event)
+        commit = Commit(execution_id=execution_id, after=after, events=[event], summary=summarise(state), holder=None)
+        if not store.commit([commit]):
+            break
+        tries += 1
+        if tries == _MOST_TRIES and store.location.startswith(CLUSTER):
+            raise refusal or CerebelumError(
+                f"execution {execution_id} on {store.location} is not running and takes no events there: "
+                f"resume it first"
+            )
+    leases = leases_of(store)
+    here = leases.running(execution_id)
+    if here is not None:
+        here.look_soon()
+    leases.tell()
+    return state
