@@ -210,7 +210,7 @@ class Attempt:
             give_up(scope)
         if self._ended:
             self._call_back()
-        if self.timed_out and not scope.closed and scope.thread is None:
+        if self.timed_out and not scope.closed and (scope.thread is None or scope.process is not None):
             outcome.error, outcome.value = self._timeout_error(), None
         if not scope.closed:
             scope.execution.ended(outcome)
@@ -219,6 +219,8 @@ class Attempt:
         self.timed_out = True
         if self.scope.task is not None:
             self.scope.task.cancel()
+        elif self.scope.process is not None:
+            self.scope.process.kill()  # its thread returns once the process is gone
         else:  # the thread cannot be stopped, but its time is up
             self.scope.execution.ended(self.outcome(self._timeout_error()))
 

@@ -280,8 +280,10 @@ class _Process:
             self._popen.wait(_END_SECONDS)
         was_killed = self.killed
         self.kill()
-        code = self._popen.wait()
-        with suppress(ProcessLookupError, PermissionError):  # processes that it had started
+        code: int = -signal.SIGKILL
+        with suppress(subprocess.TimeoutExpired):  # not even SIGKILL ends a process in an uninterruptible call
+            code = self._popen.wait(_END_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # what it had started
             os.killpg(self._popen.pid, signal.SIGKILL)
         if was_killed or self.scope.closed:
             self._inbox.put(("failed", self.scope.over()))
