@@ -11,6 +11,7 @@ import pytest
 
 from cerebelum_nb import (
     ApprovalDecidedError,
+    CerebelumError,
     ExecutionCancelledError,
     ExecutionClient,
     ExecutionStoppedError,
@@ -115,6 +116,8 @@ async def test_stopping_pauses_it_and_a_resume_goes_on(server, worker, log, exec
     assert await executor.stop("s1", "lunch")
     with pytest.raises(ExecutionStoppedError, match="lunch"):
         await running
+    with pytest.raises(CerebelumError, match="is not running and takes no events there: resume it first"):
+        await ExecutionClient(server.url).approve("s1", 1)
     resumed = asyncio.ensure_future(executor.resume(flows.approved, "s1", store=log))
     await until(lambda: kinds(log, "s1").count("StepStarted") == 3)
     await ExecutionClient(server.url).approve("s1", 1)
