@@ -12,8 +12,8 @@ of four lines::
     commit(driver.batch); driver.committed()   # the events are on disk: now they count
     carry_out(commands)                        # only now does anything start
 
-**Who sets what.** Only ``take`` and ``advance`` append events, and only :meth:`Driver._append` folds them. The shell
-never changes the state. It reports what it saw (an attempt ended, a timer fired, a person decided), never what should
+**Who sets what.** Only the driver appends events, and it folds each one as it does so. The shell never changes the
+state. It reports what it saw (an attempt ended, a timer fired, a person decided), never what should
 follow.
 
 **Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
