@@ -645,7 +645,7 @@ def test_a_scheduler_wakes_the_child_when_it_is_due_and_the_caller_when_that_has
 
     @step
     async def nap():
-        await sleep("120ms")
+        await sleep("400ms")
         return "rested"
 
     @workflow
