@@ -1,14 +1,17 @@
-"""One attempt of one step: the function is called behind the fence and its outcome is posted to the engine.
+"""One attempt of one step: the function is called, all it raises is caught, and its outcome is posted to the engine.
 
-Async steps run as tasks of the engine's loop, plain ones each in a thread (or as tasks too, where no thread can start).
-An attempt can be abandoned: its outcome is then ignored and what it still tries to record is refused. But a thread
-cannot be killed, so ``alive`` says whether it is still running.
+Async steps run as tasks of the engine's loop, plain steps in a thread each (or as tasks, where no thread can start). An
+attempt can be abandoned: its outcome is then ignored, and what it still tries to record is refused. But a thread cannot
+be killed, so ``alive`` says whether the function is still running.
 
-From a step's return to its row: ``encode_result`` (values.py) encodes the result and masks its secrets; the inbox
-(loop.py) hands the outcome to ``Execution.settle`` (execution.py), for which classify_outcome.py and _core/settle.py
-decide what it means and make the event, and retries.py says when another attempt starts; the driver (_core/drive.py)
-folds the event; the engine commits it with whatever else has arrived (commits.py); _store/rows.py lays it out as a
-row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
+From a step's return to its row:
+
+1. ``encode_result`` (values.py) encodes the result and masks its secrets.
+2. The inbox (loop.py) passes the outcome to ``Execution.settle`` (execution.py).
+3. classify_outcome.py and _core/settle.py turn it into an event; retries.py says when another attempt starts.
+4. The driver (_core/drive.py) folds the event.
+5. The engine commits it with the other events that have arrived (commits.py).
+6. _store/rows.py makes it a row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
 """
 
 from __future__ import annotations
@@ -49,17 +52,17 @@ class Attempt:
     def __init__(self, spec: StepSpec, scope: Scope) -> None:
         self.spec, self.scope = spec, scope
         self.timed_out = False
-        self.waited = False  # it was interrupted while it waited, so its thread ends at once
+        self.waited = False  # it was abandoned while it waited, so its thread ends at once
         self._returned = False
         self._timer: Timer | None = None
         self._ended: tuple[Callable[[], None], ...] = ()
 
     def start(self, context: contextvars.Context, *, at_once: bool = False) -> None:
-        """Start it: an async step on the engine's loop, a plain one in a new thread where threads can start.
+        """Start the function: an async step on the engine's loop, a plain step in a new thread where that is possible.
 
         Args:
-            context: the attempt's own.
-            at_once: whether an async step begins now, and not at the loop's next turn.
+            context: the attempt's context.
+            at_once: whether an async step begins now, not in the loop's next iteration.
         """
         scope, execution = self.scope, self.scope.execution
         try:
@@ -78,13 +81,13 @@ class Attempt:
                 scope.thread = threading.Thread(target=context.run, args=(self._run_sync,), name=name, daemon=True)
                 scope.thread.start()
         except BaseException:
-            self._returned = True  # it never began, so nothing is running
+            self._returned = True  # it never started
             self._stop_timer()
             raise
 
     @property
     def alive(self) -> bool:
-        """Whether its function is still running."""
+        """Whether the function is still running."""
         scope = self.scope
         if scope.task is not None and scope.loop.is_closed():
             return False
@@ -93,7 +96,7 @@ class Attempt:
         return not self._returned and (scope.thread is not None or scope.task is not None)
 
     def abandon(self) -> None:
-        """Ignore whatever it still does, and ask an async step to stop."""
+        """Ignore the rest of the attempt; the task of an async step is cancelled."""
         self.waited = self.waited or self.scope.waiting
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.leaving = True
@@ -103,7 +106,7 @@ class Attempt:
             self.scope.task.cancel()
 
     def outcome(self, error: BaseException | None = None) -> Outcome:
-        """Make its outcome, still to be filled in."""
+        """Return a new outcome of this attempt."""
         return Outcome(self.scope.step, self.scope.visit, self.scope.attempt, error=error)
 
     def when_over(self, callback: Callable[[], None]) -> None:
@@ -113,7 +116,7 @@ class Attempt:
     async def _run_async(self, result: Any) -> None:
         """Call the function and await it; ``result`` is the awaitable that a plain function returned."""
         scope = self.scope
-        scope.task = asyncio.current_task(scope.loop)  # it may have begun before its maker could say so
+        scope.task = asyncio.current_task(scope.loop)  # it may have started before `start` could set this
         current_scope.set(scope)
         outcome = Outcome(scope.step, scope.visit, scope.attempt)
         try:
@@ -139,7 +142,7 @@ class Attempt:
         except Interruption as error:
             outcome.error = error
             scope.execution.ask_to_stop("stopped by hand while a step blocked the loop")
-        except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its outcome
             outcome.error = error
         finally:
             self._has_returned()
@@ -153,24 +156,24 @@ class Attempt:
             scope.check()
             result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
             if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
-                # a plain wrapper around an async function: it continues as a task
+                # a plain wrapper around an async function: await it in a task
                 self._continue_on_loop(result)
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
             outcome.value = scope.execution.encode_result(self.spec, result)
             outcome.live = result
-        except BaseException as error:  # noqa: BLE001 - the fence: whatever user code raises is its outcome
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its outcome
             outcome.error = error
         self._has_returned()
         try:
             scope.loop.call_soon_threadsafe(self._over, outcome)
-        except RuntimeError:  # the loop was closed, as at the end of asyncio.run: nobody takes the outcome
+        except RuntimeError:  # the loop was closed, as by asyncio.run: the outcome is lost
             self._loop_ended()
 
     def _has_returned(self) -> None:
         self._returned = True
-        self.scope.task = None  # its context refers to the scope: a ring, which would wait for the garbage collector
+        self.scope.task = None  # its context refers to the scope: a reference cycle
         if self.scope.checkpoints is not None:
             self.scope.checkpoints.end()
 
@@ -221,7 +224,7 @@ class Attempt:
             self.scope.task.cancel()
         elif self.scope.process is not None:
             self.scope.process.kill()  # its thread returns once the process is gone
-        else:  # the thread cannot be stopped, but its time is up
+        else:  # the thread cannot be stopped, but the attempt is over
             self.scope.execution.ended(self.outcome(self._timeout_error()))
 
     def _timeout_error(self) -> StepTimeoutError:
@@ -243,10 +246,10 @@ class Attempt:
 
 
 _LONG_SECONDS = 0.01
-"""Encoding a result for longer than this counts as the engine's own work."""
+"""If encoding a result takes longer than this, the watchdog counts it as the engine's own work."""
 
 _NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
-"""Types that are known not to be awaitable, to spare a call of `inspect.isawaitable`."""
+"""Types that are never awaitable, to save a call of `inspect.isawaitable`."""
 
 
 def _close(result: Any) -> None:

@@ -1,4 +1,4 @@
-"""Calls a step's function where it is entered, and records where the next attempt continues after a failure."""
+"""Calls a step's function at the place where it is entered; makes the checkpoints that are recorded with a failure."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["at_failure", "call_step"]
 
 
 def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
-    """Call a step's function, where it waited last if it can be entered there, else from its top.
+    """Call a step's function: at its last checkpoint if it can be entered there, otherwise at its top.
 
     Args:
         spec: the step.
         scope: the attempt.
-        arguments: what the function is called with.
+        arguments: the function's arguments.
 
     Returns:
-        What the function returns: of an async one an awaitable.
+        What the function returns; an awaitable if it is async.
     """
     if spec.policy.process:
-        from .process import run_in_process  # most runs have no such step
+        from .process import run_in_process  # here: most runs have no such step
 
         return run_in_process(spec, scope, arguments)
     host, recorded = scope.execution, scope.known.checkpoints
@@ -46,7 +46,7 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
 
 
 def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> list[StepCheckpointed]:
-    """Make the checkpoints that are recorded with the failure of a step."""
+    """Return the checkpoints to record with the failure of a step."""
     from .checkpoints import Checkpoints, KeepsVariables
 
     host = scope.execution
@@ -56,7 +56,7 @@ def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> list[StepC
     checkpoints = scope.checkpoints or Checkpoints(spec, scope, host, twin)
     try:
         made = checkpoints.raised(error)
-    except Exception:  # noqa: BLE001 - whatever a user's class does when it is pickled, the failure is recorded
+    except Exception:  # noqa: BLE001 - pickling runs the user's code: the failure itself must be recorded
         return []
     where: dict[str, Any] = {"step": scope.step, "visit": scope.visit, "attempt": scope.attempt}
     return [StepCheckpointed(at=scope.now(), **where, **fields) for fields in made]

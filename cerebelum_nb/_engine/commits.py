@@ -1,9 +1,9 @@
-"""Commits: the batches of executions on their way into the log, and what follows when one is refused or fails.
+"""Commits: write the batches of executions into the log, and handle rejections and errors.
 
-Those that are ready at the same time share a transaction. A commit can be refused for one execution, because another
-process has appended something first: then its batch is put after that (*rebased*) and committed again. It can fail for
-all: while another program holds the log's write lock the batches wait for it; otherwise each is tried alone, and the
-error ends only the execution that it belongs to.
+Batches that are ready at the same time share a transaction. The store can reject a commit of one execution because
+another process has appended an event first: its batch is then *rebased* on that event and committed again. A commit can
+also fail for all: while another program holds the log's write lock, the batches wait; after any other error, each is
+committed alone, so that the error ends only the execution that caused it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .patience import LOCKED_SECONDS, RETRY_SECONDS
 __all__ = ["Commits", "rebase"]
 
 _STOP_SECONDS = 5.0
-"""How long a stopped run keeps waiting for a locked log: whoever stopped it wants the cell back."""
+"""How long a stopped run waits for a locked log: the user wants the cell back."""
 
 log = logging.getLogger("cerebelum_nb")
 
 
 class Committing(Protocol):
-    """What commits ask of the engine whose they are. It is passed in and not kept, which would be a ring."""
+    """What `Commits` needs from its engine. Passed in, not stored, to avoid a reference cycle."""
 
     loop: asyncio.AbstractEventLoop
     store: Store
@@ -45,19 +45,19 @@ class Committing(Protocol):
         ...
 
     def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
-        """Do something for an execution; whatever it raises ends that execution with the error."""
+        """Call an action for an execution; an exception in it ends that execution."""
         ...
 
     def failed(self, execution: Execution, error: BaseException) -> None:
-        """End an execution with what was raised on behalf of it."""
+        """End an execution with an exception that was raised on its behalf."""
         ...
 
     def abandon(self, error: BaseException) -> None:
-        """Drop everything that runs here, as if the process had died."""
+        """Drop all executions here, as if the process had died."""
         ...
 
     def commit_again(self) -> None:
-        """Try again to commit what waits for the lock."""
+        """Commit again the batches that wait for the write lock."""
         ...
 
 
@@ -67,12 +67,12 @@ class Commits:
     __slots__ = ("_held", "_retry")
 
     def __init__(self) -> None:
-        self._held: dict[Execution, float] = {}  # whose events wait for the log's write lock, and since when
+        self._held: dict[Execution, float] = {}  # the executions that wait for the log's write lock, and since when
         self._retry: asyncio.TimerHandle | None = None
 
     @property
     def wait(self) -> bool:
-        """Whether some wait for the log's write lock."""
+        """Whether batches wait for the log's write lock."""
         return bool(self._held)
 
     def forget(self, execution: Execution) -> None:
@@ -80,7 +80,7 @@ class Commits:
         self._held.pop(execution, None)
 
     def commit(self, engine: Committing, executions: Sequence[Execution]) -> None:
-        """Write the batches of executions, and start what follows from them."""
+        """Write the batches of executions, and start what follows from them; rejected ones again."""
         if self._retry is not None:
             self._hold(engine, executions)
             return
@@ -88,7 +88,7 @@ class Commits:
             executions = self._write(engine, executions)
 
     def try_again(self, engine: Committing) -> None:
-        """Commit what waits for the log's write lock; end those that have waited for too long."""
+        """Commit the batches that wait for the log's write lock; end executions that have waited too long."""
         self._retry = None
         self.commit(engine, [execution for execution in list(self._held) if not execution.over])
         now = engine.loop.time()
@@ -98,7 +98,7 @@ class Commits:
                 execution.abort(_locked(engine.store.location, now - since))
 
     def _write(self, engine: Committing, executions: Sequence[Execution]) -> list[Execution]:
-        """Commit once; return the executions to commit again, because others have appended something before it."""
+        """Commit once; return the executions to commit again because their commits were rejected."""
         began = time.perf_counter()
         try:
             commits = [execution.commit() for execution in executions]
@@ -106,7 +106,7 @@ class Commits:
                 engine.abandon(crashed)
                 return []
             rejected = engine.store.commit(commits)
-        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: what it raises ends a run, or is retried
+        except BaseException as error:  # noqa: BLE001 - a store is a plug-in: any error is retried or ends a run
             self._not_written(engine, executions, error)
             return []
         if crash.armed and (crashed := crash.strike(commits, before=False)) is not None:
@@ -133,7 +133,7 @@ class Commits:
                 engine.on_behalf_of(execution, rebase, execution)
                 if execution.driver.batch and not execution.over:
                     again.append(execution)
-                elif not execution.over:  # it was written after all, or must not hibernate because something happened
+                elif not execution.over:  # it was written after all, or no longer hibernates
                     engine.on_behalf_of(execution, execution.committed)
                     engine.post(execution, only_decide, None)
         return again
@@ -141,7 +141,7 @@ class Commits:
     def _not_written(self, engine: Committing, executions: Sequence[Execution], error: BaseException) -> None:
         if isinstance(error, StoreError) and error.transient:
             self._hold(engine, executions)
-        elif isinstance(error, Exception) and len(executions) > 1:  # which one caused it?
+        elif isinstance(error, Exception) and len(executions) > 1:  # find out which of them caused it
             for execution in executions:
                 self.commit(engine, [execution])
         else:
@@ -153,9 +153,9 @@ class Commits:
     def _hold(self, engine: Committing, executions: Sequence[Execution]) -> None:
         """Keep the batches of executions until the log's write lock is free.
 
-        A timer of the loop retries, not a thread: an attempt that finds the lock taken costs the loop little, and only
-        the loop knows what a batch holds by then. Outcomes, a stop and a cancellation are still handled, and the commit
-        that succeeds in the end holds all of them.
+        A timer of the loop retries, not a thread: a try that finds the lock taken blocks the loop only briefly, and the
+        batches grow on the loop meanwhile. Outcomes, a stop and a cancellation are still handled, and the commit that
+        finally succeeds includes all of them.
         """
         if not self._held and executions:
             engine.loop.call_later(1.0, self._report_lock, engine.store.location)
@@ -176,10 +176,10 @@ class Commits:
 
 
 def rebase(execution: Execution) -> None:
-    """Read what others have appended, such as signals, or end the run here if its lease is lost.
+    """Read the events that others have appended, such as signals, or end the run here if its lease is lost.
 
-    The lease is checked after the events are read: if it was lost before, they may be the work of another process,
-    from which this one must not continue.
+    The lease is checked after the events are read: if it was lost before, they may be those of another process that
+    runs the execution, and this one must not continue from them.
     """
     store, written, batch = execution.store, execution.written, execution.driver.batch
     state = execution.log_state if batch else execution.state

@@ -1,4 +1,4 @@
-"""When a failed step is tried again: the delay of its policy, and the timers of one execution until then."""
+"""When failed steps are retried: the delay of the policy, and the timers of one execution until then."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def next_attempt(clock: Clock, policy: Policy, failures: int, verdict: Verdict) 
     """
     if not tries_again(policy, failures, verdict):
         return None
-    import random  # here: most runs retry nothing, and it takes a millisecond
+    import random  # here: most runs retry nothing, and the import takes a millisecond
 
     return Deadline.after(clock, policy.delay(failures, random.random()))
 
 
 class Retries:
-    """The next attempts of the failed steps of one execution, which are not due yet."""
+    """The next attempts of one execution's failed steps that are not due yet."""
 
     __slots__ = ("_clock", "_deadlines", "_timers")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._deadlines: dict[str, Deadline] = {}  # of steps that failed in this turn
+        self._deadlines: dict[str, Deadline] = {}  # of the steps that failed in this turn
         self._timers: dict[str, Timer] = {}
 
     def __bool__(self) -> bool:
         return bool(self._timers)
 
     def schedule(self, step: str, policy: Policy, failures: int, verdict: Verdict) -> int | None:
-        """Return when the next attempt of a step starts, as :func:`next_attempt` does, in µs since the epoch."""
+        """Return when the next attempt of a step starts, µs since the epoch; None if there is none."""
         deadline = next_attempt(self._clock, policy, failures, verdict)
         if deadline is None:
             return None
@@ -55,7 +55,7 @@ class Retries:
         Args:
             step: the step's name.
             due_at: when its next attempt starts, as recorded, µs since the epoch.
-            due: called then, unless it is due already.
+            due: called when it is due; not if it is due now.
         """
         deadline = self._deadlines.pop(step, None) or Deadline(self._clock, due_at)
         if deadline.rest() <= 0:

@@ -1,9 +1,8 @@
-"""Noticing that an async step blocks the event loop, and saying what to do about it.
+"""Detect that an async step blocks the event loop, and log what to do about it.
 
-Each stretch of a step's own code between two awaits is measured, so that the step is named which blocked. What a task
-that it started does is not its own code: for that, a timer of the loop looks whether it was called in time, and names
-the steps at work if nobody else explains the delay: another step, or the engine, whose own work is no step's fault.
-It only ever logs.
+The time that a step's code takes between two awaits is measured, which names the step that blocked. That does not
+cover tasks that the step has started. For them, a timer of the loop checks whether it was called in time; if not, it
+names the steps at work, unless another step or the engine's own work explains the delay.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger("cerebelum_nb")
 _LOOK_SECONDS = 0.25
 _TOO_LONG_SECONDS = 1.0
 _MOST_SUSPECTS = 20
-"""With more steps at work, a late timer accuses none: a turn of the loop is long then though each of them is short."""
+"""With more steps at work, a late timer names none: many short steps make the loop's iteration long."""
 
 
 class BlockWatch:
@@ -34,17 +33,17 @@ class BlockWatch:
         self._loop, self._running = loop, running
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._explained = 0.0  # until when it is known who blocked the loop
-        self.own = 0.0  # seconds since the last look that the engine itself has kept the loop
-        self._told: set[str] = set()
+        self._explained = 0.0  # the loop's time up to which every block is explained
+        self.own = 0.0  # seconds of the engine's own work since the last check
+        self._reported: set[str] = set()
 
     def note(self, name: str, seconds: float) -> None:
-        """Take how long a step has kept the loop from anything else: too long."""
+        """Report that a step has blocked the loop for ``seconds``, which is too long."""
         self._explained = self._loop.time()
-        self._tell([name], seconds)
+        self._report([name], seconds)
 
     def start(self) -> None:
-        """Begin to watch, if it does not yet."""
+        """Start watching; harmless if it already does."""
         if self._handle is None:
             self._due = self._loop.time() + _LOOK_SECONDS
             self._handle = self._loop.call_at(self._due, self._look)
@@ -61,14 +60,14 @@ class BlockWatch:
         if late > _TOO_LONG_SECONDS and self._explained < self._due:
             suspects = self._running()
             if len(suspects) <= _MOST_SUSPECTS:
-                self._tell(suspects, late)
+                self._report(suspects, late)
         self._handle = None
         self.start()
 
-    def _tell(self, steps: list[str], seconds: float) -> None:
-        suspects = [name for name in dict.fromkeys(steps) if name not in self._told]
+    def _report(self, steps: list[str], seconds: float) -> None:
+        suspects = [name for name in dict.fromkeys(steps) if name not in self._reported]
         if suspects:
-            self._told.update(suspects)
+            self._reported.update(suspects)
             names = " or ".join(f"'{name}'" for name in suspects[:3])
             log.warning(
                 "async step %s blocked the event loop for %s: nothing else could run, not even the stop button. "
@@ -81,7 +80,7 @@ class BlockWatch:
 
 @types.coroutine
 def measured(work: Awaitable[Any], note: Callable[[str, float], None], step: str) -> Generator[Any, Any, Any]:
-    """Await ``work``; note how many seconds a stretch of ``step`` took that did not yield to the loop for too long."""
+    """Await ``work`` of ``step``; call ``note`` when it does not yield to the loop for too long."""
     inner: Any = work.__await__()
     error: BaseException | None = None
     monotonic = time.monotonic
@@ -103,5 +102,5 @@ def measured(work: Awaitable[Any], note: Callable[[str, float], None], step: str
         except GeneratorExit:
             inner.close()
             raise
-        except BaseException as exc:  # noqa: BLE001 - a cancellation, say: it is the work's
+        except BaseException as exc:  # noqa: BLE001 - thrown into the work, such as a cancellation
             error = exc
