@@ -16,10 +16,10 @@ from .step_state import Phase, StepState
 __all__ = [
     "ResumeDecision",
     "code_changed",
+    "decide_resume",
     "dependants",
     "following",
     "named",
-    "plan_resume",
     "refuse_lost_handlers",
     "refuse_mark",
     "refuse_unknown",
@@ -47,7 +47,7 @@ class ResumeDecision:
         return not (self.retried or self.revisited or self.rerouted or self.restored or self.relisted)
 
 
-def plan_resume(
+def decide_resume(
     plan: Plan,
     state: State,
     execution_id: str,

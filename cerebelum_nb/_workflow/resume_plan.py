@@ -10,7 +10,7 @@ from .._core.events import WorkflowResumed
 from .._core.fold import evolve, fold
 from .._core.graph import Plan
 from .._core.messages import Start
-from .._core.resume import ResumeDecision, plan_resume
+from .._core.resume import ResumeDecision, decide_resume
 from .._core.resume_plan import Fate, PlannedStep, planned_steps
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -150,7 +150,7 @@ def look_ahead(
         chosen = ResumeDecision(stale=tuple(stale))
     else:
         relisting = only_relists(plan, before, value or before.inputs)
-        chosen = plan_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, relisted=relisting)
+        chosen = decide_resume(plan, before, execution_id, rerun=rerun, live=live, outdated=stale, relisted=relisting)
         evolve(
             after,
             WorkflowResumed(

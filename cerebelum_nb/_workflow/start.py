@@ -26,7 +26,7 @@ from .._core.events import (
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
 from .._core.record import frozen
-from .._core.resume import plan_resume
+from .._core.resume import decide_resume
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.value import Value
@@ -271,7 +271,7 @@ def resumed(
     state, plan = execution.state, execution.plan
     merged, value = merged_inputs(execution, given.inputs)
     slot = slot_of(plan, merged) or (state.slot if state.slot.startswith(SCHEDULE_SLOT) else "")
-    chosen = plan_resume(
+    chosen = decide_resume(
         plan,
         state,
         execution.id,
@@ -335,7 +335,7 @@ def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, 
         if state.lifecycle is not ExecutionState.RUNNING or (state.hibernated and not due):
             engine.give_back(execution)
             return None
-        chosen = plan_resume(plan, state, execution_id)
+        chosen = decide_resume(plan, state, execution_id)
         replaced_inputs(execution, None)
         events: list[Event] = [WorkflowAwakened(at=execution.now(), reason=reason, died=died)]
         if state.caller and _is_cancelled(store, state.caller):  # its process died before it could cancel this one

@@ -11,7 +11,7 @@ from cerebelum_nb._core.decide import ChooseRoute, CloseItems, Complete, Fail, J
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.items import joined, keys_of
-from cerebelum_nb._core.resume import plan_resume, unknown_outcomes
+from cerebelum_nb._core.resume import decide_resume, unknown_outcomes
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.value import Value
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
@@ -114,7 +114,7 @@ def test_an_item_whose_middle_step_failed_goes_no_further_and_a_resume_goes_on_t
     assert m.failed("b[x].g") == [CloseItems("b")]
     m.close()
     m.feed(e.WorkflowFailed(at=0, error=m.commands[0].error, failed_step="b"))
-    chosen = plan_resume(m.plan, m.state, "k1")
+    chosen = decide_resume(m.plan, m.state, "k1")
     assert chosen.retried == ("b",)
     assert m.resume(retried=chosen.retried) == starts("b[x].g", attempt=2)
     assert m.done("b[x].g") == starts("b[x]")
@@ -202,7 +202,7 @@ def failed_run(machine, **how):
 
 def test_a_resume_runs_only_the_items_that_failed(machine):
     m = failed_run(machine)
-    assert m.resume(retried=plan_resume(m.plan, m.state, "k1").retried) == starts("b[y]", attempt=2)
+    assert m.resume(retried=decide_resume(m.plan, m.state, "k1").retried) == starts("b[y]", attempt=2)
     assert m.done("b[y]") == [CloseItems("b")]
     assert m.close() == starts("c")
 
@@ -225,7 +225,7 @@ def test_one_item_can_be_run_again_with_what_depends_on_it(machine, spec_of):
     m.close()
     m.done("c")
     m.feed(e.WorkflowCompleted(at=0, last_step="c"))
-    chosen = plan_resume(m.plan, m.state, "k1", rerun=["b[y]"])
+    chosen = decide_resume(m.plan, m.state, "k1", rerun=["b[y]"])
     assert (chosen.retried, chosen.revisited) == (("b",), ("c", "b[y]"))
     assert m.resume(retried=chosen.retried, revisited=chosen.revisited) == starts("b[y]", visit=2)
     m.done("b[y]", output="9")
@@ -235,7 +235,7 @@ def test_one_item_can_be_run_again_with_what_depends_on_it(machine, spec_of):
 
 def test_an_item_that_failed_may_be_done_by_hand(machine):
     m = failed_run(machine)
-    chosen = plan_resume(m.plan, m.state, "k1", mark_done=["b[y]"])
+    chosen = decide_resume(m.plan, m.state, "k1", mark_done=["b[y]"])
     m.resume(retried=chosen.retried)
     done = e.StepCompleted(**m.header("b[y]"), output=Value("json", '"by hand"'), by_hand=True)
     assert m.feed(done) == [CloseItems("b")]
@@ -244,7 +244,7 @@ def test_an_item_that_failed_may_be_done_by_hand(machine):
 def test_an_item_that_is_not_there_cannot_be_done_by_hand(machine):
     m = failed_run(machine)
     with pytest.raises(ResumeError, match=r"b\[q\]"):
-        plan_resume(m.plan, m.state, "k1", mark_done=["b[q]"])
+        decide_resume(m.plan, m.state, "k1", mark_done=["b[q]"])
 
 
 def test_an_external_item_of_unknown_outcome_is_asked_about(machine, spec_of):
@@ -256,8 +256,8 @@ def test_an_external_item_of_unknown_outcome_is_asked_about(machine, spec_of):
     m.feed(e.StepInterrupted(**m.header("b[y]"), reason="died"))
     assert unknown_outcomes(m.plan, m.state) == ("b[y]",)
     with pytest.raises(OutcomeUnknownError):
-        plan_resume(m.plan, m.state, "k1")
-    assert plan_resume(m.plan, m.state, "k1", repeat=["b[y]"]).is_nothing
+        decide_resume(m.plan, m.state, "k1")
+    assert decide_resume(m.plan, m.state, "k1", repeat=["b[y]"]).is_nothing
 
 
 def test_a_step_put_into_the_body_runs_only_for_items_that_are_not_done(machine, plan_of):

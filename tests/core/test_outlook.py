@@ -6,7 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.fold import evolve, fold
-from cerebelum_nb._core.resume import plan_resume
+from cerebelum_nb._core.resume import decide_resume
 from cerebelum_nb._core.resume_plan import changed_inputs, planned_steps
 from cerebelum_nb._core.value import ErrorInfo, Value
 
@@ -16,7 +16,7 @@ NO = ErrorInfo(type="Bad", message="no")
 def look(m, stale=None, **how):
     """Say what a resume would do as ``{step: (fate, reasons)}``."""
     stale = stale or {}
-    chosen = plan_resume(m.plan, m.state, "k1", outdated=stale, **how)
+    chosen = decide_resume(m.plan, m.state, "k1", outdated=stale, **how)
     after = fold(m.history)
     evolve(
         after, e.WorkflowResumed(at=99, retried=chosen.retried, revisited=chosen.revisited, restored=chosen.restored)

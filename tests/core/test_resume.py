@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.resume import ResumeDecision, code_changed, dependants, plan_resume
+from cerebelum_nb._core.resume import ResumeDecision, code_changed, decide_resume, dependants
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb.errors import ResumeError
 
@@ -16,7 +16,7 @@ GONE = Value("none", type="conn", preview="<conn>")
 
 
 def resume(m, **how):
-    return plan_resume(m.plan, m.state, "k1", **how)
+    return decide_resume(m.plan, m.state, "k1", **how)
 
 
 def failed_at(m, name):

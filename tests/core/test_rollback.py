@@ -18,7 +18,7 @@ from cerebelum_nb._core.decide import EndRollback, Fail, Position, StartStep
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.resume import plan_resume, unknown_outcomes
+from cerebelum_nb._core.resume import decide_resume, unknown_outcomes
 from cerebelum_nb._core.rollback import plan_rollback, rollback_started, standings
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Phase
@@ -108,7 +108,7 @@ def test_an_undo_has_its_retries_and_one_that_failed_is_taken_up_by_a_resume(mac
     assert m.feed(e.StepRetried(**m.header("~b"), error=NO, due_at=7)) == [StartStep("~b", 1, 2, 7)]
     assert m.failed("~b") == [Fail("~b", NO)]
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="~b"))
-    chosen = plan_resume(m.plan, m.state, ID)
+    chosen = decide_resume(m.plan, m.state, ID)
     assert chosen.retried == ("~b",)
     assert m.resume(retried=chosen.retried) == [StartStep("~b", 1, 3)]
 
@@ -131,7 +131,7 @@ def test_nothing_runs_forwards_before_a_rollback_is_over(machine):
     m.failed("~b")
     m.feed(e.WorkflowFailed(at=0, error=NO, failed_step="~b"))
     with pytest.raises(ResumeError, match="is being rolled back: finish that first"):
-        plan_resume(m.plan, m.state, ID, rerun=["a"])
+        decide_resume(m.plan, m.state, ID, rerun=["a"])
 
 
 def test_another_end_is_refused_while_a_rollback_is_not_over(machine):
@@ -146,7 +146,7 @@ def test_a_handler_that_is_gone_meanwhile_is_named(machine):
     begin(m)
     m.plan.undo.pop("b")
     with pytest.raises(ResumeError, match=r"Define it again with @b\.on_rollback"):
-        plan_resume(m.plan, m.state, ID)
+        decide_resume(m.plan, m.state, ID)
 
 
 def test_it_cannot_end_at_a_step_that_is_not_done(machine):
