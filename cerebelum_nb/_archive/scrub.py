@@ -23,7 +23,7 @@ from .._store import chain, row_sql, rows
 from .._text.json_text import parse
 from .._values import MASK, Redactor, encode
 from .._values.bounds import inflate
-from .._values.redaction import gather
+from .._values.gather_secrets import gather
 from .record import Record
 
 __all__ = ["masked_in", "scrub"]

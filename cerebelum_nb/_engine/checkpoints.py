@@ -28,7 +28,7 @@ from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.json_text import parse
 from .._values.classes import Home
-from .._values.secret import Redactor
+from .._values.redactor import Redactor
 from ..errors import CerebelumError, SerializationError
 from .resume_points import digest_arguments, helpers_of, result_of, resume_points
 from .scope import Scope

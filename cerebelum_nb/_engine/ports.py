@@ -20,7 +20,7 @@ from .._core.record import mutable
 from .._core.state import State
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
-from .._values.secret import Redactor
+from .._values.redactor import Redactor
 from .clock import Clock
 
 __all__ = [

@@ -28,7 +28,8 @@ from .._core.step_state import Operation, StepState
 from .._core.value import Value
 from .._core.waits import Wait
 from .._store import at_fork
-from .._values.secret import Redactor, reveal_to
+from .._values.redactor import Redactor
+from .._values.secret import reveal_to
 from ..errors import ExecutionBusyError, OperationError
 from .ports import AttemptCheckpoints, Host, StepProcess, Waiter
 from .stdout import Printed

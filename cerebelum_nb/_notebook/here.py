@@ -17,7 +17,7 @@ from .._host.caller import is_library_frame
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, Secret, decode
-from .._values.redaction import gather
+from .._values.gather_secrets import gather
 from .._workflow.decorator import registered
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError, WorkflowError

@@ -6,6 +6,7 @@ This file only re-exports; importing it does not load pandas, numpy or cloudpick
 from .arguments import fingerprint_args
 from .codec import decode, encode
 from .preview import preview
-from .secret import MASK, Redactor, Secret
+from .redactor import Redactor
+from .secret import MASK, Secret
 
 __all__ = ["MASK", "Redactor", "Secret", "decode", "encode", "fingerprint_args", "preview"]

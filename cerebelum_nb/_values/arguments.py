@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from .codec import plain
+from .gather_secrets import SCALARS
 from .preview import type_name
-from .redaction import SCALARS
-from .secret import Redactor, Secret
+from .redactor import Redactor
+from .secret import Secret
 
 __all__ = ["fingerprint_args"]
 

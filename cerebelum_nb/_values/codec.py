@@ -17,9 +17,10 @@ from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError
 from .foreign import ForeignBytes
+from .gather_secrets import SCALARS, gather
 from .preview import preview, type_name
-from .redaction import SCALARS, gather
-from .secret import Redactor, Secret, split_path
+from .redactor import Redactor
+from .secret import Secret, split_path
 from .tags import DEEPEST, NotJsonError, Writer, put, read
 from .walk import find
 

@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any
 
 from .._text.text import cut
-from .secret import MASK, Redactor, Secret
+from .redactor import Redactor
+from .secret import MASK, Secret
 
 __all__ = ["preview", "type_name"]
 

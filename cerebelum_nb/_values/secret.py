@@ -1,38 +1,22 @@
-"""Values that must never be written, and what an execution knows about them.
-
-A user wraps such a value in `Secret`; `Redactor` finds the secrets of one execution in texts and payloads. This module
-encodes and writes nothing: codec.py collects a value's secrets first (redaction.py), and
-tags.py masks them while it writes. Errors are masked in _engine/values.py, prints in _engine/scope.py.
-"""
+"""``Secret``: a value that is never written. redactor.py masks secrets wherever they would show."""
 
 from __future__ import annotations
 
 import copy
 import json
 import re
-import threading
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from typing import Any, Generic, NoReturn, TypeVar, cast
-from urllib.parse import quote, quote_plus, unquote
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from ..errors import SecretMissingError, SerializationError
 
-__all__ = ["MASK", "Redactor", "Secret", "reveal_to"]
+__all__ = ["MASK", "Secret", "join_path", "reveal_to", "split_path"]
 
 MASK = "********"
 """What replaces a secret in a text."""
 
-SHORTEST = 4
-"""Shorter secrets are masked in their own place, but not searched for inside other texts."""
-
-SHORTEST_LINE = 8
-"""Shorter lines of a secret are not searched for: they are often words, such as those of a configuration."""
-
 T = TypeVar("T")
 
-_URL_PASSWORD = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s:@]*:([^/?#\s]+)@")
 _PATH = re.compile(r"""\.?([^\W\d]\w*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]""")
 
 
@@ -127,14 +111,18 @@ class Secret(Generic[T]):
         )
 
 
-def _nobody() -> Iterable[Redactor]:
+class _Redactor(Protocol):
+    def add(self, secret: object) -> None: ...
+
+
+def _nobody() -> Iterable[_Redactor]:
     return ()
 
 
-_redactors_here: Callable[[], Iterable[Redactor]] = _nobody
+_redactors_here: Callable[[], Iterable[_Redactor]] = _nobody
 
 
-def reveal_to(find: Callable[[], Iterable[Redactor]]) -> None:
+def reveal_to(find: Callable[[], Iterable[_Redactor]]) -> None:
     """Register a callback for revealed secrets: the engine knows which execution's step runs here."""
     global _redactors_here
     _redactors_here = find
@@ -175,196 +163,3 @@ def split_path(path: str) -> list[str | int]:
     return [
         int(match[2]) if match[2] else json.loads(match[3]) if match[3] else match[1] for match in _PATH.finditer(path)
     ]
-
-
-class Redactor:
-    """The texts that one execution must not write. False while there are none.
-
-    A secret is searched for as its text ``str(value)`` and as that text appears in JSON, in a repr, in a URL, in HTML,
-    in base64 (also as part of something longer, such as ``user:password``) and in hex; for a container, every text and
-    number in it is searched for, and for a text what programs take out of one (:func:`_parts`). Texts shorter than 4
-    characters are not: masking every "1" would destroy the log and reveal where the secret is.
-
-    Args:
-        names: dict keys (whole, any case) whose values are also secrets.
-    """
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self.names = frozenset(name.casefold() for name in names)
-        self._forms: tuple[str, ...] = ()
-        self._needles: tuple[bytes, ...] = ()
-        self._known: set[str] = set()
-        self._lock = threading.Lock()
-
-    def __bool__(self) -> bool:
-        return bool(self._forms or self.names)
-
-    def __repr__(self) -> str:
-        return f"Redactor(names={sorted(self.names)}, forms={len(self._forms)})"
-
-    @property
-    def known(self) -> frozenset[str]:
-        """The texts it searches for."""
-        return frozenset(self._known)
-
-    def add(self, secret: object) -> None:
-        """Search for this secret from now on; a plain value counts as one, a missing secret adds nothing."""
-        texts = {text for text in _texts(secret, 0) if len(text) >= SHORTEST and text not in MASK}
-        if texts <= self._known:
-            return
-        with self._lock:  # steps in threads share the redactor of their execution
-            known = self._known | texts
-            forms = {form for text in texts - self._known for form in _forms(text)}.union(self._forms)
-            wide = (text.encode(code, "surrogatepass") for text in known for code in ("utf-16-le", "utf-32-le"))
-            self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
-            self._needles = tuple({*map(_bytes_of, forms), *wide})
-            self._known = known  # last: a thread that finds it known must find its forms
-
-    def hides(self, key: object) -> bool:
-        """Whether the value under this dict key is redacted by its name."""
-        return bool(self.names) and isinstance(key, str) and key.casefold() in self.names
-
-    def mask(self, text: str) -> str:
-        """Replace every occurrence of every secret; overlapping ones are masked together."""
-        spans = sorted(_spans(text, self._forms))
-        if not spans:
-            return text
-        pieces, end = [], 0
-        for start, stop in spans:
-            if start >= end:
-                pieces += [text[end:start], MASK]
-            end = max(end, stop)
-        masked = "".join([*pieces, text[end:]])
-        # The text left and right of a secret may now form another one: then nothing is kept.
-        return MASK if any(form in masked for form in self._forms) else masked
-
-    def begun(self, text: str) -> int:
-        """Return how many characters at the end of a text may begin a secret."""
-        longest = max(map(len, self._forms), default=0)
-        for size in range(min(longest - 1, len(text)), 0, -1):
-            end = text[-size:]
-            if any(form.startswith(end) for form in self._forms):
-                return size
-        return 0
-
-    def covers(self, number: int | float) -> bool:
-        """Whether this number is, as a text, a secret."""
-        return bool(self._forms) and str(number) in self._forms
-
-    def reveals(self, data: bytes) -> bool:
-        """Whether a payload contains a secret, as UTF-8, UTF-16 or UTF-32 text; not if it is compressed."""
-        return any(needle in data for needle in self._needles)
-
-
-def _texts(value: object, depth: int) -> Iterator[str]:
-    match value:
-        case Secret():
-            if not value.is_missing:
-                yield from _texts(value._value, depth)
-        case None | bool():
-            return
-        case str():
-            yield from _parts(str.__str__(value), depth)
-        case bytes() | bytearray():
-            yield from _parts(bytes(value).decode("utf-8", "surrogateescape"), depth)
-            yield bytes(value).hex()
-        case dict() if depth < 20:
-            for item in value.values():
-                yield from _texts(item, depth + 1)
-        case list() | tuple() | set() | frozenset() if depth < 20:
-            for item in value:
-                yield from _texts(item, depth + 1)
-        case _:
-            with suppress(Exception):  # a user's __str__; an int with too many digits
-                yield str(value)
-            if depth < 20:
-                with suppress(Exception):  # an object may have no state, or one that cannot be read
-                    yield from _texts(object.__getstate__(value), depth + 1)  # its attributes, those in slots too
-
-
-def _parts(text: str, depth: int) -> Iterator[str]:
-    """A text, and what programs take out of one.
-
-    That is the text without the line break that a file ends with, each of its lines, the values of JSON, the password
-    of a URL.
-    """
-    yield text
-    stripped = text.strip()
-    yield stripped
-    if len(lines := stripped.splitlines()) > 1:
-        yield from (line.strip() for line in lines if len(line.strip()) >= SHORTEST_LINE)
-    if stripped[:1] in ("{", "[") and depth < 20:
-        with suppress(ValueError, RecursionError):
-            yield from _texts(json.loads(stripped), depth + 1)
-    if (found := _URL_PASSWORD.match(stripped)) is not None:
-        yield found[1]
-        yield unquote(found[1])
-
-
-def _forms(text: str) -> Iterator[str]:
-    """The forms of a secret's text in logs, errors, URLs and JSON."""
-    import html  # here: most runs have no secret, and it takes a millisecond
-
-    data = _bytes_of(text)
-    yield from _escaped(text)
-    for safe in ("", "/", "-_.!~*'()", ";/?:@&=+$,#-_.!~*'()"):  # quote(x, ""), quote(x), encodeURIComponent, encodeURI
-        quoted = quote(data, safe=safe)
-        yield quoted
-        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
-        yield quote(quoted, safe="")
-    yield quote_plus(data)
-    yield quote_plus(data, safe="/")
-    for quotes in (False, True):
-        for apostrophe in ("&#x27;", "&#39;", "&apos;"):
-            yield html.escape(text, quote=quotes).replace("&#x27;", apostrophe)
-    for encode in (b64encode, urlsafe_b64encode):
-        yield from _within_base64(data, encode)
-    yield data.hex()
-    yield data.hex().upper()
-
-
-def _escaped(text: str) -> Iterator[str]:
-    """A text as it is, and as it looks in JSON, in a repr, in the repr of its bytes, and in each of these again."""
-    data = _bytes_of(text)
-    once = {
-        text,
-        json.dumps(text)[1:-1],
-        json.dumps(text, ensure_ascii=False)[1:-1],
-        repr(text)[1:-1],
-        repr(data)[2:-1],
-    }
-    for form in once:
-        yield form
-        # A repr escapes one kind of quotes, which one depends on what is around it.
-        yield form.replace("'", "\\'")
-        yield json.dumps(form)[1:-1]
-        yield json.dumps(form, ensure_ascii=False)[1:-1]
-        yield repr(form)[1:-1]
-
-
-def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """The base64 of bytes at each of their three possible offsets in something longer.
-
-    The characters at either end also depend on the neighbours and are left out.
-    """
-    for before in range(3):
-        written = encode(b"\0" * before + data).decode()
-        inside = written[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
-        if len(inside) >= SHORTEST:
-            yield inside
-
-
-def _bytes_of(text: str) -> bytes:
-    """A text in UTF-8; for undecodable bytes, those bytes."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # another lone surrogate
-        return text.encode("utf-8", "surrogatepass")
-
-
-def _spans(text: str, forms: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    for form in forms:
-        at = text.find(form)
-        while at >= 0:
-            yield at, at + len(form)
-            at = text.find(form, at + 1)

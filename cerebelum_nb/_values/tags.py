@@ -26,7 +26,8 @@ from typing import Any
 
 from ..errors import ItemError
 from .classes import Home, UnknownClassError, reference, resolve
-from .secret import MASK, Redactor, Secret, join_path
+from .redactor import Redactor
+from .secret import MASK, Secret, join_path
 
 __all__ = ["DEEPEST", "NotJsonError", "Writer", "put", "read"]
 

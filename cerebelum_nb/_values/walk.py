@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from .preview import preview
-from .secret import Redactor
+from .redactor import Redactor
 
 __all__ = ["find", "members"]
 

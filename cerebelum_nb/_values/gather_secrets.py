@@ -1,7 +1,4 @@
-"""Finding the secrets of a value, before any of its texts is masked.
-
-secret.py defines what counts as a secret; tags.py masks while it writes the value.
-"""
+"""Find the secrets of a value, before any of its texts is masked."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from .secret import Redactor, Secret
+from .redactor import Redactor
+from .secret import Secret
 from .tags import DEEPEST
 
 __all__ = ["SCALARS", "gather"]
