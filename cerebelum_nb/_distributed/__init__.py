@@ -1,7 +1,7 @@
 """The same workflow across machines: executions on a Temporal cluster, mirrored into the local log.
 
 One generic Temporal workflow (driver.py) is a second shell around :mod:`cerebelum_nb._core.drive`; steps run in
-activities of workers (worker.py, host.py), with the attempts and operations of :mod:`cerebelum_nb._engine`. Its events
-travel in Temporal's own history (wire.py), are read from there without a worker (cluster.py), and are copied into a
-local log (mirror.py). Nothing outside this package imports ``temporalio``.
+activities of workers (worker.py, host.py), with the attempts and operations of :mod:`cerebelum_nb._engine`. The events
+are in Temporal's history (wire.py), are read from there without a worker (cluster.py), and are copied into a local log
+(mirror.py). Nothing outside this package imports ``temporalio``.
 """

@@ -1,7 +1,6 @@
-"""What a worker does for the driver: run an attempt, and say what only code can say, about routes and items.
+"""Temporal's activities: a worker runs attempts for the driver, and answers what only user code can: routes and items.
 
-These are Temporal's activities. They are called on the loop that polls; what calls code of the user runs on the loop of
-steps.
+Activities are called on the loop that polls; user code runs on the loop of steps.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 from temporalio import activity
@@ -31,25 +29,25 @@ from .._store.base import Store
 from .._values import Redactor
 from .._values.classes import Home
 from .blobs import Blobs
-from .children import ChildrenThere
+from .children import RemoteChildren
 from .cluster import Cluster
-from .host import RemoteHost, Results, give_secrets, missing, part_of, routes_of
+from .host import RemoteHost, Results, choose_routes, give_secrets, missing_results, state_of_request
 from .settings import ATTEMPT, JOIN, LIST, ROUTE
-from .wire import Rows, from_rows, to_row, with_value
+from .wire import Rows, from_rows, to_row
 
-__all__ = ["Activities", "Knows", "Registered"]
+__all__ = ["Activities", "Registered", "WorkerContext"]
 
 log = logging.getLogger("cerebelum_nb")
 
 _BEAT_SECONDS = 1.0
 _FIRST_BEAT_SECONDS = 0.2
-"""The first heartbeat says who is at work; a step that ends before it costs no call."""
+"""The first heartbeat names the worker; a step that ends earlier costs no call."""
 _MOST_FOR_ITEMS = 1_000_000
-"""Bytes of their source that the requests of all items of a foreach carry together; beyond that, its digest."""
+"""Bytes that the source of a foreach may take in the requests of all its items; beyond, they carry its digest."""
 
 
 class Registered(Protocol):
-    """What a worker must know about a workflow."""
+    """A workflow as a worker needs it."""
 
     name: str
 
@@ -62,7 +60,7 @@ class Registered(Protocol):
         ...
 
 
-class _Known(NamedTuple):
+class _CachedPlan(NamedTuple):
     """The last known version of a workflow: ``key`` changes with its code."""
 
     key: object
@@ -70,33 +68,33 @@ class _Known(NamedTuple):
     home: Home
 
 
-class Knows(NamedTuple):
-    """What the activities of a worker need from it."""
+class WorkerContext(NamedTuple):
+    """What a worker gives its activities."""
 
     worker_id: str
     own_queue: str
-    """From which no other worker takes."""
+    """The queue that no other worker polls."""
     workflows: Mapping[str, Registered]
     blobs: Blobs
     results: Results
-    """Results that are in no log."""
+    """Results that no log holds."""
     secret: Callable[[str], Any]
 
 
 class Activities:
-    """What one worker does while it is connected.
+    """The activities of one worker while it is connected. Make it on the loop that polls.
 
     Args:
-        worker: what it is and has.
-        client: of the cluster.
-        core_url: where the cluster is.
-        steps: the loop on which code of the user runs; the loop that polls is the one that makes this.
+        worker: the worker's name, workflows and values.
+        client: the connection to the cluster.
+        core_url: the address of the cluster.
+        steps: the loop on which user code runs.
     """
 
-    def __init__(self, worker: Knows, client: Client, core_url: str, steps: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, worker: WorkerContext, client: Client, core_url: str, steps: asyncio.AbstractEventLoop) -> None:
         self._worker, self._client, self._core_url, self._steps = worker, client, core_url, steps
         self._polls = asyncio.get_running_loop()
-        self._plans: dict[str, _Known] = {}
+        self._plans: dict[str, _CachedPlan] = {}
 
     def all(self) -> list[Callable[..., Any]]:
         """Return the functions that Temporal calls."""
@@ -104,17 +102,17 @@ class Activities:
 
     @activity.defn(name=ATTEMPT)
     async def attempt(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
-        """Run one attempt on the loop of steps, and send heartbeats meanwhile."""
+        """Run one attempt on the loop of steps, with heartbeats."""
         about = activity.info()
         hosts: list[RemoteHost] = []
         running = asyncio.run_coroutine_threadsafe(self._run_attempt(about, request, hosts), self._steps)
         wrapped = asyncio.wrap_future(running)
-        told, beat = {"by": self._worker.worker_id, "queue": self._worker.own_queue}, _FIRST_BEAT_SECONDS
+        worker, beat = {"by": self._worker.worker_id, "queue": self._worker.own_queue}, _FIRST_BEAT_SECONDS
         try:
             while True:
                 done, _ = await asyncio.wait({wrapped}, timeout=beat)
                 if done:
-                    return {**wrapped.result(), **told}
+                    return {**wrapped.result(), **worker}
                 activity.heartbeat(hosts[0].details() if hosts else None)
                 beat = _BEAT_SECONDS
         except asyncio.CancelledError:
@@ -122,7 +120,7 @@ class Activities:
                 self._steps.call_soon_threadsafe(host.give_back)
             if activity.is_worker_shutdown():
                 began = bool(hosts) and hosts[0].began
-                return {"rows": [], "given_back": True, "began": began, **told}
+                return {"rows": [], "given_back": True, "began": began, **worker}
             raise
 
     async def _run_attempt(
@@ -149,17 +147,17 @@ class Activities:
 
         async def ask(seen: int) -> dict[str, Any]:
             asked = asyncio.run_coroutine_threadsafe(handle.query("waits", args=[request["step"], seen]), polls)
-            told: dict[str, Any] = await asyncio.wrap_future(asked)
-            return told
+            answer: dict[str, Any] = await asyncio.wrap_future(asked)
+            return answer
 
-        async def family(child: str) -> dict[str, Any]:
+        async def ask_child(child: str) -> dict[str, Any]:
             asked = asyncio.run_coroutine_threadsafe(handle.query("child", child), polls)
-            told: dict[str, Any] = await asyncio.wrap_future(asked)
-            return told
+            answer: dict[str, Any] = await asyncio.wrap_future(asked)
+            return answer
 
-        def children(host: RemoteHost, wait: float) -> ChildrenThere:
+        def children(host: RemoteHost, wait: float) -> RemoteChildren:
             cluster = Cluster(self._client, self._core_url, self._worker.blobs)
-            return ChildrenThere(host, cluster, polls, self._worker.workflows, family, wait)
+            return RemoteChildren(host, cluster, polls, self._worker.workflows, ask_child, wait)
 
         host = RemoteHost(
             about.workflow_id or "",
@@ -174,7 +172,7 @@ class Activities:
             self._plans[plan.workflow].home,
             make_children=children,
         )
-        if missed := missing(host, host.step):
+        if missed := missing_results(host, host.step):
             return {"missing": missed}
         hosts.append(host)
         return await host.run()
@@ -187,15 +185,15 @@ class Activities:
     def _choose(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
         (last,) = from_rows(request["rows"][-1:])
         values = self._values(
-            execution_id, request, part_of({**request, "rows": request["rows"][:-1]}, self._worker.blobs)
+            execution_id, request, state_of_request({**request, "rows": request["rows"][:-1]}, self._worker.blobs)
         )
-        event = with_value(last, partial(self._worker.blobs.fat, whole=False))
+        event = self._worker.blobs.load(last)
         step = values.state.steps[request["step"]]
         if isinstance(event, StepFailed):
             step.phase, step.error, step.output = Phase.FAILED, event.error, event.output
         else:
             step.phase, step.output = Phase.COMPLETED, getattr(event, "output", None)
-        return {"routes": [to_row(route) for route in routes_of(values, request["step"])]}
+        return {"routes": [to_row(route) for route in choose_routes(values, request["step"])]}
 
     @activity.defn(name=LIST)
     async def items(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
@@ -203,25 +201,29 @@ class Activities:
         return await self._on_steps_loop(self._name_items, activity.info().workflow_id or "", request)
 
     def _name_items(self, execution_id: str, request: dict[str, Any]) -> dict[str, Any]:
-        name, values = request["step"], self._values(execution_id, request, part_of(request, self._worker.blobs))
-        if missed := missing(values, name):
+        name, values = (
+            request["step"],
+            self._values(execution_id, request, state_of_request(request, self._worker.blobs)),
+        )
+        if missed := missing_results(values, name):
             return {"missing": missed}
         event, _ = list_items(values, name, time.time_ns() // 1000)
-        told: dict[str, Any] = {"rows": [to_row(event)]}
+        answer: dict[str, Any] = {"rows": [to_row(event)]}
         if isinstance(event, ItemsListed):
             size = sum(len(row[5] or "") for row in request["rows"])
             if size * len(event.keys) > _MOST_FOR_ITEMS:
-                told["source"] = [self._thinner(row) for row in request["rows"]]
-        return told
+                answer["source"] = [self._without_value(row) for row in request["rows"]]
+        return answer
 
-    def _thinner(self, row: list[Any]) -> list[Any]:
-        """Reduce a row to its value's digest."""
+    def _without_value(self, row: list[Any]) -> list[Any]:
+        """Replace the value in a row by its digest."""
         (event,) = from_rows([row])
-        return to_row(with_value(event, lambda value: self._worker.blobs.thin(self._worker.blobs.fat(value), most=0)))
+        blobs = self._worker.blobs
+        return blobs.to_row(blobs.load(event, whole=True), most=0)
 
     @activity.defn(name=JOIN)
     async def join(self, request: dict[str, Any], carried: dict[str, Any] | None) -> dict[str, Any]:
-        """Make the outcome of a foreach from those of its items, which are read from Temporal's history."""
+        """Make the outcome of a foreach from the outcomes of its items, which are read from Temporal's history."""
         about = activity.info()
         cluster = Cluster(self._client, self._core_url, self._worker.blobs)
         events = [
@@ -230,16 +232,16 @@ class Activities:
         return await self._on_steps_loop(self._make_whole, about.workflow_id or "", request, events)
 
     def _make_whole(self, execution_id: str, request: dict[str, Any], events: list[Event]) -> dict[str, Any]:
-        name, thick = request["step"], partial(self._worker.blobs.fat, whole=False)
-        state = fold(with_value(event, thick) if is_of(event, name) else event for event in events)
+        name, blobs = request["step"], self._worker.blobs
+        state = fold(blobs.load(event) if is_of(event, name) else event for event in events)
         values = self._values(execution_id, request, state)
         event = join_items(values, name, max(time.time_ns() // 1000, state.updated_at))
-        row = to_row(with_value(event, self._worker.blobs.thin))
+        row = blobs.to_row(event)
         evolve(state, event)
-        return {"rows": [row], "routes": [to_row(route) for route in routes_of(values, name)]}
+        return {"rows": [row], "routes": [to_row(route) for route in choose_routes(values, name)]}
 
     def _values(self, execution_id: str, request: dict[str, Any], state: State) -> ExecutionValues:
-        """Return the values of an execution, for what is asked beside its attempts."""
+        """Return the values of an execution, for a request that runs no attempt."""
         store = cast(Store, self._worker.blobs)
         plan = self._plan(request)
         values = ExecutionValues(store, execution_id, plan, state, Redactor(self._worker.blobs.redact), Context)
@@ -257,30 +259,30 @@ class Activities:
 
     def _plan(self, request: dict[str, Any]) -> Plan:
         name = request.get("workflow")
-        if name is None:  # the driver of an older release scheduled it
+        if name is None:  # a driver of an older release scheduled it
             (started,) = from_rows(request["rows"][:1])
             assert isinstance(started, WorkflowStarted)
             name = started.workflow
         workflow = self._worker.workflows.get(name)
         if workflow is None:
             raise ApplicationError(f"worker {self._worker.worker_id} has no workflow '{name}'", non_retryable=True)
-        # Made again for each attempt it would cost more than the attempt. Code changes with a reload, which makes
-        # another function, or with a cell that is run.
+        # Making the plan costs more than a short attempt. Code changes with a reload, which makes another function, or
+        # with a cell that is run.
         key = (getattr(workflow, "fn", None), _cells_run())
         known = self._plans.get(workflow.name)
         if known is None or known.key != key:
             plan = workflow.plan()
-            known = self._plans[workflow.name] = _Known(key, plan, home_of(plan))
+            known = self._plans[workflow.name] = _CachedPlan(key, plan, home_of(plan))
         return known.plan
 
 
 def is_of(event: Event, name: str) -> bool:
-    """Whether an event is of a step, or of an item of it."""
+    """Whether an event belongs to a step or to one of its items."""
     return isinstance(event, StepEvent) and owner_of(event.step) == name
 
 
 def _cells_run() -> int:
-    """Count the cells that ran in this kernel; 0 where there is none."""
+    """Return how many cells ran in this kernel; 0 if this is not a kernel."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return 0 if shell is None else int(shell.execution_count)

@@ -1,6 +1,6 @@
 """Values that are too big for a history: files by digest, in a folder or a bucket that all machines share.
 
-What is small travels in the history itself, so that machines which share no folder work too until a value is big.
+Small values travel in the history, so machines that share no folder work too, until a value is big.
 """
 
 from __future__ import annotations
@@ -10,29 +10,33 @@ import hashlib
 import os
 import secrets
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .._core.events import Event
 from .._core.value import Value
 from ..errors import StoreError
+from .wire import Row, to_row, with_value
 
 __all__ = ["INLINE_BYTES", "Blobs", "blobs_at"]
 
 INLINE_BYTES = 8 * 1024
-"""The largest value, in bytes, that is kept in the history; the server takes 2 MB in one message, 50 MB in all."""
+"""The largest value, in bytes, that the history holds; the server takes 2 MB in one message and 50 MB in all."""
 
 _BLOB = '"@blob"'
 _MOST_BYTES = 1 << 30
 
 
 class Blobs:
-    """Bytes by their digest.
+    """Bytes by digest.
+
+    It also takes the place of a log for the values of an execution: ``payload``, ``largest``, ``trusted``, ``redact``.
 
     Args:
         place: a folder, or a URL that fsspec knows, such as ``s3://bucket/cerebelum``.
-
-    It also is what the values of an execution ask of a log: ``payload``, ``largest``, ``trusted``, ``redact``.
+        redact: names of inputs that are masked.
     """
 
     trusted = True
@@ -93,8 +97,20 @@ class Blobs:
             ) from error
         return bytes(found)
 
-    def thin(self, value: Value, most: int = INLINE_BYTES) -> Value:
-        """Return the part of a value that the history keeps, at most that many bytes; the rest is kept here."""
+    def to_row(self, event: Event, most: int = INLINE_BYTES) -> Row:
+        """Lay an event out for the history; a value of more than ``most`` bytes is kept here."""
+        return to_row(with_value(event, partial(self._offload, most=most)))
+
+    def load(self, event: Event, *, whole: bool = False) -> Event:
+        """Return an event with its values as a local log has them.
+
+        Args:
+            event: an event from the history.
+            whole: whether to read big values that are bytes now; by default they are read when they are used.
+        """
+        return with_value(event, partial(self._load, whole=whole))
+
+    def _offload(self, value: Value, most: int) -> Value:
         if value.payload is not None:
             if len(value.payload) <= most:
                 return replace(value, payload=None, json=f'"{base64.b64encode(value.payload).decode()}"')
@@ -107,8 +123,7 @@ class Blobs:
             return replace(value, json=_BLOB, digest=digest, size=len(data))
         return value
 
-    def fat(self, value: Value, *, whole: bool = True) -> Value:
-        """Return a value as a local log would be given it; without ``whole`` bytes are read when they are asked for."""
+    def _load(self, value: Value, whole: bool) -> Value:
         if value.is_json:
             if value.json != _BLOB or not value.digest:
                 return value

@@ -1,7 +1,7 @@
-"""Children on a cluster: a workflow that a step runs there is an execution there, too, which any of its workers drives.
+"""Children on a cluster: a workflow that a step runs is an execution of its own there, which any worker may drive.
 
-The worker of the step starts or resumes it, as callers do, and waits for a moment. Then the attempt gives its place up,
-as in any long wait, until the child's driver tells that of its caller that it has ended (``Drive.child_ended``).
+The step's worker starts or resumes it and waits for a moment. Then the attempt leaves the worker, as in any long wait,
+until the child's driver signals the caller's driver that it has ended (``Drive.child_ended``).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .cluster import Cluster
 from .fit import plan_for
 from .followed import Followed
 from .settings import Terms
-from .wire import from_rows, pack, to_row, unpack, with_value
+from .wire import from_rows, pack, unpack
 
-__all__ = ["Brought", "ChildrenThere", "bring"]
+__all__ = ["ChildHistories", "RemoteChildren", "publish_histories"]
 
 T = TypeVar("T")
 
-Brought = dict[str, Any]
-"""Histories of children that a caller's log has: by id the digest of their rows, and those of their own children."""
+ChildHistories = dict[str, Any]
+"""Histories of children from the caller's log: by id, the digest of the rows and the histories of its own children."""
 
 
 class Waits(Protocol):
-    """What is needed here from the execution of an attempt."""
+    """What `RemoteChildren` needs from the execution of an attempt."""
 
     id: str
     clock: Clock
@@ -52,7 +52,7 @@ class Waits(Protocol):
 
     @property
     def continues_elsewhere(self) -> bool:
-        """Whether the attempt has given its place up, or was given back: another one takes its step up."""
+        """Whether the attempt has left this worker, so that another one continues the step."""
         ...
 
     def look_again(self) -> None:
@@ -61,7 +61,7 @@ class Waits(Protocol):
 
 
 class _Found(NamedTuple):
-    """What is recorded of a child; ``over`` is how its run has ended, "" while it runs or when there is none."""
+    """The recorded events of a child; ``over`` says how its run has ended, "" if it runs or there is none."""
 
     events: list[Event]
     state: State
@@ -72,16 +72,16 @@ class _Found(NamedTuple):
         return bool(self.events) and not self.over
 
 
-class ChildrenThere:
+class RemoteChildren:
     """Runs the children of one attempt.
 
     Args:
-        host: the execution around the attempt.
-        cluster: where they run; its calls are made on ``polls``.
+        host: the execution of the attempt.
+        cluster: the cluster on which they run.
         polls: the loop for calls of the cluster, which no step blocks.
         serves: the names of the workflows that this worker serves.
-        family: asks the driver how a child is to run, by its id: see ``Drive.child``.
-        wait: seconds that the attempt waits here for a child.
+        ask: asks the driver for the settings and the history of a child, by id: see ``Drive.child``.
+        wait: seconds that the attempt waits in this worker for a child.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ class ChildrenThere:
         cluster: Cluster,
         polls: asyncio.AbstractEventLoop,
         serves: Collection[str],
-        family: Callable[[str], Awaitable[dict[str, Any]]],
+        ask: Callable[[str], Awaitable[dict[str, Any]]],
         wait: float,
     ) -> None:
         self._host, self._cluster, self._polls, self._serves = host, cluster, polls, serves
-        self._family, self._wait_us = family, round(wait * 1e6)
+        self._ask, self._wait_us = ask, round(wait * 1e6)
         self.seen: dict[str, int] = {}
-        """By operation: the last version of its child that the attempt knows."""
+        """By operation: the last known version of its child."""
 
     async def recorded(self, execution_id: str) -> State:
-        """Read what is recorded of an execution."""
+        """Read the recorded state of an execution."""
         return (await self._read(execution_id, {})).state
 
     def result(self, workflow: Definition, execution_id: str, state: State) -> Result:
@@ -107,14 +107,14 @@ class ChildrenThere:
         return self._ended(workflow, execution_id, _Found([], state, "completed"))
 
     async def finished(self, child: Child) -> Reached:
-        """Run it, or wait for whoever runs it, until it has reached its goal."""
-        told = await self._family(child.id)
-        found = await self._read(child.id, told)
+        """Run a child, or wait for the worker that runs it, until it has reached its goal."""
+        asked = await self._ask(child.id)
+        found = await self._read(child.id, asked)
         is_first = await child.is_fresh(found.state)
         while True:
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
-                await self._there(self._cluster.stop(child.id, left_alone(child)))
-                found = await self._read(child.id, told, wait=True)
+                await self._on_polls(self._cluster.stop(child.id, left_alone(child)))
+                found = await self._read(child.id, asked, wait=True)
             if child.ends(found.state, is_first=is_first):
                 return Reached(found.state, partial(self._ended, child.workflow, child.id, found))
             if not is_first and not found.runs:
@@ -128,28 +128,27 @@ class ChildrenThere:
                 is_first = False
             self.seen[child.op] = found.state.version
             if not found.runs:
-                self.seen[child.op] = await self._launch(child, found, told)
+                self.seen[child.op] = await self._launch(child, found, asked)
             await self._wait(child)
-            found = await self._read(child.id, told)
+            found = await self._read(child.id, asked)
 
-    async def _read(self, execution_id: str, told: Mapping[str, Any], *, wait: bool = False) -> _Found:
-        """Read a child from the cluster, or, if that knows less, what its caller brought along."""
-        events, over = await self._there(self._history(execution_id, wait=wait))
+    async def _read(self, execution_id: str, asked: Mapping[str, Any], *, wait: bool = False) -> _Found:
+        """Read a child from the cluster, or from the history that its caller brought if that is longer."""
+        events, over = await self._on_polls(self._history(execution_id, wait=wait))
         if events and not over and _has_ended(fold(events)):  # its run is about to end
-            events, over = await self._there(self._history(execution_id, wait=True))
-        if brought := told.get("brought"):
+            events, over = await self._on_polls(self._history(execution_id, wait=True))
+        if brought := asked.get("brought"):
             known = from_rows(unpack(self._cluster.blobs.payload(brought[0])))
             if len(known) > len(events):
                 events, over = known, "failed"
-        thick = partial(self._cluster.blobs.fat, whole=False)
-        return _Found(events, fold(with_value(event, thick) for event in events), over)
+        return _Found(events, fold(map(self._cluster.blobs.load, events)), over)
 
     async def _history(self, execution_id: str, *, wait: bool) -> tuple[list[Event], str]:
         if wait:
             await self._cluster.ended(execution_id)
         return await self._cluster.history(execution_id)
 
-    async def _launch(self, child: Child, found: _Found, told: Mapping[str, Any]) -> int:
+    async def _launch(self, child: Child, found: _Found, asked: Mapping[str, Any]) -> int:
         """Start or resume a child, and return its version after that."""
         workflow = child.workflow
         if workflow.name not in self._serves:
@@ -163,20 +162,20 @@ class ChildrenThere:
         now = max(self._host.clock.now(), found.state.updated_at)
         driver = Driver(plan, fold(found.events))
         driver.take(Begin(child.begin(values, now, blueprint_of(plan, values.redactor).digest)), now)
-        before = await self._there(cluster.run_id(child.id)) if found.events else None
-        events, terms = [*found.events, *driver.batch], Terms.of(told["terms"])
-        nested = (told.get("brought") or ["", {}])[1]
+        before = await self._on_polls(cluster.run_id(child.id)) if found.events else None
+        events, terms = [*found.events, *driver.batch], Terms.of(asked["terms"])
+        nested = (asked.get("brought") or ["", {}])[1]
         again = bool(found.events)
         try:
-            await self._there(cluster.launch(child.id, plan, events, terms, again=again, brought=nested))
+            await self._on_polls(cluster.launch(child.id, plan, events, terms, again=again, brought=nested))
         except ExecutionBusyError:
-            return found.state.version  # somebody else was quicker
+            return found.state.version  # another worker was first
         if before is not None:
-            await self._there(cluster.forget_run(child.id, before))
+            await self._on_polls(cluster.forget_run(child.id, before))
         return len(events)
 
     async def _wait(self, child: Child) -> None:
-        """Wait for its end here, for a moment; then the attempt gives its place up."""
+        """Wait for a child in this worker for a moment; then the attempt leaves the worker."""
         over = asyncio.run_coroutine_threadsafe(self._cluster.ended(child.id), self._polls)
         host = self._host
         over.add_done_callback(lambda _: host.loop.call_soon_threadsafe(host.look_again))
@@ -202,13 +201,13 @@ class ChildrenThere:
         values.variable = workflow.variable
         return values
 
-    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _on_polls(self, work: Coroutine[Any, Any, T]) -> T:
         future: concurrent.futures.Future[T] = asyncio.run_coroutine_threadsafe(work, self._polls)
         return await asyncio.wrap_future(future)
 
 
 class _ReadBefore:
-    """What the values of an execution ask of a log: its events, as they were read, and its big values."""
+    """Takes the place of a log for the values of an execution: events that were read before, and big values."""
 
     trusted = True
 
@@ -218,33 +217,34 @@ class _ReadBefore:
 
     def events(self, execution_id: str) -> list[Event]:
         """Return its events."""
-        thick = partial(self._blobs.fat, whole=False)
-        return [with_value(event, thick) for event in self._events]
+        return [*map(self._blobs.load, self._events)]
 
 
 def _has_ended(state: State) -> bool:
     return state.lifecycle in UNFINISHED or state.lifecycle.is_final
 
 
-def bring(local: Store, blobs: Blobs, state: State, whole: Callable[[Event], Event], *, done: bool) -> Brought:
-    """Put the histories of an execution's children where workers find them: the cluster may not know them, or not all.
+def publish_histories(
+    local: Store, blobs: Blobs, state: State, whole: Callable[[Event], Event], *, done: bool
+) -> ChildHistories:
+    """Write the histories of an execution's children where workers can read them: the cluster may not have them all.
 
     Args:
         local: the caller's log.
         blobs: where workers read.
         state: the execution.
-        whole: gives an event its values whole.
-        done: whether also those of completed steps are needed, as for a rollback.
+        whole: returns an event with all its values loaded.
+        done: whether to include the children of completed steps, which a rollback needs.
     """
-    found: Brought = {}
+    found: ChildHistories = {}
     for _, step in state.attempted():
         if step.phase is Phase.COMPLETED and not done:
             continue
         for child in step.children:
             events: Sequence[Event] = local.events(child)
             if events:
-                rows = pack([to_row(with_value(whole(event), blobs.thin)) for event in events])
+                rows = pack([blobs.to_row(whole(event)) for event in events])
                 digest = hashlib.sha256(rows).hexdigest()
                 blobs.put(digest, rows)
-                found[child] = [digest, bring(local, blobs, fold(events), whole, done=done)]
+                found[child] = [digest, publish_histories(local, blobs, fold(events), whole, done=done)]
     return found

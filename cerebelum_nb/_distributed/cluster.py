@@ -1,7 +1,6 @@
-"""Executions on a cluster: starting them, reading their events from Temporal's history, steering them.
+"""Executions on a cluster: starting them, reading their events from Temporal's history, deciding and stopping.
 
-Reading asks the server alone: no worker has to be there, nothing is replayed, and a history that another release wrote
-reads as well.
+Reading asks only the server: it needs no worker and no replay, and it reads the history of any release.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from .blobs import Blobs, blobs_at
 from .connection import connect, explain, is_not_found
 from .settings import CHILD_DRIVER, DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, Terms, core_url_of, queue_of
 from .shown import shown
-from .wire import Rows, from_rows, pack, to_row, unpack, with_value
+from .wire import Rows, from_rows, pack, unpack
 
 __all__ = ["AtWork", "Change", "Cluster", "linger"]
 
@@ -50,7 +49,7 @@ _ENDINGS = {
 }
 
 _SHORTEST_LIFE = 0.1
-"""Seconds after the last call before which a process must not end: the SDK aborts it in one of five exits otherwise
+"""Seconds for which a process must not end after its last call: otherwise the SDK aborts it in one of five exits
 (github.com/temporalio/sdk-python/issues/300)."""
 
 _PAUSE, _LONGEST_PAUSE = 0.6, 0.05
@@ -65,14 +64,14 @@ _last_call = 0.0
 
 @atexit.register
 def linger() -> None:
-    """Wait until this process may end."""
+    """Wait until this process may end: see `_SHORTEST_LIFE`."""
     left = _last_call + _SHORTEST_LIFE - time.monotonic()
     if left > 0:
         time.sleep(left)
 
 
 class Change(NamedTuple):
-    """Some events of an execution, in order: those behind version ``after``; ``over`` is how the run of them ended."""
+    """The events of an execution after version ``after``, in order; ``over`` says how the run ended, if it has."""
 
     after: int
     events: list[Event]
@@ -80,20 +79,24 @@ class Change(NamedTuple):
 
 
 class AtWork(NamedTuple):
-    """What is at work: for how many seconds nobody took the execution, or a step of it; what steps tell meanwhile."""
+    """Who is waiting for a worker, and what running steps report.
+
+    ``untaken`` and ``steps`` are the seconds for which no worker has taken the execution and its steps; ``heartbeats``
+    are the details of the steps' last heartbeats.
+    """
 
     untaken: float
     steps: dict[str, float]
-    told: dict[str, Any]
+    heartbeats: dict[str, Any]
 
 
 class Cluster:
-    """A connection to one.
+    """A connection to a cluster.
 
     Args:
         client: the SDK's client.
         url: HOST:PORT.
-        blobs: where big values are.
+        blobs: the store of big values.
     """
 
     def __init__(self, client: Client, url: str, blobs: Blobs) -> None:
@@ -109,7 +112,7 @@ class Cluster:
         redact: tuple[str, ...] = (),
         **options: Any,
     ) -> Cluster:
-        """Connect.
+        """Connect to a cluster.
 
         Raises:
             StoreError: no Temporal server can be reached.
@@ -119,7 +122,7 @@ class Cluster:
 
     @property
     def location(self) -> str:
-        """Its address, as logs name it."""
+        """The address of the cluster, as logs name it."""
         return f"temporal://{self.url}"
 
     # -- starting -----------------------------------------------------------------------------------------------
@@ -134,13 +137,13 @@ class Cluster:
         again: bool,
         brought: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run an execution from its events on.
+        """Start a run of an execution that continues after its events.
 
         Args:
             execution_id: its id.
             plan: the workflow.
-            events: what is recorded of it.
-            terms: how it runs there.
+            events: its recorded events.
+            terms: its settings on the cluster.
             again: whether its id was used before.
             brought: the histories of its children that the cluster may not know: see children.py.
 
@@ -148,7 +151,7 @@ class Cluster:
             ExecutionBusyError: it is running there.
             StoreError: the server refuses, or cannot be reached.
         """
-        rows: Rows = [to_row(with_value(event, self.blobs.thin)) for event in events]
+        rows: Rows = [*map(self.blobs.to_row, events)]
         state = fold(events)
         meta: dict[str, Any] = {
             "plan": dump(plan),
@@ -164,7 +167,7 @@ class Cluster:
                 task_queue=queue_of(plan.workflow),
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                # A worker that stands still may hold a task of the driver for so long; a long history needs seconds.
+                # How long a worker that hangs may hold a task of the driver; replaying a long history takes seconds.
                 task_timeout=timedelta(seconds=min(10.0, max(5.0, terms.heartbeat))),
                 static_summary=plan.workflow,
                 memo={"shown": shown(state)},
@@ -185,7 +188,7 @@ class Cluster:
             _note_call()
 
     async def run_id(self, execution_id: str) -> str | None:
-        """Return Temporal's id of the newest run of an execution; None when there is none."""
+        """Return Temporal's id of the newest run of an execution; None if there is none."""
         try:
             return (await self.handle(execution_id).describe()).run_id
         except RPCError as error:
@@ -194,7 +197,7 @@ class Cluster:
             explain(error, self.url, execution_id)
 
     async def forget_run(self, execution_id: str, run_id: str) -> None:
-        """Delete a run that a later one carries on, so that lists show the execution once."""
+        """Delete a run that a later one continues, so that lists show the execution once."""
         request = DeleteWorkflowExecutionRequest(
             namespace=self.client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=execution_id, run_id=run_id),
@@ -208,20 +211,20 @@ class Cluster:
             _note_call()
 
     async def at_work(self, execution_id: str) -> AtWork:
-        """Read which parts of an execution wait for a worker now, and what the heartbeats of its steps report."""
+        """Read which parts of an execution wait for a worker now, and the heartbeats of its steps."""
         found = (await self.handle(execution_id).describe()).raw_description
         decode, now = self.client.data_converter.decode, time.time()
-        told: dict[str, Any] = {}
+        heartbeats: dict[str, Any] = {}
         untaken: dict[str, float] = {}
         for pending in found.pending_activities:
             step = pending.activity_id.rsplit(":", 2)[0]
             if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
                 untaken[step] = now - pending.scheduled_time.ToSeconds()
             elif pending.heartbeat_details.payloads:
-                (told[step],) = await decode(pending.heartbeat_details.payloads)
+                (heartbeats[step],) = await decode(pending.heartbeat_details.payloads)
         task = found.pending_workflow_task
         waits = found.HasField("pending_workflow_task") and not task.HasField("started_time")
-        return AtWork(now - task.scheduled_time.ToSeconds() if waits else 0.0, untaken, told)
+        return AtWork(now - task.scheduled_time.ToSeconds() if waits else 0.0, untaken, heartbeats)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -250,11 +253,11 @@ class Cluster:
                         last = time.monotonic()
 
     async def events(self, execution_id: str) -> list[Event]:
-        """Read all events so far; none when there is no such execution."""
+        """Read all events so far; none if there is no such execution."""
         return (await self.history(execution_id))[0]
 
     async def history(self, execution_id: str) -> tuple[list[Event], str]:
-        """Read all events so far, and how its run has ended; none and "" when there is no such execution."""
+        """Read all events so far, and how the run has ended; none and "" if there is no such execution."""
         found, over = list[Event](), ""
         try:
             async for change in self.changes(execution_id, wait=False):
@@ -266,7 +269,7 @@ class Cluster:
         return found, over
 
     async def ended(self, execution_id: str) -> None:
-        """Wait until the run of an execution has ended; while the server is away, for as long as it takes."""
+        """Wait until the run of an execution has ended, also while the server is away."""
         while True:
             try:
                 await self.handle(execution_id).result()
@@ -282,7 +285,7 @@ class Cluster:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _carried(self, event: Any) -> tuple[int, Rows, str]:
-        """Extract our events from one of Temporal's, and how the run ended if it says so."""
+        """Read from one of Temporal's events our events, the version before them, and how the run ended if it has."""
         decode = self.client.data_converter.decode
         kind = event.event_type
         carried: Any = None
@@ -305,22 +308,22 @@ class Cluster:
             return carried["after"], carried["rows"], ""
         return 0, [], _ENDINGS.get(kind, "")
 
-    # -- steering -----------------------------------------------------------------------------------------------
+    # -- deciding and stopping ----------------------------------------------------------------------------------
 
     def handle(self, execution_id: str) -> WorkflowHandle[Any, Any]:
-        """Return the SDK's handle on the newest run."""
+        """Return the SDK's handle for the newest run."""
         return self.client.get_workflow_handle(execution_id)
 
     async def append(self, execution_id: str, event: Event) -> bool:
-        """Append an event from outside (a decision, a request to cancel); return False if it came too late.
+        """Append an event from outside (a decision, a signal, a request to cancel); return False if it came too late.
 
         Raises:
             StoreError: the server cannot be reached.
         """
-        return await self._update(execution_id, "decide", to_row(with_value(event, self.blobs.thin)))
+        return await self._update(execution_id, "decide", self.blobs.to_row(event))
 
     async def stop(self, execution_id: str, reason: str) -> bool:
-        """Pause an execution; return False when it is over."""
+        """Pause an execution; return False if it is over."""
         return await self._update(execution_id, "stop", reason)
 
     async def _update(self, execution_id: str, name: str, argument: Any) -> bool:
@@ -332,7 +335,7 @@ class Cluster:
             except RPCError as error:
                 if is_not_found(error):
                     return False
-                # Something else has happened to it in the same moment: the driver's turn is made again, without this.
+                # Something else happened at the same moment, and the driver repeats its turn without this update.
                 if error.status is not RPCStatusCode.FAILED_PRECONDITION or not tries_left:
                     explain(error, self.url, execution_id)
                 await asyncio.sleep(_UPDATE_AGAIN_SECONDS)
@@ -341,10 +344,6 @@ class Cluster:
             finally:
                 _note_call()
         return True
-
-    async def close(self) -> None:
-        """Let the SDK finish what it does; the connection ends with the process."""
-        await asyncio.sleep(0)
 
 
 def _note_call() -> None:

@@ -1,4 +1,4 @@
-"""Connecting to a cluster, and the errors when nothing answers there or something else does."""
+"""Connecting to a cluster, and the errors if nothing answers or it is not a Temporal server."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SECONDS = 5.0
 
 @cache
 def runtime(metrics: str = "") -> Runtime:
-    """Return the SDK's runtime of this process. It logs errors only; this library reports the rest.
+    """Return the SDK's runtime of this process, which logs only errors: this library reports the rest.
 
     Args:
-        metrics: HOST:PORT where Prometheus may read the SDK's own figures; "" for none.
+        metrics: HOST:PORT where Prometheus can read the SDK's metrics; "" for none.
     """
     quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
     shown = PrometheusConfig(bind_address=metrics) if metrics else None
@@ -42,11 +42,11 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
     Args:
         url: HOST:PORT.
         namespace: by default ``$TEMPORAL_NAMESPACE``, else ``default``.
-        identity: who connects, as Temporal's own pages show it.
-        options: others of ``temporalio.client.Client.connect``.
+        identity: the name of this client on Temporal's pages.
+        options: other options of ``temporalio.client.Client.connect``.
 
     Raises:
-        StoreError: nobody answers there, or not as a Temporal server, or it has no such namespace.
+        StoreError: nothing answers there, it is not a Temporal server, or it has no such namespace.
     """
     wanted = settings(url, namespace) | options
     if identity is not None:
@@ -55,7 +55,7 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
     try:
         async with asyncio.timeout(_SECONDS):
             client = await Client.connect(**wanted)
-            await _look_at_namespace(client, url)
+            await _check_namespace(client, url)
     except TimeoutError:
         raise StoreError(_not_temporal(url, "it does not answer"), transient=True) from None
     except (RuntimeError, RPCError) as error:
@@ -64,7 +64,7 @@ async def connect(url: str, namespace: str | None = None, *, identity: str | Non
 
 
 def settings(url: str, namespace: str | None) -> dict[str, Any]:
-    """Return how to connect to a cluster, from Temporal's own environment variables and configuration file.
+    """Return the arguments for a connection, from Temporal's environment variables and configuration file.
 
     ``$CEREBELUM_DATA_CONVERTER`` names a ``DataConverter``, such as one with a codec: ``shop.crypto:converter``.
 
@@ -73,7 +73,7 @@ def settings(url: str, namespace: str | None) -> dict[str, Any]:
         namespace: by default ``$TEMPORAL_NAMESPACE``, else ``default``.
 
     Raises:
-        CerebelumError: that cannot be loaded.
+        CerebelumError: the data converter cannot be loaded.
     """
     wanted: dict[str, Any] = {}
     if any(name in os.environ for name in ("TEMPORAL_PROFILE", "TEMPORAL_API_KEY", "TEMPORAL_CONFIG_FILE")) or any(
@@ -99,7 +99,7 @@ def _converter(named: str) -> Any:
         ) from None
 
 
-async def _look_at_namespace(client: Client, url: str) -> None:
+async def _check_namespace(client: Client, url: str) -> None:
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 
     try:
@@ -111,13 +111,13 @@ async def _look_at_namespace(client: Client, url: str) -> None:
                 f"    temporal operator namespace create -n {client.namespace} --address {url} --retention 720h\n\n"
                 f"or name another one with TEMPORAL_NAMESPACE"
             ) from None
-        if error.status is RPCStatusCode.PERMISSION_DENIED:  # it may all the same be used
+        if error.status is RPCStatusCode.PERMISSION_DENIED:  # describing it is refused; using it may be allowed
             return
         raise
 
 
 def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
-    """Raise the error of this library for an error of the SDK, with what to do."""
+    """Raise this library's error for an error of the SDK; it says what to do."""
     if isinstance(error, RPCError):
         match error.status:
             case RPCStatusCode.NOT_FOUND if execution_id:
@@ -141,26 +141,26 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
             case RPCStatusCode.UNIMPLEMENTED:
                 raise StoreError(_not_temporal(url, "it does not know the calls of one, or is too old")) from None
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
-    told = str(error)
-    if re.search(r"refused|dns|resolve|unreachable|no route|timed out|timeout|deadline", told, re.IGNORECASE):
-        raise StoreError(_unreachable(url, _first(told)), transient=True) from None
-    if (wrong := re.search(r"InvalidCertificate\((\w+)", told)) is not None:
+    text = str(error)
+    if re.search(r"refused|dns|resolve|unreachable|no route|timed out|timeout|deadline", text, re.IGNORECASE):
+        raise StoreError(_unreachable(url, _summarise(text)), transient=True) from None
+    if (wrong := re.search(r"InvalidCertificate\((\w+)", text)) is not None:
         raise StoreError(
             f"the certificate of the Temporal server at {url} is not accepted ({wrong[1]}): if an authority of your "
             f"own made it, set TEMPORAL_TLS_SERVER_CA_CERT_PATH; if it is for another name, TEMPORAL_TLS_SERVER_NAME"
         ) from None
-    if re.search(r"h2 protocol error|connection closed", told):
+    if re.search(r"h2 protocol error|connection closed", text):
         raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
-    raise StoreError(_not_temporal(url, _first(told)), transient=True) from error  # it may be about to end, or to begin
+    raise StoreError(_not_temporal(url, _summarise(text)), transient=True) from error  # it may be starting or stopping
 
 
 def is_not_found(error: BaseException) -> bool:
-    """Whether there is no such execution."""
+    """Whether an error says that there is no such execution."""
     return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
-def _first(text: str) -> str:
-    """Return the reason in a few words; the SDK joins the words of four libraries."""
+def _summarise(text: str) -> str:
+    """Return the reason in a few words; the SDK's text joins the messages of four libraries."""
     if "refused" in text:
         return "nothing listens there"
     if "dns" in text.lower() or "resolve" in text:
@@ -173,25 +173,25 @@ def _first(text: str) -> str:
 
 
 def _unreachable(url: str, why: str) -> str:
-    told = f"no Temporal server can be reached at {url} ({_first(why)})."
-    if not _is_here(url):
-        return f"{told} Can this machine reach it? If not, name {_ANOTHER}"
+    what = f"no Temporal server can be reached at {url} ({_summarise(why)})."
+    if not _is_local(url):
+        return f"{what} Can this machine reach it? If not, name {_ANOTHER}"
     port = url.rpartition(":")[2]
     start = "cerebelum cluster up" if port == "7233" else f"cerebelum cluster up --port {port}"
-    return f"{told} Start one on this machine with\n\n    {start}\n\nor name {_ANOTHER}"
+    return f"{what} Start one on this machine with\n\n    {start}\n\nor name {_ANOTHER}"
 
 
 def _not_temporal(url: str, why: str) -> str:
-    start = ", or start one with `cerebelum cluster up`" if _is_here(url) and not url.endswith(":7233") else ""
+    start = ", or start one with `cerebelum cluster up`" if _is_local(url) and not url.endswith(":7233") else ""
     return (
         f"what listens at {url} does not answer as a Temporal server does: {why}. The port for calls (gRPC) is "
-        f"7233 unless it was changed; its web page has another one. If the server wants TLS, set TEMPORAL_TLS=true; if "
-        f"it wants a certificate of who calls, TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH.\n"
+        f"7233 unless it was changed; its web page has another one. If the server requires TLS, set TEMPORAL_TLS=true; "
+        f"if it requires a client certificate, TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH.\n"
         f"Name {_ANOTHER}{start}"
     )
 
 
-def _is_here(url: str) -> bool:
+def _is_local(url: str) -> bool:
     return url.rpartition(":")[0] in ("localhost", "127.0.0.1")
 
 

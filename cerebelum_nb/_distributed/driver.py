@@ -1,12 +1,12 @@
 """The one Temporal workflow: a shell around :mod:`.._core.drive` whose attempts are activities.
 
-Every run starts from rows: a start, a resume, a fork and a continue-as-new differ only in them. No user code runs here,
-so any worker of the workflow can drive it, and users have no rules of determinism to follow. What is committed is what
-Temporal's history holds: each turn's events are sent with the input of the first activity that the turn schedules, or
-are written as a memo if it schedules none; the last turn's are the result. See ``cluster.py`` for how they are read.
+Every run starts from rows; a start, a resume, a fork and a continue-as-new differ only in these. No user code runs
+here, so any worker of the workflow can drive it, and users have no rules of determinism to follow. An event is
+committed when Temporal's history holds it: the events of a turn are in the input of the first activity that the turn
+schedules, or else in a memo; those of the last turn are the result. ``cluster.py`` reads them.
 
-Deterministic by construction: of cerebelum_nb it uses the core and the row codec, which know neither clock nor chance.
-The history of a run that is still open must replay: ``tests/distributed/replay`` holds such histories.
+The driver is deterministic because it uses only the core and the row codec, which read no clock and no random numbers.
+The history of an open run must replay under later releases: ``tests/distributed/replay`` holds such histories.
 """
 
 from __future__ import annotations
@@ -53,12 +53,11 @@ from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState, waits_for_signal
 from .._core.time_limit import ends_at, overrun
-from .._core.value import ErrorInfo, Value
+from .._core.value import ErrorInfo
 from ..errors import ExecutionTimeoutError
 from .family import Family
-from .losses import DIED, is_untaken, last_heard, short
+from .losses import DIED, describe_loss, is_untaken, last_heard
 from .memo import MEMO_BYTES, Memo, is_long, is_short
-from .naps import Naps
 from .record import Record
 from .requests import Requests
 from .settings import (
@@ -72,18 +71,18 @@ from .settings import (
     Terms,
     activity_id,
 )
+from .timers import Timers
 from .wire import Carried, Rows, from_rows, pack, to_row, unpack
 
 __all__ = ["Drive", "DriveChild"]
 
-_ONCE = RetryPolicy(maximum_attempts=1)  # the driver makes the attempts: each is an event of ours
+_ONCE = RetryPolicy(maximum_attempts=1)  # the driver retries, and records each attempt
 _TURN_BYTES = 1_000_000
-"""So much of attempts' requests is scheduled in one turn; the server takes 4 MB in one answer of a worker."""
+"""Bytes of requests that one turn schedules; the server takes 4 MB in one answer of a worker."""
 _TURN_STARTS = 50
-"""So many attempts are scheduled in one turn: the SDK breaks a turn off that takes longer than two seconds."""
+"""Attempts that one turn schedules: the SDK aborts a turn that takes longer than two seconds."""
 _MOST_OF_A_SUMMARY = 100
 """Characters; the server takes 400 bytes."""
-_NOTHING = Value("json", json="{}")
 
 _Answer = Callable[[str, "dict[str, Any] | ErrorInfo"], None]
 
@@ -95,7 +94,7 @@ class _AtWork(NamedTuple):
 
 
 class _Suspended(NamedTuple):
-    """A step that left its worker: which operation waits, until when, the last signal it has seen, who ran it."""
+    """A step that left its worker: the operation that waits, until when, the last signal it has seen, its worker."""
 
     op: str
     due_at: int | None
@@ -109,18 +108,18 @@ class Drive:
 
     @workflow.init
     def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
-        """Fold what is recorded; ``left`` is what a continue-as-new knows beside the rows."""
+        """Fold the recorded rows; ``left`` is what the run before a continue-as-new knew besides."""
         self._meta, self._terms = meta, Terms.of(meta["terms"])
         self._recorded, before, left = Record(unpack(packed)), self._terms.before, left or {}
         self._driver = Driver(load(meta["plan"]), self._recorded.fold(), Before(before) if before else None)
         self._requests = Requests(self._driver, self._recorded, self._terms, left.get("tied", {}))
-        self._suspended = {name: _Suspended(*told) for name, told in left.get("suspended", {}).items()}
+        self._suspended = {name: _Suspended(*fields) for name, fields in left.get("suspended", {}).items()}
         self._waiting: list[str] = []  # steps that have started and are not scheduled yet
         self._at_work: dict[str, _AtWork] = {}
         self._routes: dict[str, Rows] = {}
         self._family = Family(left.get("children", ()))
         self._inbox: list[Callable[[], object]] = []
-        self._naps = Naps(lambda what: self._inbox.append(what))
+        self._timers = Timers(lambda what: self._inbox.append(what))
         self._natively = False
         self._memo = Memo(self._recorded)
         for name in self._state.in_flight:
@@ -143,7 +142,7 @@ class Drive:
 
     @workflow.run
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
-        """Drive it to its end, or to the next continue-as-new."""
+        """Drive the execution to its end, or to the next continue-as-new."""
         self._memo.begin(self._state, self._now())
         self._limit_time()
         for name, suspended in list(self._suspended.items()):
@@ -152,8 +151,8 @@ class Drive:
             self._turn()
             if self._driver.finishing:
                 if self._state.caller or self._family.running:
-                    self._memo.write(self._state, self._now())  # whoever hears of its end reads all of it
-                    await self._family.take_leave(self._state)
+                    self._memo.write(self._state, self._now())  # those who are told of its end then read all events
+                    await self._family.announce_end(self._state)
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._end()
             if self._may_continue_as_new():
@@ -166,11 +165,11 @@ class Drive:
                 self._inbox.append(lambda: self._take(Cancel("cancelled in Temporal")))
 
     def _left(self) -> dict[str, Any]:
-        """What the next run must know in addition to the rows."""
+        """Return what the next run must know in addition to the rows."""
         return {"suspended": self._suspended, "tied": self._requests.tied, "children": list(self._family.running)}
 
     def _turn(self) -> None:
-        """Handle what has happened, decide, and write it into Temporal's history. Nothing in here awaits."""
+        """Handle the inbox, decide, and write into Temporal's history. Nothing in here awaits."""
         inbox, self._inbox = self._inbox, []
         for handle in inbox:
             handle()
@@ -178,7 +177,7 @@ class Drive:
         while answered:
             answered = False
             commands = self._driver.advance(self._now())
-            self._note_batch()  # what is asked below goes by it
+            self._note_batch()  # the requests below are made from it
             for command in commands:
                 match command:
                     case Start():
@@ -194,8 +193,8 @@ class Drive:
                     case CancelAttempts():
                         self._cancel_attempts()
                     case _:
-                        pass  # End: `finishing` says it
-        self._doze()
+                        pass  # End: the loop checks `finishing`
+        self._hibernate()
         self._note_batch()
         if not self._driver.finishing and not self._may_continue_as_new():
             self._write()
@@ -204,16 +203,16 @@ class Drive:
 
     @workflow.signal
     def record(self, step: str, visit: int, attempt: int, rows: Rows) -> None:
-        """Take what an operation of an attempt at work records; of one that is over, nothing."""
+        """Record what an operation of a running attempt reports; ignore an attempt that is over."""
         if self._driver.running.get(step) == (visit, attempt) and step in self._at_work:
             self._inbox.append(lambda: self._record(rows))
 
     @workflow.update(name="decide")
     def decide(self, row: list[Any]) -> None:
-        """Append an event from outside: a decision on an approval, a request to cancel."""
-        (event,) = from_rows([self._stamped(row)])
+        """Append an event from outside: a decision, a signal, a request to cancel."""
+        (event,) = from_rows([self._adjust_time(row)])
         self._append(event)
-        self._inbox.append(self._look_at_decisions)
+        self._inbox.append(self._check_decisions)
 
     @decide.validator
     def _may_decide(self, row: list[Any]) -> None:
@@ -232,7 +231,7 @@ class Drive:
 
     @workflow.update
     def stop(self, reason: str) -> None:
-        """Pause it; finished steps are kept."""
+        """Pause the execution; finished steps are kept."""
         self._inbox.append(lambda: self._take(Stop(reason)))
 
     @stop.validator
@@ -242,33 +241,33 @@ class Drive:
 
     @workflow.signal
     def child_ended(self, child: str, version: int) -> None:
-        """Take note that an execution has ended which a step started; if the step left its worker, it continues."""
+        """Note that a child has ended; if its step left its worker, the step continues."""
         self._family.end(child, version)
-        self._inbox.append(partial(self._look_at_child, child))
+        self._inbox.append(partial(self._check_child, child))
 
     @workflow.signal
     def caller_ended(self, cancelled: bool, reason: str) -> None:
-        """End with the execution whose step started this one, or with that step."""
+        """End because the caller, or its step, has ended."""
         self._inbox.append(lambda: self._take(Cancel(reason) if cancelled else Stop(reason)))
 
     @workflow.query
     def child(self, child: str) -> dict[str, Any]:
-        """Return how an execution is to run that a step starts: its terms, and what its caller brought of it."""
+        """Return the settings of a child that a step starts, and its history if the caller brought one."""
         terms = {**self._terms.to_dict(), "before": ""}
         return {"terms": terms, "brought": self._meta.get("brought", {}).get(child)}
 
     @workflow.query
     def operations(self, step: str) -> Rows:
-        """Return the rows of a step's operations, for an attempt that waits in its worker."""
+        """Return the rows of a step's operations; workers of an older release ask for them."""
         return self._recorded.operations_of(step)
 
     @workflow.query
     def waits(self, step: str, seen: int) -> dict[str, Any]:
-        """Return the rows of a step's operations, those that are done, and the signals that it may take.
+        """Return the rows of a step's operations, the finished operations, and the signals that it may take.
 
         Args:
-            step: its name.
-            seen: the last signal that its worker knows; of those after it, as many as fit into one answer.
+            step: the step.
+            seen: the last signal that its worker knows; the answer has as many later ones as fit.
         """
         signals, size, untaken = list[list[Any]](), 0, list[int]()
         known = self._state.step(step)
@@ -294,7 +293,7 @@ class Drive:
 
     def _record(self, rows: Rows) -> None:
         for row in rows:
-            (event,) = from_rows([self._stamped(row)])
+            (event,) = from_rows([self._adjust_time(row)])
             if isinstance(event, e.OperationEvent):
                 if self._take(Recorded(event)) and isinstance(event, e.ChildStarted):
                     self._family.begin(event.child)
@@ -302,7 +301,7 @@ class Drive:
                 self._record_now(event)
 
     def _record_now(self, event: Event) -> None:
-        """Record what an attempt printed, or how far it is."""
+        """Record what an attempt printed, or its progress."""
         if not self._driver.finishing:
             self._driver.defer_event(lambda: event)
             self._driver.take_deferred()
@@ -319,17 +318,17 @@ class Drive:
             return
         by = outcome.get("by", "")
         lost, woken = partial(Lost, name, visit, attempt, worker=by), partial(Woken, name, visit, attempt, worker=by)
-        if "code" in outcome:  # it has not begun
+        if "code" in outcome:  # the attempt has not begun
             self._requests.note_code(name, outcome["code"])
             self._requests.tie_code(name, outcome["queue"])
             self._take(woken(reason=f"worker {by} has another version of it"))
             return
-        if "lacks" in outcome:  # nor here
+        if "lacks" in outcome:  # it has not begun
             what = f"worker {by} has no step '{step_of(name)}': it has another version of the workflow"
             self._take(lost(reason=what))
             return
-        if "missing" in outcome:  # it has not begun either: what it needs is in the memory of another worker
-            missed = _in_words(outcome["missing"])
+        if "missing" in outcome:  # it has not begun: a result that it needs is in the memory of another worker
+            missed = _list_names(outcome["missing"])
             self._take(woken(reason=f"worker {by} does not have the result of {missed}"))
             self._restore(outcome["missing"])
             return
@@ -346,14 +345,14 @@ class Drive:
             return
         events, last = list[Event](), self._state.updated_at
         for row in rows:
-            events += from_rows([self._stamped(row, last)])
+            events += from_rows([self._adjust_time(row, last)])
             last = events[-1].at
         self._requests.tie_result(name, outcome["queue"] if outcome.get("tied") else None)
         self._routes[name] = outcome.get("routes", [])
         self._take(Settled(name, visit, attempt, events))
 
     def _lost(self, name: str, visit: int, attempt: int, error: BaseException) -> None:
-        """An attempt has no outcome: it is unknown how far it got."""
+        """Handle an attempt without an outcome: how far it got is unknown."""
         cause = getattr(error, "cause", None) or error
         if is_untaken(cause):
             self._take(Woken(name, visit, attempt, "the worker that has what it needs is gone"))
@@ -361,20 +360,20 @@ class Drive:
             self._restore(self._requests.untie(name))
             return
         died, by = isinstance(cause, ActivityTimeoutError), last_heard(cause)
-        self._take(Lost(name, visit, attempt, DIED if died else short(cause), by))
+        self._take(Lost(name, visit, attempt, DIED if died else describe_loss(cause), by))
 
     def _restore(self, steps: list[str]) -> None:
-        """Recompute results that no log holds and whose worker is gone."""
+        """Run steps again whose result no log holds and whose worker is gone."""
         known = [name for name in steps if (step := self._state.step(name)) is not None and step.has_result]
         if known and not self._driver.finishing:
             self._take(Restored(tuple(known)))
 
-    def _look_at_decisions(self) -> None:
+    def _check_decisions(self) -> None:
         for name, suspended in list(self._suspended.items()):
             if self._is_decided(name, suspended):
                 self._wake(name)
 
-    def _look_at_child(self, child: str) -> None:
+    def _check_child(self, child: str) -> None:
         """Wake the step that waits for a child that has ended."""
         for name, suspended in list(self._suspended.items()):
             step = self._step(name)
@@ -387,7 +386,7 @@ class Drive:
     # -- waits ------------------------------------------------------------------------------------------------
 
     def _is_decided(self, name: str, suspended: _Suspended) -> bool:
-        """Whether what a step waits for is there: a decision, or a signal that it has not looked at."""
+        """Whether a step can stop waiting: there is a decision, an ended child, or a signal that it has not seen."""
         op, _, seen, _ = suspended
         operation, state = self._step(name).operations.get(op), self._state
         if operation is not None and (operation.is_decided or self._family.has_ended(operation.child, seen)):
@@ -398,38 +397,38 @@ class Drive:
     def _suspend(self, name: str, op: str, due_at: int | None, seen: int, by: str) -> None:
         suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
         if self._is_decided(name, suspended):
-            # It was decided while its worker gave it up.
+            # It was decided while the step was leaving its worker.
             operation = self._step(name).operations.get(op)
             child = "" if operation is None else operation.child
-            self._inbox.append(partial(self._look_at_child, child) if child else partial(self._wake, name))
+            self._inbox.append(partial(self._check_child, child) if child else partial(self._wake, name))
         elif due_at is not None:
-            self._naps.begin(f"wait:{name}", self._until(due_at), partial(self._wake, name))
+            self._timers.start(f"wait:{name}", self._until(due_at), partial(self._wake, name))
 
     def _wake(self, name: str) -> None:
         suspended = self._suspended.pop(name, None)
         if suspended is not None:
-            self._naps.end(f"wait:{name}")
+            self._timers.cancel(f"wait:{name}")
             self._take(Woken(name, *self._driver.running.get(name, (0, 0)), worker=suspended.by))
 
     def _until(self, due_at: int) -> float:
         return max(0.0, (due_at - self._now()) / 1e6)
 
     def _set_timer(self, name: str, due_at: int) -> None:
-        self._naps.begin(name, self._until(due_at), lambda: self._take(Due(name)))
+        self._timers.start(name, self._until(due_at), lambda: self._take(Due(name)))
 
     def _limit_time(self) -> None:
-        """Fail it when its time is over, which a resume within the run puts off."""
+        """Fail the execution when its time is over; after a resume within the run, wait for the new limit."""
         timeout = self._driver.plan.timeout
         ends = ends_at(timeout, self._state)
         if timeout is None or ends is None:
             return
         if ends > self._now():
-            self._naps.begin(":limit", self._until(ends), self._limit_time)
+            self._timers.start(":limit", self._until(ends), self._limit_time)
         else:
             self._take(Expire(ErrorInfo(type=ExecutionTimeoutError.__name__, message=overrun(timeout))))
 
-    def _doze(self) -> None:
-        """Record that it hibernates when only a long wait is left."""
+    def _hibernate(self) -> None:
+        """Record that the execution hibernates if only long waits are left."""
         state = self._state
         busy = self._at_work or self._waiting or self._inbox or self._driver.finishing or self._driver.routing
         if busy or state.hibernated or not state.in_flight:
@@ -445,10 +444,10 @@ class Drive:
     # -- routes -----------------------------------------------------------------------------------------------
 
     def _route(self, name: str) -> bool:
-        """Answer with what the worker chose that ran the step; where none has, ask one. Say whether it is answered."""
+        """Take the route that the step's worker chose, or ask a worker; return whether the route is known."""
         rows = self._routes.get(name)
         if rows:
-            (event,) = from_rows([self._stamped(rows.pop(0))])
+            (event,) = from_rows([self._adjust_time(rows.pop(0))])
             self._take(Routed(cast("e.DivergeTaken | e.BranchTaken | e.WorkflowFailed", event)))
             return True
         step = self._state.steps[name]
@@ -462,44 +461,44 @@ class Drive:
         self._ask(ROUTE, name, request, self._routed)
         return False
 
-    def _routed(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
-        if isinstance(told, ErrorInfo):
-            self._take(Routed(e.WorkflowFailed(at=self._now(), error=told, failed_step=name)))
+    def _routed(self, name: str, answer: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(answer, ErrorInfo):
+            self._take(Routed(e.WorkflowFailed(at=self._now(), error=answer, failed_step=name)))
             return
-        self._routes[name] = told["routes"]
+        self._routes[name] = answer["routes"]
         self._route(name)
 
     # -- the items of a foreach -------------------------------------------------------------------------------
 
-    def _listed(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
-        if isinstance(told, ErrorInfo):
-            self._not_asked(name, told)
-        elif "missing" in told:
-            self._restore(told["missing"])
+    def _listed(self, name: str, answer: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(answer, ErrorInfo):
+            self._fail_items(name, answer)
+        elif "missing" in answer:
+            self._restore(answer["missing"])
         else:
-            self._requests.begin_items(name, told.get("source"))
-            self._take_items(told["rows"])
+            self._requests.begin_items(name, answer.get("source"))
+            self._take_items(answer["rows"])
 
-    def _joined(self, name: str, told: dict[str, Any] | ErrorInfo) -> None:
-        if isinstance(told, ErrorInfo):
-            self._not_asked(name, told)
+    def _joined(self, name: str, answer: dict[str, Any] | ErrorInfo) -> None:
+        if isinstance(answer, ErrorInfo):
+            self._fail_items(name, answer)
         else:
-            self._routes[name] = told["routes"]
-            self._take_items(told["rows"])
+            self._routes[name] = answer["routes"]
+            self._take_items(answer["rows"])
 
     def _take_items(self, rows: Rows) -> None:
-        (event,) = from_rows([self._stamped(row) for row in rows])
+        (event,) = from_rows([self._adjust_time(row) for row in rows])
         self._take(Items(cast("e.ItemsListed | e.StepCompleted | e.StepFailed", event)))
 
-    def _not_asked(self, name: str, error: ErrorInfo) -> None:
+    def _fail_items(self, name: str, error: ErrorInfo) -> None:
         step = self._state.steps.get(name) or StepState()
         header: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
         self._take(Items(e.StepFailed(at=self._now(), error=error, **header)))
 
-    # -- what only code can say -------------------------------------------------------------------------------
+    # -- questions that only user code answers ----------------------------------------------------------------
 
     def _ask(self, kind: str, name: str, request: dict[str, Any], then: _Answer) -> None:
-        """Ask a worker what the code of a step says; the driver waits for the answer."""
+        """Ask a worker what the code of a step says; ``then`` is called with the answer or an error."""
         tied = self._requests.tied_to(name) if kind == LIST else None
         handle = workflow.start_activity(
             kind,
@@ -513,14 +512,14 @@ class Drive:
 
     def _answered(self, name: str, handle: workflow.ActivityHandle[Any], then: _Answer) -> None:
         try:
-            told: dict[str, Any] = handle.result()
-        except ActivityError as error:  # after Temporal's own retries
+            answer: dict[str, Any] = handle.result()
+        except ActivityError as error:  # after Temporal's retries
             if is_untaken(error.cause):
                 then(name, {"missing": self._requests.untie(name)})
             else:
-                then(name, ErrorInfo(type="WorkerError", message=short(error.cause or error)))
+                then(name, ErrorInfo(type="WorkerError", message=describe_loss(error.cause or error)))
         else:
-            then(name, told)
+            then(name, answer)
 
     # -- attempts ---------------------------------------------------------------------------------------------
 
@@ -546,7 +545,7 @@ class Drive:
         for _, _, handle in self._at_work.values():
             handle.cancel()
         self._at_work.clear()
-        self._naps.clear()
+        self._timers.clear()
         self._suspended.clear()
         self._waiting.clear()
         if not self._driver.finishing:  # a rollback follows
@@ -557,14 +556,14 @@ class Drive:
     def _now(self) -> int:
         return max(workflow.time_ns() // 1000, self._state.updated_at)
 
-    def _stamped(self, row: list[Any], after: int = 0) -> list[Any]:
-        """Keep the time of an event made elsewhere within what is known here: clocks differ."""
+    def _adjust_time(self, row: list[Any], after: int = 0) -> list[Any]:
+        """Move the time of a worker's event between the last event and now: clocks differ."""
         row = list(row)
         row[4] = max(after, self._state.updated_at, min(row[4], self._now()))
         return row
 
     def _append(self, event: Event) -> None:
-        """Append events that are not decided here."""
+        """Append an event that the core did not decide."""
         evolve(self._state, event)
         self._driver.rebase(self._state)
         self._note(event)
@@ -577,26 +576,26 @@ class Drive:
         self._recorded.note(event, self._state)
 
     def _write(self) -> None:
-        """Schedule what can be scheduled; the events are sent with the first, or written into a memo."""
+        """Schedule attempts; the events are in the input of the first one, or in a memo."""
         written, most = 0, min(self._terms.most_at_work, len(self._at_work) + _TURN_STARTS)
         if self._at_work and is_long():
-            most = 0  # what is at work ends, and the rest starts in a new history
+            most = 0  # running attempts end, and the rest starts in a new history
         while self._waiting and len(self._at_work) < most and written < _TURN_BYTES:
             name = self._waiting.pop(0)
             request = self._requests.of(name)
             written += 500 + sum(len(row[5] or "") for row in request["rows"])
             self._launch(name, request)
         if self._waiting and most and len(self._at_work) < self._terms.most_at_work:
-            self._naps.begin(":more", 0, lambda: None)  # the rest in the next turn
+            self._timers.start(":more", 0, lambda: None)  # the rest in the next turn
         self._memo.write(self._state, self._now())
 
     def _may_continue_as_new(self) -> bool:
-        """Whether this is the moment for it: nothing is at work, so that all there is to know is in the rows."""
+        """Whether a continue-as-new is worth it, and possible: while no attempt runs, the rows hold everything."""
         if self._at_work or self._driver.routing or self._inbox or self._driver.finishing:
             return False
         if workflow.info().is_continue_as_new_suggested():
             return True
-        # Before a wait of more than an hour: what then stands open is one event and a timer, which any release replays.
+        # Before a wait of more than an hour: the open history is then one event and a timer, which any release replays.
         wake_at = self._state.wake_at
         long = self._state.hibernated and (wake_at is None or wake_at - self._now() > 3_600_000_000)
         return long and not self._waiting and not is_short()
@@ -621,7 +620,7 @@ class Drive:
 
 @workflow.defn(name=CHILD_DRIVER)
 class DriveChild(Drive):
-    """The same for an execution that a step of another one started: lists leave it out."""
+    """The same driver for a child, which lists leave out."""
 
     @workflow.init
     def __init__(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> None:
@@ -629,7 +628,7 @@ class DriveChild(Drive):
 
     @workflow.run
     async def run(self, meta: dict[str, Any], packed: bytes, left: dict[str, Any] | None = None) -> Carried:
-        """Drive it to its end."""
+        """Drive the child to its end."""
         return await super().run(meta, packed, left)
 
 
@@ -637,5 +636,5 @@ def _summary(text: str) -> str:
     return text[:_MOST_OF_A_SUMMARY]
 
 
-def _in_words(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)

@@ -1,4 +1,4 @@
-"""Running a workflow on a cluster from the caller's side: start or resume it there, follow it here, get its result."""
+"""Running a workflow on a cluster, the caller's side: start or resume it there, follow it here, get its result."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from ..errors import (
     ExecutionStoppedError,
     ResumeError,
 )
-from .children import Brought, bring
+from .children import ChildHistories, publish_histories
 from .cluster import Cluster
 from .fit import plan_for
-from .followed import Followed, watch_there
+from .followed import Followed, watch_cluster
 from .mirror import Mirror
 from .settings import Terms, core_url_of
 from .wire import with_value
@@ -133,7 +133,7 @@ class DistributedExecutor:
         redactor = Redactor(local.redact)
         value = encode(check_inputs(inputs, plan.shape), redactor=redactor, path="inputs")
         cluster = await self._cluster(local)
-        if execution_id is not None and (known := await cluster.events(made_id) or _known(local, made_id)):
+        if execution_id is not None and (known := await cluster.events(made_id) or local.events(made_id)):
             if not resume:
                 raise ResumeError(
                     f"execution {made_id} already exists: add resume=True to resume it or get its recorded "
@@ -218,12 +218,12 @@ class DistributedExecutor:
         store: Store | None,
         begin: Callable[[Followed, str], tuple[Sequence[Event], tuple[str, ...]]],
     ) -> Result:
-        """Continue there what is over, with the events that ``begin`` makes of it and the plan's digest."""
+        """Continue an ended execution there, with the events that ``begin`` makes from it and the plan's digest."""
         __tracebackhide__ = True
         refuse_in_step(workflow)
         plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
-        found = await self._found(workflow, execution_id, cluster, local, what)
+        found = await self._find(workflow, execution_id, cluster, local, what)
         now = current_clock.get().now()
         holder = local.adopt(cluster.location, now)
         local.claim(found, holder, now)
@@ -241,7 +241,7 @@ class DistributedExecutor:
                 [*recorded, *driver.batch],
                 self._terms,
                 again=True,
-                brought=_brought(local, cluster, driver.state),
+                brought=_publish_children(local, cluster, driver.state),
             )
         except ExecutionBusyError:
             raise
@@ -277,7 +277,7 @@ class DistributedExecutor:
         refuse_in_step(workflow)
         plan, local = plan_for(workflow), resolve_store(store)
         cluster = await self._cluster(local)
-        parent = await self._found(workflow, execution_id, cluster, local, "fork")
+        parent = await self._find(workflow, execution_id, cluster, local, "fork")
         made_id = new_id() if fork_id is None else check_id(fork_id)
         if local.events(made_id, upto=1) or await cluster.run_id(made_id) is not None:
             raise ResumeError(f"execution {made_id} already exists: choose another fork_id")
@@ -314,7 +314,7 @@ class DistributedExecutor:
         __tracebackhide__ = True
         local = resolve_store(store)
         cluster = await self._cluster(local)
-        found = await self._found(workflow, execution_id, cluster, local)
+        found = await self._find(workflow, execution_id, cluster, local)
         return await self._follow(workflow, plan_for(workflow), cluster, found, local)
 
     async def stop(self, execution_id: ExecutionLike, reason: str = "stopped by hand") -> bool:
@@ -331,7 +331,7 @@ class DistributedExecutor:
             self.core_url, namespace=self._namespace, blobs=self._blobs, redact=redact, **self._options
         )
 
-    async def _found(
+    async def _find(
         self,
         workflow: Definition,
         execution_id: ExecutionLike | None,
@@ -339,7 +339,7 @@ class DistributedExecutor:
         local: Store,
         what: str = "resume",
     ) -> str:
-        """Return the whole id of an execution, and bring its copy in the local log up to date."""
+        """Bring the copy of an execution in the local log up to date, and return its full id."""
         if execution_id is None:
             rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1, exact=False)
             if not rows:
@@ -367,15 +367,17 @@ class DistributedExecutor:
         stale: tuple[str, ...] = (),
         events: Sequence[Event] = (),
     ) -> Result:
-        """Show it while it runs, then return or raise as a local run would."""
+        """Show the execution while it runs, then return or raise as a local run would."""
         __tracebackhide__ = True
         followed = Followed(cluster, execution_id, plan, fold(local.events(execution_id)), local)
         followed.variable = workflow.variable
         followed.name_call(called(followed.state, workflow.variable))
         warn_of_stale(followed, stale)
         undoes = is_rollback(followed.state, events)
-        mirror = Mirror(cluster, execution_id, local, state=followed.state, payloads=payloads, hear=followed.hear)
-        watch = asyncio.ensure_future(watch_there(followed, workflow, self._terms))
+        mirror = Mirror(
+            cluster, execution_id, local, state=followed.state, payloads=payloads, on_commit=followed.notify_observers
+        )
+        watch = asyncio.ensure_future(watch_cluster(followed, workflow, self._terms))
         try:
             with contextlib.nullcontext() if self._quiet else display_hooks.displayed(followed):
                 try:
@@ -415,7 +417,7 @@ def _known(local: Store, execution_id: str) -> list[Event]:
 
 
 def _held_here(local: Store, execution_id: str) -> bool:
-    """Whether a process of this machine runs an execution, of which the cluster has an older part."""
+    """Whether a process of this machine runs an execution, of which the cluster has only the beginning."""
     try:
         holder = local.execution(execution_id).holder
     except ExecutionNotFoundError:
@@ -423,9 +425,9 @@ def _held_here(local: Store, execution_id: str) -> bool:
     return holder is not None and not holder.is_cluster and bool(local.lease_left(holder))
 
 
-def _brought(local: Store, cluster: Cluster, state: State) -> Brought:
+def _publish_children(local: Store, cluster: Cluster, state: State) -> ChildHistories:
     whole = partial(_with_payload, local=local)
-    return bring(local, cluster.blobs, state, whole, done=state.is_rolling_back)
+    return publish_histories(local, cluster.blobs, state, whole, done=state.is_rolling_back)
 
 
 def _with_payload(event: Event, local: Store) -> Event:

@@ -1,7 +1,7 @@
 """An execution's children and its caller: their drivers tell each other when they end.
 
-They do so by signals between Temporal's workflows. One that nobody hears is no loss: who is resumed reads what has
-become of its children.
+They do so by signals between Temporal's workflows. A lost signal does no harm: an execution that is resumed reads the
+state of its children.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["Family"]
 
 
 class Family:
-    """What the driver of an execution knows of its children.
+    """The children of an execution, as its driver knows them.
 
     Args:
-        children: those that may run, by id.
+        children: the ids of those that may be running.
     """
 
     def __init__(self, children: Iterable[str]) -> None:
@@ -31,36 +31,36 @@ class Family:
         self._ended: dict[str, int] = {}
 
     def begin(self, child: str) -> None:
-        """Note that a step waits for one."""
+        """Note that a step waits for a child."""
         self.running[child] = None
 
     def end(self, child: str, version: int) -> None:
-        """Note that one has ended, with this number of events."""
+        """Note that a child has ended, with this number of events."""
         self.running.pop(child, None)
         self._ended[child] = version
 
     def has_ended(self, child: str, since: int) -> bool:
-        """Whether one has ended with more events than a step knows of."""
+        """Whether a child has ended with more events than a step knows."""
         return self._ended.get(child, 0) > since
 
     def stop(self, reason: str) -> None:
-        """End all that may be running."""
+        """Stop all children that may be running."""
         for child in self.running:
-            asyncio.create_task(_tell(child, "caller_ended", False, reason))  # noqa: RUF006 - the workflow's loop keeps it
+            asyncio.create_task(_signal(child, "caller_ended", False, reason))  # noqa: RUF006 - the workflow's loop keeps it
 
-    async def take_leave(self, state: State) -> None:
-        """Tell the caller that this execution has ended, and what may run for its steps to end, too."""
+    async def announce_end(self, state: State) -> None:
+        """Tell the caller that this execution has ended, and its running children to end."""
         me, cancelled = workflow.info().workflow_id, state.lifecycle is ExecutionState.CANCELLED
         reason = f"its caller {me} was cancelled" if cancelled else f"its caller {me} has ended"
         if state.lifecycle is ExecutionState.PAUSED and state.reason:
             reason = state.reason
-        told = [_tell(child, "caller_ended", cancelled, reason) for child in self.running]
+        sent = [_signal(child, "caller_ended", cancelled, reason) for child in self.running]
         if state.caller:
-            told.append(_tell(state.caller, "child_ended", me, state.version))
-        await asyncio.gather(*told)
+            sent.append(_signal(state.caller, "child_ended", me, state.version))
+        await asyncio.gather(*sent)
 
 
-async def _tell(execution_id: str, what: str, *told: object) -> None:
-    """Tell another execution something, if it runs."""
+async def _signal(execution_id: str, name: str, *arguments: object) -> None:
+    """Signal another execution's driver, if it is running."""
     with contextlib.suppress(FailureError):
-        await workflow.get_external_workflow_handle(execution_id).signal(what, args=told)
+        await workflow.get_external_workflow_handle(execution_id).signal(name, args=arguments)

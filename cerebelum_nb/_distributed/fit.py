@@ -1,4 +1,4 @@
-"""What of a workflow a cluster can run. The rest is refused before anything starts."""
+"""Checks whether a cluster can run a workflow, before anything starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("cerebelum_nb")
 
 
 def refuse_slots(workflow: Definition) -> None:
-    """Raise CerebelumError for a workflow of which only one execution may run at a time: nothing there counts them."""
+    """Raise CerebelumError if a workflow has a concurrency key: a cluster has no slots."""
     if workflow.concurrency is not None:
         raise CerebelumError(
             f"workflow '{workflow.name}' has a concurrency_key, which applies to the executions of a log, not of a "
@@ -24,10 +24,10 @@ def refuse_slots(workflow: Definition) -> None:
 
 
 def plan_for(workflow: Definition) -> Plan:
-    """Return the workflow as it is now.
+    """Return the workflow's current plan.
 
     Raises:
-        CerebelumError: it has what only the kernel can run, or a workflow on its timeline has.
+        CerebelumError: it, or a workflow on its timeline, uses something that a cluster cannot run.
     """
     plans: dict[str, Plan] = {}
     todo = [workflow]
@@ -55,4 +55,4 @@ def _refuse_unkept_items(workflow: Definition, plan: Plan) -> None:
 def _warn_of_caches(workflow: Definition, plan: Plan) -> None:
     cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
     if cached:
-        log.warning("on a cluster no cached results are taken: %s of '%s' will run", ", ".join(cached), workflow.name)
+        log.warning("a cluster takes no cached results: %s of '%s' will run", ", ".join(cached), workflow.name)

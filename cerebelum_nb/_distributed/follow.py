@@ -1,4 +1,4 @@
-"""Following a cluster: copying what runs there into a local log, until it ends or the follower is stopped."""
+"""Following a cluster: copy its executions into a local log until they end or the follower is stopped."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ async def follow(
     Args:
         core_url: HOST:PORT of the cluster.
         store: the log.
-        ids: these executions, until they have ended; none: all that run there, until this is cancelled.
-        tell: is given a line about each.
-        once: copy what is there now, and wait for nothing.
+        ids: the executions to copy until they have ended; if empty, all that run there, until this is cancelled.
+        tell: called with a line about each.
+        once: whether to copy only what is there now.
 
     Raises:
         ExecutionNotFoundError: the cluster has no such execution.
@@ -35,13 +35,13 @@ async def follow(
     """
     cluster = await Cluster.connect(core_url, redact=store.redact)
     if ids:
-        await asyncio.gather(*(_one(cluster, name, store, tell, once=once) for name in ids))
+        await asyncio.gather(*(_copy(cluster, name, store, tell, once=once) for name in ids))
         return
     followed: dict[str, asyncio.Task[None]] = {}
     while True:
         for name in await _to_follow(cluster, store, everything=once):
             if name not in followed:
-                followed[name] = asyncio.ensure_future(_one(cluster, name, store, tell, once=once))
+                followed[name] = asyncio.ensure_future(_copy(cluster, name, store, tell, once=once))
         if once:
             await asyncio.gather(*followed.values())
             return
@@ -53,7 +53,7 @@ async def follow(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _one(cluster: Cluster, name: str, store: Store, tell: Callable[[str], None], *, once: bool) -> None:
+async def _copy(cluster: Cluster, name: str, store: Store, tell: Callable[[str], None], *, once: bool) -> None:
     mirror = Mirror(cluster, name, store)
     before = mirror.state.version
     await mirror.follow(wait=not once)
@@ -62,7 +62,7 @@ async def _one(cluster: Cluster, name: str, store: Store, tell: Callable[[str], 
 
 
 async def _to_follow(cluster: Cluster, store: Store, *, everything: bool) -> list[str]:
-    """Name the executions that run there, and those that ended there unknown to the log."""
+    """List the executions that run there, and those that still run there according to the log."""
     query = f"WorkflowType IN ('{DRIVER}', '{CHILD_DRIVER}') AND ExecutionStatus != 'ContinuedAsNew'"
     if not everything:
         query += " AND ExecutionStatus = 'Running'"

@@ -1,4 +1,4 @@
-"""An execution on a cluster, as its views and the caller see it here while it runs there."""
+"""An execution on a cluster, as views and the caller see it in this process."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .._workflow.definition import Definition
 from .cluster import Cluster
 from .settings import Terms, core_url_of
 
-__all__ = ["Followed", "watch_there"]
+__all__ = ["Followed", "watch_cluster"]
 
 log = logging.getLogger("cerebelum_nb")
 
 _UNTAKEN_SECONDS = 4.0
-"""How long an execution may go unclaimed before we say that it waits for a worker."""
+"""How long an execution may wait for a worker before a warning says so."""
 _LOOK_SECONDS = 1.0
 
 
 class Followed(ExecutionValues):
-    """An execution on a cluster, as views and results see one of this process."""
+    """An execution on a cluster, with what views and results need of an execution in this process."""
 
     on_cluster = True
 
@@ -45,7 +45,7 @@ class Followed(ExecutionValues):
         self.variable = ""
         self.handle: Callable[[str | None], str] | None = None
         self.traceback_shown = False
-        self.told: dict[str, _Told] = {}
+        self.heartbeats: dict[str, _Heartbeat] = {}
         self.over = self.superseded = self.stops_before = False
         self.stop_requested: str | None = None
         self.watchers: set[Callable[[], None]] = set()
@@ -57,12 +57,12 @@ class Followed(ExecutionValues):
         """Return the time, µs since the epoch; never before the last event."""
         return max(self.clock.now(), self.state.updated_at)
 
-    def at_work(self) -> dict[str, _Told]:
-        """Return what the last heartbeats of running steps reported, by step."""
-        return self.told
+    def at_work(self) -> dict[str, _Heartbeat]:
+        """Return the last heartbeats of running steps, by step."""
+        return self.heartbeats
 
     def name_call(self, variable: str) -> None:
-        """Make hints that say how to resume it give the call that does so on the cluster."""
+        """Make hints name the call that resumes the execution on the cluster."""
 
         def call(rerun: str | None) -> str:
             again = "" if rerun is None else f", rerun=[{rerun!r}]"
@@ -72,8 +72,8 @@ class Followed(ExecutionValues):
 
         self.handle = call
 
-    def hear(self, after: int, events: Sequence[Event]) -> None:
-        """Tell observers of what was copied."""
+    def notify_observers(self, after: int, events: Sequence[Event]) -> None:
+        """Pass copied events to observers."""
         observers.tell(cast(Any, self), after + 1, events)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -84,29 +84,29 @@ class Followed(ExecutionValues):
                 self.done.set_result(None)
             else:
                 self.done.set_exception(error)
-                self.done.exception()  # it is raised where it happened, too
+                self.done.exception()  # retrieved, so that asyncio does not report it: it is raised elsewhere too
 
 
-class _Told:
-    """What a step told with its heartbeat, as a card looks at the scope of one at work here."""
+class _Heartbeat:
+    """A step's last heartbeat, with the attributes that a card reads of the scope of a local step."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.percent, self._printed = told["percent"], told["printed"]
-        self.message = " ".join(filter(None, (told["message"], f"on {told['by']}" if told.get("by") else "")))
+    def __init__(self, details: Mapping[str, Any]) -> None:
+        self.percent, self._printed = details["percent"], details["printed"]
+        self.message = " ".join(filter(None, (details["message"], f"on {details['by']}" if details.get("by") else "")))
         self.printed = self if self._printed else None
 
     def peek(self, mask: Callable[[str], str]) -> str:
-        """Return what it printed last; the worker has masked it."""
+        """Return what the step printed last; the worker has masked it."""
         return str(self._printed)
 
 
-async def watch_there(followed: Followed, workflow: Definition, terms: Terms) -> None:
-    """Feed what steps report to the views; warn when no worker picks up the execution or a step of it."""
-    cluster, said = followed.cluster, set[str]()
+async def watch_cluster(followed: Followed, workflow: Definition, terms: Terms) -> None:
+    """Pass heartbeats to the views; warn if no worker takes the execution or a step of it."""
+    cluster, warned = followed.cluster, set[str]()
 
-    def say(key: str, what: str, group: str) -> None:
-        if key not in said and not followed.over:
-            said.add(key)
+    def warn(key: str, what: str, group: str) -> None:
+        if key not in warned and not followed.over:
+            warned.add(key)
             option = f" --queue {group}" if group else ""
             log.warning(
                 "%s is waiting: no worker of %s has taken it. If none is running, start one:\n\n"
@@ -117,22 +117,22 @@ async def watch_there(followed: Followed, workflow: Definition, terms: Terms) ->
     while not followed.over:
         await asyncio.sleep(_LOOK_SECONDS)
         if current_clock.get().now() - followed.state.updated_at < _LOOK_SECONDS * 1e6:
-            continue  # it continues: there is nothing to say, and asking costs the server
+            continue  # it makes progress: asking would only cost the server
         try:
             found = await cluster.at_work(followed.id)
-        except Exception:  # noqa: BLE001 - the server is away: the follower says so
+        except Exception:  # noqa: BLE001 - the server cannot be reached: the mirror warns of it
             continue
-        followed.told = {step: _Told(told) for step, told in found.told.items() if told}
+        followed.heartbeats = {step: _Heartbeat(details) for step, details in found.heartbeats.items() if details}
         if found.untaken > _UNTAKEN_SECONDS:
-            say("", f"execution {followed.id} of workflow '{workflow.name}'", "")
+            warn("", f"execution {followed.id} of workflow '{workflow.name}'", "")
         for step, seconds in found.steps.items():
             group = (terms.queues or {}).get(step_of(step), "")
             if seconds > _UNTAKEN_SECONDS and group:
-                say(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
+                warn(step, f"step '{step}' of execution {followed.id} (group '{group}')", group)
 
 
 def _code_of(workflow: Definition) -> str:
-    """Name what a worker loads."""
+    """Name the module or file that a worker must load."""
     fn = workflow.fn
     if fn.__module__ != "__main__":
         return fn.__module__

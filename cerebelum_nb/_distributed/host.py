@@ -1,8 +1,8 @@
-"""One attempt of one step in an activity, with the product's own attempts, scopes and operations.
+"""One attempt of a step in an activity, with the engine's attempts, scopes and operations.
 
-`RemoteHost` gives them what ``_engine/execution.py`` gives them in the kernel. What an operation records is sent to the
-driver and counts when Temporal has it. Where the kernel's engine would hibernate, the attempt ends as suspended, and
-the driver holds its timer: nothing of it stays in the worker.
+`RemoteHost` is to them what ``_engine/execution.py`` is in the kernel. The events of an operation go to the driver, and
+are recorded when Temporal has them. Where the kernel's engine would hibernate, the attempt ends as suspended and the
+driver holds its timer: nothing of it stays in the worker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 from .._core import events as e
@@ -39,38 +38,38 @@ from .._values import Redactor
 from .._values.classes import Home
 from ..errors import StoreError
 from .blobs import Blobs
-from .children import ChildrenThere
+from .children import RemoteChildren
 from .needs import needs
-from .wire import Rows, from_rows, to_row, with_value
+from .wire import Rows, from_rows
 
-__all__ = ["RemoteHost", "Results", "give_secrets", "missing", "part_of", "routes_of"]
+__all__ = ["RemoteHost", "Results", "choose_routes", "give_secrets", "missing_results", "state_of_request"]
 
 Send = Callable[[Rows], Awaitable[None]]
 Ask = Callable[[int], Awaitable[dict[str, Any]]]
 
 _LOOK_SECONDS = 1.0
-"""How often a wait that stays in the worker asks for decisions."""
+"""Seconds between two questions to the driver during a wait in the worker."""
 _MOST_DEFERRED = 40
 _TRIES_KEPT = 20
-"""So many tries of one poll or retry are each recorded; of more, one in ``_TRIES_EVERY`` µs."""
+"""Tries of one poll or retry that are each recorded; of later ones, one in ``_TRIES_EVERY`` µs is."""
 _TRIES_EVERY = 10_000_000
 
 
 class Results:
-    """What steps returned here and no log holds whole, by execution, step and visit; the newest few."""
+    """The newest results of this worker that no log holds, by execution, step and visit."""
 
     def __init__(self, most: int = 1000) -> None:
         self._kept: dict[tuple[str, str, int], Any] = {}
         self._most = most
 
     def keep(self, execution_id: str, step: str, visit: int, live: Any) -> None:
-        """Keep one."""
+        """Keep a result; the oldest goes if there are too many."""
         self._kept[execution_id, step, visit] = live
         while len(self._kept) > self._most:
             del self._kept[next(iter(self._kept))]
 
     def of(self, execution_id: str, state: State) -> dict[tuple[str, int], Any]:
-        """Return those of one execution that hold in its state, by step and visit."""
+        """Return the results that are valid in the state of an execution, by step and visit."""
         return {
             (name, step.visit): self._kept[execution_id, name, step.visit]
             for name, step in state.attempted()
@@ -79,20 +78,20 @@ class Results:
 
 
 class RemoteHost(ExecutionValues):
-    """What an attempt sees of the execution around it.
+    """The execution around an attempt, as the attempt sees it.
 
     Args:
-        execution_id: its id.
+        execution_id: the id of the execution.
         plan: the workflow as this worker has it.
-        request: what the driver sent: see ``Drive._request``.
-        blobs: where big values are.
-        send: takes rows to the driver; returns when Temporal has them.
-        ask: reads from the driver what has become of the step's waits; it is told the last signal known here.
-        results: what earlier steps of this worker returned.
-        secrets: gives what this worker has under the name of a secret.
-        worker: what the worker is called.
+        request: what the driver sent: see ``Requests.of``.
+        blobs: the store of big values.
+        send: sends rows to the driver; returns when Temporal has them.
+        ask: asks the driver for the state of the step's waits; its argument is the last signal known here.
+        results: the results that this worker has in memory.
+        secrets: returns this worker's value for the name of a secret.
+        worker: the worker's name.
         home: where the classes of the plan's steps are found, if that is known.
-        make_children: makes what runs workflows that the step calls; it is given how long the attempt waits for one.
+        make_children: makes the runner of the step's children; its second argument is how long to wait for one here.
     """
 
     def __init__(
@@ -108,10 +107,10 @@ class RemoteHost(ExecutionValues):
         worker: str = "",
         home: Home | None = None,
         *,
-        make_children: Callable[[RemoteHost, float], ChildrenThere],
+        make_children: Callable[[RemoteHost, float], RemoteChildren],
     ) -> None:
-        state = part_of(request, blobs)
-        store = cast(Store, blobs)  # of a log, values ask no more than it has
+        state = state_of_request(request, blobs)
+        store = cast(Store, blobs)  # it has the methods of a log that values use
         super().__init__(store, execution_id, plan, state, Redactor(blobs.redact), Context, home)
         self.blobs, self._send, self._ask, self._results = blobs, send, ask, results
         self.worker = worker
@@ -135,10 +134,10 @@ class RemoteHost(ExecutionValues):
         self.began = False
         self._outbox: list[tuple[Event, Waiter]] = []
         self._sender: asyncio.Task[None] | None = None
-        self._looker: asyncio.Task[None] | None = None
-        self._ripening: Timer | None = None
+        self._poller: asyncio.Task[None] | None = None
+        self._wait_timer: Timer | None = None
         self._over: asyncio.Future[dict[str, Any]] = self.loop.create_future()
-        self.children_there: ChildrenThere = make_children(self, request["release_after"])
+        self.child_runner: RemoteChildren = make_children(self, request["release_after"])
         self._deferred: list[Callable[[], Event | None]] = []
         self._tries: dict[str, int] = {}
         if secrets is not None:
@@ -147,7 +146,7 @@ class RemoteHost(ExecutionValues):
 
     @property
     def known(self) -> StepState:
-        """What is known of the step."""
+        """The step's state."""
         known = self.state.step(self.step)
         assert known is not None, f"step {self.step} is in the state"
         return known
@@ -155,20 +154,20 @@ class RemoteHost(ExecutionValues):
     # -- what attempts, scopes and operations ask ---------------------------------------------------------------
 
     def now(self) -> int:
-        """Return the time of what happens now, µs since the epoch; never before the last event."""
+        """Return the time, µs since the epoch; never before the last event."""
         return max(self.clock.now(), self.state.updated_at)
 
     def payload(self, value: Value) -> bytes:
         """Return the bytes of a recorded value.
 
         Raises:
-            StoreError: they are where this worker cannot read.
+            StoreError: this worker cannot read them.
         """
         return value.payload if value.payload is not None else self.blobs.payload(value.digest)
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
         """Send an operation's event; ``waiter`` is answered when Temporal has it."""
-        if not isinstance(event, e.SignalTaken):  # another step may be first, which the driver knows
+        if not isinstance(event, e.SignalTaken):  # another step may take it first: only the driver knows
             evolve(self.state, event)
         if self._is_sampled_out(event):
             waiter.set_result(None)
@@ -178,17 +177,17 @@ class RemoteHost(ExecutionValues):
             self._sender = self.loop.create_task(self._send_all())
 
     def defer_event(self, make: Callable[[], Event | None]) -> None:
-        """Send with the next record, or with the outcome, what is not worth a separate message."""
+        """Send an event with the next record or the outcome, because it is not worth a message of its own."""
         self._deferred.append(make)
         del self._deferred[:-_MOST_DEFERRED]
 
     def waits_changed(self) -> None:
-        """Hear that the step began to wait: if for long, it gives its place up."""
+        """Suspend the attempt if the step began a long wait."""
         if not self._over.done():
-            self.loop.call_soon(self._look_at_waits)
+            self.loop.call_soon(self._check_waits)
 
     def wait_ended(self, step: str) -> None:
-        """Do nothing: only a clock that jumps has to know."""
+        """Do nothing: only a fake clock needs this."""
 
     def look_again(self) -> None:
         """Ask every waiter whether its wait is over."""
@@ -197,29 +196,29 @@ class RemoteHost(ExecutionValues):
 
     @property
     def continues_elsewhere(self) -> bool:
-        """Whether the attempt has given its place up, or was given back: another one takes its step up."""
+        """Whether the attempt has left this worker, so that another one continues the step."""
         if not self._over.done():
             return False
-        told = self._over.result()
-        return bool(told.get("suspended") or told.get("given_back"))
+        outcome = self._over.result()
+        return bool(outcome.get("suspended") or outcome.get("given_back"))
 
     def confirm(self) -> None:
-        """Let an effect begin: a worker that was superseded has heard so by its next heartbeat, and is closed then."""
+        """Let an effect begin: a worker that was superseded learns of it by its next heartbeat, and is closed."""
 
     def ended(self, outcome: Outcome) -> None:
-        """Take the outcome, and make of it what the driver records."""
+        """End the attempt with an outcome."""
         scope = self.scope
         if scope.closed or self._over.done():
             return
         deferred = self._deferred_rows()
         scope.close()
         try:
-            self._end(self._told_of(outcome, deferred))
-        except Exception as error:  # noqa: BLE001 - told as the failure of the activity; else it would never end
+            self._end(self._report(outcome, deferred))
+        except Exception as error:  # noqa: BLE001 - it fails the activity, which would never end otherwise
             self._over.set_exception(error)
 
-    def _told_of(self, outcome: Outcome, deferred: Rows) -> dict[str, Any]:
-        """Make of an outcome, and of the events deferred to it, what the driver records."""
+    def _report(self, outcome: Outcome, deferred: Rows) -> dict[str, Any]:
+        """Return an outcome, and the deferred events, as the driver records them."""
         scope, now = self.scope, self.now()
         step, verdict = self.known, classify_outcome(self, self.spec, outcome)
         header: dict[str, Any] = {"at": now, "step": self.step, "visit": scope.visit, "attempt": scope.attempt}
@@ -229,20 +228,20 @@ class RemoteHost(ExecutionValues):
         rows = [*deferred, *self._last_rows(now)]
         if isinstance(event, e.StepFailed) and outcome.error is not None:
             rows += map(self._row, at_failure(self.spec, scope, outcome.error))
-        told: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         if isinstance(verdict, Returned):
             self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
             if not verdict.value.restorable:
                 self._results.keep(self.id, self.step, scope.visit, outcome.live)
-                told["tied"] = True
+                report["tied"] = True
         self.warn_of_changes(self.step)
         rows.append(self._row(event))
         evolve(self.state, event)
         if due_at is not None:
-            told["again"] = True
+            report["again"] = True
         else:
-            told["routes"] = [self._row(route) for route in routes_of(self, self.step)]
-        return {"rows": rows, **told}
+            report["routes"] = [self._row(route) for route in choose_routes(self, self.step)]
+        return {"rows": rows, **report}
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Do nothing: heartbeats are sent from another thread."""
@@ -251,47 +250,47 @@ class RemoteHost(ExecutionValues):
         """Do nothing, as above."""
 
     def ask_to_stop(self, reason: str) -> None:
-        """Give the attempt back, from any thread."""
+        """Give the attempt back; call it from any thread."""
         self.stop_requested = reason
         self.loop.call_soon_threadsafe(self.give_back)
 
     def cancelled_from_outside(self, step: str) -> None:
-        """Give the attempt back: its task was cancelled by somebody else, as at the end of ``asyncio.run``."""
+        """Give the attempt back: other code cancelled its task, as ``asyncio.run`` does at its end."""
         self.give_back()
 
     def end_with_loop(self) -> None:
-        """Do nothing: without its loop nothing can be told, and its heartbeats end."""
+        """Do nothing: without its loop nothing can be sent, and the heartbeats end."""
 
     # -- the attempt --------------------------------------------------------------------------------------------
 
     async def run(self) -> dict[str, Any]:
-        """Run it and say how it ended, as rows for the driver."""
+        """Run the attempt and return its outcome for the driver."""
         observed = contextvars.copy_context()
         observers.prepare(self.scope, observed)
         self.began = True
         try:
             self.attempt.start(observed)
-        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: then that is how it ended
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread, which then is the outcome
             self.ended(self.attempt.outcome(error))
         try:
             outcome = await asyncio.shield(self._over)
         finally:
-            if self._looker is not None:
-                self._looker.cancel()
-            if self._ripening is not None:
-                self._ripening.cancel()
+            if self._poller is not None:
+                self._poller.cancel()
+            if self._wait_timer is not None:
+                self._wait_timer.cancel()
         if self.scope.thread is not None and ("suspended" in outcome or outcome.get("again")):
-            await self._thread_over()  # no second one beside it
+            await self._thread_over()  # the next attempt must not run beside it
         return outcome
 
     def details(self) -> dict[str, Any]:
-        """Return what a heartbeat tells: how far it is, and the last it printed."""
-        printed = self.scope.printed.peek(self.redactor.mask)[-500:] if self.scope.printed is not None else ""
-        told = {"percent": self.scope.percent, "message": self.redactor.mask(self.scope.message), "printed": printed}
-        return {**told, "by": self.worker}
+        """Return the details of a heartbeat: the progress, and the end of what was printed."""
+        scope, mask = self.scope, self.redactor.mask
+        printed = scope.printed.peek(mask)[-500:] if scope.printed is not None else ""
+        return {"percent": scope.percent, "message": mask(scope.message), "printed": printed, "by": self.worker}
 
     def give_back(self) -> None:
-        """End it without an outcome, so that another worker takes it up."""
+        """End the attempt without an outcome, so that another worker runs the step."""
         if not self._over.done():
             self._end({"rows": self._last_rows(self.now()), "given_back": True, "began": self.began})
         self.attempt.abandon()
@@ -308,7 +307,7 @@ class RemoteHost(ExecutionValues):
 
     # -- waits ----------------------------------------------------------------------------------------------------
 
-    def _look_at_waits(self) -> None:
+    def _check_waits(self) -> None:
         if self._over.done() or self.scope.closed:
             return
         now = self.clock.now()
@@ -317,45 +316,45 @@ class RemoteHost(ExecutionValues):
         ripe = long_from(waits, self._release_after, now)
         if ripe is not None and ripe <= now:
             (wait,) = self.scope.waits
-            seen = self.children_there.seen.get(wait.op, self.state.last_signal)
-            told = {"op": wait.op, "due_at": wait.due_at, "seen": seen}
-            self._end({"rows": self._last_rows(now), "suspended": True, **told})
+            seen = self.child_runner.seen.get(wait.op, self.state.last_signal)
+            waits_for = {"op": wait.op, "due_at": wait.due_at, "seen": seen}
+            self._end({"rows": self._last_rows(now), "suspended": True, **waits_for})
             self.attempt.abandon()
             return
         if ripe is not None:
-            if self._ripening is not None:
-                self._ripening.cancel()
-            self._ripening = self.clock.call_at(Deadline(self.clock, ripe), self._look_at_waits)
-        asks = any(not wait.op.startswith("child:") for wait in self.scope.waits)  # the end of a child is told
-        if self.watchers and asks and (self._looker is None or self._looker.done()):
-            self._looker = self.loop.create_task(self._look())
+            if self._wait_timer is not None:
+                self._wait_timer.cancel()
+            self._wait_timer = self.clock.call_at(Deadline(self.clock, ripe), self._check_waits)
+        asks = any(not wait.op.startswith("child:") for wait in self.scope.waits)  # a child's end comes as a signal
+        if self.watchers and asks and (self._poller is None or self._poller.done()):
+            self._poller = self.loop.create_task(self._poll_driver())
 
-    async def _look(self) -> None:
-        """While it waits here for somebody, ask the driver now and then."""
+    async def _poll_driver(self) -> None:
+        """Ask the driver now and then while an operation waits in this worker."""
         while self.watchers and not self.scope.closed:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await self._catch_up()
-            except Exception:  # noqa: BLE001 - no worker answers, or the server is away: asked again
+            except Exception:  # noqa: BLE001 - no worker answers, or the server is away: try again
                 continue
             self.look_again()
 
     async def _catch_up(self) -> dict[str, Any]:
-        """Have what others did about the step's waits: decisions, and signals that it may take."""
-        told = await self._ask(self.state.last_signal)
-        operations, state, thick = self.known.operations, self.state, partial(self.blobs.fat, whole=False)
-        for event in from_rows(told["rows"]):
+        """Fold what has happened to the step's waits: decisions, and signals that it may take."""
+        answer = await self._ask(self.state.last_signal)
+        operations, state = self.known.operations, self.state
+        for event in from_rows(answer["rows"]):
             if isinstance(event, (e.ApprovalReceived, e.ApprovalRejected)):
                 asked = operations.get(event.op)
                 if asked is not None and not asked.is_decided:
-                    evolve(state, with_value(event, thick))
-        for version in state.signals.keys() - set(told["untaken"]):
+                    evolve(state, self.blobs.load(event))
+        for version in state.signals.keys() - set(answer["untaken"]):
             del state.signals[version]
-        for version, row in told["signals"]:
+        for version, row in answer["signals"]:
             (event,) = from_rows([row])
-            state.signals[version] = cast(e.SignalReceived, with_value(event, thick))
+            state.signals[version] = cast(e.SignalReceived, self.blobs.load(event))
             state.last_signal = version
-        return told
+        return answer
 
     # -- to the driver --------------------------------------------------------------------------------------------
 
@@ -374,15 +373,15 @@ class RemoteHost(ExecutionValues):
                     waiter.set_result(None)
 
     async def _settle_signals(self, sent: list[Event]) -> None:
-        """Learn which signals there are for a step that waits for one or takes one, before it continues."""
+        """Before a step that waits for a signal or takes one continues, ask the driver which signals there are."""
         if not any(isinstance(event, (e.SignalAwaited, e.SignalTaken)) for event in sent):
             return
         taken = [event for event in sent if isinstance(event, e.SignalTaken)]
         kept = {event.received: self.state.signals.get(event.received) for event in taken}
-        told = await self._catch_up()
+        answer = await self._catch_up()
         for event in taken:
             signal = kept[event.received]
-            if event.op in told["done"] and signal is not None:
+            if event.op in answer["done"] and signal is not None:
                 self.state.signals[event.received] = signal
                 evolve(self.state, event)
 
@@ -396,7 +395,7 @@ class RemoteHost(ExecutionValues):
                 waiter.set_exception(raised)
 
     def _is_sampled_out(self, event: Event) -> bool:
-        """Whether a try of a long poll is left out: a run of the driver takes 10,000 messages."""
+        """Whether a try of a long poll is not sent: a run of the driver takes 10,000 signals."""
         if not isinstance(event, (e.PollAttempted, e.RetryAttempted)) or event.number <= _TRIES_KEPT:
             return False
         if event.due_at - event.at > self._release_after or event.at - self._tries.get(event.op, 0) >= _TRIES_EVERY:
@@ -409,17 +408,17 @@ class RemoteHost(ExecutionValues):
         return [self._row(event) for make in deferred if (event := make()) is not None]
 
     def _last_rows(self, now: int) -> Rows:
-        """Return the events deferred to the outcome, the last lines it printed among them."""
+        """Return the rows that go with the outcome, among them the last printed lines."""
         rows = self._deferred_rows()
         printed = self.scope.take_printed(now, all_of_it=True)
         return rows if printed is None else [*rows, self._row(printed)]
 
     def _row(self, event: Event) -> list[Any]:
-        return to_row(with_value(event, self.blobs.thin))
+        return self.blobs.to_row(event)
 
 
-def part_of(request: dict[str, Any], blobs: Blobs) -> State:
-    """Fold what a request of the driver says: the part of the state that an attempt, or a list of items, goes by."""
+def state_of_request(request: dict[str, Any], blobs: Blobs) -> State:
+    """Fold the rows of a request into the part of the state that an attempt, or the listing of items, needs."""
     name, state, visit = request["step"], State(), request["visit"]
     subject = undone_by(name) or name
     if "item" in request:
@@ -429,10 +428,10 @@ def part_of(request: dict[str, Any], blobs: Blobs) -> State:
         state.steps[subject] = StepState(visit=visit, attempt=request["attempt"])
     for event in from_rows(request["rows"]):
         if isinstance(event, e.StepCheckpointed) and (step := state.step(event.step)) is not None:
-            step.attempt = event.attempt  # the starts of attempts are not among these events either
-        evolve(state, with_value(event, partial(blobs.fat, whole=False)))
+            step.attempt = event.attempt  # the request does not hold the starts of attempts
+        evolve(state, blobs.load(event))
         if isinstance(event, e.StepCompleted) and (step := state.step(event.step)) is not None:
-            step.visit = event.visit  # the jumps that opened it are not among these events
+            step.visit = event.visit  # the request does not hold the jumps that opened the visit
         if state.rollback is not None and name not in state.rollback.steps:
             state.rollback.steps[name] = StepState(visit=visit, attempt=request["attempt"])
     if (known := state.step(subject)) is not None and "children" in request:
@@ -440,8 +439,8 @@ def part_of(request: dict[str, Any], blobs: Blobs) -> State:
     return state
 
 
-def missing(values: ExecutionValues, name: str) -> list[str]:
-    """Name the steps whose results an attempt needs, and which are in the memory of another worker."""
+def missing_results(values: ExecutionValues, name: str) -> list[str]:
+    """List the steps whose results an attempt needs and only another worker has in memory."""
     found = []
     for needed in needs(values.plan, values.state, name):
         step = values.state.step(needed)
@@ -452,7 +451,7 @@ def missing(values: ExecutionValues, name: str) -> list[str]:
 
 
 def give_secrets(values: ExecutionValues, secrets: Callable[[str], Any]) -> None:
-    """Put the secrets that this worker has by name where the inputs hold masks."""
+    """Replace the masks in the inputs by this worker's secrets of these names."""
     recorded = values.state.inputs
     if recorded is None or not recorded.masked:
         return
@@ -464,11 +463,11 @@ def give_secrets(values: ExecutionValues, secrets: Callable[[str], Any]) -> None
     values.encode(given)  # the redactor learns them
 
 
-def routes_of(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]:
-    """Hold the outcome of a step against its routes: all that the driver may ask for, in its order.
+def choose_routes(values: ExecutionValues, name: str) -> list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]:
+    """Match the outcome of a step against its routes, in the order in which the driver asks for them.
 
     Args:
-        values: an execution in whose state the step has its outcome; the choices are folded into it.
+        values: an execution whose state has the step's outcome; the chosen routes are folded into it.
         name: the step.
     """
     plan, chosen = values.plan, list[e.DivergeTaken | e.BranchTaken | e.WorkflowFailed]()

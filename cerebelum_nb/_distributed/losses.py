@@ -1,27 +1,26 @@
-"""Why an activity of Temporal's has no outcome, and how the history says it."""
+"""Why an activity has no outcome."""
 
 from __future__ import annotations
 
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from temporalio.exceptions import TimeoutType
 
-__all__ = ["DIED", "is_untaken", "last_heard", "short"]
+__all__ = ["DIED", "describe_loss", "is_untaken", "last_heard"]
 
 DIED = "its worker died"
 
 
 def is_untaken(error: BaseException | None) -> bool:
-    """Whether the one worker that has what an activity needs did not take it."""
+    """Whether the only worker that could run an activity did not take it."""
     return isinstance(error, ActivityTimeoutError) and error.type is TimeoutType.SCHEDULE_TO_START
 
 
 def last_heard(error: object) -> str:
-    """Name the worker that died, if a heartbeat told it."""
+    """Return the name of the worker that died from its last heartbeat; "" if there was none."""
     details = getattr(error, "last_heartbeat_details", ())
     return str(details[0].get("by", "")) if details and isinstance(details[0], dict) else ""
 
 
-def short(error: BaseException) -> str:
-    """Say in a line why a worker could not run an activity."""
-    told = getattr(error, "message", "") or str(error)
-    return f"its worker could not run it: {told}"[:500]
+def describe_loss(error: BaseException) -> str:
+    """Describe in a line why a worker could not run an activity."""
+    return f"its worker could not run it: {getattr(error, 'message', '') or error}"[:500]

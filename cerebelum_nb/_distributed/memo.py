@@ -1,4 +1,4 @@
-"""What the driver writes into Temporal's history beside activities: events, and what lists show; and how long it is."""
+"""The memo of an execution in Temporal's history: events, and what lists show; and how long the history is."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from .shown import shown
 __all__ = ["MEMO_BYTES", "Memo", "is_long", "is_short"]
 
 MEMO_BYTES = 400_000
-"""So much of a turn's events stands in one memo; the server takes 2 MB in one message."""
+"""Bytes of events in one memo; the server takes 2 MB in one message."""
 _STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
 _SHOWN_EVERY = 2_000_000
-"""µs between two changes of what lists show while the state stays the same: each is a row in the visibility store."""
+"""µs between two updates for lists while the state stays the same: each writes a row in the visibility store."""
 _SHORT_HISTORY = 50
-"""Events of Temporal's that are not worth a continue-as-new."""
+"""Temporal events up to which a history is not worth a continue-as-new."""
 _LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
-"""Events and bytes from which on nothing new starts until a continue-as-new."""
+"""Temporal events and bytes beyond which nothing starts before a continue-as-new."""
 
 
 class Memo:
     """Write the memo of an execution.
 
     Args:
-        record: what no activity has carried so far is written.
+        record: its rows; those that no activity has carried are written.
     """
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._shown: tuple[str, int] = ("", 0)  # the state that lists show, and since when
+        self._shown: tuple[str, int] = ("", 0)  # the state that lists show, and when it was written
 
     def begin(self, state: State, now: int) -> None:
         """Note what lists show when the run begins."""
         self._shown = (state.status.value, now)
 
     def write(self, state: State, now: int, *, last: bool = False) -> None:
-        """Write the events that nothing carried, and what lists show when it is time for it.
+        """Write the events that no activity carried, and what lists show if that is due.
 
         Args:
             state: the execution.
             now: µs since 1970.
-            last: whether nothing follows, so that what lists show must be written.
+            last: whether this is the last turn, so that what lists show must be written.
         """
         while carried := self._record.carried(MEMO_BYTES):
             workflow.upsert_memo({"events": carried})
-        if told := self._shown_now(state, now, last=last):
-            workflow.upsert_memo({"shown": told})
+        if entry := self._shown_now(state, now, last=last):
+            workflow.upsert_memo({"shown": entry})
 
     def _shown_now(self, state: State, now: int, *, last: bool) -> dict[str, Any] | None:
         status = state.status.value
@@ -65,11 +65,11 @@ class Memo:
 
 
 def is_long() -> bool:
-    """Return whether the history may not become much longer: the server ends a run at 51,200 events or 50 MB."""
+    """Whether the history must not grow much more: the server ends a run at 51,200 events or 50 MB."""
     info = workflow.info()
     return info.get_current_history_length() > _LONG_HISTORY or info.get_current_history_size() > _BIG_HISTORY
 
 
 def is_short() -> bool:
-    """Return whether the history is not worth a continue-as-new."""
+    """Whether the history is too short to be worth a continue-as-new."""
     return workflow.info().get_current_history_length() <= _SHORT_HISTORY

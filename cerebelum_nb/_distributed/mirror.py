@@ -1,7 +1,7 @@
 """A copy of an execution on a cluster in a local log: the same events under the same versions.
 
-While it runs there, the cluster holds its lease here, so that nothing local takes it up. When its run has ended, the
-lease is given back: what failed there can be resumed here, and the other way round.
+While it runs there, the cluster holds its lease in the local log, so nothing local resumes it. When its run has ended,
+the lease is released: an execution that failed there can be resumed here, and the other way round.
 """
 
 from __future__ import annotations
@@ -23,28 +23,27 @@ from .._store.base import Commit, Rejection, Store
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Change, Cluster
 from .connection import explain, is_not_found
-from .wire import with_value
 
 __all__ = ["Mirror"]
 
 log = logging.getLogger("cerebelum_nb")
 
 _FIRST_RETRY_SECONDS, _RETRY_SECONDS = 0.05, 0.5
-_TOLD_AFTER_SECONDS = 5.0
+_WARN_AFTER_SECONDS = 5.0
 _CHILDREN_END_SECONDS = 10.0
-"""How long the copies of children may take to end after that of their caller, who has told them to."""
+"""How long to copy children after their caller has ended and told them to end."""
 
 
 class Mirror:
-    """Copies one execution, and those that its steps start.
+    """Copies one execution and its children.
 
     Args:
-        cluster: where it runs.
+        cluster: the cluster on which it runs.
         execution_id: its id.
         store: the local log.
-        state: the fold of what the log holds; it is continued with the copy.
-        payloads: what is written with the first commit besides.
-        hear: is called after each commit, with the version before it and its events.
+        state: the state after the events in the log; copied events are folded into it.
+        payloads: values to write with the first commit.
+        on_commit: called after each commit, with the version before it and its events.
     """
 
     def __init__(
@@ -55,27 +54,27 @@ class Mirror:
         *,
         state: State | None = None,
         payloads: Sequence[Value] = (),
-        hear: Callable[[int, Sequence[Event]], None] | None = None,
+        on_commit: Callable[[int, Sequence[Event]], None] | None = None,
     ) -> None:
         self.cluster, self.id, self.store = cluster, execution_id, store
         self.state = fold(store.events(execution_id)) if state is None else state
-        self._payloads, self._hear = payloads, hear
+        self._payloads, self._on_commit = payloads, on_commit
         self._holder = store.adopt(cluster.location, _now())
         self._held = self.state.version == 0
         self._children: dict[str, asyncio.Task[None]] = {}
         self._over = False
 
     async def follow(self, *, wait: bool = True) -> str:
-        """Copy until its run has ended; without ``wait``, up to now.
+        """Copy until the run has ended; without ``wait``, copy what is there now.
 
-        While the server is away it is tried again, for as long as it takes.
+        While the server is away, try again for as long as it takes.
 
         Returns:
-            How the run ended, in a word; "" when it has not.
+            How the run ended, in a word; "" if it has not.
 
         Raises:
             ExecutionNotFoundError: the cluster has no such execution.
-            StoreError: the local log cannot be written, or holds another history of that id.
+            StoreError: the local log cannot be written, or has another history under this id.
         """
         try:
             for _, step in self.state.attempted():
@@ -92,7 +91,7 @@ class Mirror:
 
     async def _follow(self, *, wait: bool) -> str:
         away_since: float | None = None
-        told = False
+        warned = False
         while True:
             try:
                 async for change in self.cluster.changes(self.id, after=self.state.version, wait=wait):
@@ -100,7 +99,7 @@ class Mirror:
                     self._take(change)
                     self._copy((event.child for event in change.events if isinstance(event, ChildStarted)), wait=wait)
                     if change.over:
-                        self._let_go()
+                        self._release()
                         return change.over
                 if not wait:
                     return ""
@@ -108,8 +107,8 @@ class Mirror:
                 if not wait or is_not_found(error):
                     explain(error, self.cluster.url, self.id)
                 away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _TOLD_AFTER_SECONDS and not told:
-                    told = True
+                if time.monotonic() - away_since > _WARN_AFTER_SECONDS and not warned:
+                    warned = True
                     log.warning(
                         "the Temporal server at %s cannot be reached (%s). Running steps continue; what they finish is "
                         "recorded when it is back. Waiting for it",
@@ -119,18 +118,18 @@ class Mirror:
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _copy(self, children: Iterable[str], *, wait: bool) -> None:
-        """Copy what steps have started, too."""
+        """Start copying the children that are not copied yet."""
         for child in children:
             if child not in self._children or self._children[child].done():
                 self._children[child] = asyncio.ensure_future(self._copy_child(child, wait=wait))
 
     async def _copy_child(self, child: str, *, wait: bool) -> None:
-        """Copy one until it is complete, or its caller has ended: a later attempt of its step may continue it."""
+        """Copy a child until it is complete or its caller has ended: a later attempt of its step may resume it."""
         pause, copied = _FIRST_RETRY_SECONDS, ""
         while True:
             is_last = self._over or not wait
             try:
-                run_id = await self.cluster.run_id(child) or ""  # "": its start follows that of the wait for it
+                run_id = await self.cluster.run_id(child) or ""  # "": its step waits for it, but it has not started
                 if run_id != copied:
                     mirror = Mirror(self.cluster, child, self.store)
                     await mirror.follow(wait=wait)
@@ -147,9 +146,9 @@ class Mirror:
             pause = min(_RETRY_SECONDS, 2 * pause)
 
     def _take(self, change: Change) -> None:
-        """Write what is new of a change."""
+        """Write the new events of a change."""
         known = self.state.version - change.after
-        events = [with_value(event, self.cluster.blobs.fat) for event in change.events[known:]]
+        events = [self.cluster.blobs.load(event, whole=True) for event in change.events[known:]]
         if not events:
             return
         self._claim()
@@ -169,11 +168,15 @@ class Mirror:
         if rejected is not None:
             self._catch_up(before, events, rejected)
         self._payloads, self._held = (), True
-        if self._hear is not None:
-            self._hear(before, events)
+        if self._on_commit is not None:
+            self._on_commit(before, events)
 
     def _catch_up(self, before: int, events: list[Event], rejected: str) -> None:
-        """Another follower was quicker: what it wrote is what is written here."""
+        """Write what is left after another follower has written some of these events.
+
+        Raises:
+            StoreError: the log has other events there.
+        """
         recorded = self.store.events(self.id, after=before)
         if rejected == Rejection.STALE and recorded[: len(events)] == events[: len(recorded)]:
             if len(recorded) < len(events):
@@ -197,13 +200,13 @@ class Mirror:
                 f"{error}"
             ) from error
 
-    def _let_go(self) -> None:
-        """Give the lease back: the run there has ended."""
+    def _release(self) -> None:
+        """Release the lease: the run on the cluster has ended."""
         self.store.release(self.id, self._holder)
 
     @property
     def ended(self) -> bool:
-        """Whether what was copied says that the run has ended."""
+        """Whether the copied events include the end of the run."""
         return self.state.lifecycle.is_final or self.state.lifecycle is ExecutionState.PAUSED
 
 

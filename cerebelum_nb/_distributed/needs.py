@@ -1,4 +1,4 @@
-"""What an attempt is given: the steps whose results it uses. Pure: the driver and the workers ask here."""
+"""Which results an attempt uses. Pure: the driver and the workers use it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["needs"]
 
 
 def needs(plan: Plan, state: State, name: str) -> list[str]:
-    """Name what has a result that is used by an attempt, or by listing the items of a foreach.
+    """List the steps with a result that an attempt, or the listing of a foreach's items, uses.
 
     Args:
         plan: the workflow.
         state: the execution.
-        name: a step; what a foreach does for one item (``deploy[ams3]``); the foreach itself, for its list; or what
-            undoes one of these (``~deploy``).
+        name: a step; an item of a foreach (``deploy[ams3]``); the foreach itself, for its list; or the undoing of one
+            of these (``~deploy``).
 
     Example:
         >>> from cerebelum_nb._core.events import StepCompleted

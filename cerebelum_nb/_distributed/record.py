@@ -1,4 +1,4 @@
-"""What is recorded of an execution, as rows, and how much of it Temporal's history holds. Pure: the driver uses it."""
+"""The rows of an execution, and how many of them Temporal's history holds. Pure: the driver uses it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Record"]
 
 
 class Record:
-    """All rows of an execution, and of them the results and operations that attempts are given.
+    """All rows of an execution, with an index of the results and operations that attempts need.
 
     Args:
-        rows: what Temporal's history holds already.
+        rows: the rows that Temporal's history already holds.
 
     Example:
         >>> from cerebelum_nb._core.events import WorkflowResumed
@@ -30,10 +30,10 @@ class Record:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self._carried = len(rows)  # how many of them Temporal's history holds
+        self._carried = len(rows)  # how many rows Temporal's history holds
         self.results: dict[str, list[Any]] = {}
         """The row of each completed step."""
-        self._operations: dict[str, Rows] = {}  # of each step, in its present visit
+        self._operations: dict[str, Rows] = {}  # by step, of its present visit
 
     def fold(self) -> State:
         """Return the state after all rows."""
@@ -54,10 +54,10 @@ class Record:
         return self._operations.get(step, [])
 
     def carried(self, most: int | None = None) -> Carried | None:
-        """Take the rows that are on their way into Temporal's history; None when it holds all.
+        """Take the rows that Temporal's history does not hold yet; None if it holds all.
 
         Args:
-            most: about so many bytes at a time, at least one row; by default all.
+            most: about how many bytes to take, at least one row; by default all.
         """
         first, end, size = self._carried, len(self.rows), 0
         if first == end:
@@ -75,7 +75,7 @@ class Record:
             self._index_signal(event, state)
         elif isinstance(event, (e.OperationEvent, e.StepCheckpointed)):
             self._operations.setdefault(event.step, []).append(row)
-        elif isinstance(event, e.StepRetried):  # from its top
+        elif isinstance(event, e.StepRetried):  # the step starts at its top
             known = self._operations.get(event.step, [])
             self._operations[event.step] = [one for one in known if one[0] != e.StepCheckpointed.__name__]
         elif isinstance(event, e.StepCompleted):
@@ -84,20 +84,20 @@ class Record:
         elif isinstance(event, e.Jumped):
             self._forget_operations(event.reset)
         elif isinstance(event, e.WorkflowRolledBack):
-            self._operations.clear()  # what a resume runs again is a new visit
+            self._operations.clear()  # a resume runs steps again in a new visit
         elif isinstance(event, (e.WorkflowResumed, e.WorkflowForked)):
             self._forget_operations((*event.revisited, *event.relisted))
 
     def _index_signal(self, event: e.SignalTaken, state: State) -> None:
-        """Keep what a step took as a result: the signal itself is in no request."""
+        """Index a signal that a step took as the result of its operation: requests do not hold signals."""
         step = state.step(event.step)
         operation = None if step is None else step.operations.get(event.op)
-        if operation is not None and operation.result is not None:  # else another step was first
+        if operation is not None and operation.result is not None:  # otherwise another step took it first
             where: dict[str, Any] = {"step": event.step, "visit": event.visit, "attempt": event.attempt}
             done = e.OperationCompleted(at=event.at, op=event.op, output=operation.result, **where)
             self._operations.setdefault(event.step, []).append(to_row(done))
 
     def _forget_operations(self, names: tuple[str, ...]) -> None:
-        """A new visit begins: of a foreach, for all of its items."""
+        """Drop the operations of steps that begin a new visit; of a foreach, those of all its items."""
         for name in [one for one in self._operations if one in names or owner_of(one) in names]:
             del self._operations[name]

@@ -1,7 +1,7 @@
 """Releases of code on a cluster: an execution stays with workers of the release with which it began.
 
-It is Temporal's worker versioning, with one deployment for each workflow: what begins goes to the current version, and
-is pinned to it. A resume is a new run there, so it goes to the version that is current then.
+This is Temporal's worker versioning with one deployment per workflow: a run is pinned to the version that is current
+when it starts. A resume is a new run, so it goes to the version that is current then.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _AGAIN_SECONDS = 0.1
 
 
 def check_release(release: str) -> str:
-    """Return a release as it was given.
+    """Check the name of a release and return it.
 
     Raises:
-        CerebelumError: it is no short text of letters, digits, ``.``, ``_``, ``+`` and ``-``.
+        CerebelumError: it is not a short text of letters, digits, ``.``, ``_``, ``+`` and ``-``.
 
     Example:
         >>> check_release("2026.11.29-1")
@@ -43,7 +43,7 @@ def check_release(release: str) -> str:
 
 
 def deployment(workflow: str, release: str) -> WorkerDeploymentConfig:
-    """Say which version of a workflow's deployment a worker is."""
+    """Return the deployment of a worker: its workflow and its release."""
     return WorkerDeploymentConfig(
         version=WorkerDeploymentVersion(deployment_name=_name(workflow), build_id=release),
         use_worker_versioning=True,
@@ -52,7 +52,7 @@ def deployment(workflow: str, release: str) -> WorkerDeploymentConfig:
 
 
 async def make_current(client: Client, workflow: str, release: str) -> None:
-    """Have what begins from now on go to a release; its first worker has begun to poll.
+    """Send new runs of a workflow to a release, one of whose workers is polling.
 
     Raises:
         StoreError: the server does not know the release, or has no worker versioning.
@@ -69,7 +69,7 @@ async def make_current(client: Client, workflow: str, release: str) -> None:
         try:
             await client.workflow_service.set_worker_deployment_current_version(request)
         except RPCError as error:
-            # The server learns of a version by its first polls.
+            # The server learns of a version from its first polls.
             unknown = error.status in (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
             if not unknown or time.monotonic() > until:
                 raise StoreError(

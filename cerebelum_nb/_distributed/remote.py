@@ -1,7 +1,7 @@
-"""A cluster as a log: what clients, commands and approvals do to a log works on it unchanged.
+"""A cluster as a log, so that clients, commands and approvals work on it unchanged.
 
-Reading is reading Temporal's history and its lists. The only writing is what others may append (a decision, a request
-to cancel), which becomes an update of the driver.
+It reads Temporal's history and lists. It writes only what may be appended from outside (a decision, a signal, a request
+to cancel), as an update of the driver.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import EventType
@@ -37,7 +36,6 @@ from .cluster import Cluster
 from .connection import explain
 from .mirror import Mirror
 from .settings import CHILD_DRIVER, DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, core_url_of
-from .wire import with_value
 
 __all__ = ["RemoteStore", "open_remote"]
 
@@ -55,7 +53,7 @@ _LOOK_SECONDS = 0.5
 
 
 class RemoteStore:
-    """The executions of a cluster, as a log that takes nothing but signals.
+    """The executions of a cluster, as a log to which only signals are appended.
 
     Args:
         url: HOST:PORT, with or without ``temporal://``; by default ``$CEREBELUM_CORE_URL``, else ``localhost:7233``.
@@ -87,7 +85,7 @@ class RemoteStore:
         return f"RemoteStore({self.location!r})"
 
     def close(self) -> None:
-        """End the connection; closing twice is harmless."""
+        """Close the connection; closing twice is harmless."""
         if not self._closed:
             self._closed = True
             atexit.unregister(self.close)
@@ -105,11 +103,10 @@ class RemoteStore:
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
-        thick = partial(self.cluster.blobs.fat, whole=False)
-        return [with_value(event, thick) for event in self._events(execution_id)[after:upto]]
+        return [*map(self.cluster.blobs.load, self._events(execution_id)[after:upto])]
 
     def _events(self, execution_id: str) -> list[Event]:
-        """Read the events, or take those read a moment ago: a look at an execution asks several times."""
+        """Read the events, or return those read a moment ago: showing an execution asks several times."""
         if self._cache is not None and self._cache[0] == execution_id and time.monotonic() - self._cache[2] < 0.05:
             return self._cache[1]
         found = self._do(self.cluster.events(execution_id))
@@ -133,9 +130,9 @@ class RemoteStore:
         if matches:
             raise refusals.ambiguous(name, matches)
         missing = refusals.not_found(name, recent)
-        told = str(missing).replace("in this log", f"on {self.cluster.url}")
-        told = told.replace("cerebelum list`", f"cerebelum list --core {self.cluster.url}`")
-        raise ExecutionNotFoundError(told, suggestions=missing.suggestions)
+        text = str(missing).replace("in this log", f"on {self.cluster.url}")
+        text = text.replace("cerebelum list`", f"cerebelum list --core {self.cluster.url}`")
+        raise ExecutionNotFoundError(text, suggestions=missing.suggestions)
 
     def executions(
         self,
@@ -151,7 +148,7 @@ class RemoteStore:
     ) -> tuple[list[ExecutionRow], int]:
         """Read rows, newest first, and the total that matches.
 
-        Names and tags are no search attributes: who asks for some has all executions read that match otherwise.
+        Names and tags are not search attributes: a filter by them reads all executions that match otherwise.
         """
         if caller:
             return self._children(caller)
@@ -176,7 +173,7 @@ class RemoteStore:
             explain(error, self.cluster.url)
 
     def _children(self, caller: str) -> tuple[list[ExecutionRow], int]:
-        """Read the rows of what steps of an execution started, which its events name."""
+        """Read the rows of an execution's children, which its events name."""
         names = {name: None for _, step in fold(self._events(caller)).attempted() for name in step.children}
         read = ((name, self._do(self.cluster.events(name))) for name in names)
         found = [self._row(name, fold(events)) for name, events in read if events]
@@ -188,7 +185,7 @@ class RemoteStore:
         if limit == 0:
             return [], total
         listed = client.list_workflows(query, limit=None if limit is None else offset + limit)
-        newest = dict[str, ExecutionRow]()  # a run that was resumed is listed for a moment after it was deleted
+        newest = dict[str, ExecutionRow]()  # after a resume, the deleted run is listed for a moment
         async for one in listed:
             if one.id not in newest:
                 newest[one.id] = self._listed(one, await _shown(one))
@@ -234,7 +231,7 @@ class RemoteStore:
         return Holder(key=1, host=self.location, pid=0, boot_id="", started="", heartbeat_at=now, expires_at=now)
 
     def read_connection(self) -> Any:
-        """Open a copy in memory of the execution that was read last, for what asks in SQL; the caller closes it."""
+        """Copy the execution that was read last into memory, and open it for SQL; the caller closes it."""
         assert self._cache is not None, "an execution was read before"
         copy = SqliteStore(":memory:")
         try:
@@ -244,7 +241,7 @@ class RemoteStore:
             copy.close()
 
     def blueprint(self, execution_id: str) -> str | None:
-        """Return the plan that an execution goes by, as text; None when there is no such execution."""
+        """Return the plan of an execution as text; None if there is no such execution."""
 
         async def read() -> str | None:
             handle = self.cluster.handle(execution_id)
@@ -258,31 +255,31 @@ class RemoteStore:
         return self._do(read())
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
-        """Return None: on a cluster nothing is taken from another execution."""
+        """Return None: a cluster takes no cached results."""
         return None
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Return nothing: the cluster wakes what is due."""
+        """Return nothing: the cluster resumes executions that are due."""
         return []
 
     def next_wake(self) -> int | None:
-        """Return None: the cluster wakes what is due."""
+        """Return None: the cluster resumes executions that are due."""
         return None
 
     def answered(self, *, limit: int) -> list[tuple[str, str]]:
-        """Return nothing: on the cluster a caller is told by the child itself."""
+        """Return nothing: on a cluster the child's driver signals its caller."""
         return []
 
     def in_slot(self, slot: str) -> ExecutionRow | None:
-        """Return None: nothing has a slot there."""
+        """Return None: a cluster has no slots."""
         return None
 
     def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
-        """Return nothing: nothing is queued there."""
+        """Return nothing: a cluster has no queue for slots."""
         return []
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
-        """Return nothing: the cluster takes up what a dead worker left."""
+        """Return nothing: the cluster continues what a dead worker left."""
         return []
 
     def schedules(self, *, due_by: int | None = None) -> list[ScheduleState]:
@@ -309,15 +306,15 @@ class RemoteStore:
         )
 
     def lease_left(self, holder: Holder) -> float:
-        """Say that the cluster lives."""
+        """Return infinity: the lease of a cluster does not expire."""
         return math.inf
 
     def may_run(self, execution_id: str) -> bool:
-        """Say no: code that others named is not run unless a person names it."""
+        """Return False: code whose name comes from a cluster runs only if a person names it."""
         return False
 
     def head(self, execution_id: str, version: int) -> bytes | None:
-        """Return nothing: the cluster keeps no hash chain."""
+        """Return None: a cluster keeps no hash chain."""
         return None
 
     def data_version(self) -> int:
@@ -327,7 +324,7 @@ class RemoteStore:
     # -- steering -----------------------------------------------------------------------------------------------
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
-        """Append signals; return ``{execution_id: Rejection}`` of those that came too late."""
+        """Append signals; return ``{execution_id: Rejection}`` for those that came too late."""
         refusals.check(commits)
         rejected: dict[str, str] = {}
         for commit in commits:
@@ -349,24 +346,24 @@ class RemoteStore:
         )
 
     def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
-        """Return a key; nobody holds anything here."""
+        """Return a key: a cluster has no leases."""
         return 2
 
     def adopt(self, cluster: str, now: int) -> int:
-        """Return a key; nobody holds anything here."""
+        """Return a key: a cluster has no leases."""
         return 1
 
     def heartbeat(self, holder: int, now: int, ttl: int) -> None:
-        """Do nothing, as above."""
+        """Do nothing: a cluster has no leases."""
 
     def retire(self, holder: int) -> None:
-        """Do nothing, as above."""
+        """Do nothing: a cluster has no leases."""
 
     def release(self, execution_id: str, holder: int) -> None:
-        """Do nothing, as above."""
+        """Do nothing: a cluster has no leases."""
 
     def holds(self, execution_id: str, holder: int) -> bool:
-        """Say no."""
+        """Return False: a cluster has no leases."""
         return False
 
 
@@ -393,8 +390,8 @@ def _quoted(text: str) -> str:
 
 
 async def _shown(found: WorkflowExecution) -> dict[str, Any]:
-    """Read what an execution says of itself for lists; nothing where its codec is not the one that is used here."""
+    """Read an execution's memo for lists; nothing if it was encoded with another codec."""
     try:
         return await found.memo_value("shown", None) or {}
-    except Exception:  # noqa: BLE001 - a codec is anybody's code; one execution must not hide all the others
+    except Exception:  # noqa: BLE001 - a codec is the user's code; one execution must not hide all the others
         return {}

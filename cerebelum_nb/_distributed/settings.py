@@ -1,4 +1,4 @@
-"""Names and numbers that callers, drivers and workers have to agree on, and where the cluster is."""
+"""Names and settings on which callers, drivers and workers must agree, and the address of the cluster."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 DRIVER, CHILD_DRIVER = "cerebelum", "cerebelum.child"
-"""The one workflow type, and what it is called for an execution that a step of another one started."""
+"""The workflow types: of an execution, and of a child."""
 ATTEMPT, ROUTE, LIST, JOIN = "cerebelum.attempt", "cerebelum.route", "cerebelum.list", "cerebelum.join"
-"""The activities: run a step, choose its route, list the items of a foreach, make one result of theirs."""
+"""The activities: run a step, choose its route, list the items of a foreach, join the items' results."""
 SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"
 """Search attributes, both of type Keyword."""
 FOREVER = timedelta(days=3650)
@@ -42,12 +42,12 @@ class Terms:
     """The settings of an execution on a cluster; they travel with it. Times are in seconds.
 
     Attributes:
-        heartbeat: how long a worker may be silent before it counts as dead; so does the one worker that has what an
-            attempt needs, and does not take it up in that time.
-        release_after: a step that waits longer gives its place in the worker up meanwhile.
+        heartbeat: how long a worker may be silent before it counts as dead; also how long the only worker that can run
+            an attempt may take to accept it.
+        release_after: how long a step may wait in its worker; a longer wait leaves it.
         queues: the group of workers that runs a step, by the step's name.
-        before: the step before which it pauses.
-        most_at_work: how many attempts of one execution are scheduled at a time; the server takes 2,000.
+        before: the step before which the execution pauses.
+        most_at_work: how many attempts of an execution are scheduled at a time; the server takes 2,000.
     """
 
     heartbeat: float = 10.0
@@ -57,7 +57,7 @@ class Terms:
     before: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as plain data."""
+        """Return the settings as plain data."""
         return {
             "heartbeat": self.heartbeat,
             "release_after": self.release_after,
@@ -67,13 +67,13 @@ class Terms:
         }
 
     @classmethod
-    def of(cls, told: dict[str, object]) -> Terms:
-        """Read them; what a newer version added is left out."""
-        return replace(cls(), **{name: told[name] for name in cls.__slots__ if name in told})  # type: ignore[arg-type]
+    def of(cls, data: dict[str, object]) -> Terms:
+        """Read settings; those that a newer release added are left out."""
+        return replace(cls(), **{name: data[name] for name in cls.__slots__ if name in data})  # type: ignore[arg-type]
 
 
 def queue_of(workflow: str, group: str = "") -> str:
-    """Name the task queue of a workflow, or of one group of its workers.
+    """Return the task queue of a workflow, or of a group of its workers.
 
     Example:
         >>> queue_of("deploy"), queue_of("deploy", "gpu")
@@ -83,7 +83,7 @@ def queue_of(workflow: str, group: str = "") -> str:
 
 
 def activity_id(step: str, visit: int, attempt: int) -> str:
-    """Name an attempt as Temporal's pages show it; the server takes 1,000 bytes.
+    """Return the id of an attempt, which Temporal's pages show; the server takes 1,000 bytes.
 
     Example:
         >>> activity_id("deploy[ams3]", 1, 2)
@@ -99,7 +99,7 @@ def core_url_of(url: str | None) -> str:
     """Return HOST:PORT of the cluster: as given, else ``$CEREBELUM_CORE_URL``, else the local one.
 
     Raises:
-        CerebelumError: it is no HOST:PORT.
+        CerebelumError: it is not HOST:PORT.
 
     Example:
         >>> core_url_of("temporal://10.0.0.5:7233")

@@ -1,4 +1,4 @@
-"""What lists of a cluster show of an execution: an extract of its state, as its memo holds it."""
+"""What lists of a cluster show of an execution: an extract of its state, kept in its memo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_OF_AN_ERROR = 200
 
 
 def shown(state: State) -> dict[str, Any]:
-    """Extract what lists show.
+    """Extract what lists show of an execution.
 
     Example:
         >>> shown(State(version=3))["version"]

@@ -1,4 +1,4 @@
-"""What crosses the wire: events as rows, packed, and with other values. Pure: the driver imports it."""
+"""Events as rows, and rows as bytes, for the way to a cluster and back. Pure: the driver imports it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from .._core.value import Value
 from .._store import rows as layout
 from .._values.bounds import MOST_VALUE_BYTES, inflate
 
-__all__ = ["Carried", "Rows", "from_rows", "pack", "to_row", "unpack", "with_value"]
+__all__ = ["Carried", "Row", "Rows", "from_rows", "pack", "to_row", "unpack", "with_value"]
 
-Rows = list[list[Any]]
-"""Events as the log lays them out (``_store/rows.py``), as JSON lists."""
+Row = list[Any]
+"""An event as the log lays it out (``_store/rows.py``), as a JSON list."""
+Rows = list[Row]
 
 Carried = dict[str, Any]
 """Rows on their way into Temporal's history: ``{"after": version before the first, "rows": [...]}``."""
 
 
-def to_row(event: Event) -> list[Any]:
+def to_row(event: Event) -> Row:
     """Lay an event out.
 
     Example:
@@ -34,16 +35,16 @@ def to_row(event: Event) -> list[Any]:
 
 
 def from_rows(rows: Iterable[Sequence[Any]]) -> list[Event]:
-    """Read events.
+    """Read the events of rows.
 
     Raises:
-        StoreError: a newer version wrote them.
+        StoreError: a newer release wrote them.
     """
     return layout.decode([tuple(row) for row in rows])
 
 
 def pack(rows: Rows) -> bytes:
-    """Compress many rows.
+    """Compress rows.
 
     Example:
         >>> unpack(pack([["WorkflowResumed", None, None, None, 1, None]]))
@@ -59,7 +60,7 @@ def unpack(data: bytes) -> Rows:
 
 
 def with_value(event: Event, make: Callable[[Value], Value]) -> Event:
-    """Return an event whose values, if it has any, were made others."""
+    """Return an event with each of its values replaced by ``make(value)``."""
     value, kept = layout.value_of(event), layout.kept_values(event)
     fields: dict[str, Any] = {}
     if value is not None and (changed := make(value)) is not value:

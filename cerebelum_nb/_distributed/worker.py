@@ -1,7 +1,7 @@
-"""A worker: it runs the steps of workflows for a cluster, in a separate process or behind a notebook's cells.
+"""A worker: it runs the steps of workflows for a cluster, in its own process or behind a notebook's cells.
 
-Polls and heartbeats are on a loop in a thread; steps run on the loop that awaits :meth:`Worker.run`. So a step that
-blocks its loop does not stop the heartbeat, and in a kernel steps run where cells do.
+It polls and sends heartbeats on a loop in a thread; steps run on the loop that awaits :meth:`Worker.run`. So a step
+that blocks its loop does not stop the heartbeats, and in a kernel steps run where cells do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .._engine.scope import hear
 from .._engine.stdout import listen
 from .._values import Secret
 from ..errors import CerebelumError
-from .activities import Activities, Knows, Registered
+from .activities import Activities, Registered, WorkerContext
 from .blobs import Blobs, blobs_at
 from .connection import connect, runtime
 from .driver import Drive, DriveChild
@@ -170,7 +170,7 @@ class Worker:
         except RuntimeError:
             raise CerebelumError("no event loop is running here: call worker.run_forever() in a script") from None
         self._task = loop.create_task(self.run())
-        self._task.add_done_callback(_tell_of_failure)
+        self._task.add_done_callback(_log_failure)
         return self
 
     async def ready(self) -> None:
@@ -245,7 +245,7 @@ class Worker:
     async def _poll(self) -> None:
         self._polls, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         client = await connect(self.core_url, self.namespace, identity=self.worker_id, **self._options)
-        me = Knows(self.worker_id, self._own_queue, self._workflows, self._blobs, self._results, self._secret)
+        me = WorkerContext(self.worker_id, self._own_queue, self._workflows, self._blobs, self._results, self._secret)
         assert self._steps is not None
         activities = Activities(me, client, self.core_url, self._steps)
         executor = ThreadPoolExecutor(8, thread_name_prefix="cerebelum-driver")
@@ -253,16 +253,16 @@ class Worker:
             stack.callback(executor.shutdown, wait=False)
             for name in self._workflows:
                 await stack.enter_async_context(
-                    self._taker(client, activities, queue_of(name, self.queue), executor, name)
+                    self._make_worker(client, activities, queue_of(name, self.queue), executor, name)
                 )
-            await stack.enter_async_context(self._taker(client, activities, self._own_queue, None))
+            await stack.enter_async_context(self._make_worker(client, activities, self._own_queue, None))
             if self.release and not self.queue:
                 for name in self._workflows:
                     await make_current(client, name, self.release)
             self._ready.set()
             await self._stopping.wait()
 
-    def _taker(
+    def _make_worker(
         self,
         client: Client,
         activities: Activities,
@@ -270,10 +270,10 @@ class Worker:
         executor: ThreadPoolExecutor | None,
         workflow: str = "",
     ) -> TemporalWorker:
-        """Make what takes tasks from one queue; drivers only from a workflow's own, and not in a group."""
+        """Make the SDK's worker for one queue; it drives executions if the queue is a workflow's and not a group's."""
         drives = executor is not None and not self.queue
         beat = timedelta(seconds=_BEAT_SECONDS)
-        taker = TemporalWorker(
+        worker = TemporalWorker(
             client,
             task_queue=queue,
             workflows=[Drive, DriveChild] if drives else [],
@@ -288,19 +288,19 @@ class Worker:
             max_heartbeat_throttle_interval=beat,
             default_heartbeat_throttle_interval=beat,
             graceful_shutdown_timeout=timedelta(seconds=self.grace),
-            # By default 10 s, which a failover takes longer when the dead worker had the driver in its cache.
+            # The default is 10 s. A failover takes that much longer if the dead worker had the driver in its cache.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
             deployment_config=deployment(workflow, self.release) if self.release and workflow else None,
         )
         if drives:
-            be_patient(taker)
-        return taker
+            allow_long_turns(worker)
+        return worker
 
     def _secret(self, name: str) -> Any:
-        """Return the secret of a name that this worker has; None when it has none."""
+        """Return this worker's secret of a name; None if it has none."""
         given = self._secrets
         if given is None:
-            found = _secret_of_environment(f"CEREBELUM_SECRET_{name.upper()}")
+            found = _read_secret(f"CEREBELUM_SECRET_{name.upper()}")
         elif callable(given):
             found = given(name)
         else:
@@ -308,8 +308,8 @@ class Worker:
         return found if found is None or isinstance(found, Secret) else Secret(found)
 
 
-def _secret_of_environment(variable: str) -> str | None:
-    """Read a secret from a variable, or from the file that a variable names, as containers are given them."""
+def _read_secret(variable: str) -> str | None:
+    """Read a secret from an environment variable, or from the file that ``<variable>_FILE`` names."""
     if (file := os.environ.get(f"{variable}_FILE")) is None:
         return os.environ.get(variable)
     try:
@@ -319,23 +319,23 @@ def _secret_of_environment(variable: str) -> str | None:
         return None
 
 
-def be_patient(taker: TemporalWorker) -> None:
-    """Give a turn of the driver more than the two seconds after which the SDK takes it for a deadlock.
+def allow_long_turns(worker: TemporalWorker) -> None:
+    """Give a turn of the driver more than the two seconds after which the SDK assumes a deadlock.
 
-    On an overloaded machine a turn may take longer; broken off, it costs a replay of all before it, which takes longer
-    still. The driver waits for nothing in a turn. The SDK has no option for it but ``debug_mode``, which makes turns on
+    On an overloaded machine a turn may take longer. If it is aborted, everything before it is replayed, which takes
+    even longer. The driver never blocks in a turn. The SDK's only option for it is ``debug_mode``, which runs turns on
     the loop that sends heartbeats.
     """
-    inner: Any = getattr(taker, "_workflow_worker", None)
+    inner: Any = getattr(worker, "_workflow_worker", None)
     if hasattr(inner, "_deadlock_timeout_seconds"):
         inner._deadlock_timeout_seconds = _TURN_SECONDS
 
 
 def _polling() -> PollerBehaviorAutoscaling:
-    """Poll with few calls while there is little to do: a worker has a queue for each workflow."""
+    """Poll with few calls while there is little to do: a worker polls one queue per workflow."""
     return PollerBehaviorAutoscaling(minimum=1, initial=2, maximum=20)
 
 
-def _tell_of_failure(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("the worker has ended: %s", error)

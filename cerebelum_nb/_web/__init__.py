@@ -1,1 +1,1 @@
-"""The live dashboard: a small server of its own that shows the executions of logs, and acts on them when asked."""
+"""The live dashboard: a small server that shows the executions of logs, and acts on them on request."""

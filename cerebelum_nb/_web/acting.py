@@ -1,4 +1,4 @@
-"""What a page may do to an execution. Each action opens the log for itself; those that only look never write."""
+"""What a page may do to an execution. Each action opens the log itself; the connections that show pages never write."""
 
 from __future__ import annotations
 
@@ -26,70 +26,52 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fields",
-    "Given",
+    "PrivateInput",
     "Runs",
-    "approve",
-    "by_of",
+    "actor_of",
     "cancel",
-    "fields_of",
-    "fork_of",
-    "options_of",
-    "reject",
+    "command_options",
+    "decide",
+    "read_fields",
     "signal",
     "tag",
+    "wait_for_fork",
 ]
 
 Fields = Mapping[str, Any]
-"""What a form or a JSON object says: values under ``response``, ``data`` and ``inputs``, texts under other names."""
+"""The fields of a form or a JSON object: values under ``response``, ``data`` and ``inputs``, texts under others."""
 
 _VIA = "via dashboard"
 _VALUES = ("response", "data", "inputs")
 _VERBS = {"run": "run", "resume": "resume", "fork": "fork", "rollback": "roll back"}
-_TAKEN_UP_SECONDS = 10.0
+_START_SECONDS = 10.0
 _MOST_OUTPUT = 4_000
 
 
-def approve(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
-    """Approve what a step asks for.
+def decide(log: ShownLog, execution_id: str, fields: Fields, who: str, *, approve: bool) -> None:
+    """Approve or reject what a step asks for.
 
     Raises:
-        ApprovalError: nothing waits for it any more; it says who decided, and how.
+        ApprovalError: nothing waits for it any more; the message says who decided, and how.
     """
     with SqliteStore(log.path) as store:
         decide_approval(
             store,
             execution_id,
-            approve=True,
-            response=fields.get("response"),
+            approve=approve,
+            response=fields.get("response") if approve else None,
             reason=fields.get("reason") or None,
             step=fields.get("step") or None,
-            by=by_of(fields, who),
-        )
-
-
-def reject(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
-    """Reject what a step asks for.
-
-    Raises:
-        ApprovalError: nothing waits for it any more.
-    """
-    with SqliteStore(log.path) as store:
-        decide_approval(
-            store,
-            execution_id,
-            approve=False,
-            reason=fields.get("reason") or None,
-            step=fields.get("step") or None,
-            by=by_of(fields, who),
+            by=actor_of(fields, who),
         )
 
 
 def signal(log: ShownLog, execution_id: str, fields: Fields, who: str) -> bool:
-    """Send a signal; return False when one with the same ``signal_id`` was sent before.
+    """Send a signal; return False if one with the same ``signal_id`` was sent before.
 
     Raises:
         SignalError: the execution has ended.
-        ValueError: no signal can have this name.
+        ValueError: the name is invalid.
     """
     with SqliteStore(log.path) as store:
         return deliver(
@@ -98,21 +80,21 @@ def signal(log: ShownLog, execution_id: str, fields: Fields, who: str) -> bool:
             fields.get("name", ""),
             fields.get("data"),
             fields.get("signal_id") or None,
-            by_of(fields, who),
+            actor_of(fields, who),
         )
 
 
 def tag(log: ShownLog, execution_id: str, fields: Fields, who: str) -> tuple[str, ...]:
-    """Add and remove tags, written ``+eu -test``; return those it has now.
+    """Add and remove tags, written ``+eu -test``; return the tags after that.
 
     Raises:
-        ValueError: one cannot be a tag, or is both added and removed.
+        ValueError: a tag is invalid, or both added and removed.
     """
     words = fields.get("change", "").replace(",", " ").split()
     removed = [word[1:] for word in words if word.startswith("-")]
     added = [word.removeprefix("+") for word in words if not word.startswith("-")]
     with SqliteStore(log.path) as store:
-        return change_tags(store, execution_id, added, removed, by_of(fields, who))
+        return change_tags(store, execution_id, added, removed, actor_of(fields, who))
 
 
 async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> None:
@@ -122,11 +104,11 @@ async def cancel(log: ShownLog, execution_id: str, fields: Fields, who: str) -> 
         ResumeError: it has ended already.
     """
     with SqliteStore(log.path) as store:
-        await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=by_of(fields, who))
+        await cancel_execution(store, execution_id, reason=fields.get("reason") or None, by=actor_of(fields, who))
 
 
-def options_of(what: str, fields: Fields) -> list[str]:
-    """Write what is asked of a resume, a fork or a rollback as options of that command.
+def command_options(what: str, fields: Fields) -> list[str]:
+    """Return the options of the command for a resume, a fork or a rollback.
 
     Raises:
         ValueError: the inputs are not names with values.
@@ -144,15 +126,15 @@ def options_of(what: str, fields: Fields) -> list[str]:
     return found
 
 
-def fields_of(body: bytes, kind: str) -> Fields:
-    """Read what a form or a program sent.
+def read_fields(body: bytes, kind: str) -> Fields:
+    """Read the fields that a form or a program sent.
 
     Args:
-        body: of the request.
-        kind: its content type. JSON is an object; in a form, values are JSON or else text.
+        body: the body of the request.
+        kind: its content type. JSON must be an object; in a form, a value is JSON or else text.
 
     Raises:
-        ValueError: it is neither, or something is not text that has to be.
+        ValueError: the body is invalid, or a field that must be text is not.
     """
     if kind.partition(";")[0].strip().lower() != "application/json":
         form = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1_000)
@@ -162,12 +144,12 @@ def fields_of(body: bytes, kind: str) -> Fields:
         raise ValueError('the body must be a JSON object, such as {"reason": "tests are green"}')
     for name, value in found.items():
         if name not in _VALUES and not isinstance(value, str):
-            raise ValueError(f"{name[:40]!r} is text")
+            raise ValueError(f"{name[:40]!r} must be text")
     return found
 
 
 def _value(text: str) -> Any:
-    """Read a value of a form: JSON, else the text itself; nothing is None."""
+    """Read a value of a form: JSON, else the text itself; None if it is empty."""
     if not text:
         return None
     try:
@@ -176,18 +158,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def by_of(fields: Fields, who: str) -> str:
-    """Say who acts, for the log."""
+def actor_of(fields: Fields, who: str) -> str:
+    """Return the name of the person who acts, for the log."""
     name = (who or fields.get("by", "")).strip()[:100]
     return f"{name} {_VIA}" if name else _VIA.removeprefix("via ")
 
 
-# -- processes of their own -----------------------------------------------------------------------------------
+# -- processes that run workflows -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a process is given where nobody else sees it: on its standard input, and in its environment."""
+class PrivateInput:
+    """Input of a process that no other user can see: its standard input and its environment."""
 
     typed: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -198,20 +180,20 @@ class _Child:
     process: subprocess.Popen[bytes]
     what: str
     code: int | None = None
-    said: str = ""
+    output: str = ""
 
     def wait(self, output: IO[bytes]) -> None:
-        """Wait for its end, and keep the last of what it wrote."""
+        """Wait until the process has ended; if it failed, keep the end of its output."""
         with output:
             code = self.process.wait()
             if code:
                 output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST_OUTPUT))
-                self.said = output.read().decode("utf-8", "replace").strip()
+                self.output = output.read().decode("utf-8", "replace").strip()
             self.code = code
 
 
 class Runs:
-    """Starts, resumes, forks and rollbacks that were asked for; each ``cerebelum`` process outlives the dashboard.
+    """The ``cerebelum`` processes that pages started; they outlive the dashboard.
 
     No code of a workflow ever runs in the process that serves pages.
     """
@@ -221,10 +203,10 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(
-        self, log: ShownLog, execution_id: str, what: str, options: list[str], given: Given | None = None
+        self, log: ShownLog, execution_id: str, what: str, options: list[str], given: PrivateInput | None = None
     ) -> None:
-        """Start a ``cerebelum`` command for an execution; no second resume or rollback while one is at work."""
-        key, given = (log.name, execution_id), given or Given()
+        """Start a ``cerebelum`` command for an execution, unless the same resume or rollback is still running."""
+        key, given = (log.name, execution_id), given or PrivateInput()
         with self._lock:
             child = self._children.get(key)
             if child is not None and child.process.poll() is None and child.what == what != "fork":
@@ -246,8 +228,8 @@ class Runs:
             child = self._children[key] = _Child(process, what)
         threading.Thread(target=child.wait, args=(output,), daemon=True, name="cerebelum-wait").start()
 
-    def told(self, log: ShownLog, execution_id: str) -> str:
-        """Say how the last one for an execution stands; "" when there is nothing to say."""
+    def describe(self, log: ShownLog, execution_id: str) -> str:
+        """Describe the last process for an execution; "" if there was none, or it has succeeded."""
         child = self._children.get((log.name, execution_id))
         if child is None:
             return ""
@@ -255,7 +237,7 @@ class Runs:
         if child.code is None:
             return f"A process ({child.process.pid}) has been started to {what} it."
         return (
-            f"The process that was started to {what} it ended with code {child.code}:\n{child.said}"
+            f"The process that was started to {what} it ended with code {child.code}:\n{child.output}"
             if child.code
             else ""
         )
@@ -267,23 +249,23 @@ class Runs:
             found = db.execute("SELECT 1 FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
         return found is not None
 
-    def refusal(self, log: ShownLog, execution_id: str) -> str | None:
-        """Wait until a new execution is recorded; return why it is not, None if it is or its code is still loading."""
+    def wait_for_start(self, log: ShownLog, execution_id: str) -> str | None:
+        """Wait until a new execution is recorded; return the reason if it failed, None if its code is still loading."""
         child = self._children[log.name, execution_id]
-        until = time.monotonic() + _TAKEN_UP_SECONDS
+        until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until:
             is_over = child.code is not None
             if self.is_recorded(log, execution_id):
                 return None
             if is_over:
-                return child.said or f"its process ended with code {child.code}"
+                return child.output or f"its process ended with code {child.code}"
             time.sleep(0.1)
         return None
 
 
-def fork_of(log: ShownLog, execution_id: str, since: int) -> str | None:
-    """Wait for a fork of an execution that began after ``since``, µs; None when none comes."""
-    until = time.monotonic() + _TAKEN_UP_SECONDS
+def wait_for_fork(log: ShownLog, execution_id: str, since: int) -> str | None:
+    """Wait for a fork of an execution that began after ``since``, µs, and return its id; None if there is none."""
+    until = time.monotonic() + _START_SECONDS
     sql = "SELECT execution_id FROM execution WHERE parent = ? AND started_at >= ? ORDER BY key DESC LIMIT 1"
     while time.monotonic() < until:
         with log.query() as db:

@@ -15,7 +15,7 @@ from .._store.event_key import event_of
 from .._text.json_text import parse
 from .._text.times import timestamp
 from .._workflow.schedule import told_of_schedule
-from .listing import Wanted, listed
+from .listing import Wanted, list_executions
 from .names import from_path
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["Api"]
 
 _LONGEST = 100_000
-"""Characters of a value; of a longer one the beginning is given as text, and the page has the whole."""
+"""Characters of a value; a longer one is cut and returned as text. Its page has it whole."""
 _EVENTS = 1_000
 
 
 class Api:
-    """What programs ask for."""
+    """Answers programs."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
@@ -37,7 +37,7 @@ class Api:
     def executions(self, request: Request) -> Response:
         """List executions, newest first; ``before`` asks for the next page."""
         log, wanted = self._logs.named(request.path_params["log"]), Wanted.of(request.query_params)
-        found = listed(log, wanted)
+        found = list_executions(log, wanted)
         rows = [
             {
                 "execution_id": entry.row.execution_id,
@@ -63,13 +63,13 @@ class Api:
         return _json({"schedules": [_bounded(told_of_schedule(state)) for state in log.store.schedules()]})
 
     def execution(self, request: Request) -> Response:
-        """Return an execution, as ``cerebelum status --json`` does; nothing is unpickled."""
+        """Return an execution, as ``cerebelum status --json`` does, without unpickling anything."""
         log = self._logs.named(request.path_params["log"])
         row = log.store.execution(from_path(request.path_params["id"]))
         return _json(_bounded(status_of(log.store, row, current_clock.get().now()).to_dict()))
 
     def events(self, request: Request) -> Response:
-        """Return events in order, after a version; at most a thousand."""
+        """Return up to a thousand events after a version, in order."""
         log = self._logs.named(request.path_params["log"])
         given = request.query_params.get("after", "0")
         if not (given.isascii() and given.isdecimal() and len(given) <= 15):
@@ -108,7 +108,7 @@ def _data(text: str | None) -> Any:
 
 
 def _bounded(data: Any, depth: int = 0) -> Any:
-    """Cut what is too long or too deep, and make null of numbers that JSON does not have."""
+    """Cut what is too long or too deep, and replace numbers that JSON does not have by null."""
     match data:
         case dict() if depth < 100:
             return {str(name): _bounded(value, depth + 1) for name, value in data.items()}

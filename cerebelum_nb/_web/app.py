@@ -1,4 +1,4 @@
-"""The application: which address is which page, and what is said when something is not there or not allowed."""
+"""The application: the page of each address, and the messages for what does not exist or is not allowed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .metrics import Metrics
 from .names import from_path, to_path
 from .pages import Pages
 from .rendering import STATIC, Settings
-from .starting import Problems, begin, startable
+from .starting import Problems, find_startable, start_execution
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 
 def application(logs: Logs, settings: Settings) -> Starlette:
-    """Make the application. It lets in everybody: see ``guard``."""
+    """Make the application. It has no access control of its own: see ``guard``."""
     runs = acting.Runs()
     pages, api, metrics = Pages(logs, settings, runs), Api(logs), Metrics(logs)
 
@@ -65,43 +65,41 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         return settings.who or (request.headers.get(settings.user_header, "") if settings.user_header else "")
 
     async def act(request: Request) -> dict[str, object]:
-        """Do what is asked of an execution, and say what was done."""
-        log, look = await run_in_threadpool(pages.look, request)
+        """Act on an execution, and return what was done."""
+        log, reader = await run_in_threadpool(pages.reader, request)
         what = request.path_params["what"]
         who = who_asks(request)
         if what not in _ACTIONS:
             raise HTTPException(404)
-        fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
+        fields = acting.read_fields(await request.body(), request.headers.get("content-type", ""))
         began = time.time_ns() // 1000
-        done: dict[str, object] = {"execution_id": look.id, "action": what}
+        done: dict[str, object] = {"execution_id": reader.id, "action": what}
         match what:
-            case "approve":
-                await run_in_threadpool(acting.approve, log, look.id, fields, who)
-            case "reject":
-                await run_in_threadpool(acting.reject, log, look.id, fields, who)
+            case "approve" | "reject":
+                await run_in_threadpool(acting.decide, log, reader.id, fields, who, approve=what == "approve")
             case "signal":
-                done["sent"] = await run_in_threadpool(acting.signal, log, look.id, fields, who)
+                done["sent"] = await run_in_threadpool(acting.signal, log, reader.id, fields, who)
             case "tag":
-                done["tags"] = await run_in_threadpool(acting.tag, log, look.id, fields, who)
+                done["tags"] = await run_in_threadpool(acting.tag, log, reader.id, fields, who)
             case "cancel":
-                await acting.cancel(log, look.id, fields, who)
+                await acting.cancel(log, reader.id, fields, who)
             case _ if not settings.allow_resume:
                 raise HTTPException(403, _MAY_NOT_RUN)
             case _:
-                await run_in_threadpool(runs.start, log, look.id, what, acting.options_of(what, fields))
+                await run_in_threadpool(runs.start, log, reader.id, what, acting.command_options(what, fields))
                 if what == "fork":
-                    done["fork"] = await run_in_threadpool(acting.fork_of, log, look.id, began)
-        log.feed.poke()
+                    done["fork"] = await run_in_threadpool(acting.wait_for_fork, log, reader.id, began)
+        log.feed.refresh()
         return done
 
     async def act_on_schedule(request: Request) -> dict[str, object]:
-        """Pause or resume a schedule, and say so."""
+        """Pause or resume a schedule, and return what was done."""
         log, what = pages.log(request), request.path_params["what"]
         if what not in scheduled.ACTIONS:
             raise HTTPException(404)
-        fields = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
+        fields = acting.read_fields(await request.body(), request.headers.get("content-type", ""))
         name = from_path(request.path_params["id"])
-        by = acting.by_of(fields, who_asks(request))
+        by = acting.actor_of(fields, who_asks(request))
         await run_in_threadpool(scheduled.change_schedule, log, name, what, fields, by)
         return {"schedule_id": name, "action": what}
 
@@ -113,17 +111,17 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         return JSONResponse(await act_on_schedule(request))
 
     async def start(request: Request) -> tuple[str, Problems, acting.Fields]:
-        """Start a workflow, and say what was wrong with what was sent."""
+        """Start a workflow; return its id, the problems with the fields, and the fields."""
         if not settings.allow_resume:
             raise HTTPException(403, _MAY_NOT_RUN)
-        given = acting.fields_of(await request.body(), request.headers.get("content-type", ""))
+        given = acting.read_fields(await request.body(), request.headers.get("content-type", ""))
         log, name = pages.log(request), from_path(request.path_params["name"])
-        asked = await run_in_threadpool(startable, log, name)
+        asked = await run_in_threadpool(find_startable, log, name)
         try:
-            execution_id, problems = await run_in_threadpool(begin, log, runs, asked, given)
+            execution_id, problems = await run_in_threadpool(start_execution, log, runs, asked, given)
         except ValueError as error:
             return "", {"": (str(error),)}, given
-        log.feed.poke()
+        log.feed.refresh()
         return execution_id, problems, given
 
     async def start_by_form(request: Request) -> Response:
@@ -132,15 +130,17 @@ def application(logs: Logs, settings: Settings) -> Starlette:
             return await run_in_threadpool(pages.start, request, given, problems)
         log = pages.log(request)
         if not runs.is_recorded(log, execution_id):
-            told = f"{runs.told(log, execution_id)} It is still loading the code. Reload this page to see the outcome."
-            return _told(pages, request, 202, told)
+            text = (
+                f"{runs.describe(log, execution_id)} It is still loading the code. Reload this page to see the outcome."
+            )
+            return _message(pages, request, 202, text)
         return RedirectResponse(f"../../e/{to_path(execution_id)}", 303)
 
     async def start_by_program(request: Request) -> Response:
         execution_id, problems, _ = await start(request)
         if problems:
-            told = [problem for found in problems.values() for problem in found]
-            return JSONResponse({"error": "\n".join(told), "problems": told}, 422)
+            listed = [problem for found in problems.values() for problem in found]
+            return JSONResponse({"error": "\n".join(listed), "problems": listed}, 422)
         return JSONResponse({"execution_id": execution_id, "action": "start"})
 
     async def by_form(request: Request) -> Response:
@@ -152,12 +152,12 @@ def application(logs: Logs, settings: Settings) -> Starlette:
 
     async def failed(request: Request, error: Exception) -> Response:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-        return _told(pages, request, status, str(error))
+        return _message(pages, request, status, str(error))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = "There is no such page." if error.status_code == 404 else error.detail
-        return _told(pages, request, error.status_code, message)
+        return _message(pages, request, error.status_code, message)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -203,11 +203,11 @@ def application(logs: Logs, settings: Settings) -> Starlette:
         **{kind: failed for kind, _ in _STATUS},
     }
     made = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    made.router.redirect_slashes = False  # it would name a host and a path, which a proxy may have changed
+    made.router.redirect_slashes = False  # its redirects name a host and a path, which a proxy may have changed
     return made
 
 
-def _told(pages: Pages, request: Request, status: int, message: str) -> Response:
+def _message(pages: Pages, request: Request, status: int, message: str) -> Response:
     if "/api/" in request.url.path:
         return JSONResponse({"error": message}, status)
     heading = {202: "Started", 404: "Not found", 403: "Not allowed", 409: "Not possible", 503: "The log cannot be read"}
@@ -216,7 +216,7 @@ def _told(pages: Pages, request: Request, status: int, message: str) -> Response
         "message.html",
         request,
         status=status,
-        heading=heading.get(status, "Not understood"),
+        heading=heading.get(status, "Invalid request"),
         message=message,
         back=back,
     )

@@ -1,4 +1,4 @@
-"""A dashboard that another process started: it ends with that process, or is shared by a user's notebooks.
+"""A dashboard that another process starts: it ends with that process, or is shared by a user's notebooks.
 
 Run as ``python -m cerebelum_nb._web.child``; people use ``cerebelum dashboard``.
 """
@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve until stdin is closed, or, on a socket, until told to end."""
+    """Serve until stdin is closed, or, on a socket, until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("logs", nargs="*", type=Path)
     parser.add_argument("--uds")
@@ -39,19 +39,19 @@ def main() -> None:
         port=0,
         uds=given.uds,
         settings=Settings(read_only=given.read_only, allow_resume=given.allow_resume),
-        more=(lambda: named_in(given.logs_from)) if given.logs_from else None,
-        ready=lambda address: print(address, flush=True),  # noqa: T201  # who started it reads it
+        more=(lambda: read_logs(given.logs_from)) if given.logs_from else None,
+        ready=lambda address: print(address, flush=True),  # noqa: T201  # the process that started it reads it
     )
 
 
-def named_in(file: Path) -> list[Path]:
-    """Return the logs that a file names and that are there, and the one of the working directory."""
+def read_logs(file: Path) -> list[Path]:
+    """Return the existing logs among those that a file names and that of the working directory."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [path for path in [default_path(), *map(Path, lines)] if path.is_file()]
 
 
 def _end_with_stdin() -> None:
-    """Who started this holds the other end; however that ends, it is closed then."""
+    """End with the process that started this one: it holds the other end of stdin, which closes however it ends."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What pages beside that of an execution show: a step's attempts, two executions side by side, a workflow's runs."""
+"""The data of the pages for a step's attempts, for two executions side by side, and for a workflow's runs."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from .._store.row_sql import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
 from ..errors import StoreError
-from .looking import evolved
+from .reader import evolve_checked
 
 if TYPE_CHECKING:
     from .logs import ShownLog
 
 __all__ = [
-    "Compared",
+    "ComparedStep",
     "Items",
     "Runs",
+    "ShownAttempt",
     "StepRuns",
-    "Tried",
-    "compared",
+    "attempts_of",
+    "compare_states",
     "items_of",
     "runs_of",
     "state_of",
     "took_of",
-    "tries",
     "value_at",
 ]
 
 _RUNS, _RUNS_READ = 60, 30
-"""How many of the last runs are drawn, and of how many the steps are read."""
+"""How many runs are drawn, and for how many of these the steps are read."""
 
 
 # -- a step ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
-    """An attempt of a step; ``version`` is the event that holds its value, 0 when there is none."""
+class ShownAttempt:
+    """An attempt of a step; ``version`` is the event that holds its value, 0 if there is none."""
 
     attempt: Attempt
     version: int
 
 
-def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
-    """Gather the attempts of a step, of a foreach also those for its items; the last one first."""
+def attempts_of(store: Store, execution_id: str, step: str) -> list[ShownAttempt]:
+    """Return the attempts of a step, and those of its items if it is a foreach; the last one first."""
     events = store.events(execution_id)
     versions = {
         (event.step, event.visit, event.attempt): version
@@ -65,17 +65,20 @@ def tries(store: Store, execution_id: str, step: str) -> list[Tried]:
         if isinstance(event, (e.StepCompleted, e.StepFailed)) and event.output is not None
     }
     found = attempts(event for event in events if step in (name := getattr(event, "step", ""), owner_of(name)))
-    return [Tried(attempt=one, version=versions.get((one.step, one.visit, one.attempt), 0)) for one in reversed(found)]
+    return [
+        ShownAttempt(attempt=one, version=versions.get((one.step, one.visit, one.attempt), 0))
+        for one in reversed(found)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
-    """What a foreach did for its items: the last attempt for each, those that failed first.
+    """The last attempt of each item of a foreach, the failed ones first.
 
     Attributes:
-        counts: how many are in which state.
-        shown: the first of them.
-        more: how many come after these.
+        counts: the number of items by state.
+        shown: the first items.
+        more: how many items follow.
     """
 
     counts: dict[str, int]
@@ -83,8 +86,8 @@ class Items:
     more: int
 
 
-def items_of(found: Sequence[Tried], step: str) -> Items:
-    """Gather the items of a foreach from its attempts; there are none when it is another step."""
+def items_of(found: Sequence[ShownAttempt], step: str) -> Items:
+    """Gather the items of a foreach from its attempts; any other step has none."""
     last: dict[str, Attempt] = {}
     for tried in reversed(found):
         if tried.attempt.step != step:
@@ -102,7 +105,7 @@ _MOST_ITEMS = 500
 
 
 def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str, str] | None:
-    """Return the value an event holds, as it is kept: its bytes, their ending and their type; never unpickled."""
+    """Return the value of an event as the log keeps it, never unpickled: its bytes, file ending and content type."""
     found = store.events(execution_id, after=version - 1, upto=version) if version else []
     value = value_of(found[0]) if found else None
     if value is None or value.codec == "none":
@@ -117,7 +120,7 @@ def value_at(store: Store, execution_id: str, version: int) -> tuple[bytes, str,
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedStep:
     """A step in two executions; what is None cannot be compared."""
 
     name: str
@@ -130,15 +133,15 @@ class Compared:
 
     @property
     def is_same(self) -> bool:
-        """Whether both have ended and came to the same."""
+        """Whether both have ended with the same result."""
         return not self.has_changed and all(step is None or step.settled for step in self.steps)
 
 
-def compared(one: State, other: State) -> list[Compared]:
-    """Compare the inputs of two executions, and then step by step."""
+def compare_states(one: State, other: State) -> list[ComparedStep]:
+    """Compare two executions: their inputs, then step by step."""
     inputs = _difference(one.inputs, other.inputs)
     shown = (_text(one.inputs), _text(other.inputs))
-    head = Compared(
+    head = ComparedStep(
         name="",
         steps=(None, None),
         took=(None, None),
@@ -151,15 +154,15 @@ def compared(one: State, other: State) -> list[Compared]:
 
 
 def state_of(log: ShownLog, execution_id: str) -> tuple[ExecutionRow, State]:
-    """Fold an execution."""
+    """Read an execution, and fold its events."""
     row = log.store.execution(execution_id)
     state = State()
     for event in log.store.events(row.execution_id, upto=row.version):
-        evolved(state, event, row.execution_id)
+        evolve_checked(state, event, row.execution_id)
     return row, state
 
 
-def _step(name: str, one: State, other: State) -> Compared:
+def _step(name: str, one: State, other: State) -> ComparedStep:
     a, b = one.steps.get(name), other.steps.get(name)
     difference, is_both = "", a is not None and b is not None
     if a is not None and b is not None and a.settled and b.settled:
@@ -169,7 +172,7 @@ def _step(name: str, one: State, other: State) -> Compared:
             difference = _difference(a.output, b.output)
         elif str(a.error) != str(b.error):
             difference = "another error"
-    return Compared(
+    return ComparedStep(
         name=name,
         steps=(a, b),
         took=(_took(a), _took(b)),
@@ -181,7 +184,7 @@ def _step(name: str, one: State, other: State) -> Compared:
 
 
 def _difference(one: Value | None, other: Value | None) -> str:
-    """Say how two values differ, "" when they do not; only JSON is looked into."""
+    """Describe how two values differ; "" if they do not. Only JSON is compared in detail."""
     if one is None or other is None:
         return "" if one is other else "only one has a value"
     if (one.codec, one.json, one.digest, one.preview) == (other.codec, other.json, other.digest, other.preview):
@@ -213,7 +216,7 @@ def _text(value: Value | None) -> str:
 
 @dataclass(kw_only=True)
 class StepRuns:
-    """How the attempts of a step went in the last runs; times in seconds."""
+    """The attempts of a step in the last runs; times are in seconds."""
 
     name: str
     step: str
@@ -224,18 +227,18 @@ class StepRuns:
 
     @property
     def median(self) -> float:
-        """The median of what its completed attempts took."""
+        """The median duration of completed attempts."""
         return median(self.durations) if self.durations else 0.0
 
     @property
     def p95(self) -> float:
-        """What nineteen of twenty took at most."""
+        """The 95th percentile of the duration."""
         return quantiles(self.durations, n=20)[-1] if len(self.durations) > 1 else self.median
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """The last runs of a workflow, the oldest first, and its steps over the last of them."""
+    """The last runs of a workflow, the oldest first, and its steps in the newest ``read`` of them."""
 
     rows: tuple[ExecutionRow, ...]
     steps: tuple[StepRuns, ...]
@@ -243,12 +246,12 @@ class Runs:
 
     @property
     def longest(self) -> float:
-        """What the longest of the runs took, seconds."""
+        """The longest duration of a run, seconds."""
         return max((took_of(row) for row in self.rows), default=0.0) or 1.0
 
     @property
     def ended(self) -> dict[str, int]:
-        """How many are in each state."""
+        """The number of runs by state."""
         found: dict[str, int] = defaultdict(int)
         for row in self.rows:
             found[row.summary.state.words] += 1
@@ -256,7 +259,7 @@ class Runs:
 
 
 def took_of(row: ExecutionRow) -> float:
-    """Return how long a run took, or takes as far as is known, seconds."""
+    """Return how long a run took, or has taken up to its last event, seconds."""
     shown = row.summary
     return max(0.0, ((shown.completed_at or shown.updated_at) - shown.started_at) / 1e6)
 
@@ -277,7 +280,7 @@ def runs_of(log: ShownLog, workflow: str) -> Runs:
     for _, *one in reversed(found):
         try:
             rows.append(to_row(tuple(one)))
-        except StoreError:  # something else has written to it; `cerebelum verify` tells of it
+        except StoreError:  # something else has written to this row; `cerebelum verify` reports it
             continue
     return Runs(rows=tuple(rows), steps=tuple(_step_runs(marks)), read=len(keys))
 
@@ -292,7 +295,7 @@ def _step_runs(marks: Sequence[tuple[int, str, str, int, int, int]]) -> list[Ste
         key = (execution, step, visit, attempt)
         if kind == "StepStarted":
             began[key] = at
-        elif kind == "StepCompleted" and key in began:  # what is done by hand, and a foreach itself, starts no attempt
+        elif kind == "StepCompleted" and key in began:  # a step done by hand, and a foreach itself, start no attempt
             one.durations.append(max(0.0, (at - began[key]) / 1e6))
         one.completed += kind == "StepCompleted"
         one.failed += kind == "StepFailed"

@@ -1,4 +1,4 @@
-"""What changed in a log, sent to everybody who looks: one poll of one number and one drawing for all viewers."""
+"""The changes of a log, sent to all viewers. One poll of one number, and one drawing, serve them all."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Draw", "Feed"]
 
 POLL_SECONDS = 0.05
 LOOK_AGAIN_SECONDS = 5.0
-"""What is not in the log changes too: a process dies, a wake-up is due."""
+"""How often to draw without a change of the log: a process may have died, or a wait ended."""
 STILL_HERE_SECONDS = 15.0
-"""A comment so often keeps proxies from closing a feed."""
+"""How often to send a comment, so that proxies do not close the feed."""
 MOST_VIEWERS = 100
 _VIEWERS_AT_FULL_PACE = 50
-"""With more, everybody is told of changes less often."""
-_MOST_DRAWN, _MOST_REMEMBERED, _MOST_TOLD = 256, 2_000, 32
+"""With more viewers, changes are sent less often."""
+_MOST_DRAWN, _MOST_REMEMBERED, _MOST_ENCODED = 256, 2_000, 32
 
 Draw = Callable[[], Document]
 
@@ -35,7 +35,7 @@ class Feed:
 
     Args:
         path: the log.
-        count: shared by the feeds of all logs: how many viewers there are.
+        count: the number of viewers, in a list that the feeds of all logs share.
     """
 
     def __init__(self, path: str, count: list[int]) -> None:
@@ -48,11 +48,11 @@ class Feed:
         self._drawn: OrderedDict[str, tuple[int, Document]] = OrderedDict()
         self._drawing: dict[str, asyncio.Future[tuple[int, Document]]] = {}
         self._known: OrderedDict[tuple[str, str], Hashes] = OrderedDict()
-        self._told: dict[tuple[str, str, str], str] = {}
+        self._encoded: dict[tuple[str, str, str], str] = {}
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many viewers as this server takes."""
+        """Whether this server has as many viewers as it allows."""
         return self._count[0] >= MOST_VIEWERS
 
     def close(self) -> None:
@@ -62,16 +62,16 @@ class Feed:
         if self._pulse is not None:
             self._pulse.close()
 
-    def poke(self) -> None:
-        """Let everybody look again, now."""
+    def refresh(self) -> None:
+        """Draw again for all viewers, now."""
         self._stamp += 1
         for event in self._waiting:
             event.set()
 
     async def document(self, key: str, draw: Draw) -> Document:
-        """Return what is to be seen now; asked for twice before anything has changed, it is drawn once."""
+        """Return the current document; it is drawn once until something changes."""
         if not self._waiting:
-            self._look()
+            self._has_changed()
         while True:
             stamp = self._stamp
             found = self._drawn.get(key)
@@ -80,12 +80,12 @@ class Feed:
             if key not in self._drawing:
                 self._drawing[key] = asyncio.ensure_future(self._draw(key, draw, stamp))
             drawing = self._drawing[key]
-            began, document = await asyncio.shield(drawing)  # a viewer who leaves does not take it from the others
+            began, document = await asyncio.shield(drawing)  # others wait for it too: one who leaves must not cancel it
             if began == stamp:
                 return document
 
     async def _draw(self, key: str, draw: Draw, stamp: int) -> tuple[int, Document]:
-        """Draw, and remember; who waits for it never sees it finished but not remembered."""
+        """Draw a document and remember it, in one task, so that no waiter finds it finished but not remembered."""
         try:
             document = await run_in_threadpool(draw)
             self._drawn[key] = stamp, document
@@ -100,28 +100,28 @@ class Feed:
             del self._drawing[key]
 
     async def once(self, key: str, draw: Draw, seen: str) -> str:
-        """Return what changed since the moment ``seen`` as JSON; empty when nothing did."""
+        """Return what changed since the document ``seen`` as JSON; "" if nothing did."""
         document = await self.document(key, draw)
         if document.digest == seen:
             return ""
-        return self._tell(key, document, seen, self._known.get((key, seen), {}))
+        return self._change_json(key, document, seen, self._known.get((key, seen), {}))
 
-    def _tell(self, key: str, document: Document, seen: str, hashes: Hashes) -> str:
-        """Write what changed since ``seen``: once for all viewers who saw the same."""
+    def _change_json(self, key: str, document: Document, seen: str, hashes: Hashes) -> str:
+        """Return what changed since ``seen`` as JSON, made once for all viewers who saw the same."""
         name = key, seen, document.digest
-        if name not in self._told:
-            if len(self._told) >= _MOST_TOLD:
-                self._told.clear()
-            self._told[name] = _told(document, hashes)
-        return self._told[name]
+        if name not in self._encoded:
+            if len(self._encoded) >= _MOST_ENCODED:
+                self._encoded.clear()
+            self._encoded[name] = _encode_change(document, hashes)
+        return self._encoded[name]
 
     async def follow(self, key: str, draw: Draw, seen: str, every: float) -> AsyncIterator[str]:
-        """Yield what changes, as server-sent events, ``every`` so often at most, or less often with many viewers."""
+        """Yield changes as server-sent events, at most one in ``every`` seconds, fewer with many viewers."""
         self._count[0] += 1
         changed = asyncio.Event()
         self._waiting.add(changed)
         if self._poll is None:
-            self._look()
+            self._has_changed()
             self._poll = asyncio.ensure_future(self._watch())
         try:
             yield "retry: 1000\n\n"
@@ -130,7 +130,7 @@ class Feed:
                 changed.clear()
                 document = await self.document(key, draw)
                 if document.digest != seen:
-                    yield f"id: {document.digest}\ndata: {self._tell(key, document, seen, hashes)}\n\n"
+                    yield f"id: {document.digest}\ndata: {self._change_json(key, document, seen, hashes)}\n\n"
                     seen, hashes = document.digest, document.hashes
                     pace = every * max(1.0, self._count[0] / _VIEWERS_AT_FULL_PACE)
                     await asyncio.sleep(pace - time.monotonic() % pace)  # all viewers at once, for one drawing
@@ -153,12 +153,12 @@ class Feed:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             now = time.monotonic()
-            if self._look() or now - last >= LOOK_AGAIN_SECONDS:
+            if self._has_changed() or now - last >= LOOK_AGAIN_SECONDS:
                 last = now
-                self.poke()
+                self.refresh()
 
-    def _look(self) -> bool:
-        """Whether something was committed since the last look; a log that went away is one change."""
+    def _has_changed(self) -> bool:
+        """Whether something was committed since the last call; a log that disappears is one change."""
         try:
             if self._pulse is None:
                 self._pulse = SqliteStore(self._path, read_only=True, trusted=False)
@@ -174,6 +174,6 @@ class Feed:
         return True
 
 
-def _told(document: Document, hashes: Hashes) -> str:
-    told: dict[str, Any] = {"now": time.time_ns() // 1000, "digest": document.digest, **document.since(hashes)}
-    return json.dumps(told, ensure_ascii=True)
+def _encode_change(document: Document, hashes: Hashes) -> str:
+    change: dict[str, Any] = {"now": time.time_ns() // 1000, "digest": document.digest, **document.since(hashes)}
+    return json.dumps(change, ensure_ascii=True)

@@ -1,8 +1,8 @@
-"""Who may come in, and what a page may load: token, Host, Origin, sizes, headers. Plain ASGI, below any framework.
+"""Access control: token, Host, Origin, sizes, and the headers that limit what a page may load. Plain ASGI.
 
-Browsers send the cookies of a host to every port of it, so any other server on this machine that the same browser
-visits would be handed a cookie of the whole host, and could use it. Hence the pages stand below a folder whose name is
-as secret as the token (the *door*), and the cookie is one of that folder: no other server is asked for it.
+A browser sends the cookies of a host to all its ports, so any other server on this machine that it visits would receive
+a cookie of the whole host, and could use it. Therefore all pages are in a folder whose name is as secret as the token
+(the *door*), and the cookie is limited to that folder: the browser sends it to no other server.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
-"""Sent with every answer that does not say otherwise. Our pictures and bars have style attributes, and only attributes:
-what CSS could be smuggled into one cannot select anything else. The script's one way to make HTML has a name."""
+"""Sent with every response that does not set its own. Styles are allowed only in attributes, which our pictures and
+bars use: CSS smuggled into one can select nothing else. The script makes HTML only with the policy `cerebelum`."""
 
 LARGEST_BODY = 64 * 1024
 LONGEST_TARGET = 8 * 1024
 _FORM, _JSON = b"application/x-www-form-urlencoded", b"application/json"
 _REMEMBERED_SECONDS = 30 * 86_400
-_AS_IT_IS = "/%?&=~+:;,.-_!$'()*@"
-"""What may stand in an address and is left so."""
-_DRAINED = 4 * 1024 * 1024
-"""How much of a body is read before it is refused: a proxy that is still sending would see a broken pipe."""
+_UNQUOTED = "/%?&=~+:;,.-_!$'()*@"
+"""Characters of an address that are not quoted."""
+_MOST_DRAINED = 4 * 1024 * 1024
+"""Bytes of a refused body that are read: otherwise a proxy that is still sending gets a broken pipe."""
 
 
 class Guard:
-    """Admits requests that carry the token, and forms only from a page of ours.
+    """Admits requests that have the token or its cookie, and forms only from our own pages.
 
     Args:
-        app: what is guarded.
-        token: what the printed address holds; None when somebody else decides who comes in (a socket in a private
-            folder, Jupyter's login).
+        app: the application behind the guard.
+        token: the token in the printed address; None if something else controls access (a socket in a private folder,
+            Jupyter's login).
         hosts: the names under which the server may be addressed; None for any.
-        read_only: refuse everything that changes something.
+        read_only: refuse every request that changes something.
     """
 
     def __init__(self, app: App, *, token: str | None, hosts: Collection[str] | None, read_only: bool = False) -> None:
         self._app, self._token, self._hosts, self._read_only = app, token, hosts, read_only
-        self.door = f"~{self._derived('door')[:22]}"
-        self.cookie, self._session = f"cerebelum-{self._derived('cookie')[:8]}", self._derived("session")
+        self.door = f"~{self._derive('door')[:22]}"
+        self.cookie, self._session = f"cerebelum-{self._derive('cookie')[:8]}", self._derive("session")
 
-    def _derived(self, what: str) -> str:
-        """Derive a secret from the token: who keeps the token keeps addresses and cookies that stay valid."""
+    def _derive(self, what: str) -> str:
+        """Derive a secret from the token, so that addresses and cookies stay valid as long as the token."""
         return hmac.digest((self._token or "").encode(), what.encode(), "sha256").hex()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,9 +79,9 @@ class Guard:
             heads.setdefault(name.lower(), []).append(value)
         refused = self._refusal(scope, heads)
         if refused is None and self._token is not None:
-            given = _queried(scope, "token")
-            if given is not None and scope["method"] in ("GET", "HEAD") and _same(given, self._token):
-                await self._welcome(scope, send)
+            given = _query_value(scope, "token")
+            if given is not None and scope["method"] in ("GET", "HEAD") and _is_equal(given, self._token):
+                await self._sign_in(scope, send)
                 return
             if self._is_behind_door(scope):
                 is_known, scope = self._has_cookie(heads), self._inside(scope)
@@ -113,16 +113,16 @@ class Guard:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        async def dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in HEADERS.items() if pair[0] not in own)]
             await send(message)
 
-        await self._app(scope, replay, dressed)
+        await self._app(scope, replay, send_with_headers)
 
     def _refusal(self, scope: Scope, heads: dict[bytes, list[bytes]]) -> tuple[int, str] | None:
-        """Say why a request is refused whoever makes it."""
+        """Return why a request is refused even with the token; None if it is not."""
         host = heads.get(b"host", [])
         if len(host) != 1:
             return 400, "A request needs exactly one Host header."
@@ -142,10 +142,10 @@ class Guard:
         return None
 
     def _is_behind_door(self, scope: Scope) -> bool:
-        return _same(scope["path"].partition("/")[2].partition("/")[0], self.door)
+        return _is_equal(scope["path"].partition("/")[2].partition("/")[0], self.door)
 
     def _inside(self, scope: Scope) -> Scope:
-        """Return a request as the application sees it, which knows of no door."""
+        """Return a request without the door in its path."""
         raw = _raw_path(scope)[len(self.door) + 1 :] or b"/"
         return {**scope, "path": scope["path"][len(self.door) + 1 :] or "/", "raw_path": raw}
 
@@ -153,32 +153,32 @@ class Guard:
         for line in heads.get(b"cookie", []):
             for pair in line.decode("latin-1").split(";"):
                 name, _, value = pair.strip().partition("=")
-                if name == self.cookie and _same(value, self._session):
+                if name == self.cookie and _is_equal(value, self._session):
                     return True
         return False
 
     def _has_token(self, heads: dict[bytes, list[bytes]]) -> bool:
         assert self._token is not None
         given = heads.get(b"authorization", [b""])[0].decode("latin-1")
-        return given.startswith("Bearer ") and _same(given.removeprefix("Bearer "), self._token)
+        return given.startswith("Bearer ") and _is_equal(given.removeprefix("Bearer "), self._token)
 
-    async def _welcome(self, scope: Scope, send: Send) -> None:
-        """Redirect a client that sent the token to the door; there, trade the token in the address for a cookie.
+    async def _sign_in(self, scope: Scope, send: Send) -> None:
+        """Redirect a client that sent the token to the door; there, replace the token in the address by a cookie.
 
-        The cookie names no path, so it is one of the folder in which it was given, below whatever path a proxy has put
-        before it.
+        The cookie has no path of its own, so the browser limits it to the folder of this response, also below a path
+        that a proxy adds.
         """
         path = _raw_path(scope).decode("latin-1")
         if path == f"/{self.door}/":
-            place = "./" + quote(_queried(scope, "next") or "", safe=_AS_IT_IS)
+            place = "./" + quote(_query_value(scope, "next") or "", safe=_UNQUOTED)
             cookie = f"{self.cookie}={self._session}; HttpOnly; SameSite=Strict; Max-Age={_REMEMBERED_SECONDS}"
             more = [(b"set-cookie", cookie.encode())]
         else:
             inside = path.removeprefix(f"/{self.door}")
             query = [pair for pair in _query(scope) if pair[0] != "token"]
             wanted = inside.lstrip("/") + (f"?{urlencode(query)}" if query else "")
-            told = urlencode({"token": self._token or "", **({"next": wanted} if wanted else {})})
-            place, more = "../" * (path.count("/") - 1) + f"./{self.door}/?{told}", []
+            query_text = urlencode({"token": self._token or "", **({"next": wanted} if wanted else {})})
+            place, more = "../" * (path.count("/") - 1) + f"./{self.door}/?{query_text}", []
         heads = [*HEADERS.items(), (b"location", place.encode("latin-1")), *more]
         await send({"type": "http.response.start", "status": 303, "headers": heads})
         await send({"type": "http.response.body", "body": b""})
@@ -188,8 +188,8 @@ def _query(scope: Scope) -> list[tuple[str, str]]:
     return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
 
-def _queried(scope: Scope, name: str) -> str | None:
-    """Return what a query says last of a name; None when it does not."""
+def _query_value(scope: Scope, name: str) -> str | None:
+    """Return the last value of a name in the query; None if there is none."""
     return next((value for other, value in reversed(_query(scope)) if other == name), None)
 
 
@@ -197,7 +197,7 @@ def _raw_path(scope: Scope) -> bytes:
     return bytes(scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
 
 
-def _same(given: str, expected: str) -> bool:
+def _is_equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
 
 
@@ -210,10 +210,10 @@ def _name_of(host: bytes) -> str:
 
 
 def _is_ours(heads: dict[bytes, list[bytes]], host: bytes, kind: bytes) -> bool:
-    """Whether a page of this server sent it, as browsers say, or a program did.
+    """Whether a request comes from a page of this server, or from a program.
 
-    A browser says of every POST where it comes from, and lets no page of another origin send JSON unasked. What says
-    nothing and sends JSON is therefore no page, also where a proxy adds the token to whatever passes.
+    A browser names the origin of every POST, and asks before a page of another origin may send JSON. So a request that
+    names no origin and sends JSON does not come from a page, even if a proxy adds the token to all requests.
     """
     site, origin = heads.get(b"sec-fetch-site"), heads.get(b"origin")
     if site is not None:
@@ -224,9 +224,9 @@ def _is_ours(heads: dict[bytes, list[bytes]], host: bytes, kind: bytes) -> bool:
 
 
 async def _read(receive: Receive, most: int) -> tuple[bytes, bool]:
-    """Read a body to its end, up to a limit, and keep it if it is not larger than allowed."""
+    """Read a body to its end or to `_MOST_DRAINED`; return it, and whether it has at most ``most`` bytes."""
     kept, size, is_whole = b"", 0, True
-    while size <= _DRAINED:
+    while size <= _MOST_DRAINED:
         message = await receive()
         if message["type"] != "http.request":
             return b"", False

@@ -1,4 +1,4 @@
-"""The steps of an execution as lines: what each did when, and what it waits for, signals among it."""
+"""The steps of an execution as lines: their attempts and waits on a time axis, and what each waits for."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .._views.card import Row
 __all__ = ["AT_WORK", "Bar", "OpenSignal", "StepLine", "lines_of", "open_signals"]
 
 AT_WORK = ("running", "sleeping", "approval", "retrying")
-"""The looks of steps for which time moves on."""
+"""The looks of steps whose time is running."""
 _MOST_BARS = 60
+"""If a step has more bars, they are joined on a grid of `_PLACES`."""
 _PLACES = 200
-"""Where a step has more bars than that, they are joined on a grid of that many places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """Something that lasted, in seconds since the run's start; ``end`` is None while it lasts."""
+    """An attempt or a wait, in seconds since the run's start; ``end`` is None while it lasts."""
 
     kind: str
     start: float
@@ -33,7 +33,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLine:
-    """A step as its line shows it; ``look`` is a key of ``MARKS``."""
+    """The line of a step; ``look`` is a key of ``MARKS``."""
 
     name: str
     look: str
@@ -44,7 +44,7 @@ class StepLine:
 
     @property
     def is_live(self) -> bool:
-        """Whether it is at work, or waits."""
+        """Whether the step is running or waiting."""
         return self.look in AT_WORK
 
 
@@ -53,11 +53,11 @@ class OpenSignal:
     """A signal that steps wait for; times are µs since the epoch.
 
     Attributes:
-        name: its name.
-        steps: who waits for it.
-        since: when the first of them began to.
-        due_at: when the first of them stops, None when none does.
-        received: what was sent and is not taken yet: no process runs the execution.
+        name: the name of the signal.
+        steps: the steps that wait for it.
+        since: when the first of them began to wait.
+        due_at: when the first of them stops waiting; None if none does.
+        received: signals of this name that no step has taken yet.
     """
 
     name: str
@@ -68,7 +68,7 @@ class OpenSignal:
 
 
 def open_signals(state: State) -> tuple[OpenSignal, ...]:
-    """List the signals that steps wait for, in the order in which the first of them began to."""
+    """List the signals that steps wait for, the longest wait first."""
     found: dict[str, list[tuple[str, Operation]]] = {}
     if state.waiting and not state.lifecycle.is_final:
         for step, known in state.attempted():
@@ -95,12 +95,12 @@ def lines_of(
 
     Args:
         rows: the steps as a card has them.
-        state: what is known of them.
-        spans: what lasted how long.
+        state: the state of the execution.
+        spans: its attempts and waits.
         start: when the run started, µs since the epoch.
-        now: the moment that is shown, µs since the epoch.
-        interrupted: whether the process is gone that was at work on them.
-        lasting: whether what has not ended is still at work.
+        now: the time that is shown, µs since the epoch.
+        interrupted: whether the process that ran the steps has died.
+        lasting: whether attempts and waits without an end are still going on.
     """
     bars = _bars(spans, state, start, lasting=lasting)
     steps = {**state.steps, **undo_rows(state)}
@@ -120,7 +120,7 @@ def lines_of(
 def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[str, list[Bar]]:
     found: dict[str, list[tuple[Span, bool]]] = {}
     for span in (*spans.attempts, *spans.waits):
-        if span.end < start:  # a fork keeps it, and does not run it
+        if span.end < start:  # a fork has copied it
             continue
         step = state.step(span.step)
         is_last = step is not None and (step.visit, step.attempt) == (span.visit, span.attempt)
@@ -136,7 +136,7 @@ def _bars(spans: Timeline, state: State, start: int, *, lasting: bool) -> dict[s
 
 
 def _joined(spans: Iterable[tuple[Span, bool]], start: int, length: int) -> list[Bar]:
-    """Draw many bars, as of the items of a foreach, as few: those of a kind that touch, or nearly, become one."""
+    """Join many bars, such as those of a foreach's items: bars of a kind that touch, or nearly, become one."""
     place = max(1, length // _PLACES)
     kinds: dict[tuple[str, bool], list[tuple[int, int]]] = {}
     for span, lasts in spans:

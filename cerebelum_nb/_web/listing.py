@@ -1,6 +1,6 @@
-"""The list of executions: what is asked for, and the page of rows that answers it.
+"""The list of executions: the filters of a page, and its rows.
 
-Only the compact table is read, by its indexes and by keyset; never a view, and nothing is counted beyond a hundred.
+It reads only the compact table, by its indexes and by keyset, never a view, and counts nothing beyond a hundred.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     from .logs import ShownLog
 
-__all__ = ["SHORTCUTS", "Entry", "Listed", "Wanted", "counts", "listed", "workflows"]
+__all__ = ["SHORTCUTS", "Entry", "Listed", "Wanted", "counts", "list_executions", "workflows"]
 
 PAGE, MOST = 50, 200
 _COUNTED = 99
@@ -41,21 +41,21 @@ SHORTCUTS = {
     "interrupted": "Interrupted",
     "failed-today": "Failed today",
 }
-"""Lists that are one click away, by their names in addresses."""
+"""Predefined lists by their names in addresses."""
 
 _ACTIVE = ", ".join(f"'{state.value}'" for state in ACTIVE)
 _RETRYING = f"""EXISTS (SELECT 1 FROM event r WHERE {event_of("execution.key", "r")} AND r.type = 'StepRetried'
     AND NOT EXISTS (SELECT 1 FROM event d WHERE {event_of("execution.key", "d", after="r.version")}
         AND d.step = r.step AND d.type IN ('StepCompleted', 'StepFailed', 'StepInterrupted')))"""
-"""An attempt of a step failed, and the step has not ended since."""
+"""An attempt of a step has failed, and the step has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is asked for; every part of it stands in the address.
+    """The filters of the list, all of them in the address.
 
     Raises:
-        ValueError: a part of it is not understood; the message says which.
+        ValueError: a filter is invalid; the message says which.
     """
 
     q: str = ""
@@ -69,36 +69,36 @@ class Wanted:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
-        """Read it from an address; parts without a meaning here are ignored."""
-        told = {
+        """Read the filters from an address; ignore other parts."""
+        parts = {
             name: query.get(name, "")[:_LONGEST].strip() for name in ("q", "workflow", "state", "show", "tag", "since")
         }
-        if told["state"]:
-            told["state"] = ExecutionState(told["state"]).value
-        if told["show"] and told["show"] not in SHORTCUTS:
-            raise ValueError(f"there is no shortcut {told['show']!r}. There are: {', '.join(SHORTCUTS)}")
-        if told["since"]:
-            seconds(told["since"], unit="s", what="since")
+        if parts["state"]:
+            parts["state"] = ExecutionState(parts["state"]).value
+        if parts["show"] and parts["show"] not in SHORTCUTS:
+            raise ValueError(f"there is no shortcut {parts['show']!r}. There are: {', '.join(SHORTCUTS)}")
+        if parts["since"]:
+            seconds(parts["since"], unit="s", what="since")
         before = query.get("before", "")
         if before and not _is_cursor(before):
             raise ValueError("before must be the `next` of an earlier page")
         limit = query.get("limit", "")
         if limit and not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= MOST):
             raise ValueError(f"limit must be a number from 1 to {MOST}, not {limit[:20]!r}")
-        return cls(**told, before=before, limit=int(limit) if limit else PAGE)
+        return cls(**parts, before=before, limit=int(limit) if limit else PAGE)
 
     def __str__(self) -> str:
-        """Write it as the query of an address."""
-        told = {name: value for name, value in vars(self).items() if value and (name, value) != ("limit", PAGE)}
-        return urlencode(told, errors="surrogatepass")
+        """Write the filters as the query of an address."""
+        parts = {name: value for name, value in vars(self).items() if value and (name, value) != ("limit", PAGE)}
+        return urlencode(parts, errors="surrogatepass")
 
     def but(self, **changes: Any) -> str:
-        """Write it with changes, from its first page on."""
+        """Write the filters with changes, for the first page."""
         return str(replace(self, before="", **changes))
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is asked for but the newest."""
+        """Whether there is no filter."""
         return not str(replace(self, before="", limit=PAGE))
 
 
@@ -113,13 +113,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A page of the list; ``before`` asks for the next one, "" when there is none."""
+    """A page of the list; ``before`` is the cursor of the next one, "" if there is none."""
 
     entries: tuple[Entry, ...]
     before: str
 
 
-def listed(log: ShownLog, wanted: Wanted) -> Listed:
+def list_executions(log: ShownLog, wanted: Wanted) -> Listed:
     """Read a page, newest first.
 
     Raises:
@@ -150,7 +150,7 @@ def listed(log: ShownLog, wanted: Wanted) -> Listed:
 
 
 def counts(log: ShownLog) -> dict[str, int]:
-    """Count what the shortcuts would show, up to a hundred of each."""
+    """Count the executions of each shortcut, up to a hundred."""
     now = current_clock.get().now()
     found = {}
     with log.query() as db:
@@ -163,7 +163,7 @@ def counts(log: ShownLog) -> dict[str, int]:
 
 
 def workflows(db: sqlite3.Connection) -> list[str]:
-    """Name the workflows of a log, by one probe of the index for each."""
+    """List the workflows of a log, with one probe of the index for each."""
     sql = """WITH RECURSIVE w (n) AS (SELECT min(workflow) FROM execution
         UNION ALL SELECT (SELECT min(workflow) FROM execution WHERE workflow > n) FROM w WHERE n IS NOT NULL)
         SELECT n FROM w WHERE n IS NOT NULL LIMIT 500"""
@@ -177,7 +177,7 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
         terms.append(term)
         values.extend(given)
 
-    if wanted.is_plain:  # children are found by what is asked for, and under their callers
+    if wanted.is_plain:  # children are shown under their callers, and if a filter selects them
         add("caller IS NULL")
     if wanted.tag:
         add("tag = ?", wanted.tag)
@@ -211,7 +211,7 @@ def _terms(wanted: Wanted, now: int) -> tuple[list[str], list[Any]]:
 
 
 def _interrupted(log: ShownLog, wanted: Wanted, now: int) -> Listed:
-    """The executions whose process died: the log tells them apart from those that run, no index does."""
+    """List the executions whose process died; no index has them, so they are filtered here."""
     rows = [
         row
         for row in log.store.abandoned(limit=MOST)
@@ -231,7 +231,7 @@ def _entry(log: ShownLog, row: ExecutionRow, now: int) -> Entry:
 
 
 def _row(columns: tuple[Any, ...]) -> ExecutionRow | None:
-    """Read a row; one that something else has written to is left out, `cerebelum verify` tells of it."""
+    """Read a row; None if something else has written to it, which `cerebelum verify` reports."""
     with suppress(StoreError):
         return to_row(columns)
     return None
@@ -247,6 +247,6 @@ def _is_cursor(text: str) -> bool:
 
 
 def _midnight(now: int) -> int:
-    """When this day began, where the dashboard runs."""
+    """Return when this day began in the zone of the dashboard."""
     today = datetime.fromtimestamp(now / 1e6).astimezone().date()
     return to_micros(datetime.combine(today, time()).astimezone())

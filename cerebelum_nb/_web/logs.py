@@ -1,4 +1,4 @@
-"""The logs that are shown: opened to be read only, under names that stand in addresses."""
+"""The logs of a dashboard: opened read-only, under names for addresses."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from .._store.log_file import path_of
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 from .feed import Feed
-from .looking import Looks
+from .reader import ExecutionReaders
 
 __all__ = ["Logs", "ShownLog"]
 
 LONGEST_SECONDS = 2.0
-"""A search that takes longer is broken off."""
+"""A query that takes longer is stopped."""
 _INSTRUCTIONS = 20_000
-"""Of SQLite's machine, some 0.2 ms: so often it is asked whether it takes too long."""
+"""Instructions of SQLite's virtual machine, some 0.2 ms, between two checks of the time."""
 
 
 @dataclass
 class _Reader:
-    """A connection, which one thread at a time uses."""
+    """A connection that one thread uses at a time."""
 
     db: sqlite3.Connection | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class ShownLog:
-    """One log.
+    """One log of a dashboard.
 
     Attributes:
-        name: how it is called on pages and in addresses.
+        name: its name on pages and in addresses.
         path: its file.
-        feed: what tells viewers of its changes.
-        looks: what was read of its executions.
+        feed: sends its changes to viewers.
+        readers: the readers of its executions.
     """
 
     def __init__(self, name: str, path: Path, count: list[int]) -> None:
         self.name, self.path = name, path
         self.feed = Feed(str(path), count)
-        self.looks = Looks(self)
+        self.readers = ExecutionReaders(self)
         self._lock = threading.Lock()
         self._store: SqliteStore | None = None
         self._queries, self._searches = _Reader(), _Reader()
@@ -72,13 +72,13 @@ class ShownLog:
 
     @contextmanager
     def query(self, *, is_search: bool = False) -> Iterator[sqlite3.Connection]:
-        """Read by SQL; what takes too long is broken off.
+        """Lend a connection for SQL, and stop a query that takes too long.
 
         Args:
-            is_search: it may take a while, and nothing that is quick should wait for it.
+            is_search: whether the query may be slow; it gets a connection of its own, so that no quick one waits.
 
         Raises:
-            StoreError: the log cannot be read, or it took too long.
+            StoreError: the log cannot be read, or the query took too long.
         """
         store, reader = self.store, self._searches if is_search else self._queries
         with reader.lock:
@@ -123,10 +123,10 @@ class Logs(dict[str, ShownLog]):
 
     @classmethod
     def of(cls, paths: Iterable[str | Path], more: Callable[[], Iterable[Path]] | None = None) -> Logs:
-        """Take logs by their paths; each must be there. ``more`` names others, which may come later.
+        """Open logs by their paths; ``more`` returns paths of others, which may be created later.
 
         Raises:
-            StoreError: one cannot be read.
+            StoreError: one of ``paths`` cannot be read.
         """
         made = cls(more)
         try:
@@ -138,7 +138,7 @@ class Logs(dict[str, ShownLog]):
         return made
 
     def look_again(self) -> None:
-        """Take up the logs that have come since."""
+        """Open the logs that were created since."""
         for path in self._more() if self._more is not None else ():
             with suppress(StoreError):
                 self._add(path)
@@ -147,14 +147,14 @@ class Logs(dict[str, ShownLog]):
         path = Path(path_of(given)).absolute()
         if all(log.path != path for log in self.values()):
             log = ShownLog(self._name(path), path, self._count)
-            log.store  # noqa: B018  # says now what is wrong with it
+            log.store  # noqa: B018  # raises now if it cannot be read
             self[log.name] = log
 
     def named(self, name: str) -> ShownLog:
-        """Return the log of an address.
+        """Return the log of this name.
 
         Raises:
-            HTTPException: none is called so.
+            HTTPException: there is none.
         """
         if name not in self:
             self.look_again()
@@ -163,9 +163,9 @@ class Logs(dict[str, ShownLog]):
         return self[name]
 
     def _name(self, path: Path) -> str:
-        """Name a log by its file, or by the folder it belongs to."""
-        told = path.parent.parent.name if path.parent.name == ".cerebelum" and path.parent.parent.name else path.stem
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", told).strip("-") or "log"
+        """Make a name for a log from its file, or from the folder to which it belongs."""
+        base = path.parent.parent.name if path.parent.name == ".cerebelum" and path.parent.parent.name else path.stem
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-") or "log"
         if name in ("static", "favicon", "metrics"):
             name = f"{name}-log"
         number, free = 1, name
@@ -175,6 +175,6 @@ class Logs(dict[str, ShownLog]):
         return free
 
     def close(self) -> None:
-        """Close them all."""
+        """Close all logs."""
         for log in self.values():
             log.close()

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes of a dashboard: the metrics of its logs. They are counted from the first scrape on."""
+"""The metrics of a dashboard's logs for Prometheus, counted from the first scrape on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Metrics"]
 
 
 class Metrics:
-    """The metrics of some logs; of each that was scraped, a reader that follows it is kept."""
+    """The metrics of some logs; it keeps a reader for each log that was scraped."""
 
     def __init__(self, logs: Logs) -> None:
         self._logs = logs
@@ -32,7 +32,7 @@ class Metrics:
             metrics.close()
 
     def of_only_log(self, request: Request) -> Response:
-        """Answer a scrape of the only log there is."""
+        """Answer a scrape of a dashboard with a single log."""
         if len(self._logs) != 1:
             names = ", ".join(f"/{name}/metrics" for name in self._logs)
             return PlainTextResponse(f"There is more than one log: {names}\n", 404)
@@ -50,7 +50,7 @@ class Metrics:
                     self._kept[log.name] = metrics, Scrapes(metrics)
                 body, kind = self._kept[log.name][1].answer(request.headers.get("accept", ""))
             except CerebelumError as error:
-                if isinstance(error, StoreError) and log.name in self._kept:  # its file was replaced: begin again
+                if isinstance(error, StoreError) and log.name in self._kept:  # the file was replaced: start again
                     self._kept.pop(log.name)[0].close()
                 return PlainTextResponse(f"{error}\n", 503)
         return Response(body, headers={"content-type": kind})

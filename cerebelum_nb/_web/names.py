@@ -1,8 +1,8 @@
 """Names in addresses: any text as one segment of a path, and back.
 
-Percent signs do not survive every proxy (some decode ``%2F`` and make two segments of it), and a log may come from
-anybody: an execution or a step may be called ``..`` or ``a/b``. So every byte that is not a plain letter, digit, ``-``,
-``_`` or ``.`` is written as ``~`` and two digits.
+Percent signs do not survive every proxy (some decode ``%2F``, which makes two segments), and in an untrusted log an
+execution or a step may be called ``..`` or ``a/b``. So every byte that is not a plain letter, digit, ``-``, ``_`` or
+``.`` is written as ``~`` and two digits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def from_path(segment: str) -> str:
     """Read a name from a segment of a path.
 
     Raises:
-        ValueError: no name is written like this.
+        ValueError: the segment is not a name.
 
     Example:
         >>> from_path("a~2fb")

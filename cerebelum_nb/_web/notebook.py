@@ -19,7 +19,7 @@ from ..errors import CerebelumError
 __all__ = ["Dashboard", "dashboard", "setup"]
 
 PROXIED = "cerebelum"
-"""Under this name jupyter-server-proxy serves it."""
+"""The name under which jupyter-server-proxy serves the dashboard."""
 
 
 class Dashboard:
@@ -53,7 +53,7 @@ class Dashboard:
 
 
 _started: dict[tuple[str, ...], Dashboard] = {}
-"""Those of this process, by their command: a cell that runs again does not start another."""
+"""The dashboards of this process by their command: a cell that runs again starts no second one."""
 
 
 def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = False) -> Dashboard:
@@ -107,7 +107,7 @@ def dashboard(*logs: str | Path, read_only: bool = False, allow_resume: bool = F
 
 
 def setup() -> dict[str, Any]:
-    """Tell jupyter-server-proxy how to serve the dashboard: on a socket in a folder of this user's."""
+    """Tell jupyter-server-proxy how to serve the dashboard: on a socket in a folder of this user."""
     file = _shared_file()
     command = [sys.executable, "-m", "cerebelum_nb._web.child", "--uds={unix_socket}"]
     return {
@@ -131,7 +131,7 @@ def _of_session() -> str:
 
 
 def _shared_file() -> Path | None:
-    """Where a user's notebooks tell the dashboard that they share which logs there are."""
+    """Return the file in which a user's notebooks list their logs for the dashboard that they share."""
     folder = state_folder()
     return None if folder is None else folder.parent / "dashboard-logs"
 
@@ -146,7 +146,7 @@ def _remember(file: Path, paths: list[str]) -> None:
 
 
 def _jupyter_base() -> str | None:
-    """Return the base path of the Jupyter server that started this kernel; None when none did."""
+    """Return the base path of the Jupyter server that started this kernel; None if none did."""
     if hub := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
         return hub
     parent = os.environ.get("JPY_PARENT_PID", "")

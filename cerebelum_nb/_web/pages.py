@@ -1,4 +1,4 @@
-"""The pages, and the feeds that keep them true."""
+"""The pages, and the feeds that keep them up to date."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .._core.events import EVENT_TYPES
 from .._core.graph import owner_of
 from .._workflow.execution_id import new_id
 from ..errors import CerebelumError, StoreError
-from .details import compared, items_of, runs_of, state_of, took_of, tries, value_at
+from .details import attempts_of, compare_states, items_of, runs_of, state_of, took_of, value_at
 from .feed import Draw
-from .listing import Wanted, counts, listed, workflows
-from .looking import EVENTS
+from .listing import Wanted, counts, list_executions, workflows
 from .names import from_path, to_path
 from .parts import Document
+from .reader import EVENTS
 from .rendering import Settings, execution_document, list_document, render
 from .scheduled import lines_of_schedules
-from .starting import startable
+from .starting import find_startable
 
 if TYPE_CHECKING:
     from .acting import Fields, Runs
     from .logs import Logs, ShownLog
-    from .looking import Look, Picture
+    from .reader import ExecutionReader, Picture
     from .starting import Problems
 
 __all__ = ["Pages"]
@@ -46,7 +46,7 @@ class Pages:
     # -- pages ----------------------------------------------------------------------------------------------
 
     def index(self, request: Request) -> Response:
-        """Go to the only log, or list them with what happens in each."""
+        """Redirect to the only log, or list the logs with what happens in each."""
         self._logs.look_again()
         if len(self._logs) == 1:
             return RedirectResponse(f"./{next(iter(self._logs))}/")
@@ -59,13 +59,13 @@ class Pages:
         return self.page("logs.html", request, shown=shown)
 
     async def slash(self, request: Request) -> Response:
-        """Go to the list of a log that is named without the slash behind it."""
+        """Redirect from the address of a log without the final slash."""
         return RedirectResponse(f"./{self.log(request).name}/")
 
     def executions(self, request: Request) -> Response:
         """Show the list."""
         log, wanted = self.log(request), Wanted.of(request.query_params)
-        found = listed(log, wanted)
+        found = list_executions(log, wanted)
         document = list_document(log, found.entries, counts(log), root="./")
         with log.query() as db:
             names = workflows(db)
@@ -82,23 +82,23 @@ class Pages:
         )
 
     async def list_feed(self, request: Request) -> Response:
-        """Send what changes in the list."""
+        """Send the changes of the list."""
         log, wanted = self.log(request), Wanted.of(request.query_params)
 
         def draw() -> Document:
-            return list_document(log, listed(log, wanted).entries, counts(log), root="./")
+            return list_document(log, list_executions(log, wanted).entries, counts(log), root="./")
 
         every = _EVERY_SEARCH if wanted.q or wanted.show in ("retrying", "interrupted") else _EVERY
         return await self._feed(request, log, f"list {wanted}", draw, every)
 
     def execution(self, request: Request) -> Response:
         """Show an execution."""
-        log, look = self.look(request)
-        document, picture = self._drawn(log, look)
+        log, reader = self.reader(request)
+        document, picture = self._drawn(log, reader)
         query = request.query_params
         type_, step, before = query.get("type", ""), query.get("step", ""), _number(query.get("before", ""))
         is_filtered = bool(type_ or step or before)
-        found = look.events(type_=type_, step=step, before=before, most=EVENTS + 1) if is_filtered else None
+        found = reader.events(type_=type_, step=step, before=before, most=EVENTS + 1) if is_filtered else None
         last = found[EVENTS - 1].version if found is not None and len(found) > EVENTS else 0
         if found is None and picture.version > EVENTS:
             last = picture.version - EVENTS + 1
@@ -107,12 +107,12 @@ class Pages:
             "execution.html",
             request,
             log=log.name,
-            id=look.id,
+            id=reader.id,
             root="../",
             picture=picture,
             document=document,
             live=not document.over,
-            feed=f"{to_path(look.id)}/feed",
+            feed=f"{to_path(reader.id)}/feed",
             found=None if found is None else found[:EVENTS],
             earlier=urlencode({k: v for k, v in asked.items() if v}, errors="surrogatepass") if last else "",
             wanted_type=type_,
@@ -120,19 +120,19 @@ class Pages:
         )
 
     async def execution_feed(self, request: Request) -> Response:
-        """Send what changes of an execution."""
-        log, look = self.look(request)
+        """Send the changes of an execution."""
+        log, reader = self.reader(request)
 
         def draw() -> Document:
-            return self._drawn(log, look)[0]
+            return self._drawn(log, reader)[0]
 
-        return await self._feed(request, log, f"one {look.id}", draw, _EVERY)
+        return await self._feed(request, log, f"one {reader.id}", draw, _EVERY)
 
     def earlier(self, request: Request) -> Response:
-        """Show an execution as it was at an event; with ``?parts`` what differs from the page that asks."""
-        log, look = self.look(request)
+        """Show an execution as it was at an event; with ``?parts``, return its parts as JSON."""
+        log, reader = self.reader(request)
         version = _number(request.path_params["version"])
-        picture = look.at(version)
+        picture = reader.at(version)
         document = execution_document(picture, self._settings, root="../../../")
         if "parts" in request.query_params:
             return JSONResponse({"digest": document.digest, **document.since({})})
@@ -140,35 +140,35 @@ class Pages:
             "execution.html",
             request,
             log=log.name,
-            id=look.id,
+            id=reader.id,
             root="../../../",
             picture=picture,
             document=document,
         )
 
     def travel(self, request: Request) -> Response:
-        """Go to the page of a version that a form asks for."""
-        self.look(request)
+        """Redirect to the page of the version in a form."""
+        self.reader(request)
         return RedirectResponse(f"./at/{_number(request.query_params.get('version', ''))}", 303)
 
-    def _drawn(self, log: ShownLog, look: Look) -> tuple[Document, Picture]:
-        picture = look.now()
-        told = self._runs.told(log, look.id)
-        return execution_document(picture, self._settings, root="../", told=told), picture
+    def _drawn(self, log: ShownLog, reader: ExecutionReader) -> tuple[Document, Picture]:
+        picture = reader.now()
+        process = self._runs.describe(log, reader.id)
+        return execution_document(picture, self._settings, root="../", process=process), picture
 
     def step(self, request: Request) -> Response:
-        """Show every attempt of a step, with all it printed."""
-        log, look = self.look(request)
+        """Show every attempt of a step, with everything it printed."""
+        log, reader = self.reader(request)
         name = from_path(request.path_params["name"])
-        found = tries(log.store, look.id, name)
-        picture = look.now()
+        found = attempts_of(log.store, reader.id, name)
+        picture = reader.now()
         if not found and name not in {line.name for line in picture.lines}:
             raise HTTPException(404)
         return self.page(
             "step.html",
             request,
             log=log.name,
-            id=look.id,
+            id=reader.id,
             name=name,
             owner=owner_of(name),
             tries=[tried for tried in found if tried.attempt.step == name],
@@ -178,47 +178,47 @@ class Pages:
         )
 
     def output(self, request: Request) -> Response:
-        """Return what an attempt of a step printed, as a text to keep."""
-        log, look = self.look(request)
+        """Return what an attempt of a step printed, as a download."""
+        log, reader = self.reader(request)
         name, which = from_path(request.path_params["name"]), request.path_params["which"]
-        for one in tries(log.store, look.id, name):
+        for one in attempts_of(log.store, reader.id, name):
             if one.attempt.step == name and which == f"{one.attempt.visit}.{one.attempt.attempt}":
                 text = one.attempt.printed.encode("utf-8", "backslashreplace")
-                return _file(text, "text/plain", f"{to_path(look.id)}-{to_path(name)}.txt")
+                return _file(text, "text/plain", f"{to_path(reader.id)}-{to_path(name)}.txt")
         raise HTTPException(404)
 
     def value(self, request: Request) -> Response:
         """Return a value as the log keeps it."""
-        log, look = self.look(request)
-        found = value_at(log.store, look.id, _number(request.path_params["version"]))
+        log, reader = self.reader(request)
+        found = value_at(log.store, reader.id, _number(request.path_params["version"]))
         if found is None:
             raise HTTPException(404)
         body, ending, kind = found
-        return _file(body, kind, f"{to_path(look.id)}-{request.path_params['version']}.{ending}")
+        return _file(body, kind, f"{to_path(reader.id)}-{request.path_params['version']}.{ending}")
 
     def runbook(self, request: Request) -> Response:
-        """Show the whole record on one page, without its script."""
-        log, look = self.look(request)
+        """Show the runbook, without its script."""
+        log, reader = self.reader(request)
         headers = {"content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
-        return Response(exported(log.store, look.id, "html"), media_type="text/html", headers=headers)
+        return Response(exported(log.store, reader.id, "html"), media_type="text/html", headers=headers)
 
     def export(self, request: Request) -> Response:
         """Return the events as JSON lines, or the steps as CSV."""
-        log, look = self.look(request)
+        log, reader = self.reader(request)
         ending = request.path_params["ending"]
         if ending not in ("jsonl", "csv"):
             raise HTTPException(404)
         kind = "text/csv" if ending == "csv" else "application/jsonl"
-        return _file(exported(log.store, look.id, ending), kind, f"{to_path(look.id)}.{ending}")
+        return _file(exported(log.store, reader.id, ending), kind, f"{to_path(reader.id)}.{ending}")
 
     def diff(self, request: Request) -> Response:
         """Show two executions side by side."""
         log = self.log(request)
         wanted = [request.query_params.get(name, "").strip()[:300] for name in ("a", "b")]
         found = [state_of(log, id_) if id_ else None for id_ in wanted]
-        rows = compared(found[0][1], found[1][1]) if found[0] and found[1] else []
+        rows = compare_states(found[0][1], found[1][1]) if found[0] and found[1] else []
         workflow = next((one[1].workflow for one in found if one), "")
-        others = [entry.row for entry in listed(log, Wanted(workflow=workflow, limit=20)).entries]
+        others = [entry.row for entry in list_executions(log, Wanted(workflow=workflow, limit=20)).entries]
         sides = [one and one[0] for one in found]
         return self.page("diff.html", request, log=log.name, sides=sides, rows=rows, others=others)
 
@@ -228,7 +228,7 @@ class Pages:
         return self.page("schedules.html", request, log=log.name, lines=lines_of_schedules(log))
 
     def workflow(self, request: Request) -> Response:
-        """Show how the last runs of a workflow went."""
+        """Show the last runs of a workflow."""
         log, name = self.log(request), from_path(request.path_params["name"])
         runs = runs_of(log, name)
         if not runs.rows:
@@ -236,7 +236,7 @@ class Pages:
         return self.page("workflow.html", request, log=log.name, name=name, runs=runs, took=took_of, root="../")
 
     def start(self, request: Request, form: Fields | None = None, problems: Problems | None = None) -> Response:
-        """Show the form that starts a workflow, or how it is started elsewhere; again with what was wrong in it."""
+        """Show the form that starts a workflow, with its problems if it was sent, or how to start it elsewhere."""
         log, name = self.log(request), from_path(request.path_params["name"])
         inputs = (form or {}).get("inputs")
         return self.page(
@@ -244,27 +244,27 @@ class Pages:
             request,
             status=422 if problems else 200,
             log=log.name,
-            asked=startable(log, name),
+            asked=find_startable(log, name),
             form=form or {"id": new_id()},
             given=inputs if isinstance(inputs, str) else json.dumps(inputs) if inputs else "",
             problems=problems or {},
             root="../../",
         )
 
-    # -- what they have in common ---------------------------------------------------------------------------
+    # -- common parts ---------------------------------------------------------------------------------------
 
     def log(self, request: Request) -> ShownLog:
-        """Return the log that an address names."""
+        """Return the log in an address."""
         return self._logs.named(request.path_params["log"])
 
-    def look(self, request: Request) -> tuple[ShownLog, Look]:
-        """Return the execution that an address names, as the log has it; its id may be shortened."""
+    def reader(self, request: Request) -> tuple[ShownLog, ExecutionReader]:
+        """Return the log, and a reader of the execution, in an address; the id may be a prefix."""
         log = self.log(request)
         row = log.store.execution(from_path(request.path_params["id"]))
-        return log, log.looks[row.execution_id]
+        return log, log.readers[row.execution_id]
 
     def page(self, template: str, request: Request, *, status: int = 200, **given: Any) -> Response:
-        """Fill in a page."""
+        """Render a page."""
         raw = request.scope.get("raw_path") or request.url.path.encode()
         path = raw.decode("latin-1").partition("?")[0].removeprefix(request.scope.get("root_path", ""))
         given.setdefault("log", "")
@@ -286,22 +286,22 @@ class Pages:
     async def _feed(self, request: Request, log: ShownLog, key: str, draw: Draw, every: float) -> Response:
         last = request.query_params.get("seen", "")[:40]
         if "once" in request.query_params:
-            told = await log.feed.once(key, _calm(draw), last)
-            return Response(told, 200, media_type="application/json") if told else Response(status_code=204)
-        if request.method == "HEAD":  # a stream without a body would last until its viewer leaves
+            change = await log.feed.once(key, _with_trouble(draw), last)
+            return Response(change, 200, media_type="application/json") if change else Response(status_code=204)
+        if request.method == "HEAD":  # a stream would last until the viewer leaves
             return Response(media_type="text/event-stream")
         if log.feed.is_full:
             return Response("Too many pages are open.\n", 503, media_type="text/plain")
         last = request.headers.get("last-event-id", last)
         return StreamingResponse(
-            log.feed.follow(key, _calm(draw), last, every),
+            log.feed.follow(key, _with_trouble(draw), last, every),
             media_type="text/event-stream",
             headers={"x-accel-buffering": "no"},
         )
 
 
-def _calm(draw: Draw) -> Draw:
-    """Draw what is the matter, where a picture cannot be drawn."""
+def _with_trouble(draw: Draw) -> Draw:
+    """Return a function that draws the error message if ``draw`` fails."""
 
     def drawn() -> Document:
         try:
@@ -313,7 +313,7 @@ def _calm(draw: Draw) -> Draw:
 
 
 def _file(body: bytes, kind: str, name: str) -> Response:
-    """Answer with a file to keep: a browser does not open it as a page of this server."""
+    """Answer with a download, so that a browser does not open it as a page of this server."""
     headers = {
         "content-disposition": f'attachment; filename="{name}"',
         "content-security-policy": "sandbox; default-src 'none'",

@@ -1,4 +1,4 @@
-"""A page in parts: each has an id and a hash, and a viewer is sent only what changed since it looked last."""
+"""A page in parts: each has an id and a hash, and a viewer is sent only the parts that changed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Hashes = Mapping[str, str]
 """The hash of each part by its id."""
 
 _TICKING = re.compile(r'(<time data-(?:since|until)="\d+"[^>]*>)[^<]*')
-"""What a viewer's script counts by itself: its text is no change."""
+"""Times that a viewer's script updates itself: their text does not count as a change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What a page shows at one moment.
+    """The contents of a page at one moment.
 
     Attributes:
-        parts: the HTML of each part by its id; the part's element bears the id.
-        lists: which parts stand in a list, in their order, by the id of the list's element.
-        over: whether nothing more is to be expected.
+        parts: the HTML of each part by id; the part's element has the id.
+        lists: the ids of the parts in a list, in order, by the id of the list's element.
+        over: whether nothing will change any more.
     """
 
     parts: Mapping[str, str]
@@ -42,18 +42,18 @@ class Document:
 
     @cached_property
     def digest(self) -> str:
-        """What names this moment."""
-        return _hash("".join(f"{name}{told}" for name, told in self.hashes.items()))
+        """The hash of the whole document."""
+        return _hash("".join(f"{name}{part}" for name, part in self.hashes.items()))
 
     def since(self, seen: Hashes) -> dict[str, Any]:
-        """Return what differs from what somebody has seen; empty when nothing does."""
+        """Return the parts and lists that differ from those a viewer has seen; empty if none does."""
         parts = {name: html for name, html in self.parts.items() if seen.get(name) != self.hashes[name]}
         lists = {name: order for name, order in self.lists.items() if seen.get(name) != self.hashes[name]}
         return {"parts": parts, "lists": lists} if parts or lists else {}
 
     def part(self, name: str) -> Markup:
-        """Return a part for the page's first view; nothing when there is no such part."""
-        return Markup(self.parts.get(name, ""))  # rendered by an escaping template
+        """Return a part for the first view of the page; nothing if there is no such part."""
+        return Markup(self.parts.get(name, ""))  # a template that escapes has rendered it
 
     def rows(self, name: str) -> Markup:
         """Return the parts of a list."""

@@ -1,4 +1,4 @@
-"""Pages as HTML: the templates, what they may use, and the documents made of pictures and lists."""
+"""Pages as HTML: the templates, their filters, and the documents made of pictures and lists."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from .parts import Document
 if TYPE_CHECKING:
     from .._text.html import Html
     from .logs import ShownLog
-    from .looking import Happened, Picture
+    from .reader import EventLine, Picture
 
 __all__ = ["STATIC", "Settings", "execution_document", "list_document", "render"]
 
 HERE = Path(__file__).parent
 _MOST_ASKED = 50
-"""So many approvals of an execution have a form; the others follow when these are decided."""
+"""How many approvals of an execution have a form; the others follow when these are decided."""
 _LONGEST_NAME, _LONGEST_VALUE, _LONGEST_LINE = 200, 6_000, 240
 
 NO_TROUBLE = '<div id="p-trouble" hidden></div>'
-"""In the place where it is said that the log cannot be read."""
+"""The placeholder of the message that the log cannot be read."""
 
 STATES = tuple(state for state in ExecutionState if state is not ExecutionState.UNSPECIFIED)
 
@@ -50,17 +50,17 @@ WAITS = {
     ExecutionState.WAITING_FOR_CHILD: "waits for a child",
     ExecutionState.QUEUED: "waits for its turn",
 }
-"""What a list says instead of the step that began last, which need not be the one that waits."""
+"""What a list shows instead of the current step, which need not be the one that waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a dashboard was started.
+    """The options of a dashboard.
 
     Attributes:
-        read_only: no page has a form, and nothing is changed.
-        allow_resume: start, resume, fork and rollback are offered; each starts a process that runs a workflow's code.
-        user_header: the header in which a proxy says who is logged in, "" for none.
+        read_only: whether pages have no forms, and nothing can be changed.
+        allow_resume: whether pages offer start, resume, fork and rollback, which run a workflow's code in a process.
+        user_header: the header in which a proxy passes the user's name; "" for none.
     """
 
     read_only: bool = False
@@ -69,15 +69,15 @@ class Settings:
 
     @property
     def who(self) -> str:
-        """Who is logged in, as JupyterHub says; "" when nobody does."""
+        """The user's name from JupyterHub; "" outside of it."""
         return os.environ.get("JUPYTERHUB_USER", "")
 
 
-# -- what templates may use -----------------------------------------------------------------------------------
+# -- filters of templates -------------------------------------------------------------------------------------
 
 
 def _name(text: str | None) -> str:
-    """Show a name: one of a log from elsewhere may have any length, and hold control characters."""
+    """Show a name; in an untrusted log it may have any length and contain control characters."""
     return clean(cut(text or "", _LONGEST_NAME))
 
 
@@ -106,24 +106,24 @@ def _clock(micros: int) -> str:
 
 
 def _since(micros: int) -> Markup:
-    """Write for how long it has lasted; the page counts on."""
-    told = format_seconds(max(0, round((time.time_ns() // 1000 - micros) / 1e6)))
-    return Markup(f'<time data-since="{int(micros)}">{told}</time>')
+    """Write the time since then, which the page's script keeps up to date."""
+    lasted = format_seconds(max(0, round((time.time_ns() // 1000 - micros) / 1e6)))
+    return Markup(f'<time data-since="{int(micros)}">{lasted}</time>')
 
 
 def _until(micros: int) -> Markup:
-    """Write how long it will last yet; the page counts on."""
+    """Write the time until then, which the page's script keeps up to date."""
     left = round((micros - time.time_ns() // 1000) / 1e6)
     return Markup(f'<time data-until="{int(micros)}">{f"in {format_seconds(left)}" if left > 0 else "now"}</time>')
 
 
 def _badge(look: str, words: str) -> Markup:
-    """Write a state: its sign and its word, coloured."""
+    """Write a state: its sign and its word, in its colours."""
     return Markup(f'<span class="badge s-{look}"><b aria-hidden="true">{MARKS[look].sign}</b>{escape(words)}</span>')
 
 
 def _pretty(value: Value | None, most: int = _LONGEST_VALUE) -> str:
-    """Write a value as a block: JSON laid out, else its preview; the beginning of a long one."""
+    """Write a value as a block: indented JSON, else its preview; only the beginning if it is long."""
     if value is None:
         return ""
     text = value.json if value.is_json else value.text
@@ -133,7 +133,7 @@ def _pretty(value: Value | None, most: int = _LONGEST_VALUE) -> str:
 
 
 def _line(value: Value | None) -> str:
-    """Write a value in one line; None and nothing are not worth one."""
+    """Write a value in one line; "" for None and an empty object."""
     if value is None or value.json in ("null", "{}"):
         return ""
     return cut(" ".join(value.text[: 4 * _LONGEST_LINE].split()), _LONGEST_LINE)
@@ -145,7 +145,7 @@ def _noted(value: Value) -> str:
 
 
 def _kind(value: Value | None) -> str:
-    """Say what a value that is not JSON is."""
+    """Write the type and size of a value that is not JSON."""
     if value is None or value.is_json:
         return ""
     size = file_size(value.size) if value.size else "not kept"
@@ -191,21 +191,21 @@ def _environment() -> Environment:
 
 
 def _ours(html: Html) -> Markup:
-    """Put in what this library has made as HTML: pictures, which escape every name themselves."""
+    """Mark this library's HTML as safe: its pictures escape every name."""
     return Markup(str(html))
 
 
-# -- what is loaded by pages ----------------------------------------------------------------------------------
+# -- static files ---------------------------------------------------------------------------------------------
 
 
 def _style() -> bytes:
-    """The style sheet, with the colours of the states that everything else here has too."""
+    """Return the style sheet with the colours of the states from ``MARKS``."""
     marks = "".join(f".s-{look}{{--c:{mark.colour};--g:{mark.ground}}}\n" for look, mark in MARKS.items())
     return ((HERE / "static" / "look.css").read_text(encoding="utf-8") + marks).encode()
 
 
 class _Static(dict[str, tuple[bytes, str]]):
-    """The files by name, with their types; in a template, ``static.address(name)`` has the file's hash."""
+    """Files by name, with their types; in a template, ``static.address(name)`` is an address with the file's hash."""
 
     def address(self, name: str) -> str:
         return f"static/{name}?{blake2b(self[name][0], digest_size=4).hexdigest()}"
@@ -224,7 +224,7 @@ STATIC = _Static(
 
 
 def render(template: str, **given: Any) -> bytes:
-    """Fill in a page."""
+    """Render a template."""
     return _template(template).render(**given).encode("utf-8", "backslashreplace")
 
 
@@ -239,15 +239,15 @@ def list_document(log: ShownLog, entries: tuple[Entry, ...], counted: Mapping[st
     return Document(parts=parts, lists={"rows": order})
 
 
-def execution_document(picture: Picture, settings: Settings, *, root: str, told: str = "") -> Document:
-    """Draw an execution."""
+def execution_document(picture: Picture, settings: Settings, *, root: str, process: str = "") -> Document:
+    """Draw an execution; ``process`` describes the process that a page started for it."""
     module, id_ = _module("execution_parts.html"), picture.row.execution_id
     given = {"p": picture, "root": root, "id": id_, "settings": settings}
     parts: dict[str, str] = {
         f"p-{name}": str(getattr(module, name)(**given))
         for name in ("head", "next", "graph", "axis", "values", "actions")
     }
-    parts["p-told"] = str(module.told(told))
+    parts["p-process"] = str(module.process(process))
     parts["p-trouble"] = NO_TROUBLE
     lists = {}
     can_send = picture.is_now and not settings.read_only
@@ -266,8 +266,8 @@ def execution_document(picture: Picture, settings: Settings, *, root: str, told:
 
 
 @lru_cache(maxsize=5_000)
-def _event_row(event: Happened, root: str, id_: str) -> str:
-    """Draw an event, once: they never change, and are most of a page."""
+def _event_row(event: EventLine, root: str, id_: str) -> str:
+    """Draw an event, once: events never change, and are most of a page."""
     row = _module("execution_parts.html").events
     return str(row(f"e-{event.version}", event, None, root, id_, None))
 
@@ -275,7 +275,7 @@ def _event_row(event: Happened, root: str, id_: str) -> str:
 def _rows(
     template: str, macro: str, rows: list[tuple[str, Any]], **given: Any
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Draw the rows of a list by their ids, and tell their order."""
+    """Draw the rows of a list; return them by id, and the ids in order."""
     draw = getattr(_module(template), macro)
     made = {name: str(draw(name, row, **given)) for name, row in rows}
     return made, tuple(made)
@@ -288,5 +288,5 @@ def _template(name: str) -> Template:
 
 @cache
 def _module(name: str) -> Any:
-    """The macros of a template."""
+    """Return the macros of a template."""
     return _template(name).module

@@ -1,4 +1,4 @@
-"""The schedules of a log, as their page shows them, and what a form may do to one."""
+"""The schedules of a log on their page, and the changes that a form may make."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ACTIONS = ("pause", "resume")
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleLine:
-    """A schedule.
+    """The line of a schedule.
 
     Attributes:
-        state: everything known of it.
-        rule: when it starts something, in words.
+        state: its state.
+        rule: its times, in words.
         next: its next time, in its zone; "" while it is paused.
         last: its last time, in its zone; "" before the first.
-        run: the execution that was started then, if it is still there.
+        run: the execution that was started at its last time, unless it was pruned.
     """
 
     state: ScheduleState
@@ -41,12 +41,12 @@ class ScheduleLine:
 
     @property
     def is_paused(self) -> bool:
-        """Whether it starts nothing until it is resumed."""
+        """Whether the schedule is paused."""
         return self.state.state == "PAUSED"
 
 
 def lines_of_schedules(log: ShownLog) -> list[ScheduleLine]:
-    """Read the schedules of a log, by their ids."""
+    """Read the schedules of a log, in the order of their ids."""
     return [_line(log, state) for state in log.store.schedules()]
 
 
@@ -73,7 +73,7 @@ def change_schedule(log: ShownLog, schedule_id: str, what: str, fields: Mapping[
     """Pause or resume a schedule.
 
     Raises:
-        ScheduleNotFoundError: there is none of this id.
+        ScheduleNotFoundError: the log has no schedule of this id.
     """
     with SqliteStore(log.path) as store:
         known = store.schedule(schedule_id)

@@ -1,4 +1,4 @@
-"""Listening: the address that is printed, the socket, and the server around the application."""
+"""The server: its token, its port or socket, and the printed address."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def serve(
     ready: Callable[[str], None],
     more: Callable[[], Iterable[Path]] | None = None,
 ) -> None:
-    """Serve the dashboard of some logs until it is told to stop.
+    """Serve the dashboard of some logs until it is stopped by a signal.
 
     Args:
         paths: the logs.
-        port: where to listen on 127.0.0.1; 0 takes a free one.
-        uds: listen on this Unix socket instead: who may open it may come in, without a token.
-        token_file: keep the token here, so that it is the same at the next start; by default it is new each time.
+        port: the port on 127.0.0.1; 0 takes a free one.
+        uds: a Unix socket to listen on instead; it needs no token, whoever may open it may use the dashboard.
+        token_file: a file that keeps the token, so that it is the same at the next start; by default it is new.
         hosts: other names under which the server may be addressed, behind a proxy.
-        settings: what pages may do.
-        ready: told the address when it can be opened.
-        more: names other logs, whenever one is looked for that is not known.
+        settings: the options of the dashboard.
+        ready: called with the address when it can be opened.
+        more: returns the paths of further logs, whenever an unknown one is asked for.
 
     Raises:
         StoreError: a log cannot be read.
@@ -69,7 +69,7 @@ def serve(
                 uvicorn.Config(
                     guard,
                     log_level="warning",
-                    access_log=False,  # addresses may hold the token
+                    access_log=False,  # an address may contain the token
                     server_header=False,
                     timeout_graceful_shutdown=2,  # a feed never ends by itself
                     lifespan="on",
@@ -89,7 +89,7 @@ def serve(
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """End by an exception when told to: uvicorn raises the signal again, which would leave files behind."""
+    """End by an exception on SIGTERM: uvicorn raises the signal again, which would leave files behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -116,7 +116,7 @@ class _Server(uvicorn.Server):
 
 
 def token_of(file: Path | None) -> str:
-    """Return a new token, or the one that a file keeps, which is made if need be.
+    """Return a new token, or the token in a file, which is created if it does not exist.
 
     Raises:
         CerebelumError: the file cannot be used: others may read it, or it holds something else.
@@ -159,7 +159,7 @@ def _on_port(port: int) -> socket.socket:
 
 
 def _on_socket(path: Path) -> socket.socket:
-    """Bind a socket that only this user can open: uvicorn itself would let everybody."""
+    """Bind a socket that only this user can open; uvicorn's own could be opened by all users."""
     path = path.absolute()
     folder = path.parent
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Starting a workflow from a page: the fields that the recorded schema of its inputs makes, and what was filled in.
+"""Starting a workflow from a page: the form made from the recorded schema of its inputs, and the inputs from the form.
 
-The schema is that of the newest start. It says only which fields there are: whether what is filled in fits is said by
-the class itself, in the process that is started.
+The schema is that of the newest start. It decides only which fields there are: the process that is started checks their
+values with the class itself.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .._text.duration import format_seconds, seconds
 from .._text.json_text import indented, parse
 from .._workflow.execution_id import check_id, new_id
 from .._workflow.find import origin_of
-from .acting import Fields, Given
+from .acting import Fields, PrivateInput
 
 if TYPE_CHECKING:
     from .acting import Runs
     from .logs import ShownLog
 
-__all__ = ["Field", "Problems", "Startable", "begin", "startable"]
+__all__ = ["Field", "Problems", "Startable", "find_startable", "start_execution"]
 
 _PREFIX = "in."
-"""Before the name of an input in a form: an input may be called as the form's own fields are."""
+"""The prefix of inputs in a form: an input may have the name of one of the form's own fields."""
 _SCALAR = {"string", "number", "integer", "boolean", "null"}
 _MOST_FIELDS = 500
 _LONGEST_LINE = 60
 _DEEPEST = 5
-"""A schema may refer to itself, and that of a hostile log be as deep as it likes."""
+"""Levels of a schema that are read: it may refer to itself, and a hostile log's may have any depth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class Field:
     """A field of the form.
 
     Attributes:
-        name: the input.
+        name: the name of the input.
         kind: "text", "number", "choice", "date", "json", "secret", or "hidden", a text that is not shown either.
-        hint: what it takes, in a word or two.
-        about: what its author says of it.
-        required: whether there is no default.
-        default: what is filled in at first.
-        choices: what can be chosen, as text and as the value it stands for.
-        is_nullable: whether nothing is a value too.
+        hint: what to write, in a few words.
+        about: its description by the author.
+        required: whether it has no default.
+        default: its initial text.
+        choices: the values that can be chosen, by their texts.
+        is_nullable: whether it may be null.
     """
 
     name: str
@@ -66,20 +66,20 @@ class Field:
 
     @property
     def key(self) -> str:
-        """Its name in the form."""
+        """The name of the field in the form."""
         return _PREFIX + self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Startable:
-    """A workflow, and how it is started.
+    """A workflow, and how to start it.
 
     Attributes:
         workflow: its name.
-        like: the execution that was started last; the code is looked for where that says it was.
-        place: its code as ``cerebelum run`` takes it, "" if nothing can find it.
+        like: its newest execution, which recorded where its code is.
+        place: its code as an argument of ``cerebelum run``; "" if it cannot be found.
         is_cell: whether it was defined in a notebook or at a prompt.
-        fields: the inputs; None if the workflow, or an older log, does not say what they are.
+        fields: its inputs; None if the workflow declares none, or an older release wrote the log.
     """
 
     workflow: str
@@ -90,7 +90,7 @@ class Startable:
 
     @property
     def command(self) -> str:
-        """What starts it in a terminal; "" if nothing does."""
+        """The command that starts it in a terminal; "" if there is none."""
         if not self.place:
             return ""
         words = [f"cerebelum run {shlex.quote(self.place)}"]
@@ -103,15 +103,15 @@ class Startable:
 
 
 Problems = Mapping[str, tuple[str, ...]]
-"""What is wrong, by the keys of the fields of a form; what is about none of them, under ""."""
+"""Problems by the keys of a form's fields; those that belong to no field are under ""."""
 
 
-def startable(log: ShownLog, workflow: str) -> Startable:
-    """Say how a workflow is started.
+def find_startable(log: ShownLog, workflow: str) -> Startable:
+    """Find out how to start a workflow.
 
     Raises:
         HTTPException: the log has no execution of it.
-        WorkflowNotFoundError: the log is damaged, and does not say where its code was.
+        WorkflowNotFoundError: the log is damaged, and does not hold the place of its code.
     """
     sql = f"SELECT execution_id FROM execution WHERE workflow = ? ORDER BY {STARTED} DESC, key DESC LIMIT 1"
     with log.query() as db:
@@ -135,31 +135,31 @@ def startable(log: ShownLog, workflow: str) -> Startable:
 def _fields(schema: Mapping[str, Any]) -> list[Field]:
     required = _list(schema.get("required"))
     found = _dict(schema.get("properties"))
-    return [_field(str(name), _whole(one, schema), name in required) for name, one in [*found.items()][:_MOST_FIELDS]]
+    return [_field(str(name), _resolve(one, schema), name in required) for name, one in [*found.items()][:_MOST_FIELDS]]
 
 
-def _field(name: str, told: Mapping[str, Any], required: bool) -> Field:
-    types, choices = _types(told), told.get("enum")
+def _field(name: str, schema: Mapping[str, Any], required: bool) -> Field:
+    types, choices = _types(schema), schema.get("enum")
     if isinstance(choices, list) or types - {"null"} == {"boolean"}:
         offered = choices if isinstance(choices, list) else [True, False]
         kind, hint = "choice", ""
     else:
-        offered, (kind, hint) = [], _kind(told, types)
+        offered, (kind, hint) = [], _kind(schema, types)
     return Field(
         name=name,
         kind=kind,
         hint=hint,
-        about=str(told.get("description") or ""),
+        about=str(schema.get("description") or ""),
         required=required,
-        default="" if kind in ("secret", "hidden") else _text(told.get("default"), told, kind),
-        choices={_text(value, told, "text"): value for value in offered},
+        default="" if kind in ("secret", "hidden") else _text(schema.get("default"), schema, kind),
+        choices={_text(value, schema, "text"): value for value in offered},
         is_nullable="null" in types,
     )
 
 
-def _kind(told: Mapping[str, Any], types: set[str]) -> tuple[str, str]:
-    """Say which field of a form takes such a value, and what people write there."""
-    match told.get("format"):
+def _kind(schema: Mapping[str, Any], types: set[str]) -> tuple[str, str]:
+    """Return the kind of field for a value, and a hint what to write."""
+    match schema.get("format"):
         case "password":
             return "secret", ""
         case "date":
@@ -170,7 +170,7 @@ def _kind(told: Mapping[str, Any], types: set[str]) -> tuple[str, str]:
             return "text", "such as 06:00"
         case "duration":
             return "text", "such as 2 days"
-    if told.get("writeOnly"):
+    if schema.get("writeOnly"):
         return "hidden", ""
     if not types or not types <= _SCALAR:
         return "json", "JSON"
@@ -179,33 +179,33 @@ def _kind(told: Mapping[str, Any], types: set[str]) -> tuple[str, str]:
     return "number", "a whole number" if types - {"null"} == {"integer"} else "a number"
 
 
-def _whole(told: Any, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a property with what it refers to; of one that may be null, with the other type."""
-    found = dict(_dict(told))
+def _resolve(part: Any, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return a property of a schema with its references resolved, and with its other type if it may be null."""
+    found = dict(_dict(part))
     for one in (*_list(found.get("allOf")), found):
         name = str(_dict(one).get("$ref", "")).rpartition("/")[2]
         found = {**_dict(_dict(schema.get("$defs")).get(name)), **found}
     others = [one for one in _list(found.get("anyOf")) if _dict(one).get("type") != "null"]
     if len(others) == 1 and depth < _DEEPEST:
-        found = {**_whole(others[0], schema, depth + 1), **found}
+        found = {**_resolve(others[0], schema, depth + 1), **found}
     return found
 
 
-def _types(told: Mapping[str, Any], depth: int = 0) -> set[str]:
-    """Name the JSON types that a value may have; "any" among them stands for those that are not named."""
-    if "anyOf" in told and depth < _DEEPEST:
-        return {name for one in _list(told["anyOf"]) for name in _types(_dict(one), depth + 1) or {"any"}}
-    named = told.get("type", [])
+def _types(schema: Mapping[str, Any], depth: int = 0) -> set[str]:
+    """Return the JSON types that a value may have; "any" if an alternative names none."""
+    if "anyOf" in schema and depth < _DEEPEST:
+        return {name for one in _list(schema["anyOf"]) for name in _types(_dict(one), depth + 1) or {"any"}}
+    named = schema.get("type", [])
     return {named} if isinstance(named, str) else set(map(str, _list(named)))
 
 
-def _text(value: Any, told: Mapping[str, Any], kind: str) -> str:
-    """Write a value as it stands in a field."""
+def _text(value: Any, schema: Mapping[str, Any], kind: str) -> str:
+    """Write a value as the text of a field."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value if kind != "json" else json.dumps(value)
-    if told.get("format") == "duration" and isinstance(value, (int, float)):
+    if schema.get("format") == "duration" and isinstance(value, (int, float)):
         words = format_seconds(value)
         with suppress(ValueError, OverflowError):
             if seconds(words, unit="s") == value:
@@ -226,12 +226,12 @@ def _list(value: Any) -> list[Any]:
 
 
 def _inputs_of(given: Fields, asked: Startable) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the inputs of a form or of a program: those that go into the log, and the secrets.
+    """Return the inputs of a form or of a program: those for the log, and the secrets.
 
-    A field of a form without text is not given, so that its default applies, unless the default was taken out.
+    An empty field of a form is left out, so that its default applies, unless the user has deleted the default.
 
     Raises:
-        ValueError: those of a program are not names with values.
+        ValueError: the inputs of a program are not names with values.
     """
     inputs, secrets = given.get("inputs") or {}, dict[str, str]()
     if not isinstance(inputs, dict):
@@ -247,7 +247,7 @@ def _inputs_of(given: Fields, asked: Startable) -> tuple[dict[str, Any], dict[st
 
 
 def _value(one: Field, text: str) -> Any:
-    """Read a text as its field means it; what cannot be read so stays text, and the workflow says what is wrong."""
+    """Read the text of a field; if it cannot be read it stays text, and the workflow reports the problem."""
     if not text.strip() and one.is_nullable:
         return None
     if one.kind == "choice":
@@ -258,28 +258,28 @@ def _value(one: Field, text: str) -> Any:
     return text
 
 
-def _problems_in(told: str, asked: Startable) -> dict[str, tuple[str, ...]]:
-    """Sort what a process said when it refused the inputs: by fields; what is about none of them, under ""."""
+def _sort_problems(output: str, asked: Startable) -> dict[str, tuple[str, ...]]:
+    """Sort the output of a process that refused the inputs by fields; problems of no field are under ""."""
     found: dict[str, tuple[str, ...]] = {}
-    listed = [line[4:] for line in told.splitlines() if line.startswith("  - ")]
+    listed = [line[4:] for line in output.splitlines() if line.startswith("  - ")]
     keys = {one.name: one.key for one in asked.fields or ()}
-    for problem in listed or [told]:
+    for problem in listed or [output]:
         name = max((n for n in keys if problem.startswith(n) and problem[len(n) :][:1] in " .[:'"), key=len, default="")
         key = keys.get(name, "")
         found[key] = (*found.get(key, ()), problem)
     return found
 
 
-def begin(log: ShownLog, runs: Runs, asked: Startable, given: Fields) -> tuple[str, Problems]:
-    """Start a process that runs a workflow with what a form or a program says, and wait until it is recorded.
+def start_execution(log: ShownLog, runs: Runs, asked: Startable, given: Fields) -> tuple[str, Problems]:
+    """Start a process that runs a workflow with the fields of a form or a program, and wait until it is recorded.
 
-    A form that is sent twice starts one execution: the page gave it the id.
+    A form that is sent twice starts one execution, because the page chose the id.
 
     Returns:
-        The id of the execution, and what was wrong with the inputs, if it was not started.
+        The id of the execution, and the problems with the inputs if it was not started.
 
     Raises:
-        ValueError: the inputs, the id, the name or a tag cannot be any.
+        ValueError: the inputs, the id, the name or a tag is invalid.
     """
     execution_id = check_id(given.get("id") or new_id())
     if runs.is_recorded(log, execution_id):
@@ -292,6 +292,6 @@ def begin(log: ShownLog, runs: Runs, asked: Startable, given: Fields) -> tuple[s
     for number, (name, secret) in enumerate(secrets.items()):
         environment[f"CEREBELUM_SECRET_{number}"] = secret
         options.append(f"--secret={name}=env:CEREBELUM_SECRET_{number}")
-    runs.start(log, execution_id, "run", options, Given(json.dumps(inputs).encode(), environment))
-    told = runs.refusal(log, execution_id)
-    return execution_id, {} if told is None else _problems_in(told, asked)
+    runs.start(log, execution_id, "run", options, PrivateInput(json.dumps(inputs).encode(), environment))
+    reason = runs.wait_for_start(log, execution_id)
+    return execution_id, {} if reason is None else _sort_problems(reason, asked)

@@ -142,7 +142,7 @@ class Runner(Protocol):
 class Elsewhere(Protocol):
     """The execution around an attempt that a worker of a cluster runs."""
 
-    children_there: Runner
+    child_runner: Runner
 
 
 class Child(ABC):
@@ -157,7 +157,7 @@ class Child(ABC):
         if isinstance(host, Execution):
             self.runner = _Here(host)
         elif isinstance(host, Elsewhere):
-            self.runner = host.children_there
+            self.runner = host.child_runner
         else:
             raise CerebelumError(
                 f"step '{scope.step}' runs workflow '{workflow.variable}' as a child, which a trial of a step cannot "

@@ -136,7 +136,7 @@ async def behind_tls(server, tmp_path):
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="it makes certificates with openssl")
 async def test_a_server_that_wants_tls_and_a_certificate_is_reached_by_the_variables(behind_tls, log, monkeypatch):
     url, authority, (cert, key) = behind_tls
-    with pytest.raises(StoreError, match="If the server wants TLS, set TEMPORAL_TLS=true"):
+    with pytest.raises(StoreError, match="If the server requires TLS, set TEMPORAL_TLS=true"):
         await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)
     monkeypatch.setenv("TEMPORAL_TLS", "true")
     with pytest.raises(StoreError, match=r"certificate .* is not accepted .* TEMPORAL_TLS_SERVER_CA_CERT_PATH"):

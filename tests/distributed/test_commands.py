@@ -77,7 +77,7 @@ async def test_names_tags_and_notes_are_as_in_a_kernel_and_nothing_is_taken_from
     executor = DistributedExecutor(server.url)
     for name in ("noted-1", "noted-2"):
         await executor.execute(flows.publishing, execution_id=name, store=log, name="release 4.2", tags=["eu"])
-    assert "no cached results are taken: publishes of 'publishing' will run" in caplog.text
+    assert "a cluster takes no cached results: publishes of 'publishing' will run" in caplog.text
     shown = log.execution("noted-2").summary
     assert (shown.name, shown.tags) == ("release 4.2", ("eu", "there"))
     assert history.notes("noted-2", store=log)["value"].tolist() == ['"https://a.example.org"', '{"of":3}']

@@ -46,7 +46,7 @@ class Story:
         """Wait until a heartbeat has said which worker runs a step."""
         cluster = await Cluster.connect(self.url)
         async with asyncio.timeout(60):
-            while not (await cluster.at_work(execution_id)).told.get(step):
+            while not (await cluster.at_work(execution_id)).heartbeats.get(step):
                 await asyncio.sleep(0.05)
 
     def start(self, flow, execution_id):
@@ -56,7 +56,7 @@ class Story:
     def open_gate(self):
         (self.folder / "gate").touch()
 
-    def told(self, execution_id, *kinds):
+    def events(self, execution_id, *kinds):
         """Say of each event of these kinds its step and its reason."""
         return [
             (type(event).__name__, getattr(event, "step", None), getattr(event, "reason", None))
@@ -98,7 +98,7 @@ async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished
     story.open_gate()
     assert (await running).output == 2
     assert sorted(story.marks) == ["held", "held", "late", "once", "quick"]
-    assert story.told("m1", "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
+    assert story.events("m1", "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
     by = history.steps("m1", store=log).set_index(["step", "attempt"])["worker"]
     assert [by["held", 1], by["held", 2], by["quick", 1]] == ["doomed", "other", "doomed"]
 
@@ -115,8 +115,8 @@ async def test_a_child_outlives_the_worker_of_its_caller_and_of_its_own_steps(st
     result = await running
     assert result.results["born"] == 2 and log.execution(child.execution_id).summary.state == "COMPLETED"
     assert sorted(story.marks) == ["held", "held", "late", "once", "quick"]
-    assert story.told(child.execution_id, "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
-    assert {step for _, step, _ in story.told("fam1", "StepInterrupted")} <= {"born"}
+    assert story.events(child.execution_id, "StepInterrupted") == [("StepInterrupted", "held", "its worker died")]
+    assert {step for _, step, _ in story.events("fam1", "StepInterrupted")} <= {"born"}
 
 
 async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_last(
@@ -131,7 +131,7 @@ async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_la
     story.open_gate()
     assert (await running).output == ["reminder", "welcome"]
     assert story.marks == ["welcome", "reminder", "reminder"]
-    assert not [reason for _, _, reason in story.told("line1", "StepCheckpointed") if reason]
+    assert not [reason for _, _, reason in story.events("line1", "StepCheckpointed") if reason]
 
 
 async def test_a_step_that_failed_there_continues_at_its_line_there_and_here(story, other, server, log, tmp_path):
@@ -169,14 +169,14 @@ async def test_a_sleep_outlives_the_worker_in_which_it_began(story, start_worker
     running = story.start(flows.sleeper, "m3")
     await story.seen("asleep")
     wait_until_hibernated = ("WorkflowHibernated", None, None)
-    while wait_until_hibernated not in story.told("m3", "WorkflowHibernated"):
+    while wait_until_hibernated not in story.events("m3", "WorkflowHibernated"):
         await asyncio.sleep(0.05)
     doomed.kill()
     state, row = fold(story.log.events("m3")), story.log.execution("m3")
     assert (row.on_cluster, advise(state, "m3", on_cluster=row.on_cluster)) == (True, None)  # no scheduler wakes it
     await other(flows.sleeper)
     assert (await running).results["slept"] == "awake"
-    assert story.told("m3", "StepInterrupted", "WorkflowAwakened") == [
+    assert story.events("m3", "StepInterrupted", "WorkflowAwakened") == [
         ("StepInterrupted", "slept", "it hibernated"),
         ("WorkflowAwakened", None, "it was due"),
     ]
@@ -191,7 +191,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_cannot_finish(sto
     await other(flows.long)
     story.open_gate()
     assert (await running).results["worked"] == "done"
-    assert story.told("m4", "StepInterrupted") == [("StepInterrupted", "worked", "worker ended ended")]
+    assert story.events("m4", "StepInterrupted") == [("StepInterrupted", "worked", "worker ended ended")]
 
 
 @pytest.mark.soak
@@ -223,7 +223,7 @@ async def test_a_server_killed_in_a_step_loses_nothing(tmp_path, log, other):
         await asyncio.sleep(0.5)
         server.start()
         assert (await running).results["worked"] == "done"
-        assert story.marks == ["at"] and story.told("m6", "StepInterrupted") == []
+        assert story.marks == ["at"] and story.events("m6", "StepInterrupted") == []
     finally:
         server.kill()
 
@@ -236,7 +236,7 @@ async def test_a_sleep_outlives_the_server_and_its_worker(tmp_path, log, other, 
         story = Story(server.url, tmp_path, log)
         doomed = start_worker(server.url, "doomed").ready()
         running = story.start(flows.sleeper, "m10")
-        while not story.told("m10", "WorkflowHibernated"):
+        while not story.events("m10", "WorkflowHibernated"):
             await asyncio.sleep(0.05)
         server.kill()
         if dies == "both":
@@ -246,7 +246,7 @@ async def test_a_sleep_outlives_the_server_and_its_worker(tmp_path, log, other, 
         if dies == "both":
             await other(flows.sleeper, server.url)
         assert (await running).results["slept"] == "awake" and story.marks == ["asleep"]
-        assert story.told("m10", "StepInterrupted") == [("StepInterrupted", "slept", "it hibernated")]
+        assert story.events("m10", "StepInterrupted") == [("StepInterrupted", "slept", "it hibernated")]
     finally:
         server.kill()
 
@@ -270,7 +270,7 @@ async def test_of_a_group_of_twenty_only_the_steps_of_the_killed_worker_run_agai
     result = await running
     assert [result.results[f"c{number}"] for number in range(20)] == list(range(20))
     assert sorted(story.marks) == sorted([*by, *lost])
-    assert sorted(step for _, step, _ in story.told("m11", "StepInterrupted")) == sorted(lost)
+    assert sorted(step for _, step, _ in story.events("m11", "StepInterrupted")) == sorted(lost)
 
 
 @pytest.mark.soak
@@ -345,7 +345,7 @@ def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, se
         story.executor.execute(flows.long, {"folder": str(story.folder)}, execution_id="m9", store=story.log)
     )
     assert result.results["worked"] == "done otherwise"
-    assert story.told("m9", "StepInterrupted") == [
+    assert story.events("m9", "StepInterrupted") == [
         ("StepInterrupted", "worked", "worker newer has another version of it")
     ]
     codes = [

@@ -252,7 +252,7 @@ async def test_progress_is_seen_while_a_step_is_at_work(server, log, executor, s
     cluster = await Cluster.connect(server.url)
     await until(lambda: "StepStarted" in kinds(log, "p1"))
     async with asyncio.timeout(20):
-        while not (told := (await cluster.at_work("p1")).told.get("load")):
+        while not (told := (await cluster.at_work("p1")).heartbeats.get("load")):
             await asyncio.sleep(0.1)
     assert (told["percent"], told["message"]) == (40, "rows")
     gate.set()

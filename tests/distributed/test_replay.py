@@ -45,7 +45,7 @@ async def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(server):
 
     from cerebelum_nb._distributed.connection import connect
     from cerebelum_nb._distributed.driver import Drive
-    from cerebelum_nb._distributed.worker import be_patient
+    from cerebelum_nb._distributed.worker import allow_long_turns
 
     taker = Worker(
         await connect(server.url),
@@ -53,5 +53,5 @@ async def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(server):
         workflows=[Drive],
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
-    be_patient(taker)
+    allow_long_turns(taker)
     assert taker._workflow_worker._deadlock_timeout_seconds == 30

@@ -103,7 +103,7 @@ def test_viewers_who_came_at_different_moments_are_told_at_the_same_for_one_draw
         viewers = [asyncio.ensure_future(view(0.037 * number)) for number in range(8)]
         while not all(viewer.done() for viewer in viewers):
             await asyncio.sleep(0.02)
-            feed.poke()
+            feed.refresh()
         feed.close()
 
     asyncio.run(main())
@@ -126,7 +126,7 @@ def test_viewers_who_come_at_any_moment_of_a_drawing_get_it(log):
 
         late = [asyncio.ensure_future(waits_for_the_end_of_a_drawing()) for _ in range(3)]
         while drawn < 20:
-            feed.poke()
+            feed.refresh()
             await feed.document("k", draw)
         await asyncio.gather(*late)
         feed.close()

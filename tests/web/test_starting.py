@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cerebelum_nb import connect
-from cerebelum_nb._web.starting import startable
+from cerebelum_nb._web.starting import find_startable
 
 from ..waiting import wait_for
 from .conftest import SAME, Caller, Page
@@ -205,5 +205,5 @@ def test_what_was_defined_in_a_cell_is_not_started_and_the_page_says_what_to_do(
     caller = Caller(tmp_path / "cell.db", allow_resume=True)
     page = Page(caller.get("/cell/w/w/start"))
     assert page.of("form") == [] and "It was defined in a notebook or at a prompt" in page.words
-    assert startable(caller.logs["cell"], "w").place == ""
+    assert find_startable(caller.logs["cell"], "w").place == ""
     caller.close()

@@ -1,11 +1,11 @@
-// A page is made of parts. The feed sends those that changed, by their ids; lists come as the order of their parts.
+// A page is made of parts. The feed sends changed parts by their ids, and a list as the ids of its parts in order.
 "use strict"
 const main = document.getElementById("main")
 const link = document.getElementById("link")
 const skew = main.dataset.now ? Date.now() * 1000 - main.dataset.now : 0
 const micros = () => Date.now() * 1000 - skew
 
-// -- time that is counted here --------------------------------------------------------------------------------
+// -- running times --------------------------------------------------------------------------------------------
 
 const words = total => {
   total = Math.max(0, Math.round(total))
@@ -21,13 +21,13 @@ const words = total => {
 const tick = () => {
   const now = micros()
   for (const time of main.querySelectorAll("time[data-since]")) {
-    const told = words((now - time.dataset.since) / 1e6)
-    if (time.textContent !== told) time.textContent = told
+    const text = words((now - time.dataset.since) / 1e6)
+    if (time.textContent !== text) time.textContent = text
   }
   for (const time of main.querySelectorAll("time[data-until]")) {
     const left = (time.dataset.until - now) / 1e6
-    const told = left > 0.5 ? `in ${words(left)}` : "now"
-    if (time.textContent !== told) time.textContent = told
+    const text = left > 0.5 ? `in ${words(left)}` : "now"
+    if (time.textContent !== text) time.textContent = text
   }
   const axis = document.getElementById("p-axis"), table = document.getElementById("t-steps")
   if (axis && table) {
@@ -42,15 +42,15 @@ setInterval(() => document.hidden || tick(), 1000)
 // -- parts ----------------------------------------------------------------------------------------------------
 
 const trusted = window.trustedTypes?.createPolicy("cerebelum", { createHTML: html => html }) ?? { createHTML: html => html }
-const made = html => {  // the only place where HTML is made: of parts that the server's templates have escaped
+const made = html => {  // the only place that makes HTML, from parts that the server's templates have escaped
   const template = document.createElement("template")
   template.innerHTML = trusted.createHTML(html.trim())
   return template.content.firstElementChild
 }
 const isUsed = form => form.contains(document.activeElement) ||
   [...form.elements].some(field => "defaultValue" in field && field.type !== "hidden" && !field.dataset.remember && field.value !== field.defaultValue)
-const keep = (old, fresh) => {  // what somebody has opened stays open, what somebody has begun to fill in is kept
-  const focus = old.contains(document.activeElement) && document.activeElement  // a form that is moved loses it
+const keep = (old, fresh) => {  // keep opened details open, and forms that the user has begun to fill in
+  const focus = old.contains(document.activeElement) && document.activeElement  // a moved form loses the focus
   for (const details of old.querySelectorAll("details[open][data-k]"))
     fresh.querySelector(`details[data-k="${CSS.escape(details.dataset.k)}"]`)?.setAttribute("open", "")
   const forms = [...fresh.querySelectorAll("form")]
@@ -124,7 +124,7 @@ const stop = () => {
   clearTimeout(quiet)
   poll = 0
 }
-const ask = async () => {  // where streams do not come through (a proxy that buffers), and while the server is away
+const ask = async () => {  // if no stream arrives (a proxy buffers it), and while the server is away
   try {
     const answer = await fetch(address("once=1&"), { credentials: "same-origin" })
     if (answer.status === 200) take(await answer.json())
@@ -156,7 +156,7 @@ const follow = () => {
   feed.onerror = () => {
     const over = feed?.readyState === EventSource.CLOSED
     say("off", "not connected: trying again")
-    if (over) {  // it was refused, not lost: ask what is the matter, and begin again
+    if (over) {  // the server refused it: ask for the reason, and start again
       stop()
       setTimeout(async () => { if (await ask()) follow(); else setTimeout(follow, 3000) }, 1000)
     }
@@ -187,7 +187,7 @@ document.addEventListener("change", event => {
   if (field.tagName === "SELECT" && field.closest(".filters")) field.form.requestSubmit()
 })
 document.addEventListener("submit", event => {
-  for (const field of [...event.target.elements])  // an address without empty parts
+  for (const field of [...event.target.elements])  // leave empty fields out of the address
     if (event.target.method === "get" && field.name && !field.value) field.disabled = true
 })
 document.addEventListener("keydown", event => {

@@ -1,4 +1,4 @@
-"""One execution, read from its log: what its page shows, at the last event or at any before it."""
+"""One execution, read from its log: what its page shows, at the last event or at an earlier one."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from .._views.watch import RecordedPlan
 from ..errors import StoreError
 from .lines import OpenSignal, StepLine, lines_of, open_signals
 
-__all__ = ["EVENTS", "Happened", "Look", "Looks", "Picture", "evolved"]
+__all__ = ["EVENTS", "EventLine", "ExecutionReader", "ExecutionReaders", "Picture", "evolve_checked"]
 
 _MOST_KEPT = 64
 EVENTS = 100
-"""So many of the last events are shown at once."""
+"""How many of the last events are shown at once."""
 _CHILDREN = 20
-"""So many children of an execution are linked."""
+"""How many children of an execution are linked."""
 _LOUD = (e.StepPrinted, e.StepProgressed)
-"""Events that come often, and of which a timeline needs nothing."""
+"""Frequent events that a timeline does not need."""
 
 
 class Log(Protocol):
-    """What holds the executions that are looked at."""
+    """The log of the executions."""
 
     @property
     def store(self) -> Store:
-        """The log, opened to be read."""
+        """The log, opened for reading."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Happened:
+class EventLine:
     """An event in words."""
 
     version: int
@@ -64,18 +64,18 @@ class Picture:
 
     Attributes:
         row: its row now.
-        state: the fold of its events up to this moment, not to be changed.
-        version: the number of the last of them.
+        state: its state at this moment, which must not be changed.
+        version: the number of the last event.
         card: its graph, the states of its steps, its failure and what to do next.
         lines: its steps.
-        span: how long the run lasts, seconds; the axis of the bars.
-        approvals: what waits to be decided.
-        signals: what steps wait to be sent.
-        events: the last that happened, the newest first.
+        span: how long the run lasts, seconds; the length of the time axis.
+        approvals: the approvals that wait for a decision.
+        signals: the signals that steps wait for.
+        events: the last events, the newest first.
         interrupted: whether its process died.
-        is_now: whether this is the last moment, or an earlier one.
-        children: the newest of those that its steps started.
-        more_children: how many more there are.
+        is_now: whether this is its present state, and not an earlier one.
+        children: its newest children.
+        more_children: how many more it has.
     """
 
     row: ExecutionRow
@@ -86,7 +86,7 @@ class Picture:
     span: float
     approvals: tuple[OpenApproval, ...]
     signals: tuple[OpenSignal, ...]
-    events: tuple[Happened, ...]
+    events: tuple[EventLine, ...]
     interrupted: bool
     is_now: bool
     now: int
@@ -100,7 +100,7 @@ class Picture:
 
     @property
     def is_live(self) -> bool:
-        """Whether time moves on for it."""
+        """Whether its time is running."""
         lifecycle = self.state.lifecycle
         return (
             self.is_now and not self.interrupted and not lifecycle.is_final and lifecycle is not ExecutionState.PAUSED
@@ -108,35 +108,35 @@ class Picture:
 
 
 @dataclass
-class Look:
-    """Reads one execution, and with every look only what is new."""
+class ExecutionReader:
+    """Reads one execution; each time only its new events."""
 
     log: Log
     id: str
     _state: State = field(default_factory=State)
     _recorded: RecordedPlan = field(default_factory=RecordedPlan)
     _marks: list[Mark] = field(default_factory=list)
-    _happened: deque[Happened] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    _event_lines: deque[EventLine] = field(default_factory=lambda: deque(maxlen=EVENTS))
     _graphs: tuple[tuple[object, ...], Graph] | None = None
     _taken: tuple[tuple[object, ...], Picture] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> Picture:
-        """Take a picture of it as it is; the same one while nothing has changed.
+        """Return the picture of its present state, made again only after a change.
 
         Raises:
-            ExecutionNotFoundError: it is gone.
+            ExecutionNotFoundError: the log no longer has it.
             StoreError: the log cannot be read.
         """
         with self._lock:
             store, now = self.log.store, current_clock.get().now()
             row = store.execution(self.id)
-            if row.version < self._state.version:  # another log stands in the place of the one that was read
+            if row.version < self._state.version:  # the log was replaced by another one
                 self._forget()
             try:
                 self._take(store.events(self.id, after=self._state.version, upto=row.version))
             except StoreError:
-                self._forget()  # half of it is no picture
+                self._forget()  # some events may have been taken
                 raise
             final = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
             interrupted = not final and entry(store, row, now).interrupted
@@ -146,7 +146,7 @@ class Look:
             return self._taken[1]
 
     def at(self, version: int) -> Picture:
-        """Take a picture of it after an event.
+        """Return the picture of its state after an event.
 
         Raises:
             ValueError: it has no such event.
@@ -155,34 +155,34 @@ class Look:
         row = store.execution(self.id)
         if not 1 <= version <= row.version:
             raise ValueError(f"execution {self.id} has events 1 to {row.version}, not {version}")
-        earlier = Look(self.log, self.id)
+        earlier = ExecutionReader(self.log, self.id)
         earlier._take(store.events(self.id, upto=version))
         return earlier._picture(row, earlier._state.updated_at, interrupted=False, is_now=False)
 
-    def events(self, *, type_: str, step: str, before: int, most: int) -> list[Happened]:
-        """Find events, the newest first; ``before`` is a version, 0 for the last.
+    def events(self, *, type_: str, step: str, before: int, most: int) -> list[EventLine]:
+        """Find events, the newest first, before the version ``before`` (0: all).
 
         Raises:
-            ExecutionNotFoundError: it is gone.
+            ExecutionNotFoundError: the log no longer has it.
         """
         state = State()
-        found: deque[Happened] = deque(maxlen=most)
+        found: deque[EventLine] = deque(maxlen=most)
         for event in self.log.store.events(self.id, upto=before - 1 if before else None):
-            evolved(state, event, self.id)
+            evolve_checked(state, event, self.id)
             if type_ in ("", type(event).__name__) and step in ("", getattr(event, "step", "")):
-                found.append(_happened(event, state))
+                found.append(_event_line(event, state))
         return [*reversed(found)]
 
     def _forget(self) -> None:
         self._state, self._recorded, self._marks = State(), RecordedPlan(), []
-        self._happened.clear()
+        self._event_lines.clear()
 
     def _take(self, events: Iterable[e.Event]) -> None:
         new = []
         for event in events:
-            evolved(self._state, event, self.id)
+            evolve_checked(self._state, event, self.id)
             self._recorded.take(event)
-            self._happened.append(_happened(event, self._state))
+            self._event_lines.append(_event_line(event, self._state))
             if not isinstance(event, _LOUD):
                 new.append(event)
         self._marks += marks(new)
@@ -215,7 +215,7 @@ class Look:
             span=max(0.001, (max(spans.end, state.updated_at) - start) / 1e6),
             approvals=tuple(open_approvals(state)) if state.waiting and not state.lifecycle.is_final else (),
             signals=open_signals(state),
-            events=tuple(reversed(self._happened)),
+            events=tuple(reversed(self._event_lines)),
             interrupted=interrupted,
             is_now=is_now,
             now=now,
@@ -228,28 +228,28 @@ class Look:
         return self._graphs[1]
 
 
-class Looks:
-    """What was read of the executions of one log; those looked at last are kept."""
+class ExecutionReaders:
+    """The readers of the executions of one log; those used last are kept."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._kept: OrderedDict[str, Look] = OrderedDict()
+        self._kept: OrderedDict[str, ExecutionReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __getitem__(self, execution_id: str) -> Look:
+    def __getitem__(self, execution_id: str) -> ExecutionReader:
         with self._lock:
-            look = self._kept.setdefault(execution_id, Look(self._log, execution_id))
+            reader = self._kept.setdefault(execution_id, ExecutionReader(self._log, execution_id))
             self._kept.move_to_end(execution_id)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-            return look
+            return reader
 
 
-def evolved(state: State, event: e.Event, execution_id: str) -> State:
-    """Fold an event of a log that anybody may have written.
+def evolve_checked(state: State, event: e.Event, execution_id: str) -> State:
+    """Fold an event of an untrusted log.
 
     Raises:
-        StoreError: it does not fit those before it.
+        StoreError: the event is impossible after those before it.
     """
     try:
         return evolve(state, event)
@@ -260,8 +260,8 @@ def evolved(state: State, event: e.Event, execution_id: str) -> State:
         ) from error
 
 
-def _happened(event: e.Event, state: State) -> Happened:
-    return Happened(
+def _event_line(event: e.Event, state: State) -> EventLine:
+    return EventLine(
         version=state.version,
         at=event.at,
         type=type(event).__name__,
