@@ -311,7 +311,7 @@ def _continue_items(
         if most is not None and len(found) >= most:
             if name not in at.ahead:
                 at.ahead.append(name)
-            break
+            return found
         if (new := next(queue.waiting, None)) is None:
             break
         following = _next_of(name, each, step, new)

@@ -7,7 +7,17 @@ import json
 import pytest
 
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.decide import ChooseRoute, CloseItems, Complete, Fail, Jump, ListItems, StartStep
+from cerebelum_nb._core.decide import (
+    ChooseRoute,
+    CloseItems,
+    Complete,
+    Fail,
+    Jump,
+    ListItems,
+    Position,
+    StartStep,
+    decide,
+)
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.items import joined, keys_of
@@ -270,8 +280,6 @@ def test_a_decision_about_one_of_ten_thousand_items_looks_at_that_one_only(machi
     m = machine("a >> b", each={"b": ("a", "b", 3)})
     m.done("a")
     m.list("b", *map(str, range(10_000)))
-    from cerebelum_nb._core.decide import Position, decide
-
     at = Position.at_start(m.plan)
     decide(m.plan, m.state, at)
     for name in ("b[0]", "b[1]", "b[2]"):
@@ -287,6 +295,20 @@ def test_a_decision_about_one_of_ten_thousand_items_looks_at_that_one_only(machi
     m.state.steps["b"].items.steps = Watched(m.state.steps["b"].items.steps)
     assert decide(m.plan, m.state, at, ["b[1]"]) == starts("b[3]")
     assert set(looked) == {"b[1]", "b[3]"}
+
+
+def test_while_a_portion_is_under_way_no_other_item_starts_and_the_foreach_stays_open(machine):
+    m = machine("a >> b", each={"b": ("a", "b", 1)})
+    m.done("a")
+    m.list("b", "x", "y")
+    at = Position.at_start(m.plan)
+    assert decide(m.plan, m.state, at, None, 2) == starts("b[x]")
+    m.done("b[x]")
+    assert decide(m.plan, m.state, at, ["b[x]"], 0) == []
+    assert decide(m.plan, m.state, at, [], 2) == starts("b[y]")
+    m.done("b[y]")
+    assert decide(m.plan, m.state, at, ["b[y]"], 0) == []
+    assert decide(m.plan, m.state, at, [], 2) == [CloseItems("b")]
 
 
 # -- names and values ---------------------------------------------------------------------------------------
