@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from ._web.notebook import dashboard as dashboard
     from ._workflow.decorator import workflow as workflow
     from ._workflow.result import Result as Result
-    from ._workflow.resume_plan import Outlook as Outlook
+    from ._workflow.resume_plan import ResumePlan as ResumePlan
     from ._workflow.run import Run as Run
     from ._workflow.schedule import Schedule as Schedule
     from ._workflow.stepper import Stepper as Stepper
@@ -172,7 +172,7 @@ _HOMES = {
     "._notebook.here": ("here",),
     "._notebook.nesting": ("enable_nesting",),
     "._workflow.decorator": ("workflow",),
-    "._workflow.resume_plan": ("Outlook",),
+    "._workflow.resume_plan": ("ResumePlan",),
     "._workflow.result": ("Result",),
     "._workflow.run": ("Run",),
     "._workflow.schedule": ("Schedule",),
@@ -213,11 +213,11 @@ __all__ = [
     "ItemError",
     "OperationError",
     "OutcomeUnknownError",
-    "Outlook",
     "PollTimeoutError",
     "ProgressReporter",
     "Result",
     "ResumeError",
+    "ResumePlan",
     "Run",
     "Schedule",
     "ScheduleNotFoundError",
@@ -266,6 +266,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Outlook":
+        import warnings
+
+        warnings.warn(
+            "Outlook is going away: import ResumePlan from cerebelum_nb instead", DeprecationWarning, stacklevel=2
+        )
+        name = "ResumePlan"
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'cerebelum_nb' has no attribute {name!r}")

@@ -36,6 +36,11 @@ def test_the_old_place_of_the_sqlite_store_opens_a_log(tmp_path):
     module.SqliteStore(tmp_path / "log.db").close()
 
 
+def test_the_old_name_of_a_resume_plan_is_the_same_class():
+    with pytest.warns(DeprecationWarning, match="ResumePlan"):
+        assert cerebelum_nb.Outlook is cerebelum_nb.ResumePlan
+
+
 class Basket:
     """What a step of an older program returned."""
 

@@ -15,10 +15,10 @@ from .state import State
 from .step_state import Phase, StepState
 from .value import Value
 
-__all__ = ["Fate", "PlannedStep", "changed_inputs", "planned_steps"]
+__all__ = ["PlannedStep", "StepAction", "changed_inputs", "planned_steps"]
 
 
-class Fate(StrEnum):
+class StepAction(StrEnum):
     """What happens to a step."""
 
     RUN = "run"
@@ -36,11 +36,16 @@ class PlannedStep:
     """What happens to one step, and why."""
 
     step: str
-    fate: Fate
+    action: StepAction
     reasons: tuple[str, ...]
 
+    @property
+    def fate(self) -> StepAction:
+        """The earlier name of ``action``, for one release."""
+        return self.action
+
     def __str__(self) -> str:
-        return f"{self.step}: {self.fate} ({'; '.join(self.reasons)})"
+        return f"{self.step}: {self.action} ({'; '.join(self.reasons)})"
 
 
 def planned_steps(
@@ -76,28 +81,31 @@ def planned_steps(
     for name in _in_order(plan):
         step = before.steps.get(name)
         if name in given:
-            fate, reasons = Fate.KEEP, ("its result is given",)
+            action, reasons = StepAction.KEEP, ("its result is given",)
         elif name in again:
-            fate, reasons = Fate.RUN, _why_again(plan, before, name, chosen, stale, asked, given)
+            action, reasons = StepAction.RUN, _why_again(plan, before, name, chosen, stale, asked, given)
         elif step is not None and name in before.finished:
             if name in stale:
-                fate, reasons = Fate.STALE, tuple(stale[name])
+                action, reasons = StepAction.STALE, tuple(stale[name])
             elif name in doubtful:
-                fate, reasons = Fate.STALE, tuple(_uses(plan, name, doubtful, "which is stale"))
+                action, reasons = StepAction.STALE, tuple(_uses(plan, name, doubtful, "which is stale"))
             else:
                 unknown = tuple((doubts or {}).get(name, ()))
-                fate = Fate.KEEP
+                action = StepAction.KEEP
                 reasons = ("done by hand",) if step.by_hand else unknown or (_how_done(step),)
         elif step is not None and step.settled and name not in ahead:
-            fate, reasons = Fate.KEEP, ("failed, and its failure was handled by a route",)
+            action, reasons = StepAction.KEEP, ("failed, and its failure was handled by a route",)
         elif name in ahead:
-            fate, reasons = Fate.RUN, ("was interrupted" if step is not None and step.attempt else ahead_because,)
+            action, reasons = (
+                StepAction.RUN,
+                ("was interrupted" if step is not None and step.attempt else ahead_because,),
+            )
         else:
-            fate, reason = _off_the_way(plan, after, name, comes)
+            action, reason = _off_the_way(plan, after, name, comes)
             reasons = (reason,)
-            if fate is Fate.MAY_RUN:
+            if action is StepAction.MAY_RUN:
                 comes.add(name)
-        found.append(PlannedStep(step=name, fate=fate, reasons=reasons))
+        found.append(PlannedStep(step=name, action=action, reasons=reasons))
     return tuple(found)
 
 
@@ -211,11 +219,11 @@ def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[s
         yield f"takes every earlier result, some of which {_MANY[how]}"
 
 
-def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[Fate, str]:
+def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[StepAction, str]:
     """Return whether a route of a step that has or gets a result may lead to a step that is not ahead."""
     why_not = "skipped on the route this run took"
     if name in plan.stage_of:
-        return Fate.SKIP, why_not
+        return StepAction.SKIP, why_not
     for owner in plan.steps:
         for label, target in _targets(plan, owner):
             if name not in _names(target):
@@ -223,6 +231,6 @@ def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) ->
             step = state.steps.get(owner)
             decided = step is not None and (step.diverge_chosen or step.branch is not None)
             if owner in comes and not decided:
-                return Fate.MAY_RUN, f"if `{owner}` {label}"
+                return StepAction.MAY_RUN, f"if `{owner}` {label}"
             why_not = f"`{owner}` took another route" if decided else f"runs only if `{owner}` {label}"
-    return Fate.SKIP, why_not
+    return StepAction.SKIP, why_not

@@ -18,7 +18,7 @@ from .._archive.for_tests import History, read_history
 from .._core.events import WorkflowCompleted
 from .._core.fold import fold
 from .._core.graph import Plan, StepSpec, key_of, owner_of, step_of
-from .._core.resume_plan import Fate
+from .._core.resume_plan import StepAction
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
@@ -227,8 +227,8 @@ def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[
         reads = _copy(store, execution_id, [event for event in events if not isinstance(event, WorkflowCompleted)])
     refused, stale = "", {}
     try:
-        outlook = look_ahead(plan, reads, execution_id)
-        stale = {planned.step: planned.reasons for planned in outlook if planned.fate is Fate.STALE}
+        resume_plan = look_ahead(plan, reads, execution_id)
+        stale = {planned.step: planned.reasons for planned in resume_plan if planned.action is StepAction.STALE}
     except OutcomeUnknownError:
         pass  # a person would have to answer, so the code is not at fault
     except ResumeError as error:

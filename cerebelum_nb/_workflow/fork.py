@@ -34,7 +34,7 @@ from .._values import Redactor
 from .concurrency import slot_of
 from .definition import Definition
 from .execution_id import check_id, new_id, own
-from .resume_plan import Outlook
+from .resume_plan import ResumePlan
 from .run import Run
 from .start import refuse_in_step
 
@@ -134,7 +134,7 @@ def preview(
     *,
     rerun: str | Collection[str] = (),
     store: Store | None = None,
-) -> Outlook:
+) -> ResumePlan:
     """Show what a fork would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_fork`."""
     log = resolve_store(store)
     made = prepare(workflow, log, Redactor(log.redact), execution_id, from_step, inputs, overrides, rerun)
@@ -145,7 +145,7 @@ def preview(
         evolve(after, done)
     asked = () if rerun == "stale" else (rerun,) if isinstance(rerun, str) else rerun
     because = "runs from the fork on" if made.kept.before else "has not run yet"
-    return Outlook(
+    return ResumePlan(
         made.plan.workflow,
         made.parent,
         planned_steps(

@@ -1,4 +1,4 @@
-"""``Outlook``: the table that says what a resume would run, and why."""
+"""``ResumePlan``: the table that says what a resume would run, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._core.fold import evolve, fold
 from .._core.graph import Plan
 from .._core.messages import Start
 from .._core.resume import ResumeDecision, decide_resume
-from .._core.resume_plan import Fate, PlannedStep, planned_steps
+from .._core.resume_plan import PlannedStep, StepAction, planned_steps
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import resume_points
@@ -26,19 +26,25 @@ from .._store.base import Store
 from .._text.html import Html
 from .._values import Redactor
 
-__all__ = ["Outlook", "look_ahead"]
+__all__ = ["ResumePlan", "look_ahead"]
 
-_MARKS = {Fate.RUN: "▶", Fate.KEEP: "✓", Fate.STALE: "!", Fate.MAY_RUN: "?", Fate.SKIP: "·"}
-_MARKS |= {Fate.UNDO: "↶", Fate.FORGET: "!", Fate.ASK: "?"}
+_MARKS = {
+    StepAction.RUN: "▶",
+    StepAction.KEEP: "✓",
+    StepAction.STALE: "!",
+    StepAction.MAY_RUN: "?",
+    StepAction.SKIP: "·",
+}
+_MARKS |= {StepAction.UNDO: "↶", StepAction.FORGET: "!", StepAction.ASK: "?"}
 
 
-class Outlook:
+class ResumePlan:
     """What a resume or a fork would do with each step: run it, keep it, keep it although it is stale, or skip it.
 
     A step on a route that is not chosen yet may run. For a rollback it lists the steps that are undone, in order, and
     those without a handler.
 
-    Iterate over it, or index it with a step or its name: each entry has ``step``, ``fate`` and ``reasons``.
+    Iterate over it, or index it with a step or its name: each entry has ``step``, ``action`` and ``reasons``.
 
     Example:
         >>> from cerebelum_nb import WorkflowError, step, workflow
@@ -85,9 +91,9 @@ class Outlook:
 
     def __repr__(self) -> str:
         width = max([len(planned.step) for planned in self.steps], default=0)
-        wide = max([5, *(len(planned.fate) for planned in self.steps)])
+        wide = max([5, *(len(planned.action) for planned in self.steps)])
         lines = [
-            f"{_MARKS[p.fate]} {p.step:<{width}}  {p.fate.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
+            f"{_MARKS[p.action]} {p.step:<{width}}  {p.action.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
             for p in self.steps
         ]
         return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])
@@ -96,7 +102,7 @@ class Outlook:
         row = Html(
             "<tr><td>{}</td><td style='text-align:left'>{}</td><td>{}</td><td style='text-align:left'>{}</td></tr>"
         )
-        rows = (row.format(_MARKS[p.fate], p.step, p.fate.value, Html("<br>").join(p.reasons)) for p in self.steps)
+        rows = (row.format(_MARKS[p.action], p.step, p.action.value, Html("<br>").join(p.reasons)) for p in self.steps)
         head = Html("<tr><th></th><th>step</th><th>plan</th><th style='text-align:left'>why</th></tr>")
         shown = Html("<div><b>{}</b>{}: {}<table><thead>{}</thead><tbody>{}</tbody></table>{}</div>").format(
             self.workflow,
@@ -114,11 +120,11 @@ class Outlook:
         return f", {self._fork}" if self._fork else ""
 
     def _sums(self) -> str:
-        counts = {fate: sum(p.fate is fate for p in self.steps) for fate in Fate}
-        return ", ".join(f"{count} {fate.value}" for fate, count in counts.items() if count) or "nothing is done"
+        counts = {action: sum(p.action is action for p in self.steps) for action in StepAction}
+        return ", ".join(f"{count} {action.value}" for action, count in counts.items() if count) or "nothing is done"
 
     def _hint(self) -> list[str]:
-        if any(planned.fate is Fate.STALE for planned in self.steps):
+        if any(planned.action is StepAction.STALE for planned in self.steps):
             call = f"{'fork' if self._fork else 'resume'}(..., rerun='stale')"
             how = "--rerun stale" if in_terminal.get() else call
             return [f"stale results are kept; to run those steps again: {how}"]
@@ -132,7 +138,7 @@ def look_ahead(
     *,
     inputs: Mapping[str, Any] | None = None,
     rerun: str | Collection[str] = (),
-) -> Outlook:
+) -> ResumePlan:
     """Say what a resume would do; reads the log and writes nothing.
 
     Raises:
@@ -167,19 +173,19 @@ def look_ahead(
     found = planned_steps(plan, before, after, chosen, stale, asked, doubts=doubts(plan, before))
     values = ExecutionValues(store, execution_id, plan, after, redactor, Context)
     found = tuple(_with_source(_with_entry(planned, plan, after), values) for planned in found)
-    return Outlook(plan.workflow, execution_id, found)
+    return ResumePlan(plan.workflow, execution_id, found)
 
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
     """Add to a step that runs where it is entered, if it waited somewhere."""
-    told = resume_points.look_ahead(plan.steps[planned.step], state) if planned.fate is Fate.RUN else ""
+    told = resume_points.look_ahead(plan.steps[planned.step], state) if planned.action is StepAction.RUN else ""
     return replace(planned, reasons=(*planned.reasons, told)) if told else planned
 
 
 def _with_source(planned: PlannedStep, values: ExecutionValues) -> PlannedStep:
     """Add to a step that would run which execution its result is taken from, if that can be known now."""
     spec = values.plan.steps[planned.step]
-    if planned.fate is not Fate.RUN or spec.policy.cache is None or planned.step in values.plan.each:
+    if planned.action is not StepAction.RUN or spec.policy.cache is None or planned.step in values.plan.each:
         return planned
     from .._engine.cache import CachedResults
 

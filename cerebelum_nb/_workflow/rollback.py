@@ -12,7 +12,7 @@ from .._core.events import Event
 from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
-from .._core.resume_plan import Fate, PlannedStep
+from .._core.resume_plan import PlannedStep, StepAction
 from .._core.rollback import plan_rollback, standings
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
@@ -26,7 +26,7 @@ from .._text.text import counted
 from .._values import Redactor
 from .definition import Definition
 from .execution_id import own
-from .resume_plan import Outlook
+from .resume_plan import ResumePlan
 from .run import Run
 from .start import refuse_in_step, replaced_inputs
 
@@ -103,7 +103,7 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
 
 def preview(
     workflow: Definition, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None
-) -> Outlook:
+) -> ResumePlan:
     """Show what a rollback would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_rollback`."""
     plan, log = workflow.plan(), resolve_store(store)
     last = None if to is None else step_named(plan, to, "plan_rollback")
@@ -113,7 +113,7 @@ def preview(
     told = [
         PlannedStep(
             step=name,
-            fate=Fate.ASK,
+            action=StepAction.ASK,
             reasons=("effect='external' started, and its outcome is unknown: give repeat= or mark_done=",),
         )
         for name in unknown
@@ -122,14 +122,16 @@ def preview(
         if undone:
             handler = next(iter({plan.undo[part.name].name for part in plan.parts(step) if part.name in plan.undo}))
             what = "undoes it" if known.items is None else f"undoes {counted(undone, 'item')}"
-            told.append(PlannedStep(step=step, fate=Fate.UNDO, reasons=(f"{handler} {what}",)))
+            told.append(PlannedStep(step=step, action=StepAction.UNDO, reasons=(f"{handler} {what}",)))
         elif is_kept:
             told.append(
                 PlannedStep(
-                    step=step, fate=Fate.KEEP, reasons=(f"done before '{last}'" if step != last else "stays done",)
+                    step=step,
+                    action=StepAction.KEEP,
+                    reasons=(f"done before '{last}'" if step != last else "stays done",),
                 )
             )
         else:
             why = f"it has no handler (@{step}.on_rollback)"
-            told.append(PlannedStep(step=step, fate=Fate.FORGET, reasons=(why,)))
-    return Outlook(plan.workflow, found, tuple(told), rollback=True)
+            told.append(PlannedStep(step=step, action=StepAction.FORGET, reasons=(why,)))
+    return ResumePlan(plan.workflow, found, tuple(told), rollback=True)

@@ -35,7 +35,7 @@ from .result import Result
 from .run import Run
 
 if TYPE_CHECKING:
-    from .resume_plan import Outlook
+    from .resume_plan import ResumePlan
 
 __all__ = ["StepReport", "Stepper"]
 
@@ -257,7 +257,7 @@ class Stepper:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
         return display_hooks.slide(self._id, self._store.events(self._id))
 
-    def plan(self) -> Outlook:
+    def plan(self) -> ResumePlan:
         """Show what would run now, and why; runs nothing."""
         from .resume_plan import look_ahead
 

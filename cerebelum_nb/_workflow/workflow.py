@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .._text.duration import Duration
-    from .resume_plan import Outlook
+    from .resume_plan import ResumePlan
     from .schedule import Schedule
     from .stepper import Stepper
 
@@ -425,7 +425,7 @@ class Workflow(Definition):
         inputs: Inputs | None = None,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
-    ) -> Outlook:
+    ) -> ResumePlan:
         """Show what a resume would do with each step, and why; runs nothing.
 
         Args:
@@ -525,7 +525,9 @@ class Workflow(Definition):
 
     rollback_sync = _for_sync_code(rollback)
 
-    def plan_rollback(self, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None) -> Outlook:
+    def plan_rollback(
+        self, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None
+    ) -> ResumePlan:
         """Show what :meth:`rollback` would undo, in order, and what has no handler; runs nothing.
 
         Args:
@@ -640,7 +642,7 @@ class Workflow(Definition):
         *,
         rerun: str | Collection[str] = (),
         store: Store | None = None,
-    ) -> Outlook:
+    ) -> ResumePlan:
         """Show what :meth:`fork` with these arguments would do with each step, and why; runs nothing.
 
         Returns:

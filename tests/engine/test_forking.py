@@ -145,7 +145,7 @@ def test_named_steps_run_again_too(done, go):
 
 def test_the_plan_says_the_same_and_runs_nothing(done):
     plan = release.plan_fork("k1", inputs={"size": 2}, store=done)
-    assert {p.step: p.fate.value for p in plan} == {"build": "keep", "left": "keep", "right": "run", "ship": "run"}
+    assert {p.step: p.action.value for p in plan} == {"build": "keep", "left": "keep", "right": "run", "ship": "run"}
     assert plan["right"].reasons == ("input `size` changed",)
     assert repr(plan).startswith("release, forked from k1 at event 10: 2 run, 2 keep")
     assert done.executions()[1] == 1 and ran == []
@@ -597,6 +597,6 @@ def test_the_plan_leaves_open_what_a_route_decides(store, go, how):
 
     go(w.execute(store=store, execution_id="k1"))
     plan = w.plan_fork("k1", store=store, **how)
-    assert {p.step: p.fate for p in plan if p.step != "pick"} == {"high": "may run", "low": "may run", "last": "run"}
+    assert {p.step: p.action for p in plan if p.step != "pick"} == {"high": "may run", "low": "may run", "last": "run"}
     assert plan["low"].reasons == ("if `pick` is judged false",)
     assert "2 may run" in repr(plan)

@@ -87,8 +87,8 @@ def plan(notebook, store, **how):
     return notebook["release"].plan_resume("k1", store=store, **how)
 
 
-def said(outlook):
-    return {p.step: (p.fate.value, list(p.reasons)) for p in outlook}
+def said(resume_plan):
+    return {p.step: (p.action.value, list(p.reasons)) for p in resume_plan}
 
 
 def test_after_a_failure_it_keeps_what_is_done_and_runs_the_rest(failed, store):
@@ -120,10 +120,10 @@ def test_it_names_the_constant_with_both_values(failed, store):
 
 
 def test_it_names_the_input_for_the_steps_that_read_it(failed, store):
-    outlook = plan(failed, store, inputs={"name": "api"})
-    assert outlook["build"].reasons == ("input `name` changed",)
+    resume_plan = plan(failed, store, inputs={"name": "api"})
+    assert resume_plan["build"].reasons == ("input `name` changed",)
     other = plan(failed, store, inputs={"colour": "red"})
-    assert [p.fate.value for p in other] == ["keep", "keep", "run", "run"]
+    assert [p.action.value for p in other] == ["keep", "keep", "run", "run"]
 
 
 def test_an_input_changed_by_an_earlier_resume_still_counts(failed, store, go):
@@ -143,7 +143,7 @@ def test_resume_acts_on_the_plan(failed, store, go):
 
     result = go(work())
     assert dict(result.results) == {"build": "api", "ship": ["api", 10], "test": 3, "tell": "told"}
-    assert [p.fate.value for p in plan(failed, store)] == ["keep"] * 4
+    assert [p.action.value for p in plan(failed, store)] == ["keep"] * 4
 
 
 def test_a_formatted_and_commented_step_is_unchanged(failed, store):
@@ -225,17 +225,17 @@ def test_a_path_that_rejoins_has_the_rest_of_the_timeline_ahead(store, go):
             await w.execute(store=store, execution_id="k1")
 
     go(work())
-    assert [p.fate.value for p in w.plan_resume("k1", store=store)] == ["keep", "skip", "run", "run"]
+    assert [p.action.value for p in w.plan_resume("k1", store=store)] == ["keep", "skip", "run", "run"]
 
 
 def test_a_named_step_is_run_because_it_was_asked_for(failed, store):
-    outlook = plan(failed, store, rerun=["ship"])
-    assert outlook["ship"].reasons == ("asked for",)
-    assert outlook[failed["tell"]].fate.value == "run"
+    resume_plan = plan(failed, store, rerun=["ship"])
+    assert resume_plan["ship"].reasons == ("asked for",)
+    assert resume_plan[failed["tell"]].action.value == "run"
     with pytest.raises(ResumeError, match="Did you mean 'ship'"):
         plan(failed, store, rerun="shp")
     with pytest.raises(KeyError, match="no step 'nope'"):
-        outlook["nope"]
+        resume_plan["nope"]
 
 
 def test_it_writes_nothing(failed, store):
@@ -247,8 +247,8 @@ def test_it_writes_nothing(failed, store):
 
 def test_its_text_and_html_show_the_reasons(failed, store):
     failed.run("TIMEOUT = 10")
-    outlook = plan(failed, store)
-    assert repr(outlook).splitlines() == [
+    resume_plan = plan(failed, store)
+    assert repr(resume_plan).splitlines() == [
         "release: 2 run, 1 keep, 1 stale",
         "✓ build  keep   done, unchanged",
         "! ship   stale  constant TIMEOUT was 5, is 10",
@@ -256,7 +256,7 @@ def test_its_text_and_html_show_the_reasons(failed, store):
         "▶ tell   run    has not run yet",
         "stale results are kept; to run those steps again: resume(..., rerun='stale')",
     ]
-    assert "constant TIMEOUT was 5, is 10" in outlook._repr_mimebundle_()["text/html"]
+    assert "constant TIMEOUT was 5, is 10" in resume_plan._repr_mimebundle_()["text/html"]
 
 
 def test_the_code_of_a_step_is_kept_once_per_content(notebook, tmp_path, go):

@@ -367,7 +367,7 @@ def test_an_external_effect_that_may_have_happened_is_asked_about(go, store, wor
         go(pay_slowly.execute(store=store, execution_id="k2"))
     with pytest.raises(OutcomeUnknownError, match=r"Check, then roll back with one of"):
         go(pay_slowly.rollback("k2", store=store))
-    assert pay_slowly.plan_rollback("k2", store=store)["slow"].fate == "ask"
+    assert pay_slowly.plan_rollback("k2", store=store)["slow"].action == "ask"
     go(pay_slowly.rollback("k2", mark_done={"slow": "receipt"}, store=store))
     assert world.undone == ["receipt"]
 

@@ -73,7 +73,7 @@ def rollback(
     if dry_run:
         plan = workflow.plan_rollback(execution_id, to, store=store)
         if json_:
-            print_json([{"step": p.step, "plan": p.fate, "reasons": list(p.reasons)} for p in plan])
+            print_json([{"step": p.step, "plan": p.action, "reasons": list(p.reasons)} for p in plan])
         else:
             emit(str(plan))
         return

@@ -14,7 +14,7 @@ NO = ErrorInfo(type="Bad", message="no")
 
 
 def look(m, stale=None, **how):
-    """Say what a resume would do as ``{step: (fate, reasons)}``."""
+    """Say what a resume would do as ``{step: (action, reasons)}``."""
     stale = stale or {}
     chosen = decide_resume(m.plan, m.state, "k1", outdated=stale, **how)
     after = fold(m.history)
@@ -23,7 +23,7 @@ def look(m, stale=None, **how):
     )
     asked = how.get("rerun", ())
     found = planned_steps(m.plan, m.state, after, chosen, stale, () if asked == "stale" else asked)
-    return {p.step: (p.fate.value, *p.reasons) for p in found}
+    return {p.step: (p.action.value, *p.reasons) for p in found}
 
 
 def failed_at(m, name):
