@@ -26,14 +26,14 @@ def memory():
 
 @pytest.fixture
 def clock():
-    """Be the clock of everything the test runs."""
+    """The clock of everything the test runs."""
     with FakeClock() as made:
         yield made
 
 
 @pytest.fixture
 def go(clock):
-    """Run a coroutine to its end; a run that hangs is a failure, not a stuck test."""
+    """Run a coroutine to its end; a run that hangs fails the test instead of blocking it."""
 
     def run(work):
         async def bounded():
@@ -47,7 +47,7 @@ def go(clock):
 
 @pytest.fixture
 def kinds_of():
-    """Name the events of an execution, without the steps' names where they are not asked for."""
+    """List the types of an execution's events, with the names of their steps if asked."""
 
     def kinds(store, execution_id="k1", *wanted):
         names = [type(event).__name__ for event in store.events(execution_id)]
@@ -58,7 +58,7 @@ def kinds_of():
 
 @pytest.fixture
 def fails(go):
-    """Run what must fail; return the error."""
+    """Run a coroutine that must fail; return its error."""
 
     def run(work):
         from cerebelum_nb import WorkflowError

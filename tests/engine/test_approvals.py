@@ -1,4 +1,4 @@
-"""Asking a person, in the process that waits and from outside of it; and who may say what, once."""
+"""Approvals: decided in the waiting process and from outside, only once, and validated."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def until(store, state=ExecutionState.WAITING_FOR_APPROVAL, execution_id="
 
 @pytest.fixture
 def decided(store, go):
-    """Run it, and decide while it waits in its process; return its result or the error."""
+    """Run a workflow, and decide while it waits in its process; return the result or the error."""
     store.hibernate_after = timedelta.max
 
     def run(made, *decisions):
@@ -271,7 +271,7 @@ def test_of_several_one_is_to_be_named(store, decided):
     assert dict(result.results) == {"left": "l", "right": "r"}
 
 
-# -- outside of an execution --------------------------------------------------------------------------------
+# -- outside an execution ------------------------------------------------------------------------------------
 
 
 def test_outside_an_execution_nobody_can_be_asked():

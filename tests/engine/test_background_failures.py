@@ -1,4 +1,4 @@
-"""A run that fails behind a cell, or in a script that does not wait for it, is told."""
+"""A failure of a run in the background, or in a script that does not wait for it, is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who blocks the event loop is named, and nobody else."""
+"""A step that blocks the event loop is named, and no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cerebelum_nb.testing import MemoryStore
 
 @pytest.fixture
 def named(caplog, monkeypatch):
-    """Run steps one after the other; return what is said of them. 0.3 s is too long here."""
+    """Run steps one after the other; return the warnings about them. 0.3 s is too long here."""
     monkeypatch.setattr(blocking, "_TOO_LONG_SECONDS", 0.3)
     monkeypatch.setattr(blocking, "_LOOK_SECONDS", 0.02)
 

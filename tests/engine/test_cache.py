@@ -1,4 +1,4 @@
-"""``@step(cache=...)``: a result of the same code and arguments is taken from the log, and never a stale one."""
+"""``@step(cache=...)``: a result of the same code and arguments is taken from the log; a stale one never is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def nothing_ran():
 
 
 def code(text, **names):
-    """Make a module's names of source that the fingerprint can read, as a cell's can be."""
+    """Run source as a module whose code the fingerprint can read, like that of a cell."""
     name = f"<cell {random.getrandbits(60)}>"
     text = textwrap.dedent(text)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
@@ -130,7 +130,7 @@ def test_a_result_older_than_that_is_not_taken(go, store, clock):
     clock.advance("6 days")
     go(w.execute({"n": 3}, store=store))
     assert ran == [3]
-    clock.advance("2 days")  # the age is that of the run, not of the last use
+    clock.advance("2 days")  # the age counts from the run, not from the last use
     go(w.execute({"n": 3}, store=store))
     assert ran == [3, 3]
 
@@ -148,7 +148,7 @@ def test_an_edit_of_the_step_a_helper_or_a_constant_runs_it(go, store, old, new)
     edited = plain(PLAIN.replace(old, new))
     go(edited.execute({"n": 3}, store=store))
     assert ran == [3, 3]
-    go(plain().execute({"n": 3}, store=store))  # and back: the first result is found again
+    go(plain().execute({"n": 3}, store=store))  # the old code again: its result is found
     assert ran == [3, 3]
 
 
@@ -364,7 +364,7 @@ def test_pruning_the_source_is_harmless(log):
         prune(keep_last=1, store=log)
     assert [row.execution_id for row in log.executions()[0]] == ["k2"] and verify(store=log).ok
     assert history.outputs("k2", store=log)["clean"] == 6
-    plain().run({"n": 3}, store=log, execution_id="k3")  # what it was taken from is gone
+    plain().run({"n": 3}, store=log, execution_id="k3")  # the execution it was taken from is gone
     assert sources(log, "k3") == {"clean": ""} and verify(store=log).ok
 
 

@@ -33,7 +33,7 @@ def run(go, memory):
 
 @pytest.fixture
 def error_of(run):
-    """Run one step, which is to fail, and return what it raised."""
+    """Run one step that must fail, and return its error."""
 
     def error_of(fn, **policy):
         with pytest.raises(WorkflowError) as caught:

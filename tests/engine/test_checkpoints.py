@@ -1,4 +1,4 @@
-"""A step that was left in a wait is entered again at that statement, and starts at its top where it must."""
+"""A step that was left in a wait is entered again at that statement, or starts at its top if it must."""
 
 from __future__ import annotations
 
@@ -407,7 +407,7 @@ def test_a_variable_that_is_a_secret_of_the_inputs_is_taken_from_them_again(log,
 
 
 def logged(sent):
-    """A decorator as people write it: what it does itself is done by every attempt."""
+    """A decorator as people write it; its own code runs in every attempt."""
 
     def decorate(function):
         @functools.wraps(function)
@@ -723,5 +723,5 @@ def test_the_slider_takes_time_as_there_are_operations(memory, clock):
             sys.setprofile(None)
         return made / count
 
-    calls(5)  # what is imported at first use is not counted
+    calls(5)  # imports at first use are not counted
     assert calls(160) < 2 * calls(40)

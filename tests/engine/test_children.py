@@ -1,4 +1,4 @@
-"""A workflow inside a step, on both stores: an execution of its own, which its caller waits for."""
+"""A workflow inside a step, on both stores: a separate execution, for which its caller waits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ broken: set[str] = set()
 
 @pytest.fixture(autouse=True)
 def log(store):
-    """The log of a test; whatever is in it at the end keeps the invariants, after each event."""
+    """The log of a test; at the end its histories are checked against the invariants, after each event."""
     ran.clear()
     broken.clear()
     yield store
@@ -542,7 +542,7 @@ def test_a_step_that_gives_up_on_its_child_pauses_it(go, log):
 
 @pytest.fixture
 def leaves(log):
-    """A log whose runs leave their process after a minute of waiting."""
+    """A log whose runs hibernate after a minute of waiting."""
     log.hibernate_after = timedelta(minutes=1)
     return log
 

@@ -1,4 +1,4 @@
-"""Children and callers whose processes die: after any commit, and really."""
+"""Children and callers whose processes die: simulated after every commit, and real deaths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .smoke import smoke_tests
 
 
 class Recorder(MemoryStore):
-    """A log that keeps its transactions, so that a process can be said to have died after any of them."""
+    """A log that records its transactions, to recreate the log of a process that died after any of them."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Recorder(MemoryStore):
 
 
 def left_after(transactions):
-    """Make the log that a process left which died after these transactions."""
+    """Recreate the log of a process that died after these transactions."""
     store = Recorder()
     store.hibernate_after = timedelta(minutes=1)
     dead = store.register(0, 1)
@@ -93,7 +93,7 @@ def whole(wf):
 
 
 def run_to_the_end(store, clock, children_first):
-    """Resume what is unfinished and wake what is due, until the caller is complete."""
+    """Resume unfinished executions and wake those that are due, until the caller is complete."""
 
     async def live():
         for _ in range(50):
@@ -158,7 +158,7 @@ def fleet(wf):
 
 
 def rolled_back(store):
-    """Start it, or resume it, until it is rolled back."""
+    """Start or resume an execution until it is rolled back."""
 
     async def live():
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""Children as others see them: lists, status, history, packs, the card."""
+"""How children are shown: lists, status, history, packs, the card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workflow in a workflow cannot be, and what the messages say to write instead."""
+"""Wrong uses of a workflow in a workflow, and what the messages suggest instead."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_given_says_what_it_takes(wrong, remedy):
 
 
 async def test_a_workflow_is_given_a_plain_function():
-    """Be an async function, which makes no inputs."""
+    """An async function, which cannot make inputs."""
 
 
 def test_the_problems_of_a_workflow_on_a_timeline_are_reported_before_anything_runs(memory):

@@ -1,4 +1,4 @@
-"""A crash that a test asks for: what is in the log, what is not, and what a resume finds."""
+"""Simulated crashes: what is in the log, what is lost, and what a resume finds."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_plain_step_at_work_ends_before_the_run_does_so_that_it_can_be_resumed
 
 
 def test_what_only_the_process_knew_is_forgotten(store, go):
-    """A value that is not stored would be kept for a resume in the same process; a dead one has lost it."""
+    """A value that is not stored is kept for a resume in the same process; a dead process has lost it."""
     made = []
 
     @step(keep=False)

@@ -1,4 +1,4 @@
-"""A step that raised continues at the statement that raised, and starts at its top where that would be wrong."""
+"""A step that raised continues at the statement that raised, or at its top where that would be wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Notebook:
         return what
 
     def fails(self):
-        """Run it, or resume it, and return the error."""
+        """Run or resume it, and return the error."""
         known = any(row.execution_id == "k1" for row in self.log.executions()[0])
         with pytest.raises(WorkflowError) as failed:
             self.ship.resume_sync("k1", store=self.log) if known else self.ship.run(

@@ -1,4 +1,4 @@
-"""Whatever fails at whatever point: the run ends with that error or completes, and so do its neighbour and a resume."""
+"""A fault at any point: the run ends with its error or completes; its neighbour and a resume complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAUSE = "the injected fault"
 
 
 class Fault:
-    """Raises at the nth time that something is asked for."""
+    """Raises at its nth use."""
 
     def __init__(self, place, nth, error):
         self.place, self.left, self.error = place, nth, error
@@ -90,7 +90,7 @@ async def last():
 
 
 def flows(fault):
-    """A chain, a group, a loop and waits; what routes them may fail."""
+    """A chain, a group, a loop and waits; the predicates of its routes may fail."""
 
     def again(visits):
         fault.at("predicate")
@@ -109,7 +109,7 @@ def flows(fault):
 
 
 def make_faulty(stack, store, fault):
-    """Let a store, the codec, thread starts and an observer fail on behalf of the victim."""
+    """Let a store, the codec, thread starts and an observer fail for the victim."""
     commit, events, encode, start = store.commit, store.events, values.encode, threading.Thread.start
 
     def faulty_commit(commits):
@@ -146,7 +146,7 @@ async def bounded(*work):
 
 
 def told(error):
-    """All that an error says, and what caused it."""
+    """The messages of an error and its causes."""
     words = []
     while error is not None:
         words.append(str(error))
@@ -185,7 +185,7 @@ def test_one_fault_anywhere_ends_at_most_its_own_run_and_a_resume_completes_it(k
             store = stack.enter_context(SqliteStore(Path(folder) / "log.db", durability="normal"))
         else:
             store = MemoryStore()
-        store.hibernate_after = timedelta.max  # the waits are spent here
+        store.hibernate_after = timedelta.max  # no hibernation
 
         async def behind(execution_id):
             return await run_of.start(store=store, execution_id=execution_id)

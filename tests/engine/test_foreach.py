@@ -1,4 +1,4 @@
-"""A step for every item of a list that is known only at run time, on both stores."""
+"""foreach: a step for every item of a list that is known only at run time, on both stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits that are longer than the log's ``hibernate_after`` end the run in the process; a resume continues."""
+"""Waits longer than the log's ``hibernate_after`` end the run in its process; a resume continues it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_it_stays_as_long_as_a_step_next_to_it_is_at_work(log, go, clock):
 
 
 def test_two_that_begin_to_wait_together_hibernate_both_however_slow_the_machine(log, go, clock, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb._engine.loop._PUMP_SECONDS", 0.0)  # each turn of the engine is over its budget
+    monkeypatch.setattr("cerebelum_nb._engine.loop._PUMP_SECONDS", 0.0)  # every turn of the engine exceeds its budget
     made = timeline(of(napping))
 
     async def both():

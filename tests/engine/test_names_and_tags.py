@@ -49,7 +49,7 @@ def three(go, store, clock):
     return store
 
 
-# -- giving them ------------------------------------------------------------------------------------------------
+# -- at the start -----------------------------------------------------------------------------------------------
 
 
 def test_an_execution_has_the_name_and_the_tags_it_is_given_and_those_of_its_workflow(three):
@@ -244,7 +244,7 @@ def test_an_execution_that_is_not_there_is_not_tagged(store):
         tag(store, "nothing", ["x"])
 
 
-# -- what a log keeps of them -----------------------------------------------------------------------------------
+# -- in the log ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

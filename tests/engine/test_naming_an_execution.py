@@ -1,4 +1,4 @@
-"""Whatever says which execution it is of names it, everywhere; anything else is an error in words."""
+"""An execution can be named by its id and by any object that has it; anything else gives a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs leave behind in their process when they are over: nothing, whatever they were given."""
+"""A run that is over leaves nothing behind in its process."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_loops_and_engines_end_with_their_runs(tmp_path):
     with SqliteStore(tmp_path / "log.db") as log:
         for _ in range(5):
             asyncio.run(one(log))
-        assert alive(loops[:-1]) == 0  # the last one may still be in somebody's hands
+        assert alive(loops[:-1]) == 0  # the last one may still be referenced
 
         def is_gone():
             gc.collect()
             return not any(engine.store is log for engine in engines._engines)
 
-        wait_for(is_gone, "no engine holds the log")  # the heartbeat's thread may be looking at it
+        wait_for(is_gone, "no engine holds the log")  # the heartbeat's thread may hold it for a moment
 
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="counts open files as Linux shows them")
@@ -136,7 +136,7 @@ def test_the_code_of_steps_is_handed_over_again_after_a_first_write_that_failed(
 
 
 def resumed(flow, execution_id, log):
-    """Resume as soon as it is free; how long a thread takes to end is not the test's to say."""
+    """Resume as soon as it is free, however long a thread takes to end."""
     until = time.monotonic() + 120
     while True:
         try:

@@ -1,4 +1,4 @@
-"""``execution_id=..., resume=True``: however often it is asked for, an execution of that id runs once."""
+"""``execution_id=..., resume=True``: an execution of that id runs once, however often it is requested."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_of_two_that_start_at_once_one_runs(go, store):
 
 @pytest.mark.parametrize("how", ["started", "resumed"])
 def test_of_two_threads_at_once_one_runs(tmp_path, monkeypatch, how):
-    """The threads of a process share its leases, so the log cannot keep them apart."""
+    """The threads of a process share its leases, so the log cannot tell them apart."""
 
     @step(checkpoint=None)
     def ship():

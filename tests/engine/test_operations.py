@@ -1,4 +1,4 @@
-"""Durable operations: what a step that is run again finds of its last life, and plain asyncio outside of a run."""
+"""Durable operations: what a repeated attempt finds recorded; outside a run they are plain asyncio."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def seconds_of(store, *kinds):
 
 
 def died_after(store, kind, count=1):
-    """Make the log which its process left when it died right after the ``count``-th event of a kind."""
+    """Make the log of a process that died right after the ``count``-th event of a kind."""
     history = store.events("k1")
     found = [i for i, event in enumerate(history) if type(event).__name__ == kind]
     prefix = history[: found[count - 1] + 1]
@@ -188,7 +188,7 @@ def test_a_sleep_that_continues_after_a_resume_is_sleeping_too(memory, go):
 
 
 def answers(*values):
-    """Make a check that gives these answers, the last one for ever."""
+    """Make a check that gives these answers, and then always the last one."""
     left = list(values)
     return lambda: left.pop(0) if len(left) > 1 else left[0]
 
@@ -380,7 +380,7 @@ def test_a_poll_of_a_live_object_runs_once_more(memory, fails, resume):
 
 
 def raising(*errors, result="done"):
-    """Make a function that raises these, then returns."""
+    """Make a function that raises these errors in turn, then returns."""
     left = list(errors)
 
     def call(*args, **kwargs):
@@ -675,7 +675,7 @@ def test_an_edited_step_keeps_the_operations_that_still_match(store, fails, resu
     assert len(named(store, "SleepStarted")) == 1
 
 
-# -- outside of an execution --------------------------------------------------------------------------------
+# -- outside an execution ------------------------------------------------------------------------------------
 
 
 def outside(work):

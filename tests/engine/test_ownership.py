@@ -1,4 +1,4 @@
-"""A run whose process was superseded, forked or suspended: it finds out before it does anything more."""
+"""A run whose process was superseded, forked or suspended finds out before it does anything more."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one(fn):
 
 
 def supersede(store, execution_id="k1"):
-    """Let a process on another machine take an execution over from this one."""
+    """Let a process on another machine take over an execution from this process."""
     leases = leases_of(store)
     store.release(execution_id, leases.holder(0))
     store.claim(execution_id, store.register(0, 10**9, ELSEWHERE), 0)
@@ -187,7 +187,7 @@ async def abs_of(inputs):
 
 
 def in_a_fork(what):
-    """Do something in a forked child and return what it says; the child of a thread is let go on, too."""
+    """Call a function in a forked child and return its text; also in the child of a thread."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
 
@@ -257,7 +257,7 @@ def test_a_log_of_before_heartbeats_were_counted_is_migrated_and_its_holder_is_j
 
 
 def killed(log, clock):
-    """Record a run whose process died in a step: one hour after it started, ten minutes after its last heartbeat."""
+    """Record a run whose process died in a step, one hour after the start, ten minutes after the last heartbeat."""
     dead = replace(this_process(), pid=2**22 + 1)  # there is no such process
     start = clock.now()
     holder = log.register(start, HOUR, dead)

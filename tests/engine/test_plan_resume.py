@@ -1,4 +1,4 @@
-"""What a plan says of each step, and why; on both stores."""
+"""What ``plan_resume`` says about each step, and why; on both stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How attempts are made: retries, delays, timeouts, and what counts as a failure."""
+"""Policies of steps: retries, delays, timeouts, and what counts as a failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def timeline(*items):
 
 
 def failing(times, error=ConnectionError, **policy):
-    """Make a step that fails so many times."""
+    """Make a step that fails this many times."""
 
     @step(**policy)
     async def flaky(context):
@@ -222,7 +222,7 @@ def test_a_dict_with_more_than_an_error_is_a_result(store, go):
     assert go(timeline(partly).execute(store=store)).output == {"error": None, "rows": 3}
 
 
-# -- whatever is raised -------------------------------------------------------------------------------------
+# -- unusual exceptions --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError])
@@ -355,7 +355,7 @@ def test_after_a_timeout_no_attempt_starts_until_the_old_thread_has_ended(store,
                 try:
                     sleep("1h")
                 finally:
-                    gate.wait(0.02)  # still at work though its time is over
+                    gate.wait(0.02)  # still at work after its timeout
         finally:
             at_work.pop()
         return context.attempt

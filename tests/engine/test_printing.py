@@ -1,4 +1,4 @@
-"""What a step prints reaches the cell and, in the end of it and without secrets, the log."""
+"""What a step prints reaches the cell; its end reaches the log, without secrets."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_logging_handler_made_before_is_heard_too(memory):
 
 
 def test_the_streams_are_left_as_they_were(memory):
-    before = vars(sys.stdout).get("write")  # somebody else may listen too, as a worker does in another test
+    before = vars(sys.stdout).get("write")  # another listener may exist: a worker in another test
 
     @step
     def nothing():

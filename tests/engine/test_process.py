@@ -1,4 +1,4 @@
-"""Steps in a process of their own: what they can do there, and that nothing is left of them when they end."""
+"""Steps with ``process=True``: what they can do in their process, and that nothing is left when they end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def of_kind(log, kind):
 
 
 def is_alive(pid):
-    """Whether a process is at work; one that ended and was not reaped by its own parent is not."""
+    """Whether a process is at work; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def appears(path):
     pytest.fail(f"{path} never appeared")
 
 
-# -- what it can do -----------------------------------------------------------------------------------------
+# -- what works in it----------------------------------------------------------------------------------------
 
 
 def test_what_a_step_can_do_it_can_do_there(log, capsys):
@@ -245,7 +245,7 @@ def test_twenty_at_once(log):
     assert w.run(store=log).output == [sum(n**2 for n in range(20)), 20]
 
 
-# -- how it ends --------------------------------------------------------------------------------------------
+# -- its end -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_timeout_ends_it_and_what_it_started(log, tmp_path):
     assert isinstance(error.__cause__, StepTimeoutError)
     assert str(error.__cause__).endswith("Its process was killed")
     own, started = map(int, pids.read_text().split())
-    assert not Path(f"/proc/{own}").exists()  # gone when the run says so, and reaped
+    assert not Path(f"/proc/{own}").exists()  # gone and reaped when the run ends
     assert ends(started)
 
 

@@ -1,4 +1,4 @@
-"""Concurrency keys: one at a time for each value, the others in a queue, on both stores."""
+"""Concurrency keys: for each value one execution runs and the others are queued, on both stores."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def states(store):
 
 
 def spans(store, *ids):
-    """When each had its slot, in minutes from the first."""
+    """When each execution got its slot, in minutes after the first."""
     rows = [store.events(name) for name in ids]
     first = min(events[0].at for events in rows)
     begun = [next((e for e in events if isinstance(e, WorkflowAdmitted)), events[0]).at for events in rows]
@@ -333,7 +333,7 @@ def test_one_that_hibernates_keeps_its_slot(go, store, clock):
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """A log of real time."""
+    """A log under the real clock."""
     monkeypatch.setattr(leases, "times", leases.LeaseTimes(look=0.02, grace=0.1))
     with SqliteStore(tmp_path / "real.db", durability="normal") as made:
         yield made
@@ -351,7 +351,7 @@ def brief(wf):
 
 
 def elsewhere(log, execution_id):
-    """Make it look as if a process of before the last restart had the lease of an execution."""
+    """Give the lease of an execution to a process from before the last restart."""
     gone = ProcessIdentity(host="elsewhere", pid=1, boot_id="another/1/1", started="1")
     log.claim(execution_id, log.register(0, 0, gone), 0)
 

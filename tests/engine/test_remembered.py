@@ -1,4 +1,4 @@
-"""A resume goes on from the state that the last run of this process left, as long as the log says the same."""
+"""A resume continues from the state of the last run in this process, if the log still has the same events."""
 
 from __future__ import annotations
 

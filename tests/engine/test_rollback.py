@@ -1,4 +1,4 @@
-"""What an execution has done is undone, on both stores."""
+"""Rollbacks: handlers undo the completed steps, on both stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way a run takes: patterns of every kind, held against real outcomes."""
+"""Routes: patterns of every kind against real outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FirmlyRefusedError(RefusedError):
 
 
 def outcome(value):
-    """Make the step whose outcome is looked at: what it returns, or raises."""
+    """Make a step that returns or raises the given outcome."""
 
     @step
     async def looked_at():
@@ -82,7 +82,7 @@ MISSES = [
 
 
 def said(value):
-    """Name a value or a pattern, the same in every process."""
+    """Return a test id for a value or a pattern, the same in every process."""
     return getattr(value, "__name__", None) or repr(value)
 
 

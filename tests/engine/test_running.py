@@ -1,4 +1,4 @@
-"""Runs as a whole: foreground and background, stop, cancel, resume, and who may run what."""
+"""Runs: in the foreground and background, stop, cancel, resume, and one writer per execution."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ calm = timeline(first >> nap >> last)
 
 
 async def until(condition):
-    """Let the loop turn until something is so."""
+    """Let the loop run until a condition is true."""
     async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0)
@@ -62,7 +62,7 @@ def has(store, kind, execution_id="k1"):
 
 
 async def asleep(store, execution_id="k1"):
-    """Wait until a step sleeps: the event is there, and so is the timer."""
+    """Wait until a step sleeps: its event is recorded and its timer is set."""
     await until(has(store, "SleepStarted", execution_id))
     for _ in range(20):
         await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def asleep(store, execution_id="k1"):
 
 @pytest.fixture
 def still():
-    """A clock that stands, so that a sleeping run stays where it is."""
+    """A clock that stands still, so that a sleeping run keeps sleeping."""
     with FakeClock(autojump=False) as made:
         yield made
 
@@ -442,7 +442,7 @@ def test_a_request_to_cancel_from_another_handle_reaches_the_runner(tmp_path, go
             run = calm.start(store=here, execution_id="k1")
             await asleep(here)
             assert await cancel_execution(there, "k1", reason="from afar", by="ana") == "requested"
-            run._execution.look_soon()  # what the heartbeat does when the file has changed
+            run._execution.look_soon()  # as the heartbeat does when the file has changed
             with pytest.raises(ExecutionCancelledError, match="from afar"):
                 await run
 
@@ -461,7 +461,7 @@ def test_a_request_to_cancel_is_met_at_the_runners_next_commit(tmp_path, go, clo
         @step
         async def waits():
             try:
-                await asyncio.sleep(0.2)  # says nothing to the log meanwhile
+                await asyncio.sleep(0.2)  # appends nothing meanwhile
                 waited.append("to the end")
             except asyncio.CancelledError:
                 waited.append("until cancelled")
@@ -718,7 +718,7 @@ def test_progress_of_a_plain_step_is_recorded(store, go):
     assert reported(store) == [50.0]
 
 
-# -- a memory of one's own ----------------------------------------------------------------------------------
+# -- separate logs in memory---------------------------------------------------------------------------------
 
 
 def test_logs_do_not_know_of_each_other(go):

@@ -1,4 +1,4 @@
-"""Stop means now: what a stop is allowed to let happen, and whose handler SIGINT has afterwards."""
+"""Stopping: nothing starts after a stop, and the handler of SIGINT is restored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def log():
 
 @pytest.fixture
 def before():
-    """The handler that the test began with; it is there again at the end, whatever the test did."""
+    """The handler at the beginning of the test; it is restored at the end."""
     handler = signal.getsignal(signal.SIGINT)
     yield handler
     found = signal.signal(signal.SIGINT, handler)
@@ -232,7 +232,7 @@ def test_a_stop_reaches_a_blocked_loop_in_another_thread_at_once(log, before):
     assert done == []
 
 
-# -- whose handler it is ------------------------------------------------------------------------------------
+# -- the handler of SIGINT-----------------------------------------------------------------------------------
 
 
 def in_a_loop_that_is_kept(work):
@@ -307,7 +307,7 @@ def test_a_handler_that_a_step_installs_stays(log, before):
 
 
 def test_a_handler_of_ours_that_somebody_puts_back_later_does_what_was_done_before(log, before):
-    """As a kernel does, whose cell began while a run was in the foreground and ended after it."""
+    """As in a kernel whose cell began while a run was in the foreground, and ended after it."""
 
     async def work():
         run = asyncio.ensure_future(timeline(nap).execute({"seconds": 0.02}, store=log))
@@ -333,7 +333,7 @@ def test_a_run_that_was_abandoned_with_its_loop_swallows_no_ctrl_c(log, before):
     loop = asyncio.new_event_loop()
     run = loop.run_until_complete(work())
     try:
-        with pytest.raises(KeyboardInterrupt):  # the loop stands still
+        with pytest.raises(KeyboardInterrupt):  # the loop is blocked
             press_in_plain_code()
     finally:
         run.cancel()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("clock")
 
 
 class World:
-    """What the steps below do and note."""
+    """What the steps below read and record."""
 
     def __init__(self):
         self.loads = 0
@@ -138,7 +138,7 @@ def test_over_a_prefix_each_variant_has_its_own_inputs_only(store, go, fit):
 
 
 def test_no_more_run_at_once_than_told(store, go, fit, world):
-    world.pause = "1m"  # the clock jumps when all that have begun wait
+    world.pause = "1m"  # the clock jumps when all started steps wait
     go(fit.sweep("rate", [{"rate": r} for r in range(6)], concurrency=2, store=store))
     assert world.most_at_once == 2
 

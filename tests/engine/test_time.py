@@ -1,4 +1,4 @@
-"""A wait ends at the earlier of its wall-clock time and its length; what is measured is measured by the latter."""
+"""A wait ends at its wall-clock time or after its length, whichever is first; durations use the monotonic clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log():
 
 
 def run(work, log, clock):
-    """Run one step's body to its end; fail instead of waiting for ever."""
+    """Run one step's body to its end; fail instead of waiting forever."""
 
     async def bounded():
         async with asyncio.timeout(120):
@@ -52,7 +52,7 @@ def moved(clock, by):
 
 
 def waits(clock, by):
-    """Each kind of wait, ten seconds long, in which somebody sets the clock: the step, and the error it ends with."""
+    """Each kind of wait, ten seconds long, during which the clock is set: the step, and the error it ends with."""
 
     def set_clock():
         asyncio.get_running_loop().call_soon(moved, clock, by)
@@ -195,7 +195,7 @@ def wall(monkeypatch):
 
 
 def fires_after(length, between):
-    """Whether a timer of the real clock fires, when something happens after it was set."""
+    """Whether a timer of the real clock fires after something happened to the clock."""
 
     async def work():
         clock, fired = SystemClock(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""``@workflow(timeout=)``: an execution ends when its time is over, waits included, and a resume gives it all of it."""
+"""``@workflow(timeout=)``: an execution ends after its timeout, waits included; a resume starts the timeout again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine's turn meets: a store, a clock, an observer or the system that fails. One run ends, nothing hangs."""
+"""Errors in the engine's turn: of a store, a clock, an observer or the system. One run ends, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ chain = timeline(first >> last)
 
 @pytest.fixture(autouse=True)
 def nothing_reaches_the_loops_own_handler(caplog):
-    """What the event loop has to log was caught by nobody."""
+    """Errors that the event loop logs because nothing caught them."""
     yield
     assert [record for record in caplog.get_records("call") if record.name == "asyncio"] == []
 
 
 class Broken(MemoryStore):
-    """A log that raises when it is to write an event that ``breaks`` picks."""
+    """A log that raises when it writes an event for which ``breaks`` is true."""
 
     def __init__(self, error, breaks=lambda execution_id, event: False, *, times=1_000_000, after=False):
         super().__init__()
@@ -74,7 +74,7 @@ class Broken(MemoryStore):
 
 
 def completes(name=None, execution_id=None):
-    """Pick the completion of a step."""
+    """Select the completion of a step."""
 
     def picks(of, event):
         return isinstance(event, StepCompleted) and name in (None, event.step) and execution_id in (None, of)
@@ -83,7 +83,7 @@ def completes(name=None, execution_id=None):
 
 
 def may_be_taken(store, execution_id="k1"):
-    """Whether another holder can have the execution at once."""
+    """Whether another holder can claim the execution at once."""
     now = 10**15
     store.claim(execution_id, store.register(now, 10**9), now)
     return True
@@ -170,7 +170,7 @@ def test_a_lease_that_cannot_be_given_back_hides_no_error(go):
 
 
 def locked(path):
-    """Hold the write lock of a log, as a database browser does; close it to let go."""
+    """Hold the write lock of a log, as a database browser does; close it to release the lock."""
     import sqlite3
 
     db = sqlite3.connect(path, isolation_level=None)
@@ -197,7 +197,7 @@ def held_by_gate():
 
 
 async def turns(seconds):
-    """Let the loop turn; return the longest it stood still."""
+    """Let the loop run; return for how long it was blocked at most."""
     loop, longest = asyncio.get_running_loop(), 0.0
     end = loop.time() + seconds
     while loop.time() < end:
@@ -245,7 +245,7 @@ def test_the_loop_turns_while_the_log_is_locked(log, go):
 
 
 async def acts(act, log):
-    """Make a first call to a log of this process, or one that continues something."""
+    """Make the first call of this process to a log, or a call that resumes something."""
     flow_ = timeline(last_alone)
     match act:
         case "execute":
@@ -285,7 +285,7 @@ def test_a_call_waits_for_the_lock_while_the_loop_turns(tmp_path, go, act):
         other.close()
         return await call
 
-    with SqliteStore(tmp_path / "log.db", durability="normal") as log:  # nothing is registered by it yet
+    with SqliteStore(tmp_path / "log.db", durability="normal") as log:  # it has not registered a holder yet
         assert go(meanwhile(log)) == "COMPLETED"
 
 
@@ -319,7 +319,7 @@ def test_a_stop_does_not_wait_long_for_the_lock_and_tells_what_is_lost(log, go, 
         with pytest.raises(StoreError) as caught:
             await run
         other.close()
-        await turns(0.3)  # the lease is given back as soon as that can be written
+        await turns(0.3)  # the lease is released as soon as the log can be written
         return caught.value, await flow_.resume("k1", store=log)
 
     error, result = go(meanwhile())
@@ -408,7 +408,7 @@ def test_an_observer_hears_what_another_program_appends_in_its_place(tmp_path, g
 
     def listen(recorded):
         heard.append((recorded.version, recorded.type))
-        if recorded.type == "SignalAwaited":  # an execution may not be sent anything from within a commit of its own
+        if recorded.type == "SignalAwaited":  # nothing can be sent to an execution within its own commit
             sender = threading.Thread(target=deliver, args=(elsewhere, recorded.execution_id, "paid"))
             sender.start()
             sender.join()
@@ -562,7 +562,7 @@ def test_a_clock_that_raises_hangs_nothing(memory, what, nth):
             assert asyncio.run(again(execution_id="k1", store=memory)).output == 2
 
 
-# -- what is raised while a run is made ready ---------------------------------------------------------------
+# -- errors while a run is prepared -------------------------------------------------------------------------
 
 
 def test_a_view_or_a_handler_that_raises_gives_the_execution_back(store, go, monkeypatch):
@@ -613,7 +613,7 @@ def test_the_first_event_that_is_not_written_leaves_nothing_behind(go):
     assert go(chain.execute(store=log, execution_id="k1")).output == 2
 
 
-# -- how long a turn is -------------------------------------------------------------------------------------
+# -- the length of a turn------------------------------------------------------------------------------------
 
 
 def turns_seen_by(count, monkeypatch, seconds, *, run):

@@ -32,7 +32,7 @@ def members():
     return {1, 2}
 
 
-# -- what is passed on --------------------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [None, 0, False, "", [], {}, "text", 1.5, [{"a": None}], (1, 2), {1}, b"x"], ids=repr)
@@ -235,7 +235,7 @@ def test_a_shared_value_that_nobody_changes_is_no_cause_to_warn(store, go):
 
 
 def test_a_restored_value_that_nobody_changes_is_no_cause_to_warn(memory, go, fails):
-    """The bytes of a pickled value may differ from those of its own copy: the order of a set does."""
+    """The pickle of a value may differ from that of its copy, as the order of a set does."""
     fixed = []
 
     @step
@@ -280,7 +280,7 @@ class Model:
 
 
 def told_by(store, go, make, use):
-    """Return what is told of steps that are given what ``make`` returned, and whether the second saw it whole."""
+    """Return the warnings about steps that receive what ``make`` returned, and whether the second saw it unchanged."""
     made = step(name="made")(make)
     first = step(name="first")(lambda made: use(made) and None)
     second = step(name="second")(lambda made, first: repr(vars(made)) if hasattr(made, "__dict__") else repr(made))
@@ -421,7 +421,7 @@ def test_a_result_that_is_not_kept_is_not_made_again_when_nobody_needs_it(store,
 
 
 def written(store):
-    """Everything the log holds, as text."""
+    """All that the log holds, as text."""
     if store.location != ":memory:":
         from pathlib import Path
 
@@ -442,7 +442,7 @@ def test_a_secret_input_can_be_revealed_by_a_step(store, go):
 
 
 def leaky(how):
-    """Make a workflow whose step lets the token out in some way."""
+    """Make a workflow whose step leaks the token in some way."""
     from cerebelum_nb import poll, retry, sleep
 
     @step(retries=1)
@@ -556,7 +556,7 @@ def test_a_secret_can_be_given_again(store, go, fails):
 
 
 def logging_in(world):
-    """Make a workflow whose first step returns a secret, and whose last one fails until the world is ready."""
+    """Make a workflow whose first step returns a secret, and whose last step fails until the world is ready."""
 
     @step
     def log_in():
@@ -673,7 +673,7 @@ def test_a_secret_in_the_name_of_an_operation_is_masked_and_the_operation_found_
 
 
 class RefusedError(Exception):
-    """An error that keeps what it was made of."""
+    """An error that keeps its arguments."""
 
     def __init__(self, url):
         super().__init__("refused")

@@ -1,4 +1,4 @@
-"""A system that starts no thread, such as Python in a browser: plain steps run on the event loop, and nothing hangs."""
+"""A system without threads, such as Python in a browser: plain steps run on the event loop, and nothing hangs."""
 
 from __future__ import annotations
 
