@@ -15,7 +15,7 @@ from typing import Literal
 
 from .._client.reading import entry
 from .._engine.clock import current_clock
-from .._engine.staleness import parts_kept
+from .._engine.plan_payloads import parts_kept
 from .._history.sources import Log, snapshot
 from .._store.event_key import event_at
 from .._store.rows import decode

@@ -18,7 +18,7 @@ from .._core.graph import step_of
 from .._core.state import State
 from .._core.value import Value
 from .._engine.hints import Reader, advise
-from .._engine.staleness import Parts
+from .._engine.plan_payloads import Parts
 from .._store.base import ExecutionRow
 from .._store.rows import Row
 from .._text.duration import format_seconds

@@ -20,7 +20,7 @@ from .._core.messages import Begin
 from .._core.state import State
 from .._core.step_state import Phase
 from .._engine.clock import Clock, Deadline
-from .._engine.staleness import blueprint_of
+from .._engine.plan_payloads import blueprint_of
 from .._store.base import Store
 from .._workflow.child import UNFINISHED, Child, Reached, left_alone
 from .._workflow.definition import Definition

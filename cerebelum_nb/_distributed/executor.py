@@ -25,7 +25,7 @@ from .._engine import display_hooks
 from .._engine.clock import current_clock
 from .._engine.hints import called
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.staleness import blueprint_of, keep_parts
+from .._engine.plan_payloads import blueprint_of, keep_parts
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode

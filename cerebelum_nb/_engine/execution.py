@@ -65,6 +65,7 @@ from .classify_outcome import classify_outcome
 from .foreach import join_items, list_items
 from .hibernation import Hibernation
 from .leases import leases_of
+from .plan_payloads import parts_written
 from .ports import Outcome, RunLoop, Waiter
 from .queue import QueuePlace
 from .remembered import note_end
@@ -72,7 +73,6 @@ from .resume_points import kept_bytes
 from .retries import Retries
 from .routing import take_route
 from .scope import Scope, Suspension
-from .staleness import parts_written
 from .time_limit import TimeLimit
 from .values import ExecutionValues, MakeContext
 

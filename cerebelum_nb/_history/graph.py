@@ -11,7 +11,7 @@ from .._core.graph import Plan
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import display_hooks
-from .._engine.staleness import blueprint_kept
+from .._engine.plan_payloads import blueprint_kept
 from ..errors import StoreError
 from .sources import Log, opened
 

@@ -14,7 +14,7 @@ from .._core.graph import owner_of
 from .._core.state import State
 from .._core.state_copy import concerned, copied
 from .._engine import display_hooks
-from .._engine.staleness import blueprint_kept
+from .._engine.plan_payloads import blueprint_kept
 from .sources import Log, opened
 
 __all__ = ["Transition", "replay", "slider", "transitions"]

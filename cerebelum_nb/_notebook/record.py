@@ -25,7 +25,7 @@ from .._dsl.signature import check_name
 from .._engine.leases import leases_of
 from .._engine.loop import engine_of
 from .._engine.patience import patiently
-from .._engine.staleness import as_payload, parts_kept, pieces
+from .._engine.plan_payloads import as_payload, parts_kept, pieces
 from .._operations.context import Context
 from .._store.base import Store
 from .._values import Redactor, decode, encode, fingerprint_args

@@ -20,11 +20,11 @@ from .._core.step_state import Operation
 from .._core.value import ErrorInfo, Value
 from .._engine.attempt import Attempt
 from .._engine.clock import Clock, Deadline, SystemClock
+from .._engine.plan_payloads import blueprint_kept
 from .._engine.ports import Outcome, Waiter
 from .._engine.remembered import remembered
 from .._engine.resume_points import kept_bytes
 from .._engine.scope import Scope
-from .._engine.staleness import blueprint_kept
 from .._engine.values import ExecutionValues
 from .._store.base import Store
 from .._values import Redactor

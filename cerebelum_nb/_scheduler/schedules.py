@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._core.schedule import ScheduleMissed, ScheduleSkipped, ScheduleStarted, ScheduleState, act, evolve_schedule
-from .._engine.staleness import parts_written
+from .._engine.plan_payloads import parts_written
 from .._store.base import Store
 from .._text.recurrence import in_zone
 from .._workflow.find import WorkflowFinder

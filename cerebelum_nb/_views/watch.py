@@ -17,7 +17,7 @@ from .._engine import display_hooks
 from .._engine.clock import current_clock
 from .._engine.execution import running_here
 from .._engine.hints import advise, command_for
-from .._engine.staleness import blueprint_kept
+from .._engine.plan_payloads import blueprint_kept
 from .._host.frontend import Audience, audience
 from .._store.base import Store
 from .._store.connect import resolve_store

@@ -18,7 +18,7 @@ from .._core.state_name import ExecutionState
 from .._engine.approvals import OpenApproval, open_approvals
 from .._engine.clock import current_clock
 from .._engine.hints import Reader, advise, command_for
-from .._engine.staleness import blueprint_kept
+from .._engine.plan_payloads import blueprint_kept
 from .._history.spans import Mark, marks, timeline
 from .._store.base import ExecutionRow, Store
 from .._views.card import Card

@@ -24,8 +24,9 @@ from .._engine.inputs import Inputs, keep_inputs, merge_inputs
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
 from .._engine.orphans import interruptions
+from .._engine.plan_payloads import blueprint_of, keep_parts
 from .._engine.remembered import remembered
-from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_inputs_changed, why_stale
+from .._engine.staleness import only_relists, why_inputs_changed, why_stale
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store

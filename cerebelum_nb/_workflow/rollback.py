@@ -17,7 +17,7 @@ from .._core.rollback import plan_rollback, standings
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
-from .._engine.staleness import blueprint_of, keep_parts
+from .._engine.plan_payloads import blueprint_of, keep_parts
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store

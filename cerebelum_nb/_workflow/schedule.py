@@ -23,7 +23,7 @@ from .._engine.clock import current_clock
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.leases import leases_of
 from .._engine.patience import briefly, short_try
-from .._engine.staleness import blueprint_of, keep_parts
+from .._engine.plan_payloads import blueprint_of, keep_parts
 from .._store.base import Commit, Store
 from .._store.connect import resolve_store
 from .._text.duration import Duration, seconds

@@ -39,9 +39,10 @@ from .._engine.load_guard import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
 from .._engine.origin import file_of, origin, resolved
+from .._engine.plan_payloads import blueprint_of, keep_parts
 from .._engine.queue import slot_after
 from .._engine.scope import Scope, current_scope
-from .._engine.staleness import blueprint_of, keep_parts, only_relists, why_stale
+from .._engine.staleness import only_relists, why_stale
 from .._engine.values import ExecutionValues
 from .._operations.context import Context
 from .._store.base import Store

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from cerebelum_nb import ResumeError, Secret, WorkflowError, flow, step, workflow
-from cerebelum_nb._engine.staleness import parts_kept
+from cerebelum_nb._engine.plan_payloads import parts_kept
 from cerebelum_nb._store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.usefixtures("clock")
