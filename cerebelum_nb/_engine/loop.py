@@ -39,6 +39,7 @@ from .remembered import forget, recorded, remembered
 from .scope import hear
 from .stdout import listen
 from .threads import can_start_threads
+from .turns import somebody_waits
 from .values import MakeContext
 from .watchdog import BlockWatch
 
@@ -47,6 +48,9 @@ __all__ = ["Engine", "engine_of", "engines_on"]
 _TURN_MOST = 128
 """The most messages that share a commit before the loop gets its turn. Ten thousand outcomes at once would block it
 for a second."""
+
+_TURN_LEAST = 16
+"""So many share one however slow the machine is."""
 
 _PUMP_SECONDS = 0.005
 """After so long the pump lets the loop have its turn. Steps that never wait run within it, one after the other."""
@@ -260,6 +264,8 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._has_work or self._commits.wait or not self._executions:
             return
+        if somebody_waits(self.loop):  # to start
+            return
         while self._stirring:  # those that wait are checked once, and again only after a message for them
             execution = next(iter(self._stirring))
             if not (execution.over or execution.all_wait):
@@ -355,7 +361,7 @@ class Engine:
                     if time.monotonic() > until:
                         break
                 if self._inbox:
-                    self._turn()
+                    self._turn(until)
                 now = time.monotonic()
                 if self._launching:  # one at least: what was recorded as started should start
                     own += now  # what steps do before their first wait is not the engine's own work
@@ -399,9 +405,12 @@ class Engine:
             self._pump_handle.cancel()
         self._pump()
 
-    def _turn(self) -> None:
+    def _turn(self, until: float) -> None:
         inbox = self._inbox[:_TURN_MOST]
         del self._inbox[:_TURN_MOST]
+        few = len(inbox) - _TURN_LEAST
+        if few > 0:  # to decide what follows, and to commit it, takes the rest of the time
+            until -= (until - time.monotonic()) * 2 / 3
         try:
             self.turn_at = self.clock.monotonic()
         except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
@@ -409,7 +418,7 @@ class Engine:
         touched: dict[Execution, None] = {}
         inbox.reverse()
         try:
-            while inbox:
+            while inbox and not (len(inbox) < few and time.monotonic() > until):
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from .._store.base import patience
 from ..errors import StoreError
+from .turns import later_turn
 
 __all__ = ["LOCKED_SECONDS", "RETRY_SECONDS", "TRY_SECONDS", "briefly", "patiently", "short_try"]
 
@@ -43,7 +44,8 @@ def short_try() -> Iterator[None]:
 
 
 async def patiently(write: Callable[[], T]) -> T:
-    """Call a function that writes to a log, and retry while the log is locked; the loop runs in between.
+    """Call a function that writes to a log when it is its turn, and retry while the log is locked; the loop runs in
+    between.
 
     Args:
         write: called again after each transient ``StoreError``; each of its writes is a :func:`short_try`.
@@ -53,7 +55,10 @@ async def patiently(write: Callable[[], T]) -> T:
 
     Raises:
         StoreError: the log stayed locked for ten minutes, or another error of the log.
+        ExecutionStoppedError: it was stopped by hand before its turn.
     """
+    if (later := later_turn()) is not None:
+        await later
     until = time.monotonic() + LOCKED_SECONDS
     while True:
         try:

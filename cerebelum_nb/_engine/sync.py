@@ -11,6 +11,7 @@ from ..errors import ExecutionStoppedError
 from .hints import from_sync
 from .loop import engines_on
 from .threads import block_on, is_loop_running
+from .turns import stop_waiting
 
 __all__ = ["STOPPED", "run_sync"]
 
@@ -55,7 +56,7 @@ def run_sync(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def _stop_all_on(loop: asyncio.AbstractEventLoop) -> None:
     """Pause the executions on a loop; if it has none, cancel its tasks."""
-    stopped = [engine.stop_all(STOPPED) for engine in engines_on(loop)]
+    stopped = [stop_waiting(loop), *(engine.stop_all(STOPPED) for engine in engines_on(loop))]
     if not any(stopped):
         loop.call_soon_threadsafe(_cancel_all_on, loop)
 

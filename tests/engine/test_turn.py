@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from datetime import timedelta
 from itertools import pairwise
@@ -816,3 +817,80 @@ def test_the_items_of_a_foreach_start_in_portions(store, monkeypatch, in_portion
     assert go(flow.execute({"numbers": [*range(9)]}, store=store, execution_id="k1")).output == 36
     assert began == [*range(9)]
     assert max(len(starts) for starts in started) <= 3, "the next of an item that ended, and a portion of new ones"
+
+
+@pytest.fixture
+def one_a_turn(monkeypatch):
+    """Let one execution start in each turn of the loop."""
+    monkeypatch.setattr("cerebelum_nb._engine.turns._TURN_SECONDS", 0)
+
+
+def test_those_that_start_at_once_start_in_order_over_several_turns_of_the_loop(store, go, one_a_turn):
+    turns, began = [0], []
+
+    def tick():
+        turns[0] += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    @step
+    async def begins(inputs):
+        began.append((inputs["n"], turns[0]))
+
+    async def main():
+        tick()
+        flow = timeline(begins)
+        return await asyncio.gather(*(flow.execute({"n": n}, store=store) for n in range(50)))
+
+    assert {result.status for result in go(main())} == {"COMPLETED"}
+    assert [n for n, _ in began] == [*range(50)]
+    assert len({turn for _, turn in began}) == 50
+
+
+def test_a_fake_clock_does_not_jump_before_all_have_started(store, go, clock, one_a_turn):
+    @step
+    async def naps():
+        await sleep("20m")
+
+    async def main():
+        flow = timeline(naps)
+        return await asyncio.gather(*(flow.execute(store=store) for n in range(5)))
+
+    began = clock.now()
+    go(main())
+    assert clock.now() - began == 20 * 60 * 1_000_000
+
+
+def test_the_stop_button_stops_those_too_that_wait_for_their_turn(store, go, one_a_turn):
+    began = []
+
+    @step
+    async def presses():
+        began.append(True)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(3600)
+
+    async def main():
+        flow, handler = timeline(presses), signal.getsignal(signal.SIGINT)
+        runs = [flow.execute(store=store) for n in range(5)]
+        outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        assert signal.getsignal(signal.SIGINT) is handler
+        return outcomes, await chain.execute(store=store)
+
+    outcomes, later = go(main())
+    assert {type(outcome) for outcome in outcomes} == {ExecutionStoppedError}
+    assert "stopped by hand before it began: nothing of it is recorded" in {str(outcome) for outcome in outcomes}
+    assert began == [True] and later.output == 2, "what is started after the stop runs"
+
+
+def test_one_that_is_cancelled_while_it_waits_for_its_turn_holds_nobody_up(store, go, one_a_turn):
+    async def main():
+        tasks = [asyncio.ensure_future(chain.execute(store=store)) for n in range(5)]
+        await asyncio.sleep(0)
+        for task in tasks[1:4]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first_one, *cancelled, last_one = go(main())
+    assert first_one.output == last_one.output == 2
+    assert {type(outcome) for outcome in cancelled} == {asyncio.CancelledError}
+    assert store.executions()[1] == 2
