@@ -24,7 +24,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from temporalio.worker import Worker as TemporalWorker
 
 from .._dsl.child import placed
-from .._engine.scope import hear
+from .._engine.scope_lookup import hear
 from .._engine.stdout import listen
 from .._values import Secret
 from ..errors import CerebelumError

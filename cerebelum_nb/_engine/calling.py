@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from .._dsl.code import DECORATIONS, is_async
 from ..errors import OperationError, StepDefinitionError
-from .scope import Scope, current_scope, scope_here
+from .scope import Scope, current_scope
+from .scope_lookup import scope_here
 from .threads import block_on, can_start_threads, is_loop_running
 
 __all__ = ["PendingOperation", "give_up", "offer", "unawaited", "wrap"]

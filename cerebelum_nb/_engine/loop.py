@@ -36,7 +36,7 @@ from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import forget, recorded, remembered
-from .scope import hear
+from .scope_lookup import hear
 from .stdout import listen
 from .threads import can_start_threads
 from .turns import somebody_waits

@@ -1,12 +1,7 @@
 """The scope of a running attempt: how code inside a step reaches its execution.
 
-Operations and the progress reporter find the scope in a context variable, which is None outside an execution. A scope
-can be used on the engine's loop, in a step's thread, and on a loop in that thread: its events are always posted to the
-engine's loop, and the caller waits until they are committed.
-
-If the context was lost, the step's own thread and task still find their scope, and a step's ``context`` carries it into
-any thread. All other code is refused, because an operation that silently records nothing is an effect that happens
-twice.
+A scope can be used on the engine's loop, in a step's thread, and on a loop in that thread: its events are always posted
+to the engine's loop, and the caller waits until they are committed. scope_lookup.py says how code finds its scope.
 """
 
 from __future__ import annotations
@@ -17,7 +12,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -28,16 +23,14 @@ from .._core.step_state import Operation, StepState
 from .._core.value import Value
 from .._core.waits import Wait
 from .._store import at_fork
-from .._values.redactor import Redactor
-from .._values.secret import reveal_to
-from ..errors import ExecutionBusyError, OperationError
+from ..errors import ExecutionBusyError
 from .ports import AttemptCheckpoints, Host, StepProcess, Waiter
 from .stdout import Printed
 
 if TYPE_CHECKING:
     from .clock import Deadline, Timer
 
-__all__ = ["Scope", "Suspension", "current_scope", "hear", "scope_here"]
+__all__ = ["Scope", "Suspension", "current_scope", "scopes_at_work"]
 
 T = TypeVar("T")
 
@@ -474,37 +467,13 @@ class Scope:
         )
 
 
-def scope_here(what: str) -> Scope | None:
-    """Return the scope of the step whose code calls an operation; None outside steps.
-
-    Args:
-        what: the operation, as error messages name it.
-
-    Raises:
-        OperationError: it may have been called from a step, but it is unknown which: in an unrelated thread while steps
-            are at work, or in a forked process.
-    """
-    scope = current_scope.get()
-    if scope is None:
-        at_work = [running for running in _at_work() if running.is_here()]
-        scope = next((running for running in at_work if running.is_callers()), None)  # it has lost its context
-        if scope is None and at_work and threading.current_thread() is not threading.main_thread():
-            raise OperationError(
-                f"{what} was called in thread '{threading.current_thread().name}', which is not connected to its step, "
-                f"so it would not be recorded. Use context.run(...), which works in any thread, start the thread's "
-                f"work with "
-                f"asyncio.to_thread(...), or pass it the step's context: "
-                f"pool.submit(contextvars.copy_context().run, function)"
-            )
-    if scope is not None and not scope.is_here():
-        raise OperationError(
-            f"{what} was called in a forked process of step '{scope.step}', which cannot record it. Call it in the "
-            f"step itself, and leave only the work to the process"
-        )
-    return scope
+def _same_name(op: str) -> str:
+    """Return the kind and name of an operation, without its arguments."""
+    return ":".join(op.split(":", 2)[:2])
 
 
-def _at_work() -> Iterable[Scope]:
+def scopes_at_work() -> list[Scope]:
+    """Return the scopes of the attempts at work in this process."""
     return [scope for ref in list(_open.values()) if (scope := ref()) is not None]  # list(): other threads add scopes
 
 
@@ -516,32 +485,3 @@ def _in_child() -> None:
 
 
 at_fork.in_child(_in_child)
-
-
-def _same_name(op: str) -> str:
-    """Return the kind and name of an operation, without its arguments."""
-    return ":".join(op.split(":", 2)[:2])
-
-
-def hear(text: str, write: Callable[[str], Any]) -> str:
-    """Keep a text for the step that prints it, if any; return the text to show, without secrets.
-
-    Args:
-        text: the text that is written.
-        write: the stream's own write method.
-    """
-    scope = current_scope.get()
-    if scope is None:
-        return text
-    scope.print(text)
-    return scope.shown(text, write) if scope.execution.redactor else text
-
-
-def _revealed_to() -> Iterable[Redactor]:
-    """Return the redactor of the step that reveals a secret; in an unrelated thread, those of all steps at work."""
-    scope = current_scope.get()
-    scopes = _at_work() if scope is None else (scope,)
-    return {found.execution.redactor for found in scopes}
-
-
-reveal_to(_revealed_to)

@@ -20,7 +20,8 @@ from .._core.value import Value
 from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.resume_points import waits_in_plain_steps
-from .._engine.scope import Scope, scope_here
+from .._engine.scope import Scope
+from .._engine.scope_lookup import scope_here
 from .._text.duration import Duration, format_seconds, seconds
 from ..errors import ApprovalRejectedError, ApprovalTimeoutError, CerebelumError
 from .api import Decorator

@@ -24,7 +24,8 @@ from .._core.graph import Policy
 from .._core.value import ErrorInfo, Value
 from .._engine.clock import Clock, Deadline, SystemClock
 from .._engine.functions import code_of, name_of
-from .._engine.scope import Scope, scope_here
+from .._engine.scope import Scope
+from .._engine.scope_lookup import scope_here
 from .._engine.user_errors import describe
 from .._text.duration import format_seconds
 from .._values import fingerprint_args, preview

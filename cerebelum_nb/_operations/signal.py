@@ -11,7 +11,8 @@ from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.functions import code_of
 from .._engine.resume_points import waits_in_plain_steps
-from .._engine.scope import Scope, scope_here
+from .._engine.scope import Scope
+from .._engine.scope_lookup import scope_here
 from .._engine.signals import check_name
 from .._text.duration import Duration, format_seconds, seconds
 from ..errors import CerebelumError, SignalTimeoutError

@@ -17,7 +17,8 @@ from .._core.state_name import ExecutionState
 from .._engine import display_hooks
 from .._engine.approvals import open_approvals
 from .._engine.ports import ExecutionView
-from .._engine.scope import current_scope, hear
+from .._engine.scope import current_scope
+from .._engine.scope_lookup import hear
 from .._engine.stdout import listen
 from .._host.cpu import thread_time
 from .._host.frontend import Audience, audience, close_widgets, is_terminal
