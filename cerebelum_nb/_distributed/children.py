@@ -110,7 +110,11 @@ class RemoteChildren:
         """Run a child, or wait for the worker that runs it, until it has reached its goal."""
         asked = await self._ask(child.id)
         found = await self._read(child.id, asked)
+        known = child.scope.recorded(child.op)
         is_first = await child.is_fresh(found.state)
+        if found.over and not _has_ended(found.state) and known is not None and known.ended:
+            await child.begin_waiting()  # a later attempt, or a resume, continues the child
+            raise self._lost(child, found)
         while True:
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
                 await self._on_polls(self._cluster.stop(child.id, left_alone(child)))
@@ -118,11 +122,7 @@ class RemoteChildren:
             if child.ends(found.state, is_first=is_first):
                 return Reached(found.state, partial(self._ended, child.workflow, child.id, found))
             if not is_first and not found.runs:
-                raise WorkflowError(
-                    f"child {child.id} of workflow '{child.workflow.name}': its run on {self._cluster.url} "
-                    f"{found.over or 'is gone'}, and its history does not say why",
-                    execution_id=child.id,
-                )
+                raise self._lost(child, found)
             if is_first:
                 await child.begin_waiting()
                 is_first = False
@@ -131,6 +131,12 @@ class RemoteChildren:
                 self.seen[child.op] = await self._launch(child, found, asked)
             await self._wait(child)
             found = await self._read(child.id, asked)
+
+    def _lost(self, child: Child, found: _Found) -> WorkflowError:
+        """Make the error of a child whose run is over although it has not ended."""
+        what = f"child {child.id} of workflow '{child.workflow.name}'"
+        ended = found.over or "is gone"
+        return WorkflowError(f"{what}: its run on {self._cluster.url} {ended}", execution_id=child.id)
 
     async def _read(self, execution_id: str, asked: Mapping[str, Any], *, wait: bool = False) -> _Found:
         """Read a child from the cluster, or from the history that its caller brought if that is longer."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import (
@@ -41,13 +42,6 @@ __all__ = ["AtWork", "Change", "Cluster", "linger"]
 
 _STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
 _WORKFLOW = SearchAttributeKey.for_keyword(SEARCH_WORKFLOW)
-_ENDINGS = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "was cancelled",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "was terminated",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
-}
-
 _SHORTEST_LIFE = 0.1
 """Seconds for which a process must not end after its last call: otherwise the SDK aborts it in one of five exits
 (github.com/temporalio/sdk-python/issues/300)."""
@@ -306,7 +300,7 @@ class Cluster:
             return carried["after"], carried["rows"], "completed"
         if carried is not None:
             return carried["after"], carried["rows"], ""
-        return 0, [], _ENDINGS.get(kind, "")
+        return 0, [], _ending(event)
 
     # -- deciding and stopping ----------------------------------------------------------------------------------
 
@@ -344,6 +338,22 @@ class Cluster:
             finally:
                 _note_call()
         return True
+
+
+def _ending(event: HistoryEvent) -> str:
+    """Say how a run has ended that did not complete; "" of an event that ends none."""
+    match event.event_type:
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+            return f"failed: {event.workflow_execution_failed_event_attributes.failure.message}"
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+            return "was cancelled in Temporal"
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+            told = event.workflow_execution_terminated_event_attributes
+            return f"was terminated in Temporal by {told.identity} ({told.reason or 'no reason was given'})"
+        case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+            return "timed out in Temporal"
+        case _:
+            return ""
 
 
 def _note_call() -> None:

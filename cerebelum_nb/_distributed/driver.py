@@ -55,9 +55,9 @@ from .._core.step_state import Phase, StepState, waits_for_signal
 from .._core.time_limit import ends_at, overrun
 from .._core.value import ErrorInfo
 from ..errors import ExecutionTimeoutError
-from .family import Family
-from .losses import DIED, describe_loss, is_untaken, last_heard
-from .memo import MEMO_BYTES, Memo, is_long, is_short
+from .family import LOOK_SECONDS, Family
+from .losses import DIED, describe_loss, is_untaken, last_heard, other_version
+from .memo import MEMO_BYTES, SHOWN_AFTER, Memo, is_long, is_short
 from .record import Record
 from .requests import Requests
 from .settings import (
@@ -321,7 +321,7 @@ class Drive:
         if "code" in outcome:  # the attempt has not begun
             self._requests.note_code(name, outcome["code"])
             self._requests.tie_code(name, outcome["queue"])
-            self._take(woken(reason=f"worker {by} has another version of it"))
+            self._take(woken(reason=other_version(by)))
             return
         if "lacks" in outcome:  # it has not begun
             what = f"worker {by} has no step '{step_of(name)}': it has another version of the workflow"
@@ -376,12 +376,31 @@ class Drive:
     def _check_child(self, child: str) -> None:
         """Wake the step that waits for a child that has ended."""
         for name, suspended in list(self._suspended.items()):
-            step = self._step(name)
-            operation = step.operations.get(suspended.op)
-            if operation is not None and operation.child == child and self._is_decided(name, suspended):
-                where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
-                self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
-                self._wake(name)
+            if self._child_of(name, suspended) == child and self._is_decided(name, suspended):
+                self._wake_by_child(name, suspended)
+
+    def _miss_child(self, child: str) -> None:
+        """Wake the step that waits for a child whose run is gone, as when somebody terminated it."""
+        for name, suspended in list(self._suspended.items()):
+            if self._child_of(name, suspended) == child:
+                self._wake_by_child(name, suspended)
+
+    def _child_of(self, name: str, suspended: _Suspended) -> str:
+        operation = self._step(name).operations.get(suspended.op)
+        return "" if operation is None else operation.child
+
+    def _wake_by_child(self, name: str, suspended: _Suspended) -> None:
+        step = self._step(name)
+        where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+        self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
+        self._wake(name)
+
+    def _look_after_children(self) -> None:
+        """Ask now and then whether the children run that steps wait for: one that was terminated tells nobody."""
+        awaited = [child for name, one in self._suspended.items() if (child := self._child_of(name, one))]
+        self._family.look_after(awaited, lambda child: self._inbox.append(partial(self._miss_child, child)))
+        if awaited:
+            self._timers.start(":children", LOOK_SECONDS, self._look_after_children)
 
     # -- waits ------------------------------------------------------------------------------------------------
 
@@ -398,11 +417,12 @@ class Drive:
         suspended = self._suspended[name] = _Suspended(op, due_at, seen, by)
         if self._is_decided(name, suspended):
             # It was decided while the step was leaving its worker.
-            operation = self._step(name).operations.get(op)
-            child = "" if operation is None else operation.child
+            child = self._child_of(name, suspended)
             self._inbox.append(partial(self._check_child, child) if child else partial(self._wake, name))
         elif due_at is not None:
             self._timers.start(f"wait:{name}", self._until(due_at), partial(self._wake, name))
+        elif self._child_of(name, suspended) and self._terms.driver >= 1 and not self._timers.is_on(":children"):
+            self._timers.start(":children", LOOK_SECONDS, self._look_after_children)
 
     def _wake(self, name: str) -> None:
         suspended = self._suspended.pop(name, None)
@@ -587,7 +607,13 @@ class Drive:
             self._launch(name, request)
         if self._waiting and most and len(self._at_work) < self._terms.most_at_work:
             self._timers.start(":more", 0, lambda: None)  # the rest in the next turn
-        self._memo.write(self._state, self._now())
+        shown = self._memo.write(self._state, self._now())
+        if self._terms.driver < 1:
+            return
+        if shown:
+            self._timers.cancel(":shown")
+        elif not self._timers.is_on(":shown"):
+            self._timers.start(":shown", SHOWN_AFTER, lambda: None)
 
     def _may_continue_as_new(self) -> bool:
         """Whether a continue-as-new is worth it, and possible: while no attempt runs, the rows hold everything."""

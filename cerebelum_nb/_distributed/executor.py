@@ -48,7 +48,7 @@ from .cluster import Cluster
 from .fit import plan_for
 from .followed import Followed, watch_cluster
 from .mirror import Mirror
-from .settings import Terms, core_url_of
+from .settings import DRIVER_VERSION, Terms, core_url_of
 from .wire import with_value
 
 __all__ = ["DistributedExecutor"]
@@ -88,7 +88,9 @@ class DistributedExecutor:
         quiet: bool = False,
     ) -> None:
         self.core_url = core_url_of(core_url)
-        self._terms = Terms(heartbeat=heartbeat, release_after=release_after, queues=dict(queues or {}))
+        self._terms = Terms(
+            heartbeat=heartbeat, release_after=release_after, queues=dict(queues or {}), driver=DRIVER_VERSION
+        )
         self._blobs, self._namespace, self._quiet = blobs, namespace, quiet
         self._options = {} if data_converter is None else {"data_converter": data_converter}
 
@@ -389,7 +391,7 @@ class DistributedExecutor:
                 if mirror.ended:
                     followed.end()
                 else:
-                    followed.end(CerebelumError(f"its run on {cluster.url} {ended} without saying why"))
+                    followed.end(CerebelumError(f"its run on {cluster.url} {ended}"))
         except asyncio.CancelledError:
             log.warning(
                 "nothing here follows execution %s any more; it continues on %s. To follow it: cerebelum watch %s "

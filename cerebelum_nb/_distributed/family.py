@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
@@ -16,7 +16,10 @@ from temporalio.exceptions import FailureError
 from .._core.state import State
 from .._core.state_name import ExecutionState
 
-__all__ = ["Family"]
+__all__ = ["LOOK_SECONDS", "Family"]
+
+LOOK_SECONDS = 300.0
+"""How often an execution asks whether the children run that its steps wait for."""
 
 
 class Family:
@@ -42,6 +45,18 @@ class Family:
     def has_ended(self, child: str, since: int) -> bool:
         """Whether a child has ended with more events than a step knows."""
         return self._ended.get(child, 0) > since
+
+    def look_after(self, children: Iterable[str], miss: Callable[[str], None]) -> None:
+        """Send children a message that says nothing, and tell ``miss`` of those that nobody runs."""
+
+        async def look(child: str) -> None:
+            try:
+                await workflow.get_external_workflow_handle(child).signal("record", args=["", 0, 0, []])
+            except FailureError:
+                miss(child)
+
+        for child in children:
+            asyncio.create_task(look(child))  # noqa: RUF006 - the workflow's loop keeps it
 
     def stop(self, reason: str) -> None:
         """Stop all children that may be running."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from .._core.events import Event
+from .._core.events import Event, StepInterrupted
 from .._core.graph import Plan, step_of
 from .._core.state import State
 from .._engine import observers
@@ -21,6 +21,7 @@ from .._store.base import Store
 from .._values import Redactor
 from .._workflow.definition import Definition
 from .cluster import Cluster
+from .losses import other_version
 from .settings import Terms, core_url_of
 
 __all__ = ["Followed", "watch_cluster"]
@@ -52,6 +53,7 @@ class Followed(ExecutionValues):
         self.cause: BaseException | None = None
         self.unrecorded: list[str] = []
         self.done: asyncio.Future[None] = self.loop.create_future()
+        self._warned_of_code = False
 
     def now(self) -> int:
         """Return the time, µs since the epoch; never before the last event."""
@@ -73,8 +75,17 @@ class Followed(ExecutionValues):
         self.handle = call
 
     def notify_observers(self, after: int, events: Sequence[Event]) -> None:
-        """Pass copied events to observers."""
+        """Pass copied events to observers; warn if a worker runs other code of a step than this process has."""
         observers.tell(cast(Any, self), after + 1, events)
+        for event in events:
+            if isinstance(event, StepInterrupted) and event.reason == other_version(event.worker):
+                if not self._warned_of_code:
+                    log.warning(
+                        "worker %s has another version of step '%s' than this process, and runs its own. If the one "
+                        "here is the right one, start the workers again, which load code when they start, and resume",
+                        *(event.worker, event.step),
+                    )
+                self._warned_of_code = True
 
     def end(self, error: BaseException | None = None) -> None:
         """Note that no more events will come."""

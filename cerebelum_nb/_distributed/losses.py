@@ -5,9 +5,14 @@ from __future__ import annotations
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from temporalio.exceptions import TimeoutType
 
-__all__ = ["DIED", "describe_loss", "is_untaken", "last_heard"]
+__all__ = ["DIED", "describe_loss", "is_untaken", "last_heard", "other_version"]
 
 DIED = "its worker died"
+
+
+def other_version(worker: str) -> str:
+    """Say that a worker has other code of a step than the driver asked for."""
+    return f"worker {worker} has another version of it"
 
 
 def is_untaken(error: BaseException | None) -> bool:

@@ -12,13 +12,16 @@ from .record import Record
 from .settings import SEARCH_STATE
 from .shown import shown
 
-__all__ = ["MEMO_BYTES", "Memo", "is_long", "is_short"]
+__all__ = ["MEMO_BYTES", "SHOWN_AFTER", "Memo", "is_long", "is_short"]
 
 MEMO_BYTES = 400_000
 """Bytes of events in one memo; the server takes 2 MB in one message."""
 _STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
 _SHOWN_EVERY = 2_000_000
 """µs between two updates for lists while the state stays the same: each writes a row in the visibility store."""
+SHOWN_AFTER = 3.0
+"""Seconds after which lists show what was too early to be written; more than the above, so that an execution that
+continues writes it in a turn that it takes anyway."""
 _SHORT_HISTORY = 50
 """Temporal events up to which a history is not worth a continue-as-new."""
 _LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
@@ -35,23 +38,29 @@ class Memo:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._shown: tuple[str, int] = ("", 0)  # the state that lists show, and when it was written
+        self._version = 0  # the version that they show
 
     def begin(self, state: State, now: int) -> None:
         """Note what lists show when the run begins."""
-        self._shown = (state.status.value, now)
+        self._shown, self._version = (state.status.value, now), state.version
 
-    def write(self, state: State, now: int, *, last: bool = False) -> None:
+    def write(self, state: State, now: int, *, last: bool = False) -> bool:
         """Write the events that no activity carried, and what lists show if that is due.
 
         Args:
             state: the execution.
             now: µs since 1970.
             last: whether this is the last turn, so that what lists show must be written.
+
+        Returns:
+            Whether lists show the execution as it is.
         """
         while carried := self._record.carried(MEMO_BYTES):
             workflow.upsert_memo({"events": carried})
         if entry := self._shown_now(state, now, last=last):
             workflow.upsert_memo({"shown": entry})
+            self._version = state.version
+        return self._version == state.version
 
     def _shown_now(self, state: State, now: int, *, last: bool) -> dict[str, Any] | None:
         status = state.status.value

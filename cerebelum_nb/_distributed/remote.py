@@ -72,7 +72,7 @@ class RemoteStore:
         self._thread = threading.Thread(target=self._loop.run_forever, name="cerebelum-remote", daemon=True)
         self._thread.start()
         self._closed = False
-        self._cache: tuple[str, list[Event], float] | None = None
+        self._cache: tuple[str, list[Event], str, float] | None = None
         atexit.register(self.close)
         try:
             self.cluster = self._do(Cluster.connect(url, **options))
@@ -103,15 +103,15 @@ class RemoteStore:
 
     def events(self, execution_id: str, after: int = 0, upto: int | None = None) -> list[Event]:
         """Read the events with ``after < version <= upto`` in order."""
-        return [*map(self.cluster.blobs.load, self._events(execution_id)[after:upto])]
+        return [*map(self.cluster.blobs.load, self._history(execution_id)[0][after:upto])]
 
-    def _events(self, execution_id: str) -> list[Event]:
-        """Read the events, or return those read a moment ago: showing an execution asks several times."""
-        if self._cache is not None and self._cache[0] == execution_id and time.monotonic() - self._cache[2] < 0.05:
-            return self._cache[1]
-        found = self._do(self.cluster.events(execution_id))
-        self._cache = (execution_id, found, time.monotonic())
-        return found
+    def _history(self, execution_id: str) -> tuple[list[Event], str]:
+        """Read the events and how the run ended, or what was read a moment ago: showing it asks several times."""
+        if self._cache is not None and self._cache[0] == execution_id and time.monotonic() - self._cache[3] < 0.05:
+            return self._cache[1], self._cache[2]
+        events, over = self._do(self.cluster.history(execution_id))
+        self._cache = (execution_id, events, over, time.monotonic())
+        return events, over
 
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value."""
@@ -120,9 +120,9 @@ class RemoteStore:
     def execution(self, execution_id: ExecutionLike) -> ExecutionRow:
         """Read one row, by id or unambiguous prefix."""
         name = id_of(execution_id)
-        events = self._events(name) if name else []
+        events, over = self._history(name) if name else ([], "")
         if events:
-            return self._row(name, fold(events))
+            return self._row(name, fold(events), over)
         recent = [row.execution_id for row in self.executions(limit=_SUGGESTED)[0]]
         matches = [one for one in recent if name and one.startswith(name)]
         if len(matches) == 1:
@@ -174,9 +174,9 @@ class RemoteStore:
 
     def _children(self, caller: str) -> tuple[list[ExecutionRow], int]:
         """Read the rows of an execution's children, which its events name."""
-        names = {name: None for _, step in fold(self._events(caller)).attempted() for name in step.children}
-        read = ((name, self._do(self.cluster.events(name))) for name in names)
-        found = [self._row(name, fold(events)) for name, events in read if events]
+        names = {name: None for _, step in fold(self._history(caller)[0]).attempted() for name in step.children}
+        read = ((name, *self._do(self.cluster.history(name))) for name in names)
+        found = [self._row(name, fold(events), over) for name, events, over in read if events]
         return found[::-1], len(found)
 
     async def _list(self, query: str, limit: int | None, offset: int) -> tuple[list[ExecutionRow], int]:
@@ -194,8 +194,7 @@ class RemoteStore:
     def _listed(self, found: WorkflowExecution, shown: dict[str, Any]) -> ExecutionRow:
         attributes = {name: values[0] for name, values in found.search_attributes.items() if values}
         state = ExecutionState(str(attributes.get(SEARCH_STATE, "RUNNING")))
-        if found.status is WorkflowExecutionStatus.TERMINATED:
-            state = ExecutionState.CANCELLED
+        over = found.status is not WorkflowExecutionStatus.RUNNING
         began = round(found.start_time.timestamp() * 1e6)
         closed = None if found.close_time is None else round(found.close_time.timestamp() * 1e6)
         summary = Summary(
@@ -213,21 +212,25 @@ class RemoteStore:
             tags=tuple(shown.get("tags", ())),
         )
         return ExecutionRow(
-            execution_id=found.id, version=shown.get("version", 1), summary=summary, holder=self._holder(state)
+            execution_id=found.id,
+            version=shown.get("version", 1),
+            summary=summary,
+            holder=self._holder(state, over=over),
         )
 
-    def _row(self, execution_id: str, state: State) -> ExecutionRow:
+    def _row(self, execution_id: str, state: State, over: str) -> ExecutionRow:
         return ExecutionRow(
             execution_id=execution_id,
             version=state.version,
             summary=summarise(state),
-            holder=self._holder(state.status),
+            holder=self._holder(state.status, over=bool(over)),
         )
 
-    def _holder(self, state: ExecutionState) -> Holder | None:
+    def _holder(self, state: ExecutionState, *, over: bool) -> Holder | None:
+        """Say that the cluster runs it; or that it did, if its run is over although it has not ended: terminated."""
         if state not in _LIVE:
             return None
-        now = time.time_ns() // 1000
+        now = 0 if over else time.time_ns() // 1000
         return Holder(key=1, host=self.location, pid=0, boot_id="", started="", heartbeat_at=now, expires_at=now)
 
     def read_connection(self) -> Any:
@@ -306,8 +309,8 @@ class RemoteStore:
         )
 
     def lease_left(self, holder: Holder) -> float:
-        """Return infinity: the lease of a cluster does not expire."""
-        return math.inf
+        """Return infinity: the lease of a cluster does not expire; 0 when the run is over."""
+        return math.inf if holder.expires_at else 0.0
 
     def may_run(self, execution_id: str) -> bool:
         """Return False: code whose name comes from a cluster runs only if a person names it."""

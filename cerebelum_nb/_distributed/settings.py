@@ -14,6 +14,7 @@ __all__ = [
     "CHILD_DRIVER",
     "DEFAULT_URL",
     "DRIVER",
+    "DRIVER_VERSION",
     "FOREVER",
     "JOIN",
     "LIST",
@@ -32,6 +33,8 @@ ATTEMPT, ROUTE, LIST, JOIN = "cerebelum.attempt", "cerebelum.route", "cerebelum.
 """The activities: run a step, choose its route, list the items of a foreach, join the items' results."""
 SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"
 """Search attributes, both of type Keyword."""
+DRIVER_VERSION = 1
+"""1: lists show an execution as it is while a step takes long; a child whose run was terminated is noticed."""
 FOREVER = timedelta(days=3650)
 DEFAULT_URL = "localhost:7233"
 _LONGEST_NAME = 200
@@ -48,6 +51,8 @@ class Terms:
         queues: the group of workers that runs a step, by the step's name.
         before: the step before which the execution pauses.
         most_at_work: how many attempts of an execution are scheduled at a time; the server takes 2,000.
+        driver: the version of the driver that the execution began with. The history of an open run must replay, so what
+            a later version adds depends on it.
     """
 
     heartbeat: float = 10.0
@@ -55,6 +60,7 @@ class Terms:
     queues: dict[str, str] | None = None
     most_at_work: int = 1000
     before: str = ""
+    driver: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain data."""
@@ -64,6 +70,7 @@ class Terms:
             "queues": self.queues or {},
             "most_at_work": self.most_at_work,
             "before": self.before,
+            "driver": self.driver,
         }
 
     @classmethod

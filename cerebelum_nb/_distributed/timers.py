@@ -30,6 +30,10 @@ class Timers:
         self.cancel(name)
         self._tasks[name] = asyncio.create_task(wait())
 
+    def is_on(self, name: str) -> bool:
+        """Whether there is a timer of this name."""
+        return name in self._tasks
+
     def cancel(self, name: str) -> None:
         """Cancel a timer, if there is one of this name."""
         if (task := self._tasks.pop(name, None)) is not None:

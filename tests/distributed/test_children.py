@@ -140,6 +140,23 @@ async def test_a_step_that_is_woken_by_the_failure_of_its_child_fails_and_does_n
     assert (await leaving.resume(house.outer, "ch7", store=log)).output == "sold: house at the lake"
 
 
+async def test_a_child_that_somebody_terminated_in_temporal_fails_its_step_and_continues_with_it(
+    house, server, log, executor, monkeypatch
+):
+    monkeypatch.setattr("cerebelum_nb._distributed.driver.LOOK_SECONDS", 0.5)
+    house.asks.append(True)
+    running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch8", store=log))
+    child = await child_that_asks(log, "ch8")
+    await until(lambda: "WorkflowHibernated" in kinds(log, "ch8"))
+    await (await Cluster.connect(server.url)).handle(child).terminate(reason="by mistake")
+    with pytest.raises(WorkflowError, match=rf"child {child} .* was terminated in Temporal by .* \(by mistake\)"):
+        await running
+    resumed = asyncio.ensure_future(executor.resume(house.outer, "ch8", store=log))
+    await until(lambda: kinds(log, child).count("ApprovalRequested") == 2)
+    await ExecutionClient(log).approve(child)
+    assert (await resumed).output == "sold: house at the lake" and house.ran.count("dig the lake") == 1
+
+
 async def test_a_child_is_stopped_with_its_caller_and_continues_with_it(house, log, executor):
     house.asks.append(True)
     running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch2", store=log))

@@ -336,7 +336,7 @@ def test_a_worker_has_the_definitions_of_a_notebook_and_runs_nothing_else_of_it(
     assert [event.worker for event in log.events("nb1") if hasattr(event, "worker")][-1] == "cells"
 
 
-def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, server, tmp_path):
+def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, server, tmp_path, caplog):
     changed = (HERE / "flows.py").read_text().replace('return "done"', 'return "done otherwise"')
     (tmp_path / "flows.py").write_text(changed)
     start_worker(server.url, "newer", code=tmp_path / "flows.py").ready()
@@ -348,6 +348,7 @@ def test_a_worker_with_other_code_says_so_before_it_runs(story, start_worker, se
     assert story.events("m9", "StepInterrupted") == [
         ("StepInterrupted", "worked", "worker newer has another version of it")
     ]
+    assert "worker newer has another version of step 'worked' than this process" in caplog.text
     codes = [
         event.code
         for event in story.log.events("m9")

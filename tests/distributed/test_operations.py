@@ -32,6 +32,7 @@ from cerebelum_nb._core.events import SignalTaken, WorkflowHibernated, WorkflowS
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._distributed.cluster import Cluster
 from cerebelum_nb._distributed.executor import DistributedExecutor
+from cerebelum_nb._distributed.remote import open_remote
 from cerebelum_nb._distributed.settings import Terms
 from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._values import encode
@@ -238,7 +239,9 @@ async def test_a_big_value_travels_beside_the_history(server, log, executor, ser
     assert len(json.dumps(history.to_json_dict())) < 100_000
 
 
-async def test_progress_is_seen_while_a_step_is_at_work(server, log, executor, served):
+async def test_progress_of_a_step_at_work_is_seen_and_a_run_that_is_terminated_is_resumed(
+    server, log, executor, served
+):
     gate = asyncio.Event()
 
     @step
@@ -252,11 +255,17 @@ async def test_progress_is_seen_while_a_step_is_at_work(server, log, executor, s
     cluster = await Cluster.connect(server.url)
     await until(lambda: "StepStarted" in kinds(log, "p1"))
     async with asyncio.timeout(20):
-        while not (told := (await cluster.at_work("p1")).heartbeats.get("load")):
+        while not (told := (await cluster.at_work("p1")).heartbeats.get("load")) or told["percent"] is None:
             await asyncio.sleep(0.1)
     assert (told["percent"], told["message"]) == (40, "rows")
+    there = open_remote(server.url)
+    await until(lambda: there.executions(workflow="with_progress")[0][0].summary.current_step == "load")
+    await cluster.handle("p1").terminate(reason="by hand")
+    with pytest.raises(WorkflowError, match=r"its run on .* was terminated in Temporal by .* \(by hand\)"):
+        await running
+    assert (await ExecutionClient(server.url).get_execution_status("p1")).interrupted
     gate.set()
-    await running
+    assert (await executor.resume(flow, "p1", store=log)).status == "COMPLETED"
 
 
 async def test_a_step_runs_in_its_group(server, log, served, caplog):
