@@ -52,6 +52,11 @@ for a second."""
 _TURN_LEAST = 16
 """So many share one however slow the machine is."""
 
+_TURN_SECONDS = 0.0015
+"""CPU time after which no more messages are taken. To decide what follows from them, and to commit it, takes twice as
+much again. Time in which another program has the processor does not count: it would only make commits more and smaller.
+"""
+
 _PUMP_SECONDS = 0.005
 """After so long the pump lets the loop have its turn. Steps that never wait run within it, one after the other."""
 
@@ -361,12 +366,12 @@ class Engine:
                     if time.monotonic() > until:
                         break
                 if self._inbox:
-                    self._turn(until)
+                    self._turn()
                 now = time.monotonic()
                 if self._launching:  # one at least: what was recorded as started should start
                     own += now  # what steps do before their first wait is not the engine's own work
-                    try:
-                        self._launch(until, at_once=not whole)
+                    try:  # a commit may have waited for the disk for long: what it recorded is launched together still
+                        self._launch(max(until, now + _PUMP_SECONDS / 2), at_once=not whole)
                     finally:
                         now = time.monotonic()
                         own -= now
@@ -405,12 +410,11 @@ class Engine:
             self._pump_handle.cancel()
         self._pump()
 
-    def _turn(self, until: float) -> None:
+    def _turn(self) -> None:
         inbox = self._inbox[:_TURN_MOST]
         del self._inbox[:_TURN_MOST]
         few = len(inbox) - _TURN_LEAST
-        if few > 0:  # to decide what follows, and to commit it, takes the rest of the time
-            until -= (until - time.monotonic()) * 2 / 3
+        until = 0.0 if few <= 0 else time.thread_time() + _TURN_SECONDS
         try:
             self.turn_at = self.clock.monotonic()
         except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
@@ -418,7 +422,7 @@ class Engine:
         touched: dict[Execution, None] = {}
         inbox.reverse()
         try:
-            while inbox and not (len(inbox) < few and time.monotonic() > until):
+            while inbox and not (len(inbox) < few and len(inbox) % 8 == 0 and time.thread_time() > until):
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None

@@ -21,8 +21,8 @@ from .interrupt import on_sigint
 
 __all__ = ["later_turn", "somebody_waits", "stop_waiting"]
 
-_TURN_SECONDS = 0.003
-"""How much of a turn of the loop they may use together."""
+_TURN_SECONDS = 0.002
+"""How much CPU time of a turn of the loop they may use together."""
 
 _TRIES_A_TURN = 32
 """How many of those that wait are woken for a turn: to find no time left costs a hundredth of a start."""
@@ -67,23 +67,27 @@ class _Turns:
         stops: how often those that waited were stopped.
     """
 
-    __slots__ = ("_again", "_listening", "_queue", "_until", "_will_end", "stops", "waiting")
+    __slots__ = ("_again", "_is_used", "_listening", "_queue", "_until", "_will_end", "stops", "waiting")
 
     def __init__(self) -> None:
         self.waiting = self.stops = 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._again: list[asyncio.Future[None]] = []  # those that were woken in this turn and found no time left
-        self._until: float | None = None  # when the time of this turn is over; None until somebody has used some
+        self._is_used = False  # whether somebody has used some of this turn
+        self._until: float | None = None  # when its time is over; None before the second has asked
         self._will_end = False
         self._listening: AbstractContextManager[None] | None = None  # for the stop button, while somebody waits
 
     def has_time(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this turn of the loop has time left; it has for the first that asks."""
-        if self._until is None:
-            self._until = time.monotonic() + _TURN_SECONDS
+        """Whether this turn of the loop has time left; it has for the first that asks, for which no clock is read."""
+        if not self._is_used:
+            self._is_used, self._until = True, None
             self._end_later(loop)
             return True
-        return time.monotonic() < self._until
+        now = time.thread_time()
+        if self._until is None:
+            self._until = now + _TURN_SECONDS
+        return now < self._until
 
     async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for a turn that has time left."""
@@ -116,7 +120,7 @@ class _Turns:
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         """End this turn, and wake for the next those that have waited longest."""
-        self._until, self._will_end = None, False
+        self._is_used = self._will_end = False
         self._queue.extendleft(reversed(self._again))
         self._again.clear()
         woken = 0
