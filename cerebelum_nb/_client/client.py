@@ -199,12 +199,12 @@ class ExecutionClient:
             ApprovalRefusedError: the step did not accept the response; the approval is still open.
             ApprovalError: nothing is waiting for an approval, or ``step`` must be given.
         """
-        from .._engine.approvals import decide, verdict
+        from .._engine.approvals import decide, wait_for_validation
 
         decision = await decide(
             self._store, execution_id, approve=True, response=response, reason=reason, by=by, step=step
         )
-        await verdict(self._store, decision)
+        await wait_for_validation(self._store, decision)
 
     async def reject(self, execution_id: str, reason: str, by: str | None = None, *, step: str | None = None) -> None:
         """Reject what an execution is waiting for; its step raises ``ApprovalRejectedError``.

@@ -33,9 +33,11 @@ from .cluster_access import authoritative_store
 from .outside import append_from_outside
 from .patience import patiently, short_try
 
-__all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "verdict"]
+__all__ = ["Decision", "OpenApproval", "decide", "decide_approval", "open_approvals", "wait_for_validation"]
 
 _LOOK_SECONDS = 0.05
+_VALIDATION_SECONDS = 5.0
+"""How long to wait for the step to validate a response. Without a process, it does so only when it is resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class OpenApproval:
 class Decision:
     """A recorded decision.
 
-    ``pending`` is true until the step has validated the response: see :func:`verdict`.
+    ``pending`` is true until the step has validated the response: see :func:`wait_for_validation`.
     """
 
     execution_id: str
@@ -170,13 +172,12 @@ async def decide(store: Store, execution_id: str, **decision: Any) -> Decision:
     return await patiently(write)
 
 
-async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Decision:
-    """Wait for the step to validate a response.
+async def wait_for_validation(store: Store, decision: Decision) -> Decision:
+    """Wait for the step to validate a response, for five seconds at most.
 
     Args:
         store: the log.
         decision: what :func:`decide_approval` returned.
-        seconds: how long to wait; if no process runs the execution, the response is validated when it is resumed.
 
     Returns:
         The decision, no longer ``pending`` if the step has accepted the response.
@@ -186,7 +187,7 @@ async def verdict(store: Store, decision: Decision, seconds: float = 5.0) -> Dec
     """
     store = authoritative_store(store, store.execution(decision.execution_id))
     loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
+    until = loop.time() + _VALIDATION_SECONDS
     while decision.pending:
         for event in store.events(decision.execution_id, after=decision.version):
             if isinstance(event, ApprovalRefused) and event.op == decision.op:

@@ -24,7 +24,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._core.record import record
 from .._store import at_fork
@@ -163,7 +163,7 @@ class Leases:
         if not self._must_store().holds(execution.id, execution.holder):
             raise superseded(execution.id)
 
-    async def wait_until_seen(self, execution_id: str, wait: Callable[[float], Any] = asyncio.sleep) -> None:
+    async def wait_until_seen(self, execution_id: str) -> None:
         """Watch the holder of an execution until it is known whether the execution may be taken over.
 
         Returns at once if it has no holder, or its holder is known to be alive or dead. Otherwise returns after a
@@ -183,7 +183,7 @@ class Leases:
                     left,
                 )
             last = left
-            await wait(min(left, times.look))
+            await asyncio.sleep(min(left, times.look))
 
     def enter(self, execution: LeasedRun) -> None:
         """Register an execution that runs here, and start the heartbeat if needed.

@@ -10,7 +10,6 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -195,23 +194,15 @@ class ExecutionValues:
         if not spec.takes_anything:
             return arguments
         given: list[Given] = []
-        undone = undone_by(spec.name)
-        item = undone or spec.name
+        item = undone_by(spec.name) or spec.name
         own = self._of_the_item(item, given) if "[" in item else {}
-        for name in spec.requires:
+        for name in (*spec.requires, *spec.optional):
             if name in own:
                 arguments[name] = own[name]()
-                continue
-            step = self._standing(name)
-            if step is None or not step.has_result:
-                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
-            arguments[name] = self._give(name, given)
-        for name in spec.optional:
-            step = self._standing(name)
-            if name in own:
-                arguments[name] = own[name]()
-            elif step is not None and step.has_result:
+            elif (step := self._standing(name)) is not None and step.has_result:
                 arguments[name] = self._give(name, given)
+            elif name in spec.requires:
+                raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
         if spec.takes_rest:
             for name in self._with_results():
                 if name not in arguments and name not in own and name != spec.name:
@@ -223,25 +214,24 @@ class ExecutionValues:
         if spec.takes_error:
             arguments["error"] = self._why_rolled_back()
         if spec.takes_context:
-            known = self.state.step(spec.name)
-            assert known is not None, f"step {spec.name} has begun"
-            arguments["context"] = self._make_context(
-                inputs=self.shaped_inputs(),
-                execution_id=self.id,
-                workflow_name=self.plan.workflow,
-                step_name=spec.name,
-                attempt=known.attempt,
-                visit=known.visit,
-                item=key_of(item) if own else None,
-                scheduled_at=self._scheduled_at(),
-                _scope=current_scope.get(),
-            )
+            arguments["context"] = self._context_of(spec, key_of(item) if own else None)
         return arguments
 
-    def _scheduled_at(self) -> datetime | None:
-        """Return the time for which a schedule started the execution, in the zone of that schedule."""
-        due = self.state.scheduled_at
-        return None if due is None else at_in(due, self.state.timezone)
+    def _context_of(self, spec: StepSpec, item: str | None) -> Any:
+        """Create the ``context`` of a step; ``item`` is the name of its item in a foreach."""
+        known, due = self.state.step(spec.name), self.state.scheduled_at
+        assert known is not None, f"step {spec.name} has begun"
+        return self._make_context(
+            inputs=self.shaped_inputs(),
+            execution_id=self.id,
+            workflow_name=self.plan.workflow,
+            step_name=spec.name,
+            attempt=known.attempt,
+            visit=known.visit,
+            item=item,
+            scheduled_at=None if due is None else at_in(due, self.state.timezone),
+            _scope=current_scope.get(),
+        )
 
     def _standing(self, name: str) -> StepState | None:
         """Return a step's state; during a rollback also of a step that is already undone."""

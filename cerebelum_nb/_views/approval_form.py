@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from .._core.fold import fold
-from .._engine.approvals import OpenApproval, decide, open_approvals, verdict
+from .._engine.approvals import OpenApproval, decide, open_approvals, wait_for_validation
 from .._engine.hints import called, resume_call
 from .._host.caller import shell
 from .._host.frontend import Audience, audience
@@ -135,7 +135,7 @@ def _widget(store: Store, execution_id: str, approval: OpenApproval) -> Any:
                 step=approval.step,
             )
             say("Approved ..." if approved else "Rejected.")
-            decision = await verdict(store, decision)
+            decision = await wait_for_validation(store, decision)
         except ValueError as error:
             say(f"The response is not JSON: {error}")
             enable(True)

@@ -24,7 +24,7 @@ from cerebelum_nb import (
 )
 from cerebelum_nb._core.events import ApprovalReceived, ApprovalRefused, ApprovalRequested
 from cerebelum_nb._core.state_name import ExecutionState
-from cerebelum_nb._engine.approvals import decide_approval, verdict
+from cerebelum_nb._engine.approvals import decide_approval, wait_for_validation
 from cerebelum_nb.testing import answering
 
 
@@ -191,12 +191,12 @@ def test_a_response_that_is_not_valid_is_refused_and_the_wait_continues(store, d
         decision = decide_approval(store, "k1", approve=True, response={"size": 9})
         assert decision.pending
         with pytest.raises(ApprovalRefusedError) as caught:
-            await verdict(store, decision)
+            await wait_for_validation(store, decision)
         told.append(str(caught.value))
 
     async def right():
         decision = decide_approval(store, "k1", approve=True, response={"size": 2})
-        assert not (await verdict(store, decision)).pending
+        assert not (await wait_for_validation(store, decision)).pending
 
     result = decided(timeline(asking(validate=validate)), too_large, right)
     assert result.output == {"size": 2}

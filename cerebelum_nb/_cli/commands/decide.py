@@ -108,7 +108,7 @@ def _decide(
     json_: bool,
 ) -> None:
     from ..._core.fold import fold
-    from ..._engine.approvals import decide_approval, verdict
+    from ..._engine.approvals import decide_approval, wait_for_validation
     from ..._engine.hints import Reader, advise
 
     store = open_either(ctx)
@@ -117,7 +117,7 @@ def _decide(
     )
     runs = store.execution(decision.execution_id).holder is not None
     if decision.pending and runs:
-        decision = asyncio.run(verdict(store, decision))
+        decision = asyncio.run(wait_for_validation(store, decision))
     if json_:
         print_json(
             {
