@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import cast
 
-from .._engine.hints import is_interactive, place_of
+from .._engine.code_location import is_interactive, place_of
 from .._store.base import Store
 from .._text.text import did_you_mean
 from .._workflow.find import Runnable, find_workflow, origin_of

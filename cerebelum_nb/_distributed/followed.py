@@ -13,7 +13,7 @@ from .._core.graph import Plan, step_of
 from .._core.state import State
 from .._engine import observers
 from .._engine.clock import current_clock
-from .._engine.hints import is_cell
+from .._engine.code_location import is_cell
 from .._engine.origin import origin
 from .._engine.values import ExecutionValues
 from .._operations.context import Context

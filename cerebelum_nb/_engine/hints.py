@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .._core.graph import Plan, step_of, undone_by
 from .._core.record import frozen, record
@@ -26,13 +26,13 @@ from .._host.caller import in_cells
 from .._store.base import Store
 from .._store.connect import default_path
 from .children import open_children
+from .code_location import Origin, is_cell, is_script
 
 if TYPE_CHECKING:
     from .ports import ExecutionView
 
 __all__ = [
     "Advice",
-    "Origin",
     "Reader",
     "advise",
     "advise_on",
@@ -41,9 +41,6 @@ __all__ = [
     "execute_call",
     "from_sync",
     "in_terminal",
-    "is_cell",
-    "is_interactive",
-    "is_script",
     "rerun_stale",
     "resume_call",
     "sweep_call",
@@ -73,30 +70,6 @@ class Reader(Enum):
         if in_cells():
             return cls.CELL
         return cls.SYNC if from_sync.get() else cls.ASYNC
-
-
-class Origin(Protocol):
-    """Where the code of a workflow is, as the log says."""
-
-    @property
-    def module(self) -> str:
-        """The module of its function."""
-        ...
-
-    @property
-    def qualname(self) -> str:
-        """The qualified name of its function."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """The file of its code."""
-        ...
-
-    @property
-    def origin(self) -> str:
-        """The notebook or script that started it."""
-        ...
 
 
 @record
@@ -445,31 +418,6 @@ def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
     if is_cell(origin.source) and origin.origin.endswith(".ipynb"):
         return (f"{command} --notebook {shlex.quote(origin.origin)}", call)
     return (call,)
-
-
-def place_of(origin: Origin) -> str:
-    """Return the argument of `cerebelum run` that names a workflow; "" if it was defined at a prompt."""
-    name = origin.qualname.rpartition(".")[2]
-    if origin.module != "__main__":
-        return f"{origin.module}:{name}"
-    if is_script(origin.source) or origin.source.endswith(".ipynb"):
-        return f"{origin.source}:{name}"
-    return f"{origin.origin}:{name}" if is_cell(origin.source) and origin.origin.endswith(".ipynb") else ""
-
-
-def is_interactive(origin: Origin) -> bool:
-    """Whether a workflow was defined in a notebook or at a prompt, so that no other process can import it."""
-    return origin.module == "__main__" and not is_script(origin.source)
-
-
-def is_script(source: str) -> bool:
-    """Whether the source of code is a script."""
-    return source.endswith(".py") and not source.startswith("<") and "ipykernel" not in source
-
-
-def is_cell(source: str) -> bool:
-    """Whether the source of code is a cell: a file of the kernel, or a name without a file in other front ends."""
-    return source.startswith("<ipython") or "ipykernel" in source or source.endswith(".ipynb")
 
 
 def _is_sync() -> bool:

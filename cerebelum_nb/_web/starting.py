@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from .._core.labels import Labels
-from .._engine.hints import is_interactive, place_of
+from .._engine.code_location import is_interactive, place_of
 from .._engine.plan_payloads import schema_kept
 from .._store.row_sql import STARTED
 from .._text.duration import format_seconds, seconds

@@ -20,7 +20,8 @@ from .._core.fold import fold
 from .._core.limits import is_shared_prefix
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.value import Value
-from .._engine.hints import advise, execute_call, is_script, resume_call
+from .._engine.code_location import is_script
+from .._engine.hints import advise, execute_call, resume_call
 from .._engine.leases import leases_of
 from .._engine.origin import origin
 from .._host.caller import in_cells

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from .._core.events import WorkflowStarted
-from .._engine.hints import is_cell, is_script, ways
+from .._engine.code_location import is_cell, is_script
+from .._engine.hints import ways
 from .._store.base import Store
 from ..errors import WorkflowNotFoundError
 from .load import load_module, load_notebook, load_script
