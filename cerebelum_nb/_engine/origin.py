@@ -13,16 +13,26 @@ from .._host.caller import in_cells, shell
 __all__ = ["file_of", "notebook_path", "origin", "resolved"]
 
 
-@lru_cache(maxsize=64)
 def resolved(file: str) -> str:
-    """Return the path of a file of code without links; cached, which saves each start some 30 us."""
+    """Return the path of a file of code without links."""
+    return _resolve_absolute(file) if os.path.isabs(file) else _resolve(file)  # noqa: PTH117  # as below
+
+
+def file_of(source: str) -> str:
+    """Return where code is, from its ``co_filename``: an absolute path, or the name of a cell as it is."""
+    return _find_absolute(source) if os.path.isabs(source) else _find(source)  # noqa: PTH117  # cells have odd names
+
+
+def _resolve(file: str) -> str:
     return str(Path(file).resolve())
 
 
-@lru_cache(maxsize=64)
-def file_of(source: str) -> str:
-    """Return where code is, from its ``co_filename``: an absolute path, or the name of a cell as it is."""
-    return os.path.abspath(source) if os.path.isfile(source) else source  # noqa: PTH100, PTH113  # cells have odd names
+def _find(source: str) -> str:
+    return os.path.abspath(source) if os.path.isfile(source) else source  # noqa: PTH100, PTH113  # as above
+
+
+# This saves each start some 30 µs. A relative path is not cached: after a change of folder it is another file.
+_resolve_absolute, _find_absolute = lru_cache(maxsize=64)(_resolve), lru_cache(maxsize=64)(_find)
 
 
 def notebook_path() -> str:

@@ -749,3 +749,14 @@ def test_the_output_of_a_final_group_is_that_of_the_last_in_its_list(store, go):
     slow, quick = step(slow), step(quick)
     result = go(timeline(first >> [slow, quick]).execute(store=store))
     assert (list(result.results)[-1], result.output) == ("slow", "quick")
+
+
+def test_a_script_of_the_same_name_in_another_folder_is_another_file(store, go, tmp_path, monkeypatch):
+    code = compile("def build():\n    return 1\n\ndef flow(wf):\n    wf.timeline(step(build))", "late.py", "exec")
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "late.py").touch()
+        monkeypatch.chdir(tmp_path / name)
+        exec(code, made := {"step": step, "__name__": "late"})  # as `python late.py` and runpy compile it
+        go(workflow(made["flow"]).execute(execution_id=name, store=store))
+        assert store.events(name)[0].source == str(tmp_path / name / "late.py")
