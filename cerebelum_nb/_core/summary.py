@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .events import Event, StepCompleted, StepStarted
 from .record import mutable
 from .state import State
 from .state_name import ExecutionState
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "is_move", "moved", "summarise"]
 
 
 @mutable
@@ -57,3 +61,23 @@ def summarise(state: State) -> Summary:
         state.name,
         state.tags,
     )
+
+
+def is_move(events: Sequence[Event]) -> bool:
+    """Whether events are only the end of a step and the start of another: most commits of a chain are."""
+    return len(events) == 2 and type(events[0]) is StepCompleted and type(events[1]) is StepStarted
+
+
+def moved(summary: Summary, events: Sequence[Event]) -> Summary:
+    """Return the summary of a running execution after a move, if that finished a step of the plan for the first time.
+
+    Example:
+        >>> from .value import Value
+        >>> ended = StepCompleted(at=7, step="build", output=Value("json", "null"))
+        >>> shown = moved(summarise(State()), [ended, StepStarted(at=7, step="deploy")])
+        >>> shown.updated_at, shown.done_steps, shown.current_step
+        (7, 1, 'deploy')
+    """
+    began = events[-1]
+    assert isinstance(began, StepStarted)
+    return replace(summary, updated_at=began.at, done_steps=summary.done_steps + 1, current_step=began.step)

@@ -51,7 +51,7 @@ from .._core.messages import (
 from .._core.settle import Raised, Returned, ReturnedError, settle
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._core.summary import summarise
+from .._core.summary import Summary, is_move, summarise
 from .._core.value import Value
 from .._store.base import Commit, Store
 from .._values import Redactor
@@ -88,6 +88,9 @@ between two portions: to record ten thousand at once, and to launch them, would 
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when a stop interrupted it, or refused it an operation."""
 
+_NOT_LISTED = -2
+"""In place of a number of steps: the next commit is no move, whatever it holds."""
+
 
 class Execution(ExecutionValues):
     """A run of a workflow in this process."""
@@ -120,6 +123,8 @@ class Execution(ExecutionValues):
         self._cached: CachedResults | None = None  # once a step of it may take a result
         self.log_state = State()  # what the log alone says, as far as it was read again (rebase in commits.py)
         self.written = state.version
+        self._done_listed = _NOT_LISTED  # how many steps are listed as done, while it is listed as running
+        self._summary: Summary | None = None  # what the commit that is being written lists
         self.over = False
         self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
         self.superseded = False  # another process is running it now
@@ -442,14 +447,20 @@ class Execution(ExecutionValues):
         """Return what must be written."""
         if not self.holder:
             self.holder = leases_of(self.store).holder(self.clock.now())
-        driver = self.driver
-        return Commit(
-            self.id, self.written, driver.batch, summarise(self.state), self.holder, driver.finishing, self.payloads
-        )
+        driver, state = self.driver, self.state
+        if (
+            self._done_listed + 1 == len(state.finished) <= state.total_steps
+            and not (state.waiting or driver.finishing)
+            and is_move(driver.batch)
+        ):
+            self._summary = None
+        else:
+            self._summary = summarise(state)
+        return Commit(self.id, self.written, driver.batch, self._summary, self.holder, driver.finishing, self.payloads)
 
     def rebase(self, state: State) -> None:
         """Put the batch after events that others have appended since."""
-        self.written = state.version
+        self.written, self._done_listed, self._summary = state.version, _NOT_LISTED, None
         self.driver.rebase(state)
         self.state = state
 
@@ -468,6 +479,11 @@ class Execution(ExecutionValues):
             parts_written(self.store, self.payloads)
             self.payloads = ()
         first, self.written = self.written + 1, self.state.version
+        if self._summary is not None:
+            runs = self._summary.state is ExecutionState.RUNNING
+            self._done_listed = self._summary.done_steps if runs else _NOT_LISTED
+        elif self._done_listed >= 0:
+            self._done_listed += 1
         if self.queue_place.beginning:
             self.queue_place.begun(self.state)
         if self._answers:

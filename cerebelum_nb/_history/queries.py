@@ -14,7 +14,7 @@ from .._core.state_name import ExecutionState
 from .._store.event_key import event_at, event_of
 from .._store.extracts import ended_at, error, error_type, item_in, source, step_in, type_in, value, worker
 from .._store.labels import chosen
-from .._store.row_sql import STARTED, iso_of
+from .._store.row_sql import STARTED, current, iso_of
 from .._store.views import STARTS
 
 __all__ = ["Query", "events", "executions", "notes", "steps"]
@@ -84,8 +84,8 @@ def executions(
         terms.append(f"{STARTED} >= ?")
         parameters.append(iso_of(since))
     return Query(
-        f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, x.updated_at, x.completed_at,
-            x.completed_at - x.started_at, x.total_steps, x.done_steps, x.current_step,
+        f"""SELECT x.execution_id, x.workflow, x.state, x.started_at, {current("updated_at", "x")}, x.completed_at,
+            x.completed_at - x.started_at, x.total_steps, {current("done_steps", "x")}, {current("current_step", "x")},
             CASE WHEN x.parent IS NULL THEN
                 (SELECT {_value("e.data", "inputs")} FROM event e
                 WHERE {event_of("x.key")} AND e.type = 'WorkflowStarted' ORDER BY e.key LIMIT 1)
@@ -100,7 +100,7 @@ def executions(
                     (SELECT json_extract(c.data, '$.last_step') FROM event c
                     WHERE {event_of("x.key", "c")} AND c.type = 'WorkflowCompleted' ORDER BY c.key DESC LIMIT 1)
                 ORDER BY e.key DESC LIMIT 1) END,
-            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, x.version, x.caller,
+            x.error, {type_in("x.error")}, x.wake_at, x.parent, {_PARENT_VERSION}, {current("version", "x")}, x.caller,
             (SELECT l.name FROM label l WHERE l.execution = x.key),
             (SELECT nullif(l.tags, '[]') FROM label l WHERE l.execution = x.key), {order}
         FROM {source} WHERE {" AND ".join(terms)}""",

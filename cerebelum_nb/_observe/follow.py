@@ -30,6 +30,7 @@ from .._host.cpu import thread_time
 from .._store import rows
 from .._store.event_key import event_at, event_of
 from .._store.opening import explain
+from .._store.row_sql import current
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 
@@ -39,7 +40,7 @@ _BLOCK = 4096
 _HOT = 10_000
 """How many active executions are checked one by one; changes of the others are found by block."""
 
-_ROW = "SELECT key, version, workflow, state, execution_id, parent FROM execution"
+_ROW = f"SELECT key, {current('version')}, workflow, state, execution_id, parent FROM execution"
 _OP = "CASE WHEN type GLOB 'Approval*' AND json_valid(data) THEN json_extract(data, '$.op') END"
 _DIED = """type = 'WorkflowAwakened' AND coalesce(instr(data, '"died":true'), 0) > 0"""
 _BY_HAND = """type = 'StepCompleted' AND coalesce(substr(data, 1, 15), '') = '{"by_hand":true'"""
@@ -245,11 +246,11 @@ class Follower:
             for row in db.execute(f"{_ROW} ORDER BY key"):
                 if _is_readable(row):
                     self._know(row)
-            (last,) = db.execute("SELECT max(updated_at) FROM execution").fetchone()
+            (last,) = db.execute(f"SELECT max({current('updated_at')}) FROM execution").fetchone()
             self.last_at = last or 0
             if since is None:
                 return []
-            changed = db.execute(f"{_ROW} WHERE updated_at >= ? ORDER BY key", (since,)).fetchall()
+            changed = db.execute(f"{_ROW} WHERE {current('updated_at')} >= ? ORDER BY key", (since,)).fetchall()
             return [self._change(row, max(self._own(db, row), _before(db, row[0], since))) for row in changed]
 
     def _likely(self, db: sqlite3.Connection) -> Iterator[_Row]:
@@ -275,7 +276,8 @@ class Follower:
         known = self._blocks[block].versions
         first = block * _BLOCK
         span = (first, first + _BLOCK - 1)
-        sums = "SELECT count(*), coalesce(sum(version), 0) FROM execution WHERE key BETWEEN ? AND ?"
+        sums = f"""SELECT count(*), coalesce(sum({current("version")}), 0) FROM execution
+            WHERE key BETWEEN ? AND ?"""
         if db.execute(sums, span).fetchone() == (_BLOCK - known.count(0), sum(known)):
             return []
         there = {row[0]: row for row in db.execute(f"{_ROW} WHERE key BETWEEN ? AND ?", span)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import observers
 from .._store.event_key import event_of
-from .._store.row_sql import ABANDONED, ACTIVE, DUE, to_holder
+from .._store.row_sql import ABANDONED, ACTIVE, DUE, current, to_holder
 from .extras import need
 from .follow import Follower, Header
 from .tally import Count, Durations, Tally
@@ -167,7 +167,8 @@ class LogMetrics:
     def _read_open_approvals(self) -> None:
         """Take in earlier requests that are still open."""
         with self._follower.reading() as db:
-            sql = f"SELECT key, workflow, version FROM execution WHERE state IN ({ACTIVE}) LIMIT 10000"
+            sql = f"""SELECT key, workflow, {current("version")} FROM execution
+                WHERE state IN ({ACTIVE}) LIMIT 10000"""
             active = db.execute(sql).fetchall()
         past = Tally(lambda key, event: None)
         for key, workflow, last in active:

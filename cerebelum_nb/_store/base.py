@@ -34,6 +34,7 @@ method it calls.
 class Commit:
     """Events to append to one execution, after version ``after`` (0 creates it).
 
+    ``summary`` is what lists show after them; None of a move, after which ``moved`` (_core/summary.py) says it.
     ``holder`` is the key of the lease's holder, None for signals from outside. ``release`` gives the lease back in the
     same transaction. ``payloads`` are bytes to keep beside the events, once per digest.
     """
@@ -41,7 +42,7 @@ class Commit:
     execution_id: str
     after: int
     events: Sequence[Event]
-    summary: Summary
+    summary: Summary | None
     holder: int | None
     release: bool = False
     payloads: Sequence[Value] = ()

@@ -14,7 +14,7 @@ from .._core.events import Event, StepCompleted
 from .._core.labels import name_fits
 from .._core.schedule import DELETED, ScheduleEvent, ScheduleState
 from .._core.state_name import ACTIVE, ExecutionState
-from .._core.summary import Summary
+from .._core.summary import Summary, moved
 from ..errors import ExecutionNotFoundError, StoreError
 from . import at_fork, refusals, rows
 from .base import Commit, ExecutionRow, Rejection
@@ -93,20 +93,20 @@ class MemoryStore:
 
     def _advance(self, commit: Commit) -> str:
         found = self._executions.get(commit.execution_id)
-        slot = commit.summary.slot
-        if (
-            slot
-            and commit.summary.state in ACTIVE
-            and (other := self._in_slot(slot)) is not None
-            and other is not found
-        ):
+        shown = commit.summary
+        if shown is None:
+            if found is None:
+                return Rejection.LOST
+            shown = moved(found.summary, commit.events)
+        slot = shown.slot
+        if slot and shown.state in ACTIVE and (other := self._in_slot(slot)) is not None and other is not found:
             return Rejection.QUEUED
         if found is None:
             if commit.after:
                 return Rejection.LOST
             if commit.holder is not None:
                 self._register_again(commit.holder, commit.events[0].at)
-            found = self._executions[commit.execution_id] = _Execution(commit.summary, commit.holder)
+            found = self._executions[commit.execution_id] = _Execution(shown, commit.holder)
         if commit.holder is not None and commit.holder != found.holder:
             return Rejection.LOST
         if commit.after != len(found.events):
@@ -115,7 +115,7 @@ class MemoryStore:
             if type(event) is StepCompleted and event.key and not event.source:
                 self._results.setdefault(event.key, []).append((event.at, commit.execution_id, version))
         found.events.extend(commit.events)
-        found.summary = commit.summary
+        found.summary = shown
         if commit.release:
             found.holder = None
         for value in (*chain.from_iterable(map(rows.stored_values, commit.events)), *commit.payloads):

@@ -15,6 +15,7 @@ from .._text.times import timestamp
 from ..errors import StoreError
 from . import labels
 from .base import Commit, ExecutionRow
+from .event_key import event_key, event_of
 from .extracts import iso
 from .holder import Holder
 
@@ -31,6 +32,8 @@ __all__ = [
     "SELECT",
     "STARTED",
     "created",
+    "current",
+    "guard",
     "iso_of",
     "progress",
     "repaired",
@@ -47,7 +50,8 @@ CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, star
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
-_GUARD = "key = ? AND version = ? AND (? OR holder IS ?)"
+_GUARD = """key = ? AND EXISTS (SELECT 1 FROM event WHERE key = ?) AND NOT EXISTS (SELECT 1 FROM event WHERE key = ?)
+    AND (? OR holder IS ?)"""
 
 ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
 """Parameters: progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the last two
@@ -75,8 +79,32 @@ HAS_SLOT = f"slot IS NOT NULL AND state IN ({ACTIVE})"
 STARTED = iso("started_at")
 """``started_at`` as the indexes hold it: the text that the views show. Sort and filter by it, not by the number."""
 
-SELECT = """SELECT execution_id, version, workflow, state, started_at, updated_at, completed_at, total_steps,
-    done_steps, current_step, error, wake_at, parent, caller,
+
+def current(column: str, x: str = "execution") -> str:
+    """Write what ``version``, ``updated_at``, ``done_steps`` or ``current_step`` of an execution is now, as SQL.
+
+    A running execution does not write its row when it only goes from one step to the next (``moves`` in
+    _core/summary.py): two events, the end of a step and the start of the next. Whatever else happens brings the row up
+    to date. So the last event tells what the row does not.
+
+    Args:
+        column: the name of the column.
+        x: the table's name in the query.
+    """
+    now, else_ = _NOW[column].format(x=x), f"{x}.{column}"
+    last = f"(SELECT {now} FROM event e WHERE {event_of(f'{x}.key')} ORDER BY e.key DESC LIMIT 1)"
+    return f"CASE {x}.state WHEN 'RUNNING' THEN coalesce({last}, {else_}) ELSE {else_} END"
+
+
+_NOW = {
+    "version": "e.version",
+    "updated_at": "e.at",
+    "done_steps": "{x}.done_steps + (e.version - {x}.version) / 2",
+    "current_step": "CASE WHEN e.version > {x}.version THEN e.step ELSE {x}.current_step END",
+}
+
+SELECT = f"""SELECT execution_id, {current("version")}, workflow, state, started_at, {current("updated_at")},
+    completed_at, total_steps, {current("done_steps")}, {current("current_step")}, error, wake_at, parent, caller,
     holder.key, host, pid, boot_id, started, heartbeat_at, expires_at, slot, queued_at, label.name, label.tags
     FROM execution LEFT JOIN holder ON holder.key = execution.holder
     LEFT JOIN label ON label.execution = execution.key"""
@@ -87,11 +115,10 @@ def iso_of(micros: int) -> str:
     return timestamp(micros)
 
 
-def progress(commit: Commit) -> tuple[Any, ...]:
-    """Return the parameters of ``_PROGRESS``: what the row shows after ``commit``."""
-    shown = commit.summary
+def progress(version: int, shown: Summary) -> tuple[Any, ...]:
+    """Return the parameters of ``_PROGRESS``: what the row shows, after the event ``version``."""
     return (
-        commit.after + len(commit.events),
+        version,
         shown.updated_at,
         shown.completed_at,
         shown.total_steps,
@@ -101,9 +128,15 @@ def progress(commit: Commit) -> tuple[Any, ...]:
     )
 
 
-def created(commit: Commit) -> tuple[Any, ...]:
+def guard(key: int, commit: Commit) -> tuple[Any, ...]:
+    """Return the parameters of ``_GUARD``: the commit's version is the next, and its holder has the lease."""
+    place = event_key(key, commit.after)
+    # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
+    return key, place, place + 1, 1 if commit.holder is None else 0, commit.holder
+
+
+def created(commit: Commit, shown: Summary) -> tuple[Any, ...]:
     """Return the parameters of ``CREATE``."""
-    shown = commit.summary
     holder = None if commit.release else commit.holder
     return (
         commit.execution_id,
@@ -112,7 +145,7 @@ def created(commit: Commit) -> tuple[Any, ...]:
         shown.started_at,
         shown.parent,
         holder,
-        *progress(commit),
+        *progress(commit.after + len(commit.events), shown),
         shown.wake_at,
         shown.caller,
         shown.slot,
@@ -122,7 +155,6 @@ def created(commit: Commit) -> tuple[Any, ...]:
 
 def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]:
     """Return the parameters of ``REPAIR``."""
-    whole = Commit(execution_id=execution_id, after=version, events=(), summary=shown, holder=None)
     named = (
         shown.workflow,
         shown.state.value,
@@ -133,7 +165,7 @@ def repaired(execution_id: str, version: int, shown: Summary) -> tuple[Any, ...]
         shown.slot,
         shown.queued_at,
     )
-    return (*progress(whole), *named, execution_id)
+    return (*progress(version, shown), *named, execution_id)
 
 
 _NUMBERS = {1: "version", 4: "started_at", 5: "updated_at", 7: "total_steps", 8: "done_steps"}

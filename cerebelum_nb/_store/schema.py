@@ -329,6 +329,7 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     19: _RESULTS,
     20: (),  # the views: `schedules` is new
     21: (_key_by_one, *_EVENT_GUARDS),  # the key of an event is one number
+    22: (),  # the views: the row of a running execution may be behind its events
 }
 """By version: the statements that lead to it from the version before."""
 

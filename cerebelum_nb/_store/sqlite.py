@@ -17,6 +17,7 @@ from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, StepCompleted, StepStarted, WorkflowTagged
 from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state_name import ExecutionState
+from .._core.summary import Summary
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
@@ -35,6 +36,11 @@ _APPEND = [
     for count in range(9)
 ]
 """By number of rows, the statement that appends them: most commits have two."""
+_MOVE = (
+    _APPEND[2].replace("VALUES ", "SELECT * FROM (VALUES ")
+    + ") WHERE EXISTS (SELECT 1 FROM execution WHERE key = ? AND holder = ?)"
+)
+"""The same for a move: under the lease or not at all. The key refuses what is not the next version."""
 _OF_EXECUTION = f"""FROM execution x JOIN event e ON {event_of("x.key", after=":after", upto=":upto")}
     WHERE x.execution_id = :id ORDER BY e.key"""
 _EVENTS = f"SELECT type, step, visit, attempt, at, data {_OF_EXECUTION}"
@@ -152,11 +158,8 @@ class SqliteStore(SqliteLeases):
         try:
             try:
                 for commit, events in zip(commits, encoded, strict=True):
-                    key, rejection = self._advance(db, commit)
-                    if rejection:
+                    if rejection := self._write(db, commit, events):
                         rejected[commit.execution_id] = rejection
-                        continue
-                    self._append_events(db, key, commit, events)
                 db.execute("COMMIT")
             except sqlite3.Error as exc:
                 self._undo(db)
@@ -178,7 +181,16 @@ class SqliteStore(SqliteLeases):
             self._lock.release()
         return rejected
 
-    def _append_events(self, db: sqlite3.Connection, key: int, commit: Commit, events: Sequence[rows.Row]) -> None:
+    def _write(self, db: sqlite3.Connection, commit: Commit, events: Sequence[rows.Row]) -> str:
+        """Write one commit; return its rejection or ""."""
+        shown = commit.summary
+        if shown is None:
+            key = self._keys.get(commit.execution_id) or self._key_of(db, commit.execution_id)
+            rejection = "" if key else Rejection.LOST
+        else:
+            key, rejection = self._advance(db, commit, shown)
+        if rejection:
+            return rejection
         place, head = event_key(key, commit.after), self._head(db, key, commit)
         version = commit.after
         for start in range(0, len(events), 8):
@@ -189,19 +201,31 @@ class SqliteStore(SqliteLeases):
                 place += 1
                 head = chain.link(head, version, row)
                 parameters += (place, key, version, *row, head)
-            db.execute(_APPEND[len(chunk)], parameters)
+            if shown is not None:
+                db.execute(_APPEND[len(chunk)], parameters)
+            elif not self._move(db, [*parameters, key, commit.holder]):
+                return self._why_not(db, commit)
         self._heads[key] = version, head
         for event in commit.events:
             if type(event) is not StepStarted:
                 if type(event) is StepCompleted:
                     if event.key and not event.source:
                         self._index(db, key, commit, event)
-                elif type(event) is WorkflowTagged:
-                    labels.write(db, key, commit.summary.started_at, commit.summary)
+                elif type(event) is WorkflowTagged and shown is not None:
+                    labels.write(db, key, shown.started_at, shown)
                 for value in rows.stored_values(event):
                     self._keep(db, value)
         for value in commit.payloads:
             self._keep(db, value)
+        return ""
+
+    @staticmethod
+    def _move(db: sqlite3.Connection, parameters: Sequence[object]) -> bool:
+        """Append a move; return whether it was the next version and the holder has the lease."""
+        try:
+            return bool(db.execute(_MOVE, parameters).rowcount)
+        except sqlite3.IntegrityError:
+            return False
 
     @staticmethod
     def _index(db: sqlite3.Connection, key: int, commit: Commit, event: StepCompleted) -> None:
@@ -234,32 +258,28 @@ class SqliteStore(SqliteLeases):
                     blob.write(value.payload)
         db.execute(_TRUST, (value.digest,))
 
-    def _advance(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
+    def _advance(self, db: sqlite3.Connection, commit: Commit, shown: Summary) -> tuple[int, str]:
         """Update an execution's row if lease and version still match; return its key, and the rejection or ""."""
         if commit.after == 0:
-            return self._create(db, commit)
-        key = self._keys.get(commit.execution_id)
-        if key is None:
-            key = self._key_of(db, commit.execution_id)
-        shown = row_sql.progress(commit)
-        # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
-        guard = (key, commit.after, 1 if commit.holder is None else 0, commit.holder)
-        shown_as = commit.summary
-        state, wake_at = shown_as.state._value_, shown_as.wake_at  # .value is two calls
-        if not commit.release and db.execute(row_sql.ADVANCE, (*shown, *guard, state, wake_at)).rowcount:
+            return self._create(db, commit, shown)
+        key = self._keys.get(commit.execution_id) or self._key_of(db, commit.execution_id)
+        progress = row_sql.progress(commit.after + len(commit.events), shown)
+        guard = row_sql.guard(key, commit)
+        state, wake_at = shown.state._value_, shown.wake_at  # .value is two calls
+        if not commit.release and db.execute(row_sql.ADVANCE, (*progress, *guard, state, wake_at)).rowcount:
             return key, ""
-        queue = shown_as.slot, shown_as.queued_at
-        if db.execute(row_sql.CHANGE, (*shown, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
+        queue = shown.slot, shown.queued_at
+        if db.execute(row_sql.CHANGE, (*progress, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
-    def _create(self, db: sqlite3.Connection, commit: Commit) -> tuple[int, str]:
+    def _create(self, db: sqlite3.Connection, commit: Commit, shown: Summary) -> tuple[int, str]:
         if commit.holder is not None:
             self._register_again(db, commit.holder, commit.events[0].at)
-        made = db.execute(row_sql.CREATE, row_sql.created(commit))
+        made = db.execute(row_sql.CREATE, row_sql.created(commit, shown))
         if made.rowcount and made.lastrowid:
-            if commit.summary.name or commit.summary.tags:
-                labels.write(db, made.lastrowid, commit.summary.started_at, commit.summary)
+            if shown.name or shown.tags:
+                labels.write(db, made.lastrowid, shown.started_at, shown)
             return made.lastrowid, ""
         return 0, self._why_not(db, commit)
 
@@ -274,11 +294,12 @@ class SqliteStore(SqliteLeases):
         return key
 
     def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:
-        sql = "SELECT holder, version FROM execution WHERE execution_id = ?"
+        sql = f"SELECT holder, {row_sql.current('version')} FROM execution WHERE execution_id = ?"
         found = db.execute(sql, (commit.execution_id,)).fetchone()
         if found is None:
             return Rejection.LOST if commit.after else Rejection.QUEUED
-        if commit.holder in (None, found[0]) and commit.after == found[1] and commit.summary.slot:
+        slot = "" if commit.summary is None else commit.summary.slot
+        if commit.holder in (None, found[0]) and commit.after == found[1] and slot:
             return Rejection.QUEUED
         return Rejection.STALE if commit.holder in (None, found[0]) else Rejection.LOST
 
@@ -463,11 +484,9 @@ class SqliteStore(SqliteLeases):
                 if not schedules.append(db, state, event):
                     return False
                 if start is not None:
-                    key, rejection = self._advance(db, start)
+                    rejection = self._write(db, start, [rows.encode(written) for written in start.events])
                     if rejection == Rejection.QUEUED:
                         raise _SlotTakenError
-                    if not rejection:
-                        self._append_events(db, key, start, [rows.encode(written) for written in start.events])
         except _SlotTakenError:
             return False
         return True

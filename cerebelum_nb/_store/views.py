@@ -11,15 +11,16 @@ import sqlite3
 
 from .event_key import event_at, event_of
 from .extracts import ended_at, error, error_type, iso, item_in, source, step_in, type_in, value, worker
+from .row_sql import current
 
 __all__ = ["STARTS", "VIEWS", "create"]
 
 _EXECUTIONS = f"""
     SELECT x.execution_id, x.workflow, x.state,
         {iso("x.started_at")} AS started_at,
-        {iso("x.updated_at")} AS updated_at,
+        {iso(f"({current('updated_at', 'x')})")} AS updated_at,
         {iso("x.completed_at")} AS completed_at,
-        x.total_steps, x.done_steps, x.current_step,
+        x.total_steps, {current("done_steps", "x")} AS done_steps, {current("current_step", "x")} AS current_step,
         CASE WHEN x.parent IS NULL THEN
             (SELECT {value("e.data", "inputs")} FROM event e
             WHERE {event_of("x.key")} AND e.type = 'WorkflowStarted' ORDER BY e.key LIMIT 1)
@@ -42,7 +43,7 @@ _EXECUTIONS = f"""
             (SELECT json_extract(e.data, '$.parent_version') FROM event e
             WHERE {event_of("x.key")} AND e.type = 'WorkflowForked' AND json_valid(e.data)
             ORDER BY e.key DESC LIMIT 1) END AS parent_version,
-        x.version,
+        {current("version", "x")} AS version,
         (SELECT 'process ' || h.pid || ' on ' || h.host FROM holder h WHERE h.key = x.holder) AS holder,
         {type_in("x.error")} AS error_type,
         x.caller,

@@ -40,13 +40,13 @@ class Log:
         """Register a process on another machine; by its clock it is ``now``."""
         return self.store.register(now, ttl, ELSEWHERE)
 
-    def commit(self, execution_id, after, *events, holder="me", release=False, **shown):
-        """Say what would be committed; ``shown`` are fields of the summary."""
+    def commit(self, execution_id, after, *events, holder="me", release=False, is_move=False, **shown):
+        """Say what would be committed; ``shown`` are fields of the summary, which a move does without."""
         return Commit(
             execution_id=execution_id,
             after=after,
             events=events,
-            summary=replace(RUNNING, **shown),
+            summary=None if is_move else replace(RUNNING, **shown),
             holder=self.me if holder == "me" else holder,
             release=release,
         )
@@ -60,6 +60,13 @@ class Log:
         inputs = Value("json", '{"size":"s-1"}')
         started = WorkflowStarted(at=NOW, workflow=how.get("workflow", "deploy"), inputs=inputs, total_steps=3)
         return self.append(execution_id, 0, started, **how)
+
+    def move(self, ended="migrate", began="verify", at=NOW + SECOND):
+        """Make the two events with which an execution goes from one step to the next."""
+        return (
+            StepCompleted(at=at, step=ended, output=Value("json", "null")),
+            StepStarted(at=at, step=began, code="c0de"),
+        )
 
     def step(self, name="migrate", at=NOW, output="null", **header):
         """Make the two events of a step that completes a second after it started."""

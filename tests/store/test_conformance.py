@@ -99,10 +99,16 @@ def test_appending_from_many_threads_loses_nothing(log):
 # -- rejections ---------------------------------------------------------------------------------------------
 
 
-def test_a_commit_after_a_version_that_has_passed_is_stale_and_leaves_nothing(log):
+@pytest.fixture(params=["any commit", "a move"])
+def kind(request):
+    """What is committed: the execution's row is written, or is not."""
+    return {"is_move": request.param == "a move"}
+
+
+def test_a_commit_after_a_version_that_has_passed_is_stale_and_leaves_nothing(log, kind):
     log.start("deploy-1")
     log.append("deploy-1", 1, CANCEL, holder=None)
-    assert log.append("deploy-1", 1, *log.step(), done_steps=1) == {"deploy-1": Rejection.STALE}
+    assert log.append("deploy-1", 1, *log.move(), done_steps=1, **kind) == {"deploy-1": Rejection.STALE}
     assert types(log.store.events("deploy-1")) == ["WorkflowStarted", "CancelRequested"]
     assert log.store.execution("deploy-1").summary.done_steps == 0
 
@@ -113,23 +119,23 @@ def test_a_commit_after_a_version_that_is_not_there_yet_is_stale(log):
     assert len(log.store.events("deploy-1")) == 1
 
 
-def test_a_commit_under_a_lease_that_another_has_taken_is_lost(log):
+def test_a_commit_under_a_lease_that_another_has_taken_is_lost(log, kind):
     silent = log.elsewhere(ttl=0)
     log.start("deploy-1", holder=silent)
     assert log.store.holds("deploy-1", silent)
     log.store.claim("deploy-1", log.me, log.now)
     assert not log.store.holds("deploy-1", silent)
-    assert log.append("deploy-1", 1, *log.step(), holder=silent) == {"deploy-1": Rejection.LOST}
-    assert log.append("deploy-1", 1, *log.step()) == {}
+    assert log.append("deploy-1", 1, *log.move(), holder=silent, **kind) == {"deploy-1": Rejection.LOST}
+    assert log.append("deploy-1", 1, *log.move(), **kind) == {}
 
 
-def test_a_commit_under_a_lease_that_was_given_back_is_lost(log):
+def test_a_commit_under_a_lease_that_was_given_back_is_lost(log, kind):
     log.start("deploy-1", release=True)
-    assert log.append("deploy-1", 1, *log.step()) == {"deploy-1": Rejection.LOST}
+    assert log.append("deploy-1", 1, *log.move(), **kind) == {"deploy-1": Rejection.LOST}
 
 
-def test_a_commit_to_an_execution_that_is_gone_is_lost(log):
-    assert log.append("deploy-1", 3, *log.step()) == {"deploy-1": Rejection.LOST}
+def test_a_commit_to_an_execution_that_is_gone_is_lost(log, kind):
+    assert log.append("deploy-1", 3, *log.move(), **kind) == {"deploy-1": Rejection.LOST}
     assert log.store.executions() == ([], 0)
 
 
@@ -328,6 +334,19 @@ def test_a_summary_comes_back_as_it_was_committed(log):
     again = replace(commit.summary, error=None, completed_at=None)
     log.store.commit([replace(commit, after=3, summary=again)])
     assert log.store.execution("deploy-1").summary == again
+
+
+def test_after_a_move_lists_show_what_the_events_say(log):
+    log.start("deploy-1", total_steps=3)
+    log.append("deploy-1", 1, StepStarted(at=log.now, step="build"), total_steps=3, current_step="build")
+    log.append("deploy-1", 2, *log.move("build", "migrate"), is_move=True)
+    log.append("deploy-1", 4, *log.move("migrate", "verify", at=log.now + 9), is_move=True)
+    shown = {"updated_at": log.now + 9, "total_steps": 3, "done_steps": 2, "current_step": "verify"}
+    (row,), _ = log.store.executions()
+    assert row.version == 6 and row.summary == log.commit("deploy-1", 6, **shown).summary
+    assert log.append("deploy-1", 4, CANCEL, holder=None) == {"deploy-1": Rejection.STALE}
+    assert log.append("deploy-1", 6, replace(CANCEL, at=log.now + 9), holder=None, **shown) == {}
+    assert log.store.execution("deploy-1") == replace(row, version=7)
 
 
 def test_an_execution_is_found_by_an_unambiguous_prefix(log):

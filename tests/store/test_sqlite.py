@@ -21,6 +21,7 @@ from cerebelum_nb._core.events import (
 )
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
+from cerebelum_nb._store.base import Rejection
 from cerebelum_nb._store.opening import explain
 from cerebelum_nb._store.row_sql import STARTED
 from cerebelum_nb._store.schema import SCHEMA_VERSION
@@ -96,8 +97,10 @@ def test_the_database_refuses_to_change_history(sqlite_log, db, sql, recursive):
 def test_nothing_is_appended_behind_an_event_that_is_not_there(sqlite_log, db):
     sqlite_log.start("deploy-1")
     db.execute("UPDATE execution SET version = 5")
+    assert sqlite_log.append("deploy-1", 5, *sqlite_log.step()) == {"deploy-1": Rejection.STALE}
     with pytest.raises(StoreError, match="append-only"):
-        sqlite_log.append("deploy-1", 5, *sqlite_log.step())
+        sqlite_log.append("deploy-1", 5, *sqlite_log.move(), is_move=True)
+    assert len(sqlite_log.store.events("deploy-1")) == 1
 
 
 def test_bytes_under_a_digest_are_never_replaced(sqlite_log, db):

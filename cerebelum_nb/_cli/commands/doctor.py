@@ -22,6 +22,7 @@ from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._store.event_key import event_at, event_of
 from ..._store.log_file import free_bytes, has_other_names, journal_of, network_file_system
+from ..._store.row_sql import current
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
 from ..._text.duration import short_seconds
@@ -200,8 +201,9 @@ _STATES = tuple(state.value for state in ExecutionState)
 
 def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     """Check that each execution's row matches its events, as far as counting shows."""
+    version = current("version", "x")
     wrong = db.execute(
-        f"""SELECT x.execution_id FROM execution x WHERE (x.version, x.version) IS NOT
+        f"""SELECT x.execution_id FROM execution x WHERE ({version}, {version}) IS NOT
             (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100"""
     ).fetchall()
     if wrong:
@@ -220,7 +222,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     yield Check(name="events", ok=True, message=f"{text}; `cerebelum verify` says whether any was altered")
     misfits = db.execute(
         f"""SELECT x.execution_id FROM execution x
-            LEFT JOIN event e ON {event_at("x.key", "x.version", "e")}
+            LEFT JOIN event e ON {event_at("x.key", version, "e")}
             WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
                 WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
                 WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED'
