@@ -168,8 +168,10 @@ class LogConnection:
 
     # -- transactions ----------------------------------------------------------------------------------------
 
-    def _begin(self, *, checked_after: bool = False) -> sqlite3.Connection:
+    def _begin(self, *, checked_after: bool = False) -> sqlite3.Cursor:
         """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
+
+        The statements of a commit share the cursor that is returned: to make one costs a tenth of a statement.
 
         With ``checked_after`` the caller checks, after its transaction, that the file is still there; a check before
         the transaction would then be redundant.
@@ -182,7 +184,7 @@ class LogConnection:
             self._lock.acquire()
             try:
                 db = self._db if checked_after and self._db is not None else self._connected()
-                db.execute("BEGIN IMMEDIATE")
+                cursor = db.execute("BEGIN IMMEDIATE")
             except BaseException as exc:
                 self._lock.release()
                 until = until or time.monotonic() + patience.get()
@@ -191,7 +193,7 @@ class LogConnection:
                         raise explain(exc, self.location) from exc
                     raise
             else:
-                return db
+                return cursor
             time.sleep(_PAUSE_SECONDS)
 
     def _undo(self, db: sqlite3.Connection) -> None:
@@ -216,7 +218,7 @@ class LogConnection:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        db = self._begin()
+        db = self._begin().connection
         try:
             try:
                 yield db

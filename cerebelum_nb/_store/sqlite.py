@@ -30,10 +30,12 @@ from .sqlite_leases import SqliteLeases
 
 __all__ = ["SqliteStore"]
 
+_COLUMNS = 10
+_AT_ONCE = 8
 _APPEND = [
     "INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash) VALUES "
-    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
-    for count in range(9)
+    + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * count)
+    for count in range(_AT_ONCE + 1)
 ]
 """By number of rows, the statement that appends them: most commits have two."""
 _MOVE = (
@@ -154,57 +156,60 @@ class SqliteStore(SqliteLeases):
         refusals.check(commits)
         encoded = [[rows.encode(event) for event in commit.events] for commit in commits]
         rejected: dict[str, str] = {}
-        db = self._begin(checked_after=True)  # _writing without the cost of a generator: this is the hot path
+        cursor = self._begin(checked_after=True)  # _writing without the cost of a generator: this is the hot path
         try:
             try:
                 for commit, events in zip(commits, encoded, strict=True):
-                    if rejection := self._write(db, commit, events):
+                    if rejection := self._write(cursor, commit, events):
                         rejected[commit.execution_id] = rejection
-                db.execute("COMMIT")
+                cursor.execute("COMMIT")
             except sqlite3.Error as exc:
-                self._undo(db)
+                self._undo(cursor.connection)
                 raise explain(exc, self.location) from exc
             except BaseException:
-                self._undo(db)
+                self._undo(cursor.connection)
                 raise
             self._check_identity()  # if the file is gone, this commit is in no log
             if self._journal:
-                try:
-                    os.stat(self._journal)  # noqa: PTH116
-                except OSError:
-                    raise StoreError(refusals.journal_gone(self._journal)) from None
+                if not os.access(self._journal, os.F_OK):  # half the cost of a stat
+                    raise StoreError(refusals.journal_gone(self._journal))
                 if self._commits_before_room:
                     self._commits_before_room -= 1
                     if not self._commits_before_room:
-                        make_room(db, self._journal)
+                        make_room(cursor.connection, self._journal)
         finally:
             self._lock.release()
         return rejected
 
-    def _write(self, db: sqlite3.Connection, commit: Commit, events: Sequence[rows.Row]) -> str:
+    def _write(self, cursor: sqlite3.Cursor, commit: Commit, events: Sequence[rows.Row]) -> str:
         """Write one commit; return its rejection or ""."""
-        shown = commit.summary
+        db, shown = cursor.connection, commit.summary
         if shown is None:
             key = self._keys.get(commit.execution_id) or self._key_of(db, commit.execution_id)
             rejection = "" if key else Rejection.LOST
         else:
-            key, rejection = self._advance(db, commit, shown)
+            key, rejection = self._advance(cursor, commit, shown)
         if rejection:
             return rejection
-        place, head = event_key(key, commit.after), self._head(db, key, commit)
-        version = commit.after
-        for start in range(0, len(events), 8):
-            chunk = events[start : start + 8]
-            parameters: list[object] = []
-            for row in chunk:
-                version += 1
-                place += 1
-                head = chain.link(head, version, row)
-                parameters += (place, key, version, *row, head)
-            if shown is not None:
-                db.execute(_APPEND[len(chunk)], parameters)
-            elif not self._move(db, [*parameters, key, commit.holder]):
+        version, head = commit.after, self._head(db, key, commit)
+        place = event_key(key, version)
+        parameters: list[object] = []
+        for row in events:
+            version += 1
+            place += 1
+            head = chain.link(head, version, row)
+            parameters += (place, key, version, *row, bytearray(head))  # sqlite3 looks up an adapter for bytes
+        if shown is None:
+            try:
+                cursor.execute(_MOVE, [*parameters, key, commit.holder])
+            except sqlite3.IntegrityError:  # it is not the next version
                 return self._why_not(db, commit)
+            if not cursor.rowcount:
+                return self._why_not(db, commit)
+        else:
+            for start in range(0, len(events), _AT_ONCE):
+                count = min(_AT_ONCE, len(events) - start)
+                cursor.execute(_APPEND[count], parameters[start * _COLUMNS : (start + count) * _COLUMNS])
         self._heads[key] = version, head
         for event in commit.events:
             if type(event) is not StepStarted:
@@ -218,14 +223,6 @@ class SqliteStore(SqliteLeases):
         for value in commit.payloads:
             self._keep(db, value)
         return ""
-
-    @staticmethod
-    def _move(db: sqlite3.Connection, parameters: Sequence[object]) -> bool:
-        """Append a move; return whether it was the next version and the holder has the lease."""
-        try:
-            return bool(db.execute(_MOVE, parameters).rowcount)
-        except sqlite3.IntegrityError:
-            return False
 
     @staticmethod
     def _index(db: sqlite3.Connection, key: int, commit: Commit, event: StepCompleted) -> None:
@@ -258,18 +255,19 @@ class SqliteStore(SqliteLeases):
                     blob.write(value.payload)
         db.execute(_TRUST, (value.digest,))
 
-    def _advance(self, db: sqlite3.Connection, commit: Commit, shown: Summary) -> tuple[int, str]:
+    def _advance(self, cursor: sqlite3.Cursor, commit: Commit, shown: Summary) -> tuple[int, str]:
         """Update an execution's row if lease and version still match; return its key, and the rejection or ""."""
+        db = cursor.connection
         if commit.after == 0:
             return self._create(db, commit, shown)
         key = self._keys.get(commit.execution_id) or self._key_of(db, commit.execution_id)
         progress = row_sql.progress(commit.after + len(commit.events), shown)
         guard = row_sql.guard(key, commit)
         state, wake_at = shown.state._value_, shown.wake_at  # .value is two calls
-        if not commit.release and db.execute(row_sql.ADVANCE, (*progress, *guard, state, wake_at)).rowcount:
+        if not commit.release and cursor.execute(row_sql.ADVANCE, (*progress, *guard, state, wake_at)).rowcount:
             return key, ""
         queue = shown.slot, shown.queued_at
-        if db.execute(row_sql.CHANGE, (*progress, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
+        if cursor.execute(row_sql.CHANGE, (*progress, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
@@ -484,7 +482,7 @@ class SqliteStore(SqliteLeases):
                 if not schedules.append(db, state, event):
                     return False
                 if start is not None:
-                    rejection = self._write(db, start, [rows.encode(written) for written in start.events])
+                    rejection = self._write(db.cursor(), start, [rows.encode(written) for written in start.events])
                     if rejection == Rejection.QUEUED:
                         raise _SlotTakenError
         except _SlotTakenError:

@@ -202,9 +202,11 @@ _STATES = tuple(state.value for state in ExecutionState)
 def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     """Check that each execution's row matches its events, as far as counting shows."""
     version = current("version", "x")
+    states = ", ".join("?" * len(_STATES))
     wrong = db.execute(
-        f"""SELECT x.execution_id FROM execution x WHERE ({version}, {version}) IS NOT
-            (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100"""
+        f"""SELECT x.execution_id FROM execution x WHERE x.state IN ({states}) AND ({version}, {version}) IS NOT
+            (SELECT max(e.version), count(*) FROM event e WHERE {event_of("x.key")}) LIMIT 100""",
+        _STATES,
     ).fetchall()
     if wrong:
         ids = tuple(name for (name,) in wrong)
@@ -223,7 +225,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
     misfits = db.execute(
         f"""SELECT x.execution_id FROM execution x
             LEFT JOIN event e ON {event_at("x.key", version, "e")}
-            WHERE x.state NOT IN ({", ".join("?" * len(_STATES))}) OR x.state IS NOT coalesce(CASE e.type
+            WHERE x.state NOT IN ({states}) OR x.state IS NOT coalesce(CASE e.type
                 WHEN 'WorkflowCompleted' THEN 'COMPLETED' WHEN 'WorkflowFailed' THEN 'FAILED'
                 WHEN 'WorkflowCancelled' THEN 'CANCELLED' WHEN 'WorkflowPaused' THEN 'PAUSED'
                 WHEN 'WorkflowRolledBack' THEN 'ROLLED_BACK' END, x.state)
