@@ -1,12 +1,12 @@
 """The local shell around the driver: outcomes become messages, commands become attempts, timers and commits.
 
 What an execution does next is decided in :mod:`.._core.drive`, never here. Nothing here writes to the store either:
-events collect in the driver's batch, the engine commits them (commits.py), and only then ``committed`` starts what was
-decided and answers those who wait. Everything runs on the engine's loop, one message after another.
+events collect in the driver's batch, the engine commits them (commits.py), and only then ``committed`` starts the
+decided attempts and answers waiting operations. Everything runs on the engine's loop, one message after another.
 
-Its parts hold one idea each: attempts.py the attempts that are in this process, retries.py when a failed step is tried
-again, hibernation.py when it leaves its process, time_limit.py its time limit, queue.py its turn for a slot, cache.py
-the results that it takes from others, values.py its values.
+Each part is in a module: attempts.py (the attempts in this process), retries.py (when failed steps are retried),
+hibernation.py (when it leaves its process), time_limit.py, queue.py (its place in the queue for a slot), cache.py (the
+results it takes from other executions) and values.py (its inputs and results).
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ if TYPE_CHECKING:
 __all__ = ["Execution", "only_decide", "running_here"]
 
 STARTS_AT_ONCE = 128
-"""How many members of a parallel group, or items of a foreach, share the commit of their starts. The loop has its turn
-between two portions: to record ten thousand at once, and to launch them, would take it for half a second."""
+"""How many members of a parallel group, or items of a foreach, start with one commit. The loop runs between two such
+portions: recording and launching ten thousand at once would block it for half a second."""
 
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
-"""What a step raises when a stop interrupted it, or refused it an operation."""
+"""What a step raises when it is interrupted by a stop, or refused an operation."""
 
 _NOT_LISTED = -2
 """In place of a number of steps: the next commit is no move, whatever it holds."""
@@ -113,14 +113,14 @@ class Execution(ExecutionValues):
         self.note_blocking, self.note_own = engine.note_blocking, engine.note_own
         self.driver = Driver(plan, state)
         self.variable = ""  # the name of its workflow in the caller's code
-        self.handle: Callable[[str | None], str] | None = None  # writes the call that continues it through a handle
-        self.traceback_shown = False  # by its view, so that the exception below does not show it again
+        self.handle: Callable[[str | None], str] | None = None  # returns the call that continues it through a handle
+        self.traceback_shown = False  # its view has shown it, so the exception must not
         self.attempts = Attempts()
         self.retries = Retries(self.clock)
         self.hibernation = Hibernation()
         self.time_limit = TimeLimit(plan.timeout, self.clock)
         self.queue_place = QueuePlace(engine.store, execution_id, plan.concurrency)
-        self._cached: CachedResults | None = None  # once a step of it may take a result
+        self._cached: CachedResults | None = None  # created by the first step with cache=
         self.log_state = State()  # what the log alone says, as far as it was read again (rebase in commits.py)
         self.written = state.version
         self._done_listed = _NOT_LISTED  # how many steps are listed as done, while it is listed as running
@@ -130,13 +130,13 @@ class Execution(ExecutionValues):
         self.superseded = False  # another process is running it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
-        self.children: dict[str, Execution] = {}  # that run here for its steps, by id
-        self.attended_by: Execution | None = None  # its caller, if a step of that waits for it in this process
+        self.children: dict[str, Execution] = {}  # its children that run here, by id
+        self.attended_by: Execution | None = None  # its caller, if that waits for it in this process
         self.cause: BaseException | None = None
         self.payloads: tuple[Value, ...] = ()
         self.begun = False
-        self.stopped_at: float | None = None  # when somebody stopped or cancelled it, by the loop's clock
-        self.stop_requested: str | None = None  # why; from then on no step, effect or attempt starts
+        self.stopped_at: float | None = None  # when it was stopped or cancelled, by the loop's clock
+        self.stop_requested: str | None = None  # the reason; no step, effect or attempt starts any more
         self.done: asyncio.Future[None] = engine.loop.create_future()
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
@@ -149,23 +149,23 @@ class Execution(ExecutionValues):
 
     @property
     def stops_before(self) -> bool:
-        """Whether it has paused where the variants of a sweep part."""
+        """Whether it has paused where the variants of a sweep begin."""
         return self.driver.limited and isinstance(self.driver.limit, Before)
 
-    # -- what steps and operations ask ----------------------------------------------------------------------
+    # -- requests of steps and operations -------------------------------------------------------------------
 
     def now(self) -> int:
-        """Return the time of what happens now; never before the last event.
+        """Return the time for new events, µs since the epoch; never before the last event.
 
-        It follows the monotonic clock, so two events of this process are as far apart in the log as they were in fact,
-        even if the wall clock was changed between them. When nothing is at work it is set to the wall clock again.
+        It follows the monotonic clock, so that the difference between two events of this process is the time that
+        passed, even if the wall clock was set between them. When nothing is at work, it returns to the wall clock.
         """
         at, last = self.engine.turn_at, self.state.updated_at
         now = self._ahead + (self.clock.monotonic() if at is None else at)
         return now if now > last else last
 
     def payload(self, value: Value) -> bytes:
-        """Return the bytes of a recorded value that this process may unpickle.
+        """Return the bytes of a recorded value, which this process may unpickle.
 
         Raises:
             UntrustedValueError: somebody else may have made them.
@@ -174,7 +174,7 @@ class Execution(ExecutionValues):
         return kept_bytes(self.store, value)
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
-        """Take an operation's event; ``waiter`` is answered when it is committed."""
+        """Record an operation's event; ``waiter`` is done when it is committed."""
         self.engine.post(self, self._record, (event, waiter))
 
     def _record(self, message: tuple[Event, Any]) -> None:
@@ -185,16 +185,16 @@ class Execution(ExecutionValues):
             waiter.set_exception(Suspension(f"execution {self.id} has ended here; nothing it does now is recorded"))
 
     def defer_event(self, make: Callable[[], Event | None]) -> None:
-        """Record something that is not worth a separate commit with the next one; ``make`` is called then."""
+        """Record an event that needs no separate commit with the next one; ``make`` is called then."""
         if not self.over and not self.driver.finishing and self.driver.defer_event(make):
             self.engine.flush_later(self)
 
     def waits_changed(self) -> None:
-        """Hear that a step began to wait, or has waited for long; many at once cause one check."""
+        """Check for hibernation: a step began to wait, or has waited for long; many calls cause one check."""
         self.hibernation.look_soon(self)
 
     def wait_ended(self, step: str) -> None:
-        """Hear that a step no longer waits."""
+        """Note that a step no longer waits."""
         self.attempts.wait_ended(step)
         self.engine.stirs(self)
 
@@ -210,7 +210,7 @@ class Execution(ExecutionValues):
     # -- messages -------------------------------------------------------------------------------------------
 
     def begin(self, events: Sequence[Event]) -> None:
-        """Take the events that start or resume it; the engine then decides what to start."""
+        """Begin with the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
         events = self.queue_place.begin(events, self.state, self.now())
         self.driver.take(Begin(events, why, self.heard_at), self.now())
@@ -219,9 +219,9 @@ class Execution(ExecutionValues):
         self._limit_time()
 
     def _limit_time(self) -> None:
-        """Fail it when its time is over; that begins when it has its slot."""
+        """Start its time limit, which counts from when it has its slot."""
         if self.time_limit.start(self.state, partial(self.engine.post, self, self._expire, None)):
-            self._expire(None)  # it was over while it had no process: nothing starts any more
+            self._expire(None)  # it ended while no process ran it: nothing starts
 
     def _expire(self, _: None) -> None:
         if self.driver.finishing:
@@ -232,21 +232,21 @@ class Execution(ExecutionValues):
             self.cause = error
 
     def look_at_queue_soon(self) -> None:
-        """Ask, from any thread, to check whether the slot is free."""
+        """Check soon whether the slot is free; from any thread."""
         if not self.loop.is_closed():
             self.queue_place.will_look = True
             self.engine.stirs(self)
             self.loop.call_soon_threadsafe(self.engine.post, self, self.look_at_queue, None)
 
     def look_at_queue(self, _: None = None) -> None:
-        """Try to get the slot, if it is this one's turn."""
+        """Try to get the slot, if no other execution is ahead."""
         self.queue_place.will_look = False
         if self.queued and not self.driver.finishing and self.queue_place.may_try(self.state, self.clock):
             self.driver.take(Admitted(), self.now())
             self._limit_time()
 
     def lost_slot(self) -> None:
-        """Go back to what is recorded, and queue: another execution got the slot first."""
+        """Return to the recorded state, and queue: another execution got the slot first."""
         before, state = self.driver, fold(self.store.events(self.id))
         self.driver = Driver(self.plan, state, before.limit)
         self.driver.draining = before.draining
@@ -257,11 +257,11 @@ class Execution(ExecutionValues):
             self.advance()
 
     def ended(self, outcome: Outcome) -> None:
-        """Take the outcome of an attempt into the inbox."""
+        """Put the outcome of an attempt into the inbox."""
         self.engine.post_outcome(self, outcome)
 
     def settle(self, outcome: Outcome) -> None:
-        """Take the outcome of an attempt."""
+        """Record the outcome of an attempt."""
         attempt = self.attempts.end(outcome.step, outcome.visit, outcome.attempt)
         if attempt is None or attempt.scope.closed:
             return
@@ -279,7 +279,7 @@ class Execution(ExecutionValues):
         printed = None if scope.printed is None else scope.take_printed(now, all_of_it=True)
         if self.stop_requested is not None and isinstance(outcome.error, _INTERRUPTED):
             self.driver.defer_event(lambda: printed)
-            return  # for the log it is still in flight: the stop interrupts it
+            return  # in the log it is still in flight: the stop interrupts it
         verdict = classify_outcome(self, spec, outcome)
         due_at = None
         if isinstance(verdict, Raised):
@@ -299,7 +299,7 @@ class Execution(ExecutionValues):
             self.warn_of_changes(scope.step)
 
     def _take(self, event: e.StepCompleted) -> None:
-        """Take a recorded result as the outcome of an attempt."""
+        """Record a cached result as the outcome of an attempt."""
         attempt = self.attempts.end(event.step, event.visit, event.attempt)
         if attempt is None or attempt.scope.closed:
             return
@@ -318,11 +318,11 @@ class Execution(ExecutionValues):
 
     def _due(self, step: str) -> None:
         self.retries.end(step)
-        if self.stop_requested is None:  # else the pending stop interrupts it before it starts
+        if self.stop_requested is None:  # a pending stop interrupts it before it starts
             self.driver.take(Due(step), self.now())
 
     def ask_to_stop(self, reason: str) -> None:
-        """Stop it, from any thread or a signal handler: nothing more starts, and it pauses soon."""
+        """Stop the execution, from any thread or a signal handler: nothing more starts, and it pauses soon."""
         self.stop_requested = reason
         for child in list(self.children.values()):
             child.ask_to_stop(reason)
@@ -330,19 +330,19 @@ class Execution(ExecutionValues):
             self.loop.call_soon_threadsafe(self.engine.post, self, only_decide, None)
 
     def stop(self, reason: str) -> None:
-        """Pause it: whatever is in flight is interrupted, everything finished is kept."""
+        """Pause the execution: steps in flight are interrupted, finished ones are kept."""
         self._note_stop()
         self.defer_printed()
         self.driver.take(Stop(reason), self.now())
 
     def cancel(self, request: e.CancelRequested) -> None:
-        """End it for good."""
+        """Cancel the execution."""
         self._note_stop()
         self.defer_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
     def cancel_soon(self, request: e.CancelRequested) -> None:
-        """End it for good, from any thread."""
+        """Cancel the execution, from any thread."""
         self.loop.call_soon_threadsafe(self.engine.post, self, self.cancel, request)
 
     def _note_stop(self) -> None:
@@ -350,7 +350,7 @@ class Execution(ExecutionValues):
             self.stopped_at = self.loop.time()
 
     def drain(self) -> None:
-        """Start nothing more, and hibernate as soon as no step is at work: another process resumes it."""
+        """Start nothing more, and hibernate once no step is at work: another process will resume it."""
         for child in list(self.children.values()):
             child.drain()
         if not self.over:
@@ -358,32 +358,32 @@ class Execution(ExecutionValues):
             self.engine.post(self, self.hibernation.leave, self)
 
     def look_again(self) -> None:
-        """Ask those that wait whether what they wait for has happened; on its loop."""
+        """Make waiting operations check again whether their wait is over; on its loop."""
         if not self.over:
             self.engine.post(self, only_decide, None)
 
     def cancelled_from_outside(self, step: str) -> None:
-        """Record at once that something else cancelled a step's task, such as the end of ``asyncio.run``."""
+        """Pause at once: something else cancelled a step's task, such as the end of ``asyncio.run``."""
         if not self.over:
             self.engine.post(self, self.stop, f"step '{step}' was cancelled from outside")
             self.engine.flush()
 
     def look_soon(self) -> None:
-        """Ask, from any thread, to check for events that others have appended."""
+        """Check soon for events that other processes have appended; from any thread."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.engine.look, self)
 
     def advance(self) -> None:
-        """Carry out what follows from the messages, until there is nothing left to decide."""
+        """Carry out the driver's commands after the messages, until there is nothing left to decide."""
         if self.state.cancel is not None:
             self._note_stop()
             self.defer_printed()
-        elif self.stop_requested is not None:  # after what arrived with it: that is finished, and is kept
+        elif self.stop_requested is not None:  # after the outcomes that arrived with it, which are kept
             self.stop(self.stop_requested)
         else:
             for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
-        if not (self.attempts.running or self.attempts.starting):  # nothing is being measured: back to the wall clock
+        if not (self.attempts.running or self.attempts.starting):  # no duration is measured: return to the wall clock
             self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
         had_more, answered = self.driver.has_more, True
         while answered:
@@ -403,10 +403,10 @@ class Execution(ExecutionValues):
                         answered |= self._set_timer(command)
                     case CancelAttempts():
                         self._cancel_attempts()
-                        if not self.driver.finishing:  # a rollback follows: nothing waits for what was given up
+                        if not self.driver.finishing:  # a rollback follows, which does not wait for them
                             self.attempts.leave_all()
                     case End():
-                        pass  # the commit gives the lease back, and `committed` ends the run
+                        pass  # the commit releases the lease, and `committed` ends the run
                     case _:
                         assert_never(command)
         if had_more and not self.driver.has_more:
@@ -415,19 +415,19 @@ class Execution(ExecutionValues):
             self.hibernation.leave(self)
 
     def defer_printed(self) -> None:
-        """Record what its steps have printed, before the event that ends the attempts."""
+        """Record what its steps have printed with the next event; called before the event that ends the attempts."""
         for attempt in self.attempts.running.values():
             if attempt.scope.printed is not None and not self.driver.finishing:
                 self.driver.defer_event(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
 
     def _answer(self, make: Callable[[Any], Message], event: Event, error: BaseException | None = None) -> bool:
-        """Answer what the driver asked for; ``error`` is what the user's code raised meanwhile."""
+        """Send the answer to a request of the driver; ``error`` is what the user's code raised, if anything."""
         if error is not None:
             self.cause = error
         return self.driver.take(make(event), self.now())
 
     def _set_timer(self, command: SetTimer) -> bool:
-        """Wait until the next attempt is due; return whether it already is."""
+        """Start the timer of a step's next attempt; return whether it is already due."""
         step = command.step
         if self.retries.wait(step, command.due_at, partial(self.engine.post, self, self._due, step)):
             return self.driver.take(Due(step), self.now())
@@ -465,12 +465,12 @@ class Execution(ExecutionValues):
         self.state = state
 
     def was_written(self, state: State) -> None:
-        """Hear that the batch was written although the store raised; ``state`` is what is recorded."""
+        """Called if the batch was written although the store raised; ``state`` is the recorded state."""
         self.driver.state = self.state = state
         self.committed()
 
     def committed(self) -> None:
-        """Hear that the batch is in the log: answer those who wait, start what was decided, tell the observers."""
+        """Called when the batch is in the log: answer operations, start the decided attempts, call the observers."""
         driver = self.driver
         if driver.forgotten:
             self.forget(driver.forgotten)
@@ -491,7 +491,7 @@ class Execution(ExecutionValues):
             for waiter in answers:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.state.cancel is not None and not driver.finishing:  # it was among what others appended
+        if self.state.cancel is not None and not driver.finishing:  # another process appended the request
             self.attempts.drop_starts()
             self.engine.post(self, only_decide, None)
         if self.attempts.decided and self.stop_requested is None:
@@ -505,11 +505,11 @@ class Execution(ExecutionValues):
             self._end()
 
     def launch(self, until: float, *, at_once: bool) -> bool:
-        """Launch what is recorded as started, but not beyond a time; return whether that was all.
+        """Launch the attempts whose starts are recorded, until a time; return whether all were launched.
 
         Args:
             until: by `time.monotonic`.
-            at_once: whether async steps begin now, and not at the loop's next turn.
+            at_once: whether async steps begin now, not in the loop's next iteration.
         """
         ready = self.attempts.ready
         while ready and not (self.over or self.driver.finishing) and self.stop_requested is None:
@@ -524,7 +524,7 @@ class Execution(ExecutionValues):
         name = command.step
         scope = Scope(self, name, command.visit, command.attempt)
         spec = self.plan.spec(name)
-        assert spec is not None, f"nothing is known of step {name}"
+        assert spec is not None, f"the plan has no step {name}"
         attempt = Attempt(spec, scope)
         self.attempts.begin(attempt)
         if spec.policy.cache is not None and (found := self._cached_result(spec, command)) is not None:
@@ -534,13 +534,13 @@ class Execution(ExecutionValues):
             context = self.context.copy()
             observers.prepare(scope, context)
             attempt.start(context, at_once=at_once)
-        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: that is then the attempt's outcome
+        except Exception as error:  # noqa: BLE001 - the system may refuse a thread: the attempt's outcome
             self.engine.post(self, self.settle, attempt.outcome(error))
 
     def _cached_result(self, spec: StepSpec, command: Start) -> e.StepCompleted | None:
-        """Look for a recorded result to take instead of running an attempt."""
+        """Return the event that takes a cached result instead of running an attempt, if there is one."""
         if self._cached is None:
-            from .cache import CachedResults  # it imports ast and tokenize, which other steps do not need
+            from .cache import CachedResults  # here: it imports ast and tokenize, for steps with cache= only
 
             self._cached = CachedResults()
         return self._cached.take(self, spec, command, self.now())
@@ -549,11 +549,11 @@ class Execution(ExecutionValues):
 
     @property
     def unrecorded(self) -> list[str]:
-        """The steps that finished, but whose results are not in the log."""
+        """The finished steps whose results are not in the log."""
         return [event.step for event in self.driver.batch if isinstance(event, e.StepCompleted)]
 
     def confirm(self) -> None:
-        """Check, from any thread, that this process may still act for the execution; if not, end it here.
+        """Check, from any thread, that this process still has the lease; if not, end the execution here.
 
         Raises:
             ExecutionBusyError: another process has taken it over.
@@ -565,18 +565,18 @@ class Execution(ExecutionValues):
             raise
 
     def disown(self) -> None:
-        """Let go of it in a forked child: it runs in the parent process, and this copy does nothing more."""
+        """End this copy in a forked child, without writing: the parent process runs the execution."""
         self.over = True
         for attempt in self.attempts.running.values():
             attempt.scope.closed = True
 
     def end_with_loop(self) -> None:
-        """End it, from any thread, if its event loop was closed: it can never continue."""
+        """End the execution, from any thread, if its event loop was closed: it can never continue."""
         if self.loop.is_closed():
             self.abort(CerebelumError(f"the event loop of execution {self.id} was closed before it ended"))
 
     def abort(self, error: BaseException) -> None:
-        """End it without writing, and give the lease back; it is over afterwards, whatever is raised in between."""
+        """End the execution without writing, and release its lease; errors on the way do not prevent that."""
         if self.over:
             return
         self.superseded = isinstance(error, ExecutionBusyError)
@@ -595,13 +595,13 @@ class Execution(ExecutionValues):
         self.over = True
         self.watchers.clear()
         if self.children and error is None and self.state.lifecycle is not ExecutionState.CANCELLED:
-            for child in list(self.children.values()):  # a cancelled one cancels them, below
+            for child in list(self.children.values()):  # `tell_of_end`, below, cancels those of a cancelled one
                 self.engine.post(child, child.stop, self.stop_requested or f"its caller {self.id} has ended")
         self.hibernation.stop()
         self.time_limit.stop()
         left = self.attempts.alive()
         if error is not None:
-            self.engine.release(self)  # before another thread can take it up, with the same lease
+            self.engine.release(self)  # before another thread takes it up, with the same lease
         try:
             note_end(self, is_recorded=error is None and not self.driver.batch)
             self.engine.forget(self, [partial(getattr, a, "alive") for a in left])
@@ -609,7 +609,7 @@ class Execution(ExecutionValues):
                 self._when_over(attempt, partial(leases_of(self.store).forget_ended, self.id))
             if (caller := self.attended_by) is not None and not self.loop.is_closed():
                 caller.look_again()
-        except Exception as trouble:  # noqa: BLE001 - whoever waits for this run must learn that it ended
+        except Exception as trouble:  # noqa: BLE001 - its `done` must be set in any case
             if error is None:
                 error = trouble
                 self.engine.release(self)
@@ -627,7 +627,7 @@ class Execution(ExecutionValues):
 
 
 def running_here(store: Store, execution_id: str) -> Execution | None:
-    """Return the execution if it runs in this process."""
+    """Return an execution if it runs in this process."""
     held = leases_of(store).running(execution_id)
     return held if isinstance(held, Execution) else None
 

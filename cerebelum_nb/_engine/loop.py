@@ -1,12 +1,12 @@
 """The engine: one inbox per event loop and log, and the pump that empties it.
 
-The pump is a plain function that the event loop calls when a message has arrived. It takes all waiting messages, lets
-each execution turn them into events and decisions, commits them all in one transaction on the loop's own thread, and
-only then starts what was decided. So outcomes that arrive together are committed together, and the end of a step and
-the start of the next share one commit.
+The event loop calls the pump, a plain function, when a message has arrived. In one *turn* the pump takes the waiting
+messages, lets each execution turn them into events and decisions, and commits all events in one transaction on the
+loop's thread; only then it starts what was decided. Outcomes that arrive together are committed together, and the end
+of a step and the start of the next share one commit.
 
-Whatever is raised on behalf of an execution ends that execution with the error, and no other: every call into it goes
-through ``on_behalf_of``, and a commit that fails is tried for each execution alone (commits.py).
+An exception raised on behalf of an execution ends that execution and no other: every call into one goes through
+``on_behalf_of``, and a commit that fails is tried for each execution alone (commits.py).
 """
 
 from __future__ import annotations
@@ -46,27 +46,26 @@ from .watchdog import BlockWatch
 __all__ = ["Engine", "engine_of", "engines_on"]
 
 _TURN_MOST = 128
-"""The most messages that share a commit before the loop gets its turn. Ten thousand outcomes at once would block it
-for a second."""
+"""The most messages in a turn. Ten thousand outcomes at once would block the loop for a second."""
 
 _TURN_LEAST = 16
-"""So many share one however slow the machine is."""
+"""The fewest messages in a turn, if that many wait, however slow the machine is."""
 
 _TURN_SECONDS = 0.0015
-"""CPU time after which no more messages are taken. To decide what follows from them, and to commit it, takes twice as
-much again. Time in which another program has the processor does not count: it would only make commits more and smaller.
+"""The CPU time after which a turn takes no more messages. Deciding what follows from them, and the commit, take twice
+as much again. Time of other programs on the processor does not count: that would only make more and smaller commits.
 """
 
 _PUMP_SECONDS = 0.005
-"""After so long the pump lets the loop have its turn. Steps that never wait run within it, one after the other."""
+"""After this time the pump returns to the loop. Until then, steps that never wait run one after the other within it."""
 
 _FLUSH_SECONDS = 1.0
-"""The longest that a progress event waits for another commit to go with."""
+"""The longest time that a deferred event waits for another commit."""
 
 log = logging.getLogger("cerebelum_nb")
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-"""Those at work, and those not yet collected: only its executions keep an engine, its loop and its log alive."""
+"""All engines that are not collected. Only its executions keep an engine, its loop and its log alive."""
 _engines_lock = threading.Lock()
 
 
@@ -95,13 +94,13 @@ class Engine:
         self.loop, self.store, self.clock = loop, store, clock
         self._inbox: list[tuple[Execution, Callable[[Any], None], Any]] = []
         self._executions: dict[str, Execution] = {}
-        self._flushing: set[Execution] = set()  # a timer runs that commits their progress
-        self._stirring: dict[Execution, None] = {}  # those that may be doing anything but wait for the clock
-        self._launching: deque[Execution] = deque()  # of which something is ready to be launched
-        self._looking: dict[Execution, None] = {}  # to which others may have appended something
+        self._flushing: set[Execution] = set()  # with a timer that commits their deferred events
+        self._stirring: dict[Execution, None] = {}  # those that may not all wait for the clock
+        self._launching: deque[Execution] = deque()  # with attempts that are ready
+        self._looking: dict[Execution, None] = {}  # to which others may have appended events
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
-        self.turn_at: int | None = None  # monotonic: everything handled in one turn happened at one time
+        self.turn_at: int | None = None  # monotonic: all messages of a turn have one time
         self._commits = Commits()
         self.context = contextvars.copy_context()
         self.context.run(patience.set, TRY_SECONDS)
@@ -112,13 +111,13 @@ class Engine:
     def create(
         self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext, *, is_new: bool = False
     ) -> Iterator[Execution]:
-        """Make an execution without a history; it is discarded if the block raises.
+        """Create an execution without a history; it is discarded if the block raises.
 
         Nothing is written, so it waits for no lock: the holder is registered when the first events are committed. That
-        commit is refused if the log has the id, so one that was just drawn (``is_new``) is not looked up.
+        commit is rejected if the log has the id, so a newly drawn id (``is_new``) is not looked up.
 
         Raises:
-            ResumeError: the log already has one with that id.
+            ResumeError: the log already has an execution with that id.
         """
         if not is_new and (
             leases_of(self.store).running(execution_id) is not None or self.store.events(execution_id, upto=1)
@@ -136,7 +135,7 @@ class Engine:
     def claim(
         self, execution_id: str, plan: Plan, redactor: Redactor, make_context: MakeContext
     ) -> Iterator[Execution]:
-        """Claim a recorded execution; its lease is given back if the block raises.
+        """Claim a recorded execution; its lease is released if the block raises.
 
         Raises:
             ExecutionBusyError: another process is running it.
@@ -156,7 +155,7 @@ class Engine:
 
     @contextmanager
     def made_ready(self, execution: Execution) -> Iterator[None]:
-        """Give an execution back if the block raises before it was started."""
+        """Release an execution if the block raises before it was started."""
         try:
             yield
         except BaseException:
@@ -171,18 +170,18 @@ class Engine:
 
     @property
     def hibernate_after(self) -> int | None:
-        """How long a wait may be before it ends the run in this process, µs; None: unlimited."""
+        """The longest wait without hibernating, µs; None: unlimited."""
         limit = self.store.hibernate_after
         return None if limit == timedelta.max else limit // timedelta(microseconds=1)
 
     def post(self, execution: Execution, handler: Callable[[Any], None], argument: Any) -> None:
-        """Put a message into the inbox; on the engine's loop only."""
+        """Put a message for an execution into the inbox; on the engine's loop only."""
         self._inbox.append((execution, handler, argument))
         if self._pump_handle is None and not self._pumping:
             self._pump_soon()
 
     def post_outcome(self, execution: Execution, outcome: Outcome) -> None:
-        """Put an attempt's outcome into the inbox; handle it at once if nothing else can arrive with it."""
+        """Put an attempt's outcome into the inbox, or handle it at once if no other message can arrive with it."""
         if len(self._executions) == 1 and len(execution.attempts.running) == 1 and self._pump_handle is None:
             self._inbox.append((execution, execution.settle, outcome))
             if not self._pumping:
@@ -191,14 +190,14 @@ class Engine:
             self.post(execution, execution.settle, outcome)
 
     def flush(self) -> None:
-        """Handle the whole inbox now; whoever asks is not held up by steps, which begin at the loop's next turn."""
+        """Handle the whole inbox now. Steps begin in the loop's next iteration, so they do not delay the caller."""
         if not self._pumping:
             if self._pump_handle is not None:
                 self._pump_handle.cancel()
             self.context.run(self._pump, whole=True)
 
     def launch_soon(self, execution: Execution) -> None:
-        """Launch what is ready of an execution, once the commits of this turn are done."""
+        """Launch the ready attempts of an execution, once the commits of this turn are done."""
         self._launching.append(execution)
         if self._pump_handle is None and not self._pumping:
             self._pump_soon()
@@ -207,7 +206,7 @@ class Engine:
         self._pump_handle = self.loop.call_soon(self._pump, context=self.context)
 
     def flush_later(self, execution: Execution) -> None:
-        """Commit waiting progress by itself if no other commit comes first."""
+        """Commit the deferred events of an execution if no other commit comes first."""
         if execution not in self._flushing:
             self._flushing.add(execution)
             self.loop.call_later(_FLUSH_SECONDS, self._flush_progress, execution)
@@ -225,19 +224,19 @@ class Engine:
         leases_of(self.store).leave(execution, leftovers)
 
     def give_back(self, execution: Execution) -> None:
-        """Give back a claimed execution that was never started."""
+        """Release a claimed execution that was never started."""
         execution.over = True
         self.release(execution)
         self.forget(execution, [])
 
     def release(self, execution: Execution, until: float | None = None) -> None:
-        """Give back the lease of an execution that ended without its last commit; never raises.
+        """Release the lease of an execution that ended without its last commit; never raises.
 
-        While the log is locked it is retried. A lease that cannot be given back stays with this process, which can
-        still resume the execution; for others it becomes free when this process ends.
+        While the log is locked it is retried. A lease that cannot be released stays with this process, which can still
+        resume the execution; other processes can when this process has ended.
         """
         if not execution.holder:
-            return  # it never had one
+            return  # it never had a lease
         if leases_of(self.store).runs_another(execution):
             return  # the lease belongs to that run
         here = contextvars.copy_context() if self.loop.is_closed() else self.context.copy()
@@ -251,15 +250,15 @@ class Engine:
                 _warn("the lease of execution %s could not be given back: %s", execution.id, error)
 
     def stop_all(self, reason: str) -> bool:
-        """Pause everything that runs here, from any thread; return whether anything did run."""
+        """Pause all executions here, from any thread; return whether there were any."""
         for execution in list(self._executions.values()):
             execution.ask_to_stop(reason)
         return bool(self._executions)
 
     def abandon(self, error: BaseException) -> None:
-        """Drop everything that runs here, as if the process had died: nothing more is written, and nobody is told.
+        """Drop all executions here, as if the process had died: nothing more is written, and no observer is called.
 
-        The leases are given back, so that each execution can be resumed; whoever awaits one gets the error.
+        The leases are released, so that the executions can be resumed; code that awaits one gets the error.
         """
         for execution in list(self._executions.values()):
             execution.abort(error)
@@ -271,7 +270,7 @@ class Engine:
             return
         if somebody_waits(self.loop):  # to start
             return
-        while self._stirring:  # those that wait are checked once, and again only after a message for them
+        while self._stirring:  # a waiting execution is checked once per message
             execution = next(iter(self._stirring))
             if not (execution.over or execution.all_wait):
                 return
@@ -279,26 +278,26 @@ class Engine:
         if self._executions:
             try:
                 self.clock.idle()
-            except Exception as error:  # noqa: BLE001 - with a clock that wakes nobody they would all wait for ever
+            except Exception as error:  # noqa: BLE001 - with a broken clock they would wait forever
                 for execution in list(self._executions.values()):
                     execution.abort(error)
 
     def look(self, execution: Execution) -> None:
-        """Read soon what other processes have appended to an execution."""
+        """Read soon the events that other processes have appended to an execution."""
         if execution.written and not execution.over:  # else nothing of it is in the log yet, or is of interest any more
             self._looking[execution] = None
             if self._pump_handle is None and not self._pumping:
                 self._pump_soon()
 
     def on_behalf_of(self, execution: Execution, action: Callable[..., object], *arguments: Any) -> None:
-        """Do something for an execution; whatever it raises ends that execution with the error."""
+        """Call an action for an execution; an exception in it ends that execution."""
         try:
             action(*arguments)
-        except BaseException as error:  # noqa: BLE001 - whatever it is may end a run, but must never hang it
+        except BaseException as error:  # noqa: BLE001 - any exception may end a run, but must never hang it
             self.failed(execution, error)
 
     def failed(self, execution: Execution, error: BaseException) -> None:
-        """End an execution with what was raised on behalf of it."""
+        """End an execution with an exception that was raised on its behalf."""
         execution.abort(error)
         if not isinstance(error, Exception):
             raise error
@@ -307,7 +306,7 @@ class Engine:
         try:
             row = self.store.execution(execution.id)
         except CerebelumError:
-            return  # its own commits will report it
+            return  # the execution's commits will report it
         if row.holder is None or row.holder.key != execution.holder:
             execution.abort(superseded(execution.id))
         elif row.version > execution.written:
@@ -321,11 +320,11 @@ class Engine:
         self._watch.note(step, seconds)
 
     def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with the engine's own work, for which no step is to blame."""
+        """Note how long the loop was busy with the engine's own work."""
         self._watch.own += seconds
 
     def stirs(self, execution: Execution) -> None:
-        """Hear that an execution is doing something, so that a fake clock must not jump."""
+        """Note that an execution is doing something, so that a fake clock must not jump."""
         if self.clock.jumps:
             self._stirring[execution] = None
 
@@ -345,7 +344,7 @@ class Engine:
 
     def _flush_progress(self, execution: Execution) -> None:
         self._flushing.discard(execution)
-        if not execution.over and execution.driver.has_deferred:  # usually another commit has taken it along
+        if not execution.over and execution.driver.has_deferred:  # usually another commit has included them
             self.post(execution, lambda _: execution.driver.take_deferred(), None)
 
     @property
@@ -368,9 +367,9 @@ class Engine:
                 if self._inbox:
                     self._turn()
                 now = time.monotonic()
-                if self._launching:  # one at least: what was recorded as started should start
-                    own += now  # what steps do before their first wait is not the engine's own work
-                    try:  # a commit may have waited for the disk for long: what it recorded is launched together still
+                if self._launching:  # at least one, as their starts are recorded
+                    own += now  # the work of steps up to their first wait is not the engine's own
+                    try:  # even after a slow commit, launch some together
                         self._launch(max(until, now + _PUMP_SECONDS / 2), at_once=not whole)
                     finally:
                         now = time.monotonic()
@@ -381,7 +380,7 @@ class Engine:
             self._pumping = False
             self.turn_at = None
             self._watch.own += own + time.monotonic()
-            if self._has_work and not self.loop.is_closed():  # too much, or Ctrl-C: the rest next
+            if self._has_work and not self.loop.is_closed():  # too much for once, or Ctrl-C: the rest next
                 self._pump_soon()
         if self.clock.jumps:
             self.check_idle()
@@ -400,7 +399,7 @@ class Engine:
                 break
 
     def commit_again(self) -> None:
-        """Try again to commit what waits for the log's write lock, then handle what has arrived meanwhile."""
+        """Commit again the batches that wait for the log's write lock, then handle the messages since."""
         self._pumping = True
         try:
             self._commits.try_again(self)
@@ -417,7 +416,7 @@ class Engine:
         until = 0.0 if few <= 0 else time.thread_time() + _TURN_SECONDS
         try:
             self.turn_at = self.clock.monotonic()
-        except Exception:  # noqa: BLE001 - each execution then asks the clock itself, and fails by itself
+        except Exception:  # noqa: BLE001 - each execution then reads the clock and fails alone
             self.turn_at = None
         touched: dict[Execution, None] = {}
         inbox.reverse()
@@ -426,7 +425,7 @@ class Engine:
                 execution, handler, argument = inbox.pop()
                 if not execution.over:
                     touched[execution] = None
-                    try:  # as `on_behalf_of`, without its call: most messages are outcomes, one a step
+                    try:  # `on_behalf_of` inlined: one message per step
                         handler(argument)
                     except BaseException as error:  # noqa: BLE001
                         self.failed(execution, error)
@@ -438,7 +437,7 @@ class Engine:
                         execution.advance()
                     except BaseException as error:  # noqa: BLE001
                         self.failed(execution, error)
-        finally:  # after Ctrl-C too: what is left is handled in the next turn
+        finally:  # after Ctrl-C too: the rest is handled in the next turn
             self._inbox[:0] = reversed(inbox)
             ready = [execution for execution in touched if execution.driver.batch and not execution.over]
             if ready:
