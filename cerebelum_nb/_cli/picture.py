@@ -221,6 +221,8 @@ class Picture:
         if step.percent is not None:
             narrow = room is not None and room < 60
             parts.append(f"{bar(step.percent / 100, 8 if narrow else 16)} {step.percent:.0f} % {step.message}".rstrip())
+        elif step.message:
+            parts.append(step.message)
         if step.attempt > 1:
             parts.append(f"attempt {step.attempt}")
         return ", ".join([*parts, *waits])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 import click
 
@@ -20,6 +21,13 @@ __all__ = ["ExecutionReader", "children_of"]
 
 _MOST, _MOST_BELOW, _DEEPEST = 12, 3, 4
 """How many children of the execution are shown, how many of each child, and how deep the tree is."""
+
+
+class Heartbeat(Protocol):
+    """What a step on a cluster reports while it runs."""
+
+    percent: float | None
+    message: str
 
 
 class ExecutionReader:
@@ -40,6 +48,8 @@ class ExecutionReader:
         self._state = fold(self._store.events(self.execution_id, self._state.version, row.version), self._state)
         now = time.time_ns() // 1000
         shown = entry(self._store, row, now)
+        if row.on_cluster and not shown.interrupted:
+            self._take_heartbeats()
         return Picture(
             row=row,
             state=self._state,
@@ -49,6 +59,13 @@ class ExecutionReader:
             command=partial(write_command, self._ctx),
             children=tuple(children_of(self._store, self.execution_id, now)),
         )
+
+    def _take_heartbeats(self) -> None:
+        """Take how far steps are on a cluster, and on which worker: events say so only later."""
+        read: Callable[[str], dict[str, Heartbeat]] | None = getattr(self._store, "last_heartbeats", None)
+        for name, told in ({} if read is None else read(self.execution_id)).items():
+            if (step := self._state.step(name)) is not None:
+                step.percent, step.message = told.percent, told.message
 
 
 def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> Iterator[Child]:

@@ -24,7 +24,7 @@ from .cluster import Cluster
 from .losses import other_version
 from .settings import Terms, core_url_of
 
-__all__ = ["Followed", "watch_cluster"]
+__all__ = ["Followed", "Heartbeat", "watch_cluster"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -46,7 +46,7 @@ class Followed(ExecutionValues):
         self.variable = ""
         self.handle: Callable[[str | None], str] | None = None
         self.traceback_shown = False
-        self.heartbeats: dict[str, _Heartbeat] = {}
+        self.heartbeats: dict[str, Heartbeat] = {}
         self.over = self.superseded = self.stops_before = False
         self.stop_requested: str | None = None
         self.watchers: set[Callable[[], None]] = set()
@@ -59,7 +59,7 @@ class Followed(ExecutionValues):
         """Return the time, µs since the epoch; never before the last event."""
         return max(self.clock.now(), self.state.updated_at)
 
-    def at_work(self) -> dict[str, _Heartbeat]:
+    def at_work(self) -> dict[str, Heartbeat]:
         """Return the last heartbeats of running steps, by step."""
         return self.heartbeats
 
@@ -98,7 +98,7 @@ class Followed(ExecutionValues):
                 self.done.exception()  # retrieved, so that asyncio does not report it: it is raised elsewhere too
 
 
-class _Heartbeat:
+class Heartbeat:
     """A step's last heartbeat, with the attributes that a card reads of the scope of a local step."""
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -133,7 +133,7 @@ async def watch_cluster(followed: Followed, workflow: Definition, terms: Terms) 
             found = await cluster.at_work(followed.id)
         except Exception:  # noqa: BLE001 - the server cannot be reached: the mirror warns of it
             continue
-        followed.heartbeats = {step: _Heartbeat(details) for step, details in found.heartbeats.items() if details}
+        followed.heartbeats = {step: Heartbeat(details) for step, details in found.heartbeats.items() if details}
         if found.untaken > _UNTAKEN_SECONDS:
             warn("", f"execution {followed.id} of workflow '{workflow.name}'", "")
         for step, seconds in found.steps.items():

@@ -34,6 +34,7 @@ from .._store.sqlite import SqliteStore
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Cluster
 from .connection import explain
+from .followed import Heartbeat
 from .mirror import Mirror
 from .settings import CHILD_DRIVER, DRIVER, SEARCH_STATE, SEARCH_WORKFLOW, core_url_of
 
@@ -112,6 +113,11 @@ class RemoteStore:
         events, over = self._do(self.cluster.history(execution_id))
         self._cache = (execution_id, events, over, time.monotonic())
         return events, over
+
+    def last_heartbeats(self, execution_id: str) -> dict[str, Heartbeat]:
+        """Read what steps report that run now, by step."""
+        found = self._do(self.cluster.at_work(execution_id)).heartbeats
+        return {step: Heartbeat(details) for step, details in found.items() if details}
 
     def payload(self, digest: str) -> bytes:
         """Read the bytes of a value."""

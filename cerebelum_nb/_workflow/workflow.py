@@ -202,6 +202,8 @@ class Workflow(Definition):
         name: str | None = None,
         tags: Collection[str] = (),
         refresh: Collection[str] = (),
+        distributed: bool = False,
+        core_url: str | None = None,
     ) -> Result:
         """Run it and wait, from sync code: a script, or a cell.
 
@@ -210,7 +212,8 @@ class Workflow(Definition):
 
         Raises:
             CerebelumError: it was called inside an async step, which it would block.
-            KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed.
+            KeyboardInterrupt: it was stopped with Ctrl-C in a script; the execution is paused and can be resumed. On a
+                cluster it continues.
             Otherwise as :meth:`execute`.
         """
         __tracebackhide__ = True
@@ -219,6 +222,7 @@ class Workflow(Definition):
                 refuse_in_step(self, "run")
             options: dict[str, Any] = {"store": store, "execution_id": execution_id, "resume": resume, "wait": wait}
             options |= {"name": name, "tags": tags, "refresh": refresh}
+            options |= {"distributed": distributed, "core_url": core_url}
             child: Result = offer_child(scope, self, "run", inputs, options)
             return child
         run = partial(
@@ -230,6 +234,8 @@ class Workflow(Definition):
             name=name,
             tags=tags,
             refresh=refresh,
+            distributed=distributed,
+            core_url=core_url,
         )
         return run_sync(lambda: run(inputs))
 

@@ -38,6 +38,8 @@ from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._values import encode
 from cerebelum_nb._workflow.start import started
 
+from .test_commands import cerebelum
+
 
 @pytest.fixture
 def executor(server):
@@ -259,6 +261,8 @@ async def test_progress_of_a_step_at_work_is_seen_and_a_run_that_is_terminated_i
             await asyncio.sleep(0.1)
     assert (told["percent"], told["message"]) == (40, "rows")
     there = open_remote(server.url)
+    shown = await asyncio.to_thread(cerebelum, "status", "p1", "--core", server.url, COLUMNS="120")
+    assert "40 % rows on test" in shown
     await until(lambda: there.executions(workflow="with_progress")[0][0].summary.current_step == "load")
     await cluster.handle("p1").terminate(reason="by hand")
     with pytest.raises(WorkflowError, match=r"its run on .* was terminated in Temporal by .* \(by hand\)"):

@@ -13,8 +13,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..._client.reading import status_of
+from ..._store.holder import CLUSTER
 from ..._text.json_text import parse
-from ..._text.terminal import Cell, Column, table, width
+from ..._text.terminal import Cell, Column, table, width, wrap
 from ..._text.times import clock
 from ..app import core_option, log_options, open_either, print_json
 from ..echo import emit
@@ -42,8 +43,16 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
         children, _ = store.executions(caller=row.execution_id)
         print_json(shown | {"children": [child.execution_id for child in reversed(children)]})
         return
-    for line in ExecutionReader(ctx, store, execution_id).take().lines(width()):
+    picture = ExecutionReader(ctx, store, execution_id).take()
+    for line in picture.lines(width()):
         emit(line)
+    holder = picture.row.holder
+    if holder is not None and holder.is_cluster and holder.host != store.location:
+        core = holder.host.removeprefix(CLUSTER)
+        emit("")
+        for line in wrap(f"It runs on {core}. This log has a copy, kept current by who follows it. To look there:"):
+            emit(line)
+        emit(f"    cerebelum status {picture.row.execution_id} --core {core}")
 
 
 def _types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
