@@ -39,7 +39,7 @@ from .remembered import forget, recorded, remembered
 from .scope_lookup import hear
 from .stdout import listen
 from .threads import can_start_threads
-from .turns import somebody_waits
+from .turns import any_waiting
 from .values import MakeContext
 from .watchdog import BlockWatch
 
@@ -268,7 +268,7 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._has_work or self._commits.wait or not self._executions:
             return
-        if somebody_waits(self.loop):  # to start
+        if any_waiting(self.loop):  # to start
             return
         while self._stirring:  # a waiting execution is checked once per message
             execution = next(iter(self._stirring))

@@ -1,9 +1,9 @@
-"""Let many starts share the turns of an event loop, so that each turn stays short.
+"""Spread many starts over the iterations of an event loop (its *turns*), so that each turn stays short.
 
-To start an execution, or to send it a signal, takes some hundred microseconds in which nothing else on the loop runs. A
-thousand tasks that are ready at once, as after ``asyncio.gather``, would all do it in one turn of the loop. Here each
-asks first whether the present turn has time for it, and otherwise waits for a later one, in order of arrival. Those
-that get the same turn still share a commit.
+Starting an execution, or sending it a signal, blocks the loop for some hundred microseconds. A thousand tasks that are
+ready at once, as after ``asyncio.gather``, would all do so in one turn. Instead, each first asks whether the current
+turn has time left, and otherwise waits for a later one, in order of arrival. Starts in the same turn still share a
+commit.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any
 from ..errors import ExecutionStoppedError
 from .interrupt import on_sigint
 
-__all__ = ["later_turn", "somebody_waits", "stop_waiting"]
+__all__ = ["any_waiting", "later_turn", "stop_waiting"]
 
 _TURN_SECONDS = 0.002
-"""How much CPU time of a turn of the loop they may use together."""
+"""The CPU time of a turn that all starts together may use."""
 
 _TRIES_A_TURN = 32
-"""How many of those that wait are woken for a turn: to find no time left costs a hundredth of a start."""
+"""How many waiting tasks are woken per turn. Waking one that finds no time left costs a hundredth of a start."""
 
 _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = weakref.WeakKeyDictionary()
 
 
 def later_turn() -> Coroutine[Any, Any, None] | None:
-    """Return None if the running loop's present turn has time left, else what waits for one that has.
+    """Return None if the current turn of the running loop has time left, otherwise a coroutine that waits for one.
 
-    That raises ExecutionStoppedError if the stop button or Ctrl-C is pressed while it waits.
+    The coroutine raises ExecutionStoppedError if the stop button or Ctrl-C is pressed meanwhile.
     """
     loop = asyncio.get_running_loop()
     turns = _by_loop.get(loop)
@@ -42,13 +42,13 @@ def later_turn() -> Coroutine[Any, Any, None] | None:
     return None if not turns.waiting and turns.has_time(loop) else turns.wait(loop)
 
 
-def somebody_waits(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether somebody waits for a turn of a loop."""
+def any_waiting(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether any task waits for a turn of a loop."""
     return (turns := _by_loop.get(loop)) is not None and turns.waiting > 0
 
 
 def stop_waiting(loop: asyncio.AbstractEventLoop) -> bool:
-    """Let those that wait for a turn of a loop raise ExecutionStoppedError; return whether there are any.
+    """Make the tasks that wait for a turn of a loop raise ExecutionStoppedError; return whether there are any.
 
     It may be called from any thread, and from a signal handler.
     """
@@ -60,11 +60,11 @@ def stop_waiting(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class _Turns:
-    """The turns of one loop. It does not refer to the loop, which could then never be collected.
+    """The turns of one loop. It has no reference to the loop, which could then never be collected.
 
     Attributes:
-        waiting: how many wait for a turn.
-        stops: how often those that waited were stopped.
+        waiting: how many tasks wait for a turn.
+        stops: how often `stop_waiting` was called.
     """
 
     __slots__ = ("_again", "_is_used", "_listening", "_queue", "_until", "_will_end", "stops", "waiting")
@@ -72,14 +72,14 @@ class _Turns:
     def __init__(self) -> None:
         self.waiting = self.stops = 0
         self._queue: deque[asyncio.Future[None]] = deque()
-        self._again: list[asyncio.Future[None]] = []  # those that were woken in this turn and found no time left
-        self._is_used = False  # whether somebody has used some of this turn
-        self._until: float | None = None  # when its time is over; None before the second has asked
+        self._again: list[asyncio.Future[None]] = []  # woken in this turn, and found no time left
+        self._is_used = False  # whether a task has used this turn
+        self._until: float | None = None  # when its time is over; None until a second task asks
         self._will_end = False
-        self._listening: AbstractContextManager[None] | None = None  # for the stop button, while somebody waits
+        self._listening: AbstractContextManager[None] | None = None  # the handler of SIGINT, while tasks wait
 
     def has_time(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this turn of the loop has time left; it has for the first that asks, for which no clock is read."""
+        """Whether this turn has time left. For the first task it always has, without reading a clock."""
         if not self._is_used:
             self._is_used, self._until = True, None
             self._end_later(loop)
@@ -90,7 +90,7 @@ class _Turns:
         return now < self._until
 
     async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for a turn that has time left."""
+        """Wait for a turn with time left."""
         stops, entry = self.stops, self._queue.append
         self.waiting += 1
         if self._listening is None:
@@ -119,13 +119,13 @@ class _Turns:
             loop.call_soon(self._end, loop)
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End this turn, and wake for the next those that have waited longest."""
+        """End this turn, and wake the tasks that have waited longest."""
         self._is_used = self._will_end = False
         self._queue.extendleft(reversed(self._again))
         self._again.clear()
         woken = 0
         while self._queue and woken < _TRIES_A_TURN:
-            if not (first := self._queue.popleft()).done():  # else its task was cancelled
+            if not (first := self._queue.popleft()).done():  # otherwise its task was cancelled
                 first.set_result(None)
                 woken += 1
         if self._queue:

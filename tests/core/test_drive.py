@@ -260,7 +260,7 @@ def test_a_limit_pauses_before_the_next_stage(driven):
     assert run.kinds[-1] == "WorkflowPaused"
 
 
-def test_riders_are_recorded_with_the_next_event_and_before_it(driven):
+def test_deferred_events_are_recorded_with_the_next_event_and_before_it(driven):
     run = driven("a")
     run.begin()
     assert run.driver.defer_event(lambda: e.StepProgressed(at=2, step="a", percent=50.0))

@@ -692,7 +692,7 @@ def test_the_end_of_progress_is_always_recorded(store, go):
     assert reported(store) == [10.0, 100.0]
 
 
-def test_progress_rides_on_the_commit_of_something_else(memory, go):
+def test_progress_is_recorded_with_the_commit_of_something_else(memory, go):
     from cerebelum_nb import ProgressReporter
 
     commits = []
