@@ -246,9 +246,6 @@ class RemoteHost(ExecutionValues):
     def note_blocking(self, step: str, seconds: float) -> None:
         """Do nothing: heartbeats are sent from another thread."""
 
-    def note_own(self, seconds: float) -> None:
-        """Do nothing, as above."""
-
     def ask_to_stop(self, reason: str) -> None:
         """Give the attempt back; call it from any thread."""
         self.stop_requested = reason

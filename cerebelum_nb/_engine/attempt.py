@@ -20,7 +20,6 @@ import asyncio
 import contextvars
 import inspect
 import threading
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -129,10 +128,7 @@ class Attempt:
                 result = await measured(result, scope.execution.note_blocking, self.spec.name)
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
-            began = time.monotonic()
             outcome.value = scope.execution.encode_result(self.spec, result)
-            if (took := time.monotonic() - began) > _LONG_SECONDS:
-                scope.execution.note_own(took)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
@@ -244,9 +240,6 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
 
-
-_LONG_SECONDS = 0.01
-"""If encoding a result takes longer than this, the watchdog counts it as the engine's own work."""
 
 _NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 """Types that are never awaitable, to save a call of `inspect.isawaitable`."""

@@ -110,7 +110,7 @@ class Execution(ExecutionValues):
         super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
-        self.note_blocking, self.note_own = engine.note_blocking, engine.note_own
+        self.note_blocking = engine.note_blocking
         self.driver = Driver(plan, state)
         self.variable = ""  # the name of its workflow in the caller's code
         self.handle: Callable[[str | None], str] | None = None  # returns the call that continues it through a handle

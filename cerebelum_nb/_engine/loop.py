@@ -319,10 +319,6 @@ class Engine:
         """Note how long an async step has blocked the loop."""
         self._watch.note(step, seconds)
 
-    def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with the engine's own work."""
-        self._watch.own += seconds
-
     def stirs(self, execution: Execution) -> None:
         """Note that an execution is doing something, so that a fake clock must not jump."""
         if self.clock.jumps:

@@ -133,10 +133,6 @@ class Host(Protocol):
         """Note how long an async step has blocked the loop."""
         ...
 
-    def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with work that is not a step's."""
-        ...
-
     def ask_to_stop(self, reason: str) -> None:
         """Stop the execution: nothing more starts."""
         ...
@@ -344,10 +340,6 @@ class RunLoop(Protocol[E]):
 
     def note_blocking(self, step: str, seconds: float) -> None:
         """Note how long an async step has blocked the loop."""
-        ...
-
-    def note_own(self, seconds: float) -> None:
-        """Note how long the loop was busy with the engine's own work."""
         ...
 
     def forget(self, execution: E, leftovers: list[Callable[[], bool]]) -> None:

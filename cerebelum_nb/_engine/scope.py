@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,6 +27,7 @@ from .._store import at_fork
 from ..errors import ExecutionBusyError
 from .ports import AttemptCheckpoints, Host, StepProcess, Waiter
 from .stdout import Printed
+from .watchdog import note_own
 
 if TYPE_CHECKING:
     from .clock import Deadline, Timer
@@ -180,7 +182,11 @@ class Scope:
     async def record(self, event: type[Any], op: str, **fields: Any) -> None:
         """Append an event of this attempt and wait until it is committed."""
         made = event(at=self.now(), step=self.step, visit=self.visit, attempt=self.attempt, op=op, **fields)
-        checkpoint = None if self.checkpoints is None else self.checkpoints.checkpoint(event)
+        checkpoint = None
+        if self.checkpoints is not None:
+            began = time.monotonic()
+            checkpoint = self.checkpoints.checkpoint(event)
+            note_own(began)
 
         def post(waiter: Waiter) -> None:
             if checkpoint is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from .._values.codec import json_of
 from ..errors import DependencyError, SerializationError, WorkflowError
 from .scope import current_scope
 from .user_errors import at_return, describe
+from .watchdog import note_own
 
 __all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
 
@@ -103,7 +105,9 @@ class ExecutionValues:
             SerializationError: it cannot be stored, or is too large for the log. Raised here, it fails the step that
                 made the value; raised by the commit, it would fail the whole execution.
         """
+        began = time.monotonic()
         made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
+        note_own(began)
         self.check_size(made, path)
         return made
 
@@ -138,7 +142,8 @@ class ExecutionValues:
         """Decode a recorded value into a new object; ``step`` is the step whose result it is, if any."""
         if value.codec == "json" and not value.masked and value.json == "null":
             return None
-        return decode(
+        began = time.monotonic()
+        made = decode(
             value,
             lambda digest: self.store.payload(digest) if value.payload is None else value.payload,
             trusted=self.store.trusted,
@@ -146,6 +151,8 @@ class ExecutionValues:
             missing=partial(Secret.missing, execution_id=self.id, step=step),
             home=self.home,
         )
+        note_own(began)
+        return made
 
     def describe(self, error: BaseException) -> ErrorInfo:
         """Describe a failure for the log, without secrets."""

@@ -3,20 +3,26 @@
 The time that a step's code takes between two awaits is measured, which names the step that blocked. That does not
 cover tasks that the step has started. For them, a timer of the loop checks whether it was called in time; if not, it
 names the steps at work, unless another step or the engine's own work explains the delay.
+
+No step is to blame for the time in which its values are encoded or the garbage collector runs: both take seconds when
+there is much of it, and the advice would not help.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 import types
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from .._text.duration import format_seconds
 
-__all__ = ["BlockWatch", "measured"]
+__all__ = ["BlockWatch", "measured", "note_own"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -24,6 +30,25 @@ _LOOK_SECONDS = 0.25
 _TOO_LONG_SECONDS = 1.0
 _MOST_SUSPECTS = 20
 """With more steps at work, a late timer names none: many short steps make the loop's iteration long."""
+
+_LONG_SECONDS = 0.01
+"""Shorter work of the engine's own is not worth an entry."""
+
+_own: deque[tuple[float, float]] = deque(maxlen=1_000)
+"""What took long and was no step's doing, as ``(when it began, seconds)``."""
+
+_watches: weakref.WeakSet[BlockWatch] = weakref.WeakSet()
+"""Those that watch now; the garbage collector is watched for them."""
+
+
+def note_own(began: float) -> None:
+    """Note that something other than a step's code has run since ``began``, by `time.monotonic`."""
+    if (took := time.monotonic() - began) > _LONG_SECONDS:
+        _own.append((began, took))
+
+
+def _own_since(began: float) -> float:
+    return sum(took for at, took in list(_own) if at >= began)
 
 
 class BlockWatch:
@@ -38,25 +63,35 @@ class BlockWatch:
         self._reported: set[str] = set()
 
     def note(self, name: str, seconds: float) -> None:
-        """Report that a step has blocked the loop for ``seconds``, which is too long."""
+        """Report that a step has blocked the loop for ``seconds``, if that was too long."""
         self._explained = self._loop.time()
-        self._report([name], seconds)
+        seconds -= _own_since(time.monotonic() - seconds)
+        if seconds > _TOO_LONG_SECONDS:
+            self._report([name], seconds)
 
     def start(self) -> None:
         """Start watching; harmless if it already does."""
         if self._handle is None:
             self._due = self._loop.time() + _LOOK_SECONDS
             self._handle = self._loop.call_at(self._due, self._look)
+            _watches.add(self)
+            if _collects not in gc.callbacks:
+                gc.callbacks.append(_collects)
 
     def stop(self) -> None:
         """Stop watching."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        _watches.discard(self)
+        if not _watches and _collects in gc.callbacks:
+            gc.callbacks.remove(_collects)
 
     def _look(self) -> None:
         late = self._loop.time() - self._due - self.own
         self.own = 0.0
+        if late > _TOO_LONG_SECONDS:
+            late -= _own_since(time.monotonic() - late)
         if late > _TOO_LONG_SECONDS and self._explained < self._due:
             suspects = self._running()
             if len(suspects) <= _MOST_SUSPECTS:
@@ -104,3 +139,15 @@ def measured(work: Awaitable[Any], note: Callable[[str, float], None], step: str
             raise
         except BaseException as exc:  # noqa: BLE001 - thrown into the work, such as a cancellation
             error = exc
+
+
+_collecting_since = 0.0
+
+
+def _collects(phase: str, _: object) -> None:
+    """Hear that the garbage collector begins or ends."""
+    global _collecting_since
+    if phase == "start":
+        _collecting_since = time.monotonic()
+    else:
+        note_own(_collecting_since)

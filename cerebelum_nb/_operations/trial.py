@@ -148,9 +148,6 @@ class _TrialHost(ExecutionValues):
     def note_blocking(self, step: str, seconds: float) -> None:
         """Do nothing: the caller of a trial waits for it anyway."""
 
-    def note_own(self, seconds: float) -> None:
-        """Do nothing, as above."""
-
     def ask_to_stop(self, reason: str) -> None:
         """Start nothing more."""
         self.stop_requested = reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 from cerebelum_nb import Step, step, workflow
 from cerebelum_nb._core.events import StepCompleted
+from cerebelum_nb._engine import values
 from cerebelum_nb._engine import watchdog as blocking
 from cerebelum_nb.testing import MemoryStore
 
@@ -131,6 +133,29 @@ def test_no_step_is_blamed_for_the_time_that_the_engine_takes_itself(named, monk
         await asyncio.sleep(0.1)
 
     assert named([waits, waits_longer]) == []
+
+
+def test_no_step_is_blamed_for_the_time_in_which_its_values_are_encoded_or_garbage_is_collected(named, monkeypatch):
+    def slow(*arguments, **options):
+        time.sleep(0.6)
+        return encode(*arguments, **options)
+
+    encode = values.encode
+    monkeypatch.setattr(values, "encode", slow)
+
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            time.sleep(0.6)
+
+    async def runs(context):
+        Ring()
+        gc.collect()
+        return await context.run("once", str, 1)
+
+    assert named(runs) == []
 
 
 def test_many_steps_that_begin_and_end_together_leave_the_loop_its_turns():
