@@ -12,6 +12,7 @@ from .._text.text import as_stage
 from .record import frozen, record
 
 __all__ = [
+    "PLAIN",
     "UNDO",
     "Action",
     "ActionKind",
@@ -73,6 +74,10 @@ class Policy:
         return min(delay * (1 + self.jitter * (2 * chance - 1)), longest)
 
 
+PLAIN = Policy()
+"""The policy of a step that says nothing, one object for all of them."""
+
+
 @record
 class StepSpec:
     """A step as the engine sees it: a name, what it needs, and a function to call.
@@ -90,7 +95,7 @@ class StepSpec:
     takes_context: bool = False
     takes_inputs: bool = False
     takes_error: bool = False
-    policy: Policy = Policy()
+    policy: Policy = PLAIN
     code: str | None = None
     workflow: str = ""
 

@@ -81,6 +81,9 @@ def _repeats(plan: Plan) -> Iterator[str]:
             for name, count in Counter(stage).items() if len(stage) > 1 else ():
                 if count > 1:
                     yield f"step '{name}' appears {count} times in one parallel list of {where}: keep it once"
+        order = [name for stage in path for name in stage]
+        if len(set(order)) == len(order):
+            continue
         seen: dict[str, int] = {}
         order = [name for stage in path for name in dict.fromkeys(stage)]
         for index, name in enumerate(order):
@@ -96,6 +99,8 @@ def _repeats(plan: Plan) -> Iterator[str]:
 
 def _bodies(plan: Plan) -> Iterator[str]:
     """Report steps in more than one place: a step runs for the items of one list, or outside a foreach."""
+    if not plan.each:
+        return
     inside: dict[str, str] = {}
     for owner, each in plan.each.items():
         for name in each.body:
@@ -140,6 +145,8 @@ def _loops_of_paths(plan: Plan) -> Iterator[str]:
 
 
 def _routes(plan: Plan) -> Iterator[str]:
+    if not (plan.diverges or plan.branches):
+        return
     placed = _placed(plan)
     for kind, name in [*(("diverge", n) for n in plan.diverges), *(("branch", n) for n in plan.branches)]:
         if name not in placed:
@@ -280,7 +287,10 @@ def _misspelt(plan: Plan) -> Iterator[str]:
 
 @mutable
 class _Graph:
-    """Which stage can follow which; stages are numbered across all paths."""
+    """Which stage can follow which; stages are numbered across all paths.
+
+    Without routes it is empty: what follows what is the order of the timeline.
+    """
 
     plan: Plan
     following: list[set[int]] = field(default_factory=list)
@@ -292,6 +302,8 @@ class _Graph:
     @classmethod
     def of(cls, plan: Plan) -> _Graph:
         graph = cls(plan)
+        if not (plan.diverges or plan.branches):
+            return graph
         timeline = graph._add(plan.timeline)
         pending = [
             (number, plan.timeline[i], timeline[i + 1] if i + 1 < len(timeline) else None)
@@ -335,8 +347,8 @@ class _Graph:
         on = self.plan.stage_of
         if first in on and second in on and on[first] < on[second]:
             return True
-        targets = set(self.places[second])
-        return any(targets & self._reachable(place) for place in self.places[first])
+        targets = set(self.places.get(second, ()))
+        return bool(targets) and any(targets & self._reachable(place) for place in self.places[first])
 
     def unreachable(self) -> Iterator[str]:
         """Report steps to which no route leads."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from .._core.graph import Action, Branch, Diverge, Path, Plan, StepSpec, Target
 from .._core.validate import Report, validate
+from .._host.collector import uncollected
 from .._text.text import cut
 from ..errors import StepDefinitionError, WorkflowDefinitionError
 from . import flow
@@ -336,8 +337,9 @@ def build(
     before = _BUILT.get(fn)
     if before is not None and wf.describes(before[0], max_jumps, rolls_back):
         return before
-    plan = wf.plan(max_jumps, rolls_back)
-    built = _BUILT[fn] = plan, wf.report(plan)
+    with uncollected():
+        plan = wf.plan(max_jumps, rolls_back)
+        built = _BUILT[fn] = plan, wf.report(plan)
     return built
 
 

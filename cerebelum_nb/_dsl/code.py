@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
     A plain wrapper of an async function does not show it; its return value does, when it runs.
     """
+    if type(fn) is types.FunctionType and not fn.__dict__:  # as nearly all are; `inspect` would take 2 us a step
+        return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)
     while isinstance(fn, functools.partial):
         fn = fn.func
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(vars(type(fn)).get("__call__"))

@@ -77,10 +77,10 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     Returns:
         None when there is no source, as for built-in functions.
     """
-    code: Any = getattr(fn, "__code__", None)
-    kept = None if code is None else _ALONE.get(code)
-    if kept is not None and kept[0] == code.co_filename and _adds_nothing(fn):  # equal code may be in two files
-        return kept[1]
+    if type(fn) is types.FunctionType:
+        kept = _alone.get(id(fn.__code__))
+        if kept is not None and _adds_nothing(fn):
+            return kept[1]
     root, around = _unwrap(fn)
     if root is None:
         return None
@@ -93,7 +93,8 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
     found = Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
     if root is fn and _is_alone(fn):
-        _ALONE[root.__code__] = root.__code__.co_filename, found
+        key = id(root.__code__)
+        _alone[key] = weakref.ref(root.__code__, lambda _: _alone.pop(key, None)), found
     return found
 
 
@@ -175,8 +176,10 @@ def _change(old: Part, new: Part) -> str:
     return "changed" if line is None else f"changed at line {new.line + line - 1}"
 
 
-_ALONE: weakref.WeakKeyDictionary[types.CodeType, tuple[str, Fingerprint]] = weakref.WeakKeyDictionary()
-"""Fingerprints of functions that read only their arguments: their code alone determines them."""
+_alone: dict[int, tuple[weakref.ref[types.CodeType], Fingerprint]] = {}
+"""Fingerprints of functions that read only their arguments, by the identity of their code, which alone determines them.
+
+A code object is hashed by all that it holds, and equal ones may be in two files."""
 
 
 def _is_alone(fn: Any) -> bool:
@@ -195,7 +198,7 @@ def _adds_nothing(fn: Any) -> bool:
         not fn.__defaults__
         and not fn.__kwdefaults__
         and fn.__name__ == fn.__code__.co_name
-        and not hasattr(fn, "__wrapped__")
+        and "__wrapped__" not in fn.__dict__
     )
 
 

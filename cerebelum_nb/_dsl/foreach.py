@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from .._core.graph import Each, Policy, StepSpec
+from .._core.graph import PLAIN, Each, StepSpec
 from .child import ChildStep
 from .signature import RESERVED
 from .step import Chain, Composite, Link, Step
@@ -78,7 +78,7 @@ class Foreach(Composite):
             takes_rest=any(spec.takes_rest for spec in specs),
             takes_context=any(spec.takes_context for spec in specs),
             takes_inputs=reads_inputs or any(spec.takes_inputs for spec in specs),
-            policy=Policy(),
+            policy=PLAIN,
             code=codes[0] if len(codes) == 1 or None in codes else _digest(codes),
         )
 

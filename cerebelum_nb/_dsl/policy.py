@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from .._core.graph import Policy
+from .._core.graph import PLAIN, Policy
 from .._text.duration import Duration, seconds
 from ..errors import StepDefinitionError
 from .code import is_async
@@ -63,7 +63,7 @@ def policy_of(
     kept_for = _cache(where, cache, keep, effect)
     if limit == 0:
         raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
-    return Policy(
+    made = Policy(
         retries=retries,
         retry_delay=delay,
         backoff=float(backoff),
@@ -76,6 +76,7 @@ def policy_of(
         jitter=float(jitter),
         cache=kept_for,
     )
+    return PLAIN if made == PLAIN else made
 
 
 def _is_function(retry_on: object) -> bool:

@@ -21,6 +21,7 @@ from .._core.record import frozen
 from .._core.state import State
 from .._core.state_copy import continued
 from .._core.state_name import ExecutionState
+from .._host.collector import uncollected
 from .._store.base import Store
 from ..errors import StoreError
 from .leases import leases_of
@@ -77,7 +78,8 @@ def recorded(store: Store, execution_id: str) -> State:
         and store.head(execution_id, left.state.version) == left.head
     ):
         state = continued(left.state)
-    return fold(store.events(execution_id, after=state.version), state)
+    with uncollected():
+        return fold(store.events(execution_id, after=state.version), state)
 
 
 def note_end(execution: ExecutionValues, *, is_recorded: bool) -> None:
