@@ -47,12 +47,12 @@ class Blobs:
         self._remote: Any = None
         if "://" in place:
             try:
-                fsspec = import_module("fsspec")
-            except ImportError as error:
+                self._remote, root = import_module("fsspec").core.url_to_fs(place)
+            except (ImportError, ValueError) as error:
                 raise StoreError(
-                    f"values at {place} need fsspec (and what it needs for that kind of URL): pip install fsspec"
+                    f"values cannot be kept at {place}: {error}. It takes fsspec and its package for that kind of URL: "
+                    f"pip install fsspec, and s3fs for s3://, gcsfs for gs://, adlfs for abfs://"
                 ) from error
-            self._remote, root = fsspec.core.url_to_fs(place)
             self._root = str(root)
         else:
             self._root = str(Path(place).expanduser())
@@ -77,7 +77,9 @@ class Blobs:
             half = final.with_name(f"{final.name}.{secrets.token_hex(4)}")
             half.write_bytes(data)
             half.replace(final)
-        except OSError as error:
+        except Exception as error:
+            if self._remote is None and not isinstance(error, OSError):
+                raise  # the packages of fsspec raise what they like
             raise StoreError(f"a value of {len(data):,} bytes cannot be written to {self.location}: {error}") from error
 
     def payload(self, digest: str) -> bytes:
@@ -89,12 +91,16 @@ class Blobs:
         path = self._path(digest)
         try:
             found = self._remote.cat_file(path) if self._remote is not None else Path(path).read_bytes()
-        except OSError as error:
+        except FileNotFoundError as error:
             raise StoreError(
                 f"the value {digest[:16]}... is not in {self.location}. Values over {INLINE_BYTES >> 10} KB go through "
                 f"a folder (or a URL such as s3://...) that the caller and every worker share: set CEREBELUM_BLOBS to "
                 f"the same place for all of them"
             ) from error
+        except Exception as error:
+            if self._remote is None and not isinstance(error, OSError):
+                raise
+            raise StoreError(f"the value {digest[:16]}... cannot be read from {self.location}: {error}") from error
         return bytes(found)
 
     def to_row(self, event: Event, most: int = INLINE_BYTES) -> Row:

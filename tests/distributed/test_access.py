@@ -8,6 +8,7 @@ import dataclasses
 import shutil
 import ssl
 import subprocess
+import sys
 import zlib
 
 import fsspec
@@ -79,6 +80,13 @@ async def test_big_values_go_to_any_place_that_fsspec_knows(server, log, tmp_pat
     assert (await run(server, log, f"blobs-{scheme}", blobs=place)).output == 20_004
     fs, root = fsspec.core.url_to_fs(place)
     assert sum(info["size"] for info in fs.find(root, detail=True).values()) > 20_000
+
+
+@pytest.mark.parametrize(("place", "why"), [("s3://bucket/blobs", "s3fs"), ("nowhere://blobs", "Protocol not known")])
+def test_a_place_for_values_that_cannot_be_used_is_refused_with_what_to_install(monkeypatch, place, why):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(StoreError, match=rf"(?s)cannot be kept at {place}: .*{why}.*pip install fsspec"):
+        Worker(blobs=place)
 
 
 def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(monkeypatch, tmp_path):
