@@ -54,6 +54,12 @@ def path_of(path: str | os.PathLike[str]) -> str:
         return name
     if not isinstance(name, str):
         raise StoreError(f"The path of a log must be text, not bytes: {name!r}.")
+    if name.startswith("temporal://"):
+        core = name.removeprefix("temporal://")
+        raise StoreError(
+            f"{name!r} is a cluster, and a log is one SQLite file on this machine. Copy what runs there into a log: "
+            f"cerebelum follow --once --core {core}. ExecutionClient({core!r}) reads it there, and commands with --core"
+        )
     if url := _URL.match(name):
         raise StoreError(
             f"{name!r} is a URL, and a log is one SQLite file on this machine. "

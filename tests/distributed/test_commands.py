@@ -47,7 +47,10 @@ def test_reading_commands_show_what_is_there(server, failed):
     assert "raises: ValueError: it cannot" in cerebelum("status", failed[:-2], *there)
     shown = json.loads(cerebelum("events", failed, "--json", *there))
     assert [event["type"] for event in shown["events"]][-2:] == ["StepFailed", "WorkflowFailed"]
-    assert "failed" in cerebelum("watch", failed, *there)
+    assert "failed" in cerebelum("watch", failed, "--db", f"temporal://{server.url}")
+    assert f"cerebelum follow --once --core {server.url}" in cerebelum(
+        "export", failed, "--db", f"temporal://{server.url}", code=5
+    )
 
 
 def test_following_copies_what_is_there_into_a_log(server, failed, tmp_path):
