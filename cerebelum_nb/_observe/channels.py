@@ -32,12 +32,12 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://\S+")
 
 
 class Channel(Protocol):
-    """A destination."""
+    """A destination of notifications."""
 
     shown: str
-    """What may be said of it."""
+    """How to name it in messages, without its secrets."""
     name: str
-    """What tells it from others, without saying where it is."""
+    """A digest that identifies it, without its address."""
 
     def send(self, news: News, link: str) -> None:
         """Send a message.
@@ -52,8 +52,8 @@ class Webhook:
     """Posts JSON to a URL, signed according to Standard Webhooks if there is a secret.
 
     Args:
-        url: where to.
-        secret: signs the messages: text, or ``whsec_`` and base64.
+        url: the URL.
+        secret: the key that signs messages: text, or ``whsec_`` and base64.
     """
 
     def __init__(self, url: str, secret: str = "") -> None:
@@ -85,13 +85,13 @@ class Webhook:
         except urllib.error.HTTPError as error:
             error.close()
             raise CerebelumError(f"it answered {error.code}") from None
-        except Exception as error:  # noqa: BLE001 - whatever a URL makes urllib raise, it did not arrive
+        except Exception as error:  # noqa: BLE001 - urllib raises many kinds of errors; each means not delivered
             reason = getattr(error, "reason", None)
             raise CerebelumError(type(reason if isinstance(reason, Exception) else error).__name__) from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: a POST would become a GET, and its body would be lost or end up elsewhere."""
+    """Follows no redirect: a POST would become a GET, and its body would be lost or sent to another host."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -105,7 +105,7 @@ class _Apprise:
     def __init__(self, url: str) -> None:
         need("apprise", "notify")
         scheme = url.partition("://")[0].lower()
-        with warnings.catch_warnings():  # it imports two hundred modules, some of which use what is deprecated
+        with warnings.catch_warnings():  # it imports two hundred modules, some of which use deprecated names
             warnings.simplefilter("ignore")
             import apprise
 
@@ -176,8 +176,8 @@ def _urls(place: str) -> list[str]:
 
 
 def _payload(news: News, link: str) -> dict[str, object]:
-    """The body of a webhook; ``text`` is what chat services show."""
-    told = "\n".join(part for part in (news.title, news.text, link) if part)
+    """Return the body of a webhook; chat services show its ``text``."""
+    text = "\n".join(part for part in (news.title, news.text, link) if part)
     about = {
         "kind": news.kind,
         "title": news.title,
@@ -189,7 +189,7 @@ def _payload(news: News, link: str) -> dict[str, object]:
         "error": news.error,
         "link": link,
     }
-    return {"text": told, **{name: value for name, value in about.items() if value not in ("", 0)}}
+    return {"text": text, **{name: value for name, value in about.items() if value not in ("", 0)}}
 
 
 def _key(secret: str) -> bytes:

@@ -20,7 +20,7 @@ def need(module: str, extra: str) -> None:
     """
     try:
         found = find_spec(module) is not None
-    except ModuleNotFoundError:  # a package around it is not there
+    except ModuleNotFoundError:  # its parent package is not installed
         found = False
     if not found:
         raise CerebelumError(

@@ -1,4 +1,4 @@
-"""The follower of a log: what any process appended to which executions since the last look.
+"""The follower of a log: which executions have changed since the last look, whichever process appended to them.
 
 Metrics, notifications and the dashboard all follow a log through this class. It only reads, on its own connections, and
 holds no transaction between two looks.
@@ -71,7 +71,7 @@ class Change:
 
 
 class _Block:
-    """What is known about a range of keys: versions, 0 where there is no execution; workflows and states."""
+    """What is known about a range of keys: the versions, 0 without an execution; and the workflows and states."""
 
     __slots__ = ("kinds", "versions")
 
@@ -89,11 +89,11 @@ class Header(NamedTuple):
     attempt: int | None
     at: int
     op: str | None = None
-    """Of an approval, its identity within the step's visit."""
+    """For an approval: its identity within the step's visit."""
     died: bool = False
-    """Of a ``WorkflowAwakened``: the process that ran it had died."""
+    """For a ``WorkflowAwakened``: whether the process that ran it had died."""
     by_hand: bool = False
-    """Of a ``StepCompleted``: the result was given, and nothing was attempted."""
+    """For a ``StepCompleted``: whether the result was given by a person, without an attempt."""
 
     @classmethod
     def of(cls, version: int, event: Event) -> Self:
@@ -108,10 +108,10 @@ class Header(NamedTuple):
 
 
 class Follower:
-    """Follows the log in the file ``path``; safe from any thread.
+    """Follows the log in the file ``path``; any thread may call it.
 
     Args:
-        path: the log's file. It is opened read-only, as it is.
+        path: the log's file. It is opened read-only, without a migration.
         since: µs since the epoch; the first look returns what was appended after this time. None: after now.
         budget: seconds of CPU that one look may spend on searching for unlikely changes.
 
@@ -178,7 +178,7 @@ class Follower:
         self.close()
 
     def look(self, *, everything: bool = False) -> list[Change]:
-        """Return what has changed since the last look; ``everything`` takes as long as it takes.
+        """Return what has changed since the last look; ``everything`` ignores the budget.
 
         Raises:
             StoreError: the log cannot be read, or its file was replaced. The next look may succeed.
@@ -209,11 +209,11 @@ class Follower:
             return {kind: self._counts[number] for kind, number in self._kind.items()}
 
     def headers(self, change: Change) -> list[Header]:
-        """Read what was appended, without the values: fast, and possible even if a newer version wrote the log."""
+        """Read what was appended, without values: fast, and possible even if a newer release wrote the log."""
         return self.headers_of(change.key, change.after, change.version)
 
     def headers_of(self, key: int, after: int, upto: int) -> list[Header]:
-        """As :meth:`headers`, of the execution ``key``: events with ``after < version <= upto``."""
+        """Read the headers of the execution ``key`` with ``after < version <= upto``, like :meth:`headers`."""
         sql = f"SELECT version, type, step, visit, attempt, at, {_OP}, {_DIED}, {_BY_HAND} {_APPENDED}"
         with self.reading() as db:
             return [Header(*row) for row in db.execute(sql, {"key": key, "after": after, "upto": upto})]
@@ -222,7 +222,7 @@ class Follower:
         """Read what was appended: versions and events.
 
         Raises:
-            StoreError: a newer version of this library wrote it, or it is damaged.
+            StoreError: a newer release wrote it, or it is damaged.
         """
         sql = f"SELECT type, step, visit, attempt, at, data {_APPENDED}"
         with self.reading() as db:
@@ -232,7 +232,7 @@ class Follower:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Use the read-only connection; an error of SQLite becomes a StoreError that says what to do."""
+        """Lend the read-only connection; an error of SQLite becomes a StoreError that says what to do."""
         with self._lock:
             try:
                 yield self._db
@@ -254,7 +254,7 @@ class Follower:
             return [self._change(row, max(self._own(db, row), _before(db, row[0], since))) for row in changed]
 
     def _likely(self, db: sqlite3.Connection) -> Iterator[_Row]:
-        """Read the rows that are likely to have changed: the new, the held, and what was active before."""
+        """Read the rows that are likely to have changed: new ones, held ones, and those that were active before."""
         hot, self._hot = self._hot, {}
         yield from db.execute(f"{_ROW} WHERE key > ? ORDER BY key", (self._last_key,)).fetchall()
         yield from db.execute(f"{_ROW} WHERE holder IS NOT NULL").fetchall()
@@ -262,7 +262,7 @@ class Follower:
         yield from db.execute(named, (json.dumps([*hot]),)).fetchall()
 
     def _to_check(self, budget: float) -> Iterator[int]:
-        """Go through the blocks from where the last look ended, at least one."""
+        """Yield the blocks to compare, at least one, from where the last look ended."""
         end = thread_time() + budget
         while self._unchecked:
             self._unchecked -= 1
@@ -288,7 +288,7 @@ class Follower:
         return [change for row in there.values() for change in self._take(db, row)]
 
     def _take(self, db: sqlite3.Connection, row: _Row) -> list[Change]:
-        """Take in a row; return its change, if any."""
+        """Note a row; return its change, if any."""
         key, version = row[:2]
         block = self._blocks.get(key // _BLOCK)
         after = block.versions[key % _BLOCK] if block is not None else 0
@@ -360,7 +360,7 @@ def _before(db: sqlite3.Connection, key: int, since: int) -> int:
 
 
 def _is_unpacked(db: sqlite3.Connection, execution_id: str) -> bool:
-    """Whether it came from a file, with events of another log; a log of an older version does not say."""
+    """Whether an execution was unpacked from a file; False for a log of an older release, which does not record it."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'foreign_execution'").fetchone():
         return False
     sql = "SELECT 1 FROM foreign_execution WHERE execution_id = ?"

@@ -1,7 +1,6 @@
-"""Log records that say which step wrote them, for ``logging`` and structlog.
+"""Adds the step that wrote it to each log record, for ``logging`` and structlog.
 
-There is no handler that writes records into the log of events: what a handler writes to stderr in a step is already
-recorded.
+There is no handler that records log records as events: what a handler writes to stderr in a step is recorded anyway.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class StepFilter(logging.Filter):
 
 
 def add_step(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that adds the step that wrote the event.
+    """Add the step that wrote the event; this is a structlog processor.
 
     Example:
         >>> add_step(None, "info", {"event": "outside of a step"})

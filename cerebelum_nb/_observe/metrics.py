@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: of a log, whichever processes run its executions, and of this process.
+"""Metrics for Prometheus: those of a log, whichever processes run its executions, and those of this process.
 
 Both are collectors for a registry of prometheus_client. tally.py does the counting.
 """
@@ -108,7 +108,7 @@ class LogMetrics:
             label = (tally.workflow(workflow), state.lower())
             by_state[label] = by_state.get(label, 0) + number
         for workflow in {workflow for workflow, _ in by_state}:
-            for state in _STATES:  # a state nobody is in any more is 0, not absent
+            for state in _STATES:  # a state without executions is 0, not absent
                 by_state.setdefault((workflow, state.lower()), 0)
         yield _gauge("executions", "Executions in the log.", ("workflow", "state"), by_state)
         asked = {workflow: times for workflow, times in tally.approvals().items() if times}
@@ -165,7 +165,7 @@ class LogMetrics:
         return int(found[0]) if found else None
 
     def _read_open_approvals(self) -> None:
-        """Take in earlier requests that are still open."""
+        """Add the earlier requests for approval that are still open to the tally."""
         with self._follower.reading() as db:
             sql = f"""SELECT key, workflow, {current("version")} FROM execution
                 WHERE state IN ({ACTIVE}) LIMIT 10000"""
@@ -235,17 +235,17 @@ class ProcessMetrics:
             self._tally.commit_seconds.add(seconds)
 
 
-# -- as Prometheus takes it ---------------------------------------------------------------------------------
+# -- conversion to Prometheus's types -----------------------------------------------------------------------
 
 
 def _build() -> Iterator[Metric]:
     from prometheus_client.core import InfoMetricFamily
 
-    told = "The version of cerebelum_nb that serves these metrics."
-    yield InfoMetricFamily("cerebelum_build", told, {"version": _version()})
+    text = "The version of cerebelum_nb that serves these metrics."
+    yield InfoMetricFamily("cerebelum_build", text, {"version": _version()})
 
 
-@cache  # it is read from a file, which took a third of a scrape
+@cache  # reading it from a file took a third of a scrape
 def _version() -> str:
     return version("cerebelum_nb")
 

@@ -1,4 +1,4 @@
-"""Which events of a log are worth a notification, and its words."""
+"""Which events of a log are worth a notification, and the text of notifications."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class News:
         kind: one of ``KINDS``.
         execution_id: the execution it is about; "" for several.
         workflow: the name of its workflow.
-        version: of the event that it is about.
+        version: the version of the event that it is about.
         at: when that happened, µs since the epoch.
         title: a summary in one line.
         text: the rest: why, and what to do next. Secrets are masked, as in the log.
-        step: the step that it is about, or "".
+        step: the step that it is about; "" if none.
         error: for a failure, the exception's class and message.
     """
 
@@ -74,37 +74,37 @@ def news_of(
     decided = {(event.step, event.op) for _, event in events if isinstance(event, _DECISIONS)}
     name = f"{workflow} {execution_id}"
     for version, event in events:
-        told = partial(News, execution_id=execution_id, workflow=workflow, version=version, at=event.at)
+        news = partial(News, execution_id=execution_id, workflow=workflow, version=version, at=event.at)
         match event:
             case WorkflowFailed() if "failed" in kinds:
                 own = event.error.type in ("flow.fail", "flow.retry", "JumpLimit", "returned error")
                 error = event.error.message if own else f"{event.error.type}: {event.error.message}"
                 step = event.failed_step or ""
                 where = f" in step '{step}'" if step else ""
-                yield told(
+                yield news(
                     kind="failed",
                     title=one_line(f"{name} failed{where}: {error}", 200),
-                    text=_advice(store, execution_id, version, cut(error, _LONGEST)),
+                    text=_with_advice(store, execution_id, version, cut(error, _LONGEST)),
                     step=step,
                     error=error,
                 )
             case WorkflowRolledBack() if "failed" in kinds:
-                yield told(
+                yield news(
                     kind="failed",
                     title=one_line(f"{name} is rolled back", 200),
-                    text=_advice(store, execution_id, version, ""),
+                    text=_with_advice(store, execution_id, version, ""),
                 )
             case ApprovalRequested() if "approval" in kinds and (event.step, event.op) not in decided:
                 shown = "" if event.data is None else cut(event.data.text, _LONGEST)
                 until = "" if event.due_at is None else f"Until {utc(event.due_at)}. "
-                yield told(
+                yield news(
                     kind="approval",
                     title=one_line(f"{name} waits for approval '{event.approval_type}' in step '{event.step}'", 200),
-                    text=_advice(store, execution_id, version, f"{until}{shown}".strip()),
+                    text=_with_advice(store, execution_id, version, f"{until}{shown}".strip()),
                     step=event.step,
                 )
             case WorkflowCompleted() if "completed" in kinds:
-                yield told(
+                yield news(
                     kind="completed",
                     title=one_line(f"{name} is completed", 200),
                 )
@@ -129,12 +129,12 @@ def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
 
 
 def of_interrupted(store: Store, row: ExecutionRow) -> News:
-    """Return the news that the process of an execution is gone."""
+    """Return the news that the process of an execution has died."""
     shown = row.summary
     step = shown.current_step or ""
     where = f" in step '{step}'" if step else ""
     by = f"{row.holder} is gone; it" if row.holder is not None else "No process is running it; it"
-    told = f"{by} was last active at {utc(shown.updated_at)}."
+    text = f"{by} was last active at {utc(shown.updated_at)}."
     return News(
         kind="interrupted",
         execution_id=row.execution_id,
@@ -142,7 +142,7 @@ def of_interrupted(store: Store, row: ExecutionRow) -> News:
         version=row.version,
         at=shown.updated_at,
         title=one_line(f"{shown.workflow} {row.execution_id} was interrupted{where}: its process is gone", 200),
-        text=_advice(store, row.execution_id, row.version, told, interrupted=True),
+        text=_with_advice(store, row.execution_id, row.version, text, interrupted=True),
         step=step,
     )
 
@@ -165,7 +165,7 @@ def of_late(store: Store, row: ExecutionRow, now: int) -> News:
 
 
 def summed_up(news: Sequence[News]) -> News:
-    """Sum up several of one kind in one message."""
+    """Sum up several news of one kind."""
     first, count = news[0], len(news)
     what = {
         "failed": "executions failed",
@@ -186,8 +186,8 @@ def summed_up(news: Sequence[News]) -> News:
     )
 
 
-def _advice(store: Store, execution_id: str, version: int, told: str, *, interrupted: bool = False) -> str:
-    """Add how to resume, as of that version."""
+def _with_advice(store: Store, execution_id: str, version: int, text: str, *, interrupted: bool = False) -> str:
+    """Add to a text how to resume the execution, as of that version."""
     state = fold(store.events(execution_id, upto=version))
     advice = advise(state, execution_id, interrupted=interrupted, reader=Reader.TERMINAL, command=command_for(store))
-    return told if advice is None else f"{told}\n\n{advice}".strip()
+    return text if advice is None else f"{text}\n\n{advice}".strip()

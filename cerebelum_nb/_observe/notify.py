@@ -1,6 +1,6 @@
-"""Sends notifications of what happens in a log. It follows the log, so it also covers killed processes.
+"""Sends notifications about a log. It follows the log, so it also notices killed processes.
 
-A notifier is a thread. It never raises into a run. outbox.py keeps what was sent, channels.py has the destinations,
+A notifier is a thread and never raises into a run. outbox.py keeps what was sent, channels.py has the destinations,
 news.py the messages.
 """
 
@@ -34,7 +34,7 @@ DEFAULT = ("failed", "approval", "interrupted", "late")
 """The default kinds."""
 
 _OVERLAP = 600_000_000
-"""µs before the last look from which events are read again: a commit may wait that long for the log's lock."""
+"""µs before the last look from which events are read again: a commit may have waited that long for the log's lock."""
 _PER_MINUTE = 4
 """Messages of one kind; with five kinds at most twenty a minute."""
 _AT_ONCE = 100
@@ -88,12 +88,12 @@ class Notifier:
         self._sent: dict[str, deque[int]] = {kind: deque() for kind in KINDS}
         self._gone: dict[tuple[str, int], int | None] = {}  # since when it is known, None once it was sent
         self._late: set[tuple[str, int]] = set()
-        self._said = ""
+        self._last_warning = ""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         began, location = now(), path_of(path)
         if not Path(location).exists():
-            Follower(location)  # raises if something is wrong; no file is put next to a log that does not exist
+            Follower(location)  # raises if something is wrong, so that no outbox is created next to a missing log
         self.outbox = Outbox(f"{location}.notified")
         try:
             since = self.outbox.seen
@@ -162,31 +162,31 @@ class Notifier:
             last = self._ended.is_set()
             try:
                 self.look()
-                self._said = ""
+                self._last_warning = ""
             except Exception as error:  # noqa: BLE001 - nothing that happens here may reach a run
-                if str(error) != self._said:
-                    self._said = str(error)
+                if str(error) != self._last_warning:
+                    self._last_warning = str(error)
                     log.warning("notifications: %s", error)
             if last:
                 return
             self._ended.wait(self._every)
 
-    # -- what there is to tell ------------------------------------------------------------------------------
+    # -- news -----------------------------------------------------------------------------------------------
 
     def _events(self) -> Iterator[News]:
         store = self._follower.store
         changes = self._follower.look()
         if self._is_first:  # open approvals are also reported if they were requested earlier
             self._is_first = False
-            yield from self._asked_before()
+            yield from self._earlier_approvals()
         for change in changes:
             try:
                 events = self._follower.events(change)
                 yield from news_of(store, change.execution_id, change.workflow, events, self._kinds)
-            except CerebelumError as error:  # this one cannot be read; the others can
+            except CerebelumError as error:  # this execution cannot be read; others can
                 log.warning("notifications: %s: %s", change.execution_id, error)
 
-    def _asked_before(self) -> Iterator[News]:
+    def _earlier_approvals(self) -> Iterator[News]:
         if "approval" not in self._kinds:
             return
         store = self._follower.store
@@ -196,7 +196,7 @@ class Notifier:
             yield from news_of(store, row.execution_id, row.summary.workflow, still_asked(events), self._kinds)
 
     def _conditions(self, now: int) -> Iterator[News]:
-        """Find news without an event: a process that is gone, an execution that was due but not woken."""
+        """Find news without an event: a process that has died, an execution that was due but not resumed."""
         store = self._follower.store
         if "interrupted" in self._kinds:
             rows = {(row.execution_id, row.version): row for row in store.abandoned(limit=_AT_ONCE)}
@@ -211,7 +211,7 @@ class Notifier:
             yield from (of_late(store, row, now) for key, row in late.items() if key not in self._late)
             self._late = set(late)
 
-    # -- telling --------------------------------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------------------------
 
     def _send(self, kind: str, waiting: int, now: int) -> None:
         """Send what is waiting, within the limit per minute; the last message sums up the rest."""
@@ -224,12 +224,12 @@ class Notifier:
         due = self.outbox.claim(kind, now, max(waiting, free))
         alone = due if len(due) <= free else due[: free - 1]
         for one in alone:
-            self._tell(one.news, [one], now)
+            self._deliver(one.news, [one], now)
         rest = due[len(alone) :]
         if rest:
-            self._tell(summed_up([one.news for one in rest]), rest, now)
+            self._deliver(summed_up([one.news for one in rest]), rest, now)
 
-    def _tell(self, news: News, due: list[Due], now: int) -> None:
+    def _deliver(self, news: News, due: list[Due], now: int) -> None:
         self._sent[news.kind].append(now)
         link = ""
         if self._link:
@@ -238,14 +238,14 @@ class Notifier:
         for channel in self.channels:
             if channel.name not in reached and self._reaches(channel, news, link):
                 reached.add(channel.name)
-        told = [one.news for one in due]
+        sent = [one.news for one in due]
         if all(channel.name in reached for channel in self.channels):
-            self.outbox.told(told, now)
-        elif not self.outbox.failed(told, frozenset(reached), now):
+            self.outbox.delivered(sent, now)
+        elif not self.outbox.failed(sent, frozenset(reached), now):
             log.warning("notifications: gave up after a day: %s", news.title)
 
     def _reaches(self, channel: Channel, news: News, link: str) -> bool:
-        told = ""
+        reason = ""
         for number in range(_TRIES):
             if number:
                 if self._ended.is_set():
@@ -254,9 +254,9 @@ class Notifier:
             try:
                 channel.send(news, link)
                 return True
-            except Exception as error:  # noqa: BLE001 - a service is somebody else's code
-                told = str(error) if isinstance(error, CerebelumError) else type(error).__name__
-        log.warning("notifications: %s could not be reached: %s", channel.shown, told)
+            except Exception as error:  # noqa: BLE001 - Apprise's services may raise anything
+                reason = str(error) if isinstance(error, CerebelumError) else type(error).__name__
+        log.warning("notifications: %s could not be reached: %s", channel.shown, reason)
         return False
 
 
@@ -265,11 +265,13 @@ _running: dict[str, Notifier] = {}
 
 
 def notify_from_here(path: str, to: str | Iterable[str]) -> Callable[[], None]:
-    """Send notifications of a log from this process, in the background, until it ends; return a function that ends it
-    earlier.
+    """Send notifications of a log in the background until this process ends.
+
+    Returns:
+        A function that ends it earlier.
 
     Raises:
-        CerebelumError: nobody can be told.
+        CerebelumError: there is no valid destination.
     """
     if (before := _running.pop(path, None)) is not None:
         before.close()
@@ -277,7 +279,7 @@ def notify_from_here(path: str, to: str | Iterable[str]) -> Callable[[], None]:
     process = os.getpid()
 
     def end() -> None:
-        if os.getpid() == process:  # a forked child no longer has the thread, and must not close what its parent uses
+        if os.getpid() == process:  # a forked child does not have the thread, and must not close its parent's files
             notifier.close()
 
     atexit.register(end)

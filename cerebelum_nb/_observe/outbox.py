@@ -70,7 +70,7 @@ class Outbox:
 
     @property
     def seen(self) -> int | None:
-        """Up to when the log was followed; None if it was not followed yet."""
+        """The time up to which the log was followed; None if it was not followed yet."""
         with self._explained():
             found = self._db.execute("SELECT value FROM setting WHERE name = 'seen'").fetchone()
         return None if found is None else int(found[0])
@@ -81,7 +81,7 @@ class Outbox:
             db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('seen', ?)", (at,))
 
     def add(self, news: Iterable[News], now: int) -> None:
-        """Add items to send; known ones do not change."""
+        """Add news to send; known ones do not change."""
         rows = [(one.execution_id, one.version, one.kind, json.dumps(asdict(one)), now) for one in news]
         if not rows:
             return
@@ -97,13 +97,13 @@ class Outbox:
                 )
 
     def waiting(self, now: int) -> dict[str, int]:
-        """Count what is to be sent now, by kind."""
+        """Count the news to be sent now, by kind."""
         sql = f"SELECT kind, count(*) FROM news WHERE {_READY} GROUP BY kind"
         with self._explained():
             return dict(self._db.execute(sql, (now, now - _CLAIM)).fetchall())
 
     def claim(self, kind: str, now: int, limit: int) -> list[Due]:
-        """Take the items of one kind that are due, the oldest first; no other notifier sends them."""
+        """Take the news of one kind that are due, the oldest first; no other notifier sends them."""
         with self._writing() as db:
             sql = f"""SELECT execution_id, version, news, reached FROM news WHERE {_READY} AND kind = ?
                 ORDER BY next_at, execution_id, version LIMIT ?"""
@@ -114,15 +114,15 @@ class Outbox:
             Due(news=News(**json.loads(news)), reached=frozenset(json.loads(reached))) for *_, news, reached in found
         ]
 
-    def told(self, news: Sequence[News], now: int) -> None:
-        """Record that every destination has them."""
+    def delivered(self, news: Sequence[News], now: int) -> None:
+        """Record that every destination has received them."""
         with self._writing() as db:
             sql = """UPDATE news SET told_at = ?, claimed_at = NULL
                 WHERE execution_id = ? AND version = ? AND kind = ?"""
             db.executemany(sql, [(now, *_key(one)) for one in news])
 
     def failed(self, news: Sequence[News], reached: frozenset[str], now: int) -> bool:
-        """Record that some destination could not be reached, to try again later; return False after a day."""
+        """Record that a destination could not be reached, to try again later; return False after a day."""
         again = False
         with self._writing() as db:
             for one in news:
@@ -158,8 +158,7 @@ class Outbox:
     def _unusable(self, error: Exception) -> CerebelumError:
         return CerebelumError(
             f"what was sent cannot be recorded in {self.path} ({error}): make its folder writable, or delete the file "
-            "if "
-            "it is damaged"
+            "if it is damaged"
         )
 
 

@@ -1,4 +1,4 @@
-"""The page that Prometheus scrapes, over HTTP, read-only."""
+"""Serves metrics to Prometheus over HTTP, read-only."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _registry(collector: Collector) -> CollectorRegistry:
 
 
 class Scrapes:
-    """Answers scrapes with the metrics of a collector, in the format that each of them accepts."""
+    """Answers scrapes with the metrics of a collector, in the format that a scrape accepts."""
 
     def __init__(self, collector: Collector) -> None:
         self._registry = _registry(collector)
@@ -107,7 +107,7 @@ class _Server(ThreadingHTTPServer):
 
             self.address_family = socket.AF_INET6
         self.scrapes = scrapes
-        self.told = ""
+        self.last_warning = ""
         super().__init__(address, _Handler)
 
 
@@ -133,13 +133,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             found, kind = self.server.scrapes.answer(self.headers.get("Accept", ""))
         except CerebelumError as error:
-            if self.server.told != str(error):  # once, not at every scrape
-                self.server.told = str(error)
+            if self.server.last_warning != str(error):  # once, not at every scrape
+                self.server.last_warning = str(error)
                 log.warning("the metrics cannot be read: %s", error)
-            told = f"{error}\n".encode(errors="replace")
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", told)
+            body = f"{error}\n".encode(errors="replace")
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body)
             return
-        self.server.told = ""
+        self.server.last_warning = ""
         self._answer(HTTPStatus.OK, kind, found)
 
     def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
@@ -153,4 +153,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name of the method it replaces
-        """Write nothing for each scrape."""
+        """Do not log each scrape."""

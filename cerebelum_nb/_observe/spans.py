@@ -17,10 +17,23 @@ from typing import Literal
 from .._core import events as e
 from .._core.value import ErrorInfo
 
-__all__ = ["Fold", "Link", "Mark", "Per", "Span", "attempt_id", "own_part", "run_of", "spans_of", "trace_id", "tree"]
+__all__ = [
+    "LEAVES",
+    "Fold",
+    "Link",
+    "Mark",
+    "Per",
+    "Span",
+    "attempt_id",
+    "own_part",
+    "run_of",
+    "spans_of",
+    "trace_id",
+    "tree",
+]
 
 Per = Literal["execution", "run"]
-"""What one trace holds: an execution, or each run of it in a process."""
+"""What makes one trace: an execution, or each run of it in a process."""
 
 Link = tuple[int, int]
 """The ids of a trace and a span."""
@@ -28,7 +41,7 @@ Link = tuple[int, int]
 _Attributes = dict[str, str | int]
 
 _MARKS = 128
-_LEAVES = (
+LEAVES = (
     e.WorkflowCompleted,
     e.WorkflowFailed,
     e.WorkflowCancelled,
@@ -36,6 +49,7 @@ _LEAVES = (
     e.WorkflowPaused,
     e.WorkflowHibernated,
 )
+"""Events after which no process runs the execution."""
 _BEGINS = (e.WorkflowStarted, e.WorkflowForked, e.WorkflowResumed, e.WorkflowAwakened)
 _RUN_ENDED = {
     "WorkflowCompleted": "completed",
@@ -49,7 +63,7 @@ _RUN_ENDED = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at one time within a span."""
+    """An event of a span: something that happened at one time."""
 
     name: str
     at: int
@@ -58,7 +72,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Something with a duration.
+    """A span: a run, an attempt or an operation, with its duration.
 
     Attributes:
         name: ``workflow NAME``, ``step NAME``, or the kind of an operation and its step.
@@ -67,9 +81,9 @@ class Span:
         parent: the id of the span around it; None for the first of a trace.
         start: when it began.
         end: when it ended.
-        attributes: what it is of, and how it ended.
+        attributes: its execution and step, and how it ended.
         error: why it failed.
-        marks: what happened in it.
+        marks: its events.
         links: earlier spans, or spans of other executions, that led to it.
     """
 
@@ -96,12 +110,12 @@ def attempt_id(execution_id: str, step: str, visit: int, attempt: int) -> int:
 
 
 def own_part(events: Iterable[e.Event]) -> int:
-    """Return the version of the first event that is the execution's own: a fork begins with a copy of its parent's."""
+    """Return the version of the execution's first own event: a fork begins with a copy of its parent's events."""
     return max((version for version, event in enumerate(events, 1) if isinstance(event, e.WorkflowForked)), default=1)
 
 
 def run_of(events: Iterable[e.Event]) -> int:
-    """Return the version of the event that began the present run, which names that run."""
+    """Return the version of the event that began the present run, which identifies the run."""
     return max((version for version, event in enumerate(events, 1) if isinstance(event, _BEGINS)), default=1)
 
 
@@ -203,7 +217,7 @@ class Fold:
                 self._begin(version, event.at, "resume")
             case e.WorkflowAwakened():
                 self._begin(version, event.at, "takeover" if event.died else "wake-up")
-            case _ if isinstance(event, _LEAVES):
+            case _ if isinstance(event, LEAVES):
                 outcome = "hibernated" if isinstance(event, e.WorkflowHibernated) else "interrupted"
                 for key in [*self._attempts]:
                     self._end_attempt(key, event.at, outcome)
@@ -256,7 +270,7 @@ class Fold:
         self._end_attempt((event.step, event.visit, event.attempt), event.at, outcome, error)
 
     def _interrupted(self, event: e.StepInterrupted) -> None:
-        """End an attempt; if its process died, it ended then, not when that was noticed."""
+        """End an attempt; if its process died, at the time of death and not when that was noticed."""
         died = event.ended_at is not None or event.reason == "its process ended"
         if event.ended_at is not None:
             self._last = max(self._last, event.ended_at)
@@ -266,15 +280,15 @@ class Fold:
 
     def _end_attempt(self, key: tuple[str, int, int], at: int, outcome: str, error: ErrorInfo | None = None) -> None:
         found = self._attempts.pop(key, None)
-        if found is None:  # given by hand, or it ended with the run that left it
+        if found is None:  # a result given by hand, or the attempt ended with its run
             return
         step, visit, attempt = key
         marks = found.marks
         if error is not None:
-            told = {"exception.type": error.type, "exception.message": error.message}
+            described: _Attributes = {"exception.type": error.type, "exception.message": error.message}
             if error.traceback:
-                told["exception.stacktrace"] = error.traceback
-            marks = [*marks, Mark("exception", at, {**told})]
+                described["exception.stacktrace"] = error.traceback
+            marks = [*marks, Mark("exception", at, described)]
         self._emit(
             f"step {step}",
             attempt_id(self._id, *key),

@@ -1,4 +1,4 @@
-"""Counts events: the numbers behind the metrics, independent of where events come from and who shows them.
+"""Counts events: the numbers behind the metrics, independent of where events come from and how they are shown.
 
 This module does not know Prometheus. Counts only grow; labels are the names of workflows and steps, up to a limit.
 """
@@ -20,7 +20,7 @@ _PAIRS = 2_000
 _LONGEST = 120
 """Characters of a label."""
 _OPEN = 100_000
-"""For how many executions the starts of attempts are cached; for others they are looked up."""
+"""The number of executions whose starts of attempts are cached; others are looked up in the log."""
 
 _ATTEMPTS = {
     "StepCompleted": "completed",
@@ -57,7 +57,7 @@ class Count:
         self.values.setdefault(labels, 0)
 
     def add(self, *labels: str) -> None:
-        """Count one more."""
+        """Add one."""
         self.values[labels] = self.values.get(labels, 0) + 1
 
 
@@ -87,8 +87,8 @@ class Tally:
     """Counts events, execution by execution and in order.
 
     Args:
-        lookup: returns when the attempt of an end started (for None, when the execution with this key did), if its
-            start was not counted here; µs since the epoch, None if the log does not say.
+        lookup: returns the start of the attempt that an event ends (for None, the start of the execution with this
+            key), if it was not counted here; µs since the epoch, None if the log does not have it.
     """
 
     def __init__(self, lookup: _Lookup) -> None:

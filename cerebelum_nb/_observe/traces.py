@@ -1,4 +1,4 @@
-"""Traces for OpenTelemetry: live, of the executions of this process, and of any execution, from the log.
+"""Traces for OpenTelemetry: live, of the executions of this process; and of any execution, from the log.
 
 spans.py makes the spans; this module converts them to OpenTelemetry and sends them.
 """
@@ -13,19 +13,13 @@ from urllib.parse import urlsplit
 from .._core.arguments import ExecutionLike
 from .._core.events import (
     Event,
-    WorkflowCancelled,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowHibernated,
-    WorkflowPaused,
-    WorkflowRolledBack,
 )
 from .._engine import observers
 from .._store.base import Store
 from .._store.connect import resolve_store
 from ..errors import CerebelumError
 from .extras import need
-from .spans import Fold, Per, Span, attempt_id, own_part, run_of, spans_of, trace_id
+from .spans import LEAVES, Fold, Per, Span, attempt_id, own_part, run_of, spans_of, trace_id
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -40,15 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Traces", "send", "trace"]
 
 _BATCH = 500
-_LEAVES = (
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowCancelled,
-    WorkflowRolledBack,
-    WorkflowPaused,
-    WorkflowHibernated,
-)
-"""After these no process runs it."""
 _NOT_TAKEN = (
     "the collector did not take the trace: is its address right, and does it take OTLP over HTTP (usually port 4318)?"
 )
@@ -118,7 +103,7 @@ class Traces:
         if fold is None:
             fold = self._folds[execution.id] = self._begin(execution, version)
         fold.add(version, event)
-        if isinstance(event, _LEAVES):
+        if isinstance(event, LEAVES):
             self._folds.pop(execution.id, None)
 
     def _begin(self, execution: Execution, version: int) -> Fold:
@@ -187,7 +172,7 @@ def send(spans: Iterable[Span], endpoint: str | None = None) -> int:
         for start in range(0, len(known), _BATCH):
             if exporter.export(known[start : start + _BATCH]) is not SpanExportResult.SUCCESS:
                 raise CerebelumError(_NOT_TAKEN)
-    except OSError as error:  # older exporters raise what others return
+    except OSError as error:  # older exporters raise where others return a failure
         raise CerebelumError(_NOT_TAKEN) from error
     finally:
         exporter.shutdown()
@@ -227,7 +212,7 @@ class _Converter:
         self._resource = _resource()
 
     def __call__(self, span: Span) -> ReadableSpan:
-        """Convert one."""
+        """Convert a span."""
         error, api = span.error, self._api
         status = self._unset if error is None else api.Status(api.StatusCode.ERROR, f"{error.type}: {error.message}")
         return self._span(
@@ -246,7 +231,7 @@ class _Converter:
         )
 
     def enter(self, trace: int, span: int) -> None:
-        """Make a span the current one of this context: spans made in it are its children."""
+        """Make a span the current one of this context, so that spans made in it are its children."""
         here = self._api.NonRecordingSpan(self._context(trace, span))
         self._context_api.attach(self._api.set_span_in_context(here))
 
@@ -269,4 +254,4 @@ def _current() -> tuple[int, int] | None:
 
 
 def _nothing(span: Span) -> None:
-    """Tell nothing: what is in the log already was told by whoever ran it."""
+    """Send nothing: the process that recorded these events has sent their spans."""

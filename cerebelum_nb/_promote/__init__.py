@@ -1,5 +1,5 @@
-"""``cerebelum promote``: the workflow of a notebook becomes a module, and recorded runs prove that it is the same code.
+"""``cerebelum promote``: make a module of a notebook's workflow, and prove with recorded runs that it is the same code.
 
-``draft`` writes the module and says what keeps it from being one, ``proof`` compares it with the log, ``tests`` writes
-tests from recorded runs.
+``draft`` makes the text of the module and finds what cannot be in one, ``proof`` compares it with the log, ``tests``
+makes tests from recorded runs.
 """

@@ -1,7 +1,7 @@
-"""The module that a notebook's workflows need: their definitions in order, and what cannot stand in a module.
+"""The module of a notebook's workflows: their definitions in order, and the problems of what cannot be in a module.
 
-Kept is what the workflows reach by name. Of a function that was fixed and run again, the last definition stands at the
-place of the first. Comments above a definition stay.
+It has what the workflows use by name. If a function was fixed and run again, its last definition takes the place of the
+first. Comments above a definition stay.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SECRET = re.compile("|".join(NAMES), re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Statement:
-    """A statement of a cell, with its text and the global names that it uses and binds."""
+    """A statement of a cell: its text, and the global names that it uses and binds."""
 
     cell: int
     node: ast.stmt
@@ -58,7 +58,7 @@ class _Statement:
 
 @dataclass(slots=True)
 class Draft:
-    """The text of a module, the names of its workflows' functions, and why it should not be written."""
+    """The text of a module, the names of its workflows' functions, the problems that forbid to write it, and notes."""
 
     text: str
     workflows: Sequence[str]
@@ -67,14 +67,14 @@ class Draft:
 
 
 def draft_of(notebook: Path, workflow: str | None = None) -> Draft:
-    """Write the module of a notebook's workflows.
+    """Draft the module of a notebook's workflows.
 
     Args:
-        notebook: its file.
-        workflow: only this one: its name, or its function's.
+        notebook: the file of the notebook.
+        workflow: the name of the only workflow to take, or of its function; by default all.
 
     Raises:
-        WorkflowNotFoundError: it is no notebook, or defines no such workflow.
+        WorkflowNotFoundError: the file is not a notebook, or defines no such workflow.
     """
     statements = list(_statements(read_cells(notebook)))
     chosen = [s for s in statements if s.is_function and (name := _workflow_name(s.node)) and workflow in (None, *name)]
@@ -102,7 +102,7 @@ def _statements(cells: Sequence[str]) -> Iterator[_Statement]:
 def _reached(
     statements: Sequence[_Statement], chosen: Sequence[_Statement]
 ) -> tuple[list[_Statement], list[str], list[str]]:
-    """Return what is reached by name, in the order of the module, with problems and notes."""
+    """Return the statements that the chosen ones use by name, in the order of the module; with problems and notes."""
     kept: dict[_Statement, None] = {}
     problems: list[str] = []
     notes: list[str] = []
@@ -144,7 +144,7 @@ def _reached(
 
 
 def _ordered(statements: Sequence[_Statement], kept: dict[_Statement, None]) -> list[_Statement]:
-    """Put the last definition of a name at the place of the first."""
+    """Sort statements; the last definition of a function takes the place of its first."""
     first: dict[str, int] = {}
     for index, statement in enumerate(statements):
         if statement.is_function:
@@ -172,7 +172,7 @@ def _text(notebook: Path, kept: Sequence[_Statement]) -> str:
 
 
 def _import(statement: _Statement, used: frozenset[str]) -> str:
-    """Write an import without the names that nothing in the module uses."""
+    """Return the text of an import without the names that the module does not use."""
     node = statement.node
     if not isinstance(node, ast.ImportFrom) or node.module == "__future__" or node.names[0].name == "*":
         return statement.text
@@ -183,7 +183,7 @@ def _import(statement: _Statement, used: frozenset[str]) -> str:
 
 
 def _slice(source: str, node: ast.stmt) -> str:
-    """Return the text of a statement, with the comments right above it."""
+    """Return the text of a statement with the comments directly above it."""
     lines = source.splitlines()
     start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     if not lines[start - 1].startswith(("@", "#")) and node.col_offset:
@@ -195,7 +195,7 @@ def _slice(source: str, node: ast.stmt) -> str:
 
 
 def _globals_of(node: ast.stmt) -> frozenset[str]:
-    """Name what a statement reads that is no local of its functions."""
+    """Return the names that a statement reads and that are not local to its functions."""
     tables = [symtable.symtable(ast.unparse(node), "statement", "exec")]
     found: set[str] = set()
     while tables:
@@ -214,7 +214,7 @@ def _imported(node: ast.AST) -> set[str]:
 
 
 def _workflow_name(node: ast.stmt) -> tuple[str, ...]:
-    """Return the names of a workflow, its function's and the one it is given; nothing for any other function."""
+    """Return the names of a workflow, that of its function and the given one; nothing for any other function."""
     for decorator in getattr(node, "decorator_list", []):
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
         if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "workflow":
@@ -224,7 +224,7 @@ def _workflow_name(node: ast.stmt) -> tuple[str, ...]:
 
 
 def _decorated_by(node: ast.stmt) -> set[str]:
-    """Name the steps that a function says something about, as ``@create.on_rollback`` does."""
+    """Return the steps whose decorators a function uses, such as ``@create.on_rollback``."""
     found = set()
     for decorator in getattr(node, "decorator_list", []):
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -247,7 +247,7 @@ def _magics(statement: _Statement) -> Iterator[str]:
 
 
 def _secrets(statement: _Statement) -> Iterator[str]:
-    """Say where a text looks like a secret: by the name it is given to, or by itself."""
+    """List the texts that look like a secret, by themselves or by the name to which they are assigned."""
     for node in ast.walk(statement.node):
         pairs: list[tuple[str, ast.expr | None]] = []
         if isinstance(node, ast.Assign):

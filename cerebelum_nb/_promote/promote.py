@@ -1,4 +1,4 @@
-"""Promoting a notebook: the module is written, imported, and compared with the log; tests beside it, if asked for."""
+"""Promotes a notebook: writes the module, imports it, compares it with the log, and writes tests on request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Promoted", "PromotionError", "promote"]
 
 
 class PromotionError(CerebelumError):
-    """A notebook that cannot become a module as it is; ``problems`` are all the reasons."""
+    """A notebook cannot become a module as it is; ``problems`` are the reasons."""
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         self.problems = list(problems)
@@ -34,7 +34,7 @@ class PromotionError(CerebelumError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promoted:
-    """A module that was written, what recorded runs prove of its workflows, and the tests."""
+    """A module that was written, its comparison with recorded runs, and its tests."""
 
     path: Path
     draft: Draft
@@ -56,26 +56,26 @@ def promote(
     """Write the workflows of a notebook into a module, and compare it with recorded runs.
 
     Args:
-        notebook: its file.
-        target: the module's file.
-        store: the log of the recorded runs; None when there is none.
-        workflow: only this one.
-        runs: how many recorded runs are compared, the newest first.
-        pure: the names of steps that only compute; they are called with what recorded runs gave them.
-        tests: whether tests and the histories of recorded runs are written, too.
-        force: whether it is written in spite of problems, and over a file that is there.
+        notebook: the file of the notebook.
+        target: the file of the module.
+        store: the log of the recorded runs; None if there is none.
+        workflow: the only workflow to take; by default all.
+        runs: how many recorded runs to compare, the newest first.
+        pure: the names of steps that only compute; they are called with their recorded arguments.
+        tests: whether to write tests and the histories of recorded runs too.
+        force: whether to write in spite of problems, and over an existing file.
 
     Raises:
-        PromotionError: it should not be written, or cannot be imported; nothing was written.
-        WorkflowNotFoundError: it is no notebook, or defines no such workflow.
+        PromotionError: there are problems, or the module cannot be imported; nothing was written.
+        WorkflowNotFoundError: the file is not a notebook, or defines no such workflow.
     """
     draft = draft_of(notebook, workflow)
     if target.suffix != ".py" or not target.stem.isidentifier():
         raise PromotionError(f"{target} is not a valid module name: choose a file such as {target.parent / 'flow.py'}")
     if draft.problems and not force:
         reasons = counted(len(draft.problems), "reason")
-        told = f"{notebook} cannot become a module as it is, for {reasons} (--force writes it anyway):"
-        raise PromotionError(told, draft.problems)
+        text = f"{notebook} cannot become a module as it is, for {reasons} (--force writes it anyway):"
+        raise PromotionError(text, draft.problems)
     if target.exists() and not force:
         raise PromotionError(f"{target} exists: nothing was written. Name another file, or replace it with --force")
     if tests and store is None:
@@ -103,7 +103,7 @@ def promote(
 
 
 def _check(pure: Collection[str], flows: Sequence[Workflow]) -> None:
-    """Raise PromotionError for the name of a step that there is not."""
+    """Raise PromotionError if one of the names is not a step."""
     known = {name for flow in flows for name in flow.plan().steps}
     for name in pure:
         if name != "all" and name not in known:
@@ -119,11 +119,11 @@ def _of(flow: Workflow, pure: Collection[str]) -> list[str]:
 
 @contextmanager
 def _imported(target: Path) -> Iterator[ModuleType]:
-    """Import the module that was just written, under the name of its file; a step's own process can, too, meanwhile."""
+    """Import the new module under the name of its file; inside the block, steps' own processes can import it too."""
     spec = importlib.util.spec_from_file_location(target.stem, target)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # steps look for their newest version there
+    sys.modules[spec.name] = module  # steps find their newest version there
     folder = os.fspath(target.resolve().parent)
     sys.path.insert(0, folder)
     try:
@@ -139,7 +139,7 @@ def _imported(target: Path) -> Iterator[ModuleType]:
 
 
 def _format(target: Path) -> None:
-    """Format it with ruff, if that is installed."""
+    """Format a file with ruff, if it is installed."""
     if (ruff := shutil.which("ruff")) is not None:
         for arguments in (["check", "--select", "I", "--fix"], ["format"]):
             subprocess.run([ruff, *arguments, "--quiet", target], check=False, capture_output=True)

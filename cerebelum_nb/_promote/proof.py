@@ -1,4 +1,4 @@
-"""The proof that a module is what ran: step by step, its code and its results against the recorded runs."""
+"""The proof that a module is what ran: it compares the code and the results of each step with recorded runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["Proof", "Proven", "prove"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """What is known of one step.
+    """The comparison of one step.
 
     Attributes:
         step: its name.
-        same: whether its code is the one of the newest run that completed it; None if no run did.
+        same: whether its code is that of the newest run that completed it; None if no run did.
         why: how the code differs.
-        tried: on how many recorded runs it was tried.
-        as_recorded: on how many of them it gave what it gave then.
-        external: whether it has an external effect, and so cannot be tried.
+        tried: with how many recorded runs it was tried.
+        as_recorded: with how many of them it returned the recorded result.
+        external: whether it has an external effect, so that it cannot be tried.
     """
 
     step: str
@@ -39,7 +39,7 @@ class Proven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What the recorded runs say of a workflow in a module."""
+    """The comparison of a workflow in a module with its recorded runs."""
 
     workflow: str
     steps: Sequence[Proven]
@@ -52,7 +52,7 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether there is nothing that differs; a step that no run completed has no proof, and none against it."""
+        """Whether nothing differs; a step that no run completed does not count."""
         fits = all(proven.same is not False and proven.tried == proven.as_recorded for proven in self.steps)
         return fits and self.accepted == len(self.histories)
 
@@ -63,8 +63,8 @@ def prove(flow: Workflow, store: Store, *, runs: int, pure: Collection[str]) -> 
     Args:
         flow: the workflow, as the module defines it.
         store: the log, which is only read.
-        runs: how many runs, the newest first.
-        pure: the names of the steps that are called with what they were given then.
+        runs: how many runs to compare, the newest first.
+        pure: the names of the steps that are called with their recorded arguments.
     """
     plan = flow.plan()
     ids = [row.execution_id for row in store.executions(workflow=flow.name, limit=runs)[0]]
@@ -75,7 +75,7 @@ def prove(flow: Workflow, store: Store, *, runs: int, pure: Collection[str]) -> 
 
 
 def _recorded(store: Store, ids: Sequence[str]) -> Mapping[str, str | None]:
-    """Return the code by which each step was last completed; of a foreach, by one of its items."""
+    """Return the code with which each step, or each item of a foreach, was last completed."""
     found: dict[str, str | None] = {}
     for execution_id in ids:  # the newest first
         codes: dict[str, str | None] = {}
@@ -98,8 +98,8 @@ def _proven(
     differ = {part: found for part, found in now.items() if found.code != known[part]}
     same = None if not known else not differ and now.keys() == known.keys()
     redactor = Redactor(store.redact)
-    told = [words for part, found in differ.items() for words in what_changed(found, known[part], store, redactor)]
-    why = "; ".join(dict.fromkeys(told))
+    reasons = [words for part, found in differ.items() for words in what_changed(found, known[part], store, redactor)]
+    why = "; ".join(dict.fromkeys(reasons))
     changed = [history for history in histories if name in history.changed]
     tried = len(changed) + sum(name in history.same for history in histories)
     return Proven(

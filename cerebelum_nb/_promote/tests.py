@@ -1,4 +1,4 @@
-"""The tests that are written beside a promoted module: recorded runs, and a crash after every event."""
+"""Makes the tests of a promoted module: replays of recorded runs, and a crash after every event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .proof import Proof
 __all__ = ["write_tests"]
 
 _MOST = 3
-"""Recorded runs of each workflow that become tests."""
+"""How many recorded runs of each workflow become tests."""
 
 _HEAD = '''"""Tests of {module}, made by `cerebelum promote` from {notebook} and its recorded runs. Change them."""
 
@@ -50,7 +50,7 @@ def test_{name}_survives_every_crash(workflows):
 
 _NO_CRASH = """
 
-# No crash of {name} is tested: in none of these runs has every step a result that could stand in for it.
+# No crash of {name} is tested: in none of these runs has every step a result that could replace it.
 """
 
 
@@ -58,9 +58,9 @@ def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store
     """Write the tests of a module into ``tests``, and recorded runs into ``tests/histories``.
 
     Args:
-        target: the module's file.
-        notebook: where it came from.
-        proofs: what was found of each workflow, by the name of its function.
+        target: the file of the module.
+        notebook: the notebook from which it was made.
+        proofs: the proof of each workflow, by the name of its function.
         store: the log.
 
     Returns:
@@ -83,7 +83,7 @@ def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store
         whole = [one for one in kept if _is_whole(fold(store.events(one)))]
         if whole:
             external = [proven.step for proven in proof.steps if proven.external]
-            repeat = f"(repeat={external})" if external else ""  # a double does nothing, however often
+            repeat = f"(repeat={external})" if external else ""  # doubles have no effect, so they may repeat
             text += _CRASH.format(name=name, history=f"{file_name(whole[0])}.jsonl", repeat=repeat)
         elif files:
             text += _NO_CRASH.format(name=name)
@@ -93,6 +93,6 @@ def write_tests(target: Path, notebook: Path, proofs: Mapping[str, Proof], store
 
 
 def _is_whole(state: State) -> bool:
-    """Whether a run completed, and each step that it reached has a result that was kept: then none runs in a test."""
+    """Whether a run completed, and the result of each step was kept, so that no step has to run in a test."""
     results = [step.output for step in state.steps.values() if step.settled]
     return state.lifecycle is ExecutionState.COMPLETED and all(out is not None and out.restorable for out in results)

@@ -16,7 +16,7 @@ class FakeClock(CurrentInside):
     """A clock that does not move until everything in flight waits for it, then jumps to the next timer.
 
     Args:
-        start: the time it shows first; an aware datetime.
+        start: the time at which it starts; an aware datetime.
         autojump: False moves it only with :meth:`advance`.
 
     Example:
@@ -49,7 +49,7 @@ class FakeClock(CurrentInside):
         return self._now
 
     def monotonic(self) -> int:
-        """Return how far it has moved on its own, µs."""
+        """Return how far it has moved, without the changes by :meth:`set`, µs."""
         return self._monotonic
 
     def call_at(self, due: Deadline, callback: Callable[[], None]) -> Timer:
@@ -91,7 +91,7 @@ class FakeClock(CurrentInside):
         self._timers.fire()
 
     def _move_to(self, at: int) -> None:
-        """Move both hands on."""
+        """Move the time and the monotonic time forward."""
         passed = max(0, at - self._monotonic)
         self._now += passed
         self._monotonic += passed

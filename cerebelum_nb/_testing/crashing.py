@@ -1,4 +1,4 @@
-"""``crash_after`` and ``crash_before``: a run ends at an event as if its process had died there."""
+"""``crash_after`` and ``crash_before``: make a run end at an event as if its process had died there."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _crash(event: str | int, step: Any, execution_id: str | None, *, before: boo
 
 
 def _check(event: Any, step: Any) -> None:
-    """Raise unless an event can be the one that is described."""
+    """Raise if no event can match."""
     if isinstance(event, bool) or not isinstance(event, (int, str)):
         raise TypeError(
             f"the event to crash at must be its type, such as 'StepCompleted', or its number, not {event!r}"
@@ -107,7 +107,7 @@ def _check(event: Any, step: Any) -> None:
 def _nothing_crashed(point: CrashPoint) -> str:
     what = f"number {point.event}" if isinstance(point.event, int) else str(point.event)
     about = f" of step '{point.step}'" if point.step else ""
-    told = f"the run did not crash: no event {what}{about} was recorded"
+    text = f"the run did not crash: no event {what}{about} was recorded"
     if not point.seen:
-        return f"{told}, nor any other. Run the workflow inside the `with` block"
-    return f"{told}. Recorded were: {', '.join(point.seen)}"
+        return f"{text}, nor any other. Run the workflow inside the `with` block"
+    return f"{text}. Recorded were: {', '.join(point.seen)}"

@@ -94,7 +94,7 @@ class PerItem(list[Any]):
 
 
 class _Doubled(Workflow):
-    """A workflow some of whose steps run something else."""
+    """A workflow with doubles."""
 
     doubles: Mapping[str, Any]
     fate: Fate | None
@@ -139,7 +139,7 @@ def with_doubles(flow: Workflow, doubles: Mapping[Any, Any] | None, fate: Fate |
     if not isinstance(doubles, Mapping):
         raise TypeError(f"doubles must be a dict of steps to replacements, such as {{charge: 'paid'}}, not {doubles!r}")
     named = {getattr(step, "name", step): double for step, double in doubles.items()}
-    made = _Doubled.__new__(_Doubled)  # copy.copy returns a workflow that its module names as it is
+    made = _Doubled.__new__(_Doubled)  # copy.copy returns a workflow of a module itself, not a copy
     vars(made).update(vars(flow), doubles=named, fate=fate)
     return made
 

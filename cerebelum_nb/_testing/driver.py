@@ -1,6 +1,6 @@
 """The driver of a test's workflows: it runs their event loop until a run has ended, or waits for a person or a signal.
 
-If a loop is already running, as in an async test, theirs runs in a thread.
+If a loop is running already, as in an async test, the loop of the workflows runs in a thread.
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ T = TypeVar("T")
 _BUSY_SECONDS = 30.0
 """How long the threads of a crashed run may take to end before it can be resumed."""
 
-_ASKS = (ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
+_WAITS_FOR_PERSON = (ExecutionState.WAITING_FOR_APPROVAL, ExecutionState.WAITING_FOR_SIGNAL)
 
 
 class _Clock(FakeClock):
-    """A clock that jumps, unless the run that is driven waits for a person."""
+    """A fake clock that does not jump while the driven run waits for a person or a signal."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
 
     def idle(self) -> None:
-        if self._driver.needs_somebody() or not self._timers:
-            self._driver.quiet()
+        if self._driver.waits_for_person() or not self._timers:
+            self._driver.set_quiet()
         else:
             super().idle()
 
     def advance(self, duration: Duration) -> None:
-        """Move on by seconds (or a ``timedelta``, or text such as ``"2h"``); what comes due happens, in order."""
+        """Move on by seconds (or a ``timedelta``, or text such as ``"2h"``), firing what comes due, in order."""
         length = round(seconds(duration, unit="s") * 1e6)
         self._driver.drive(lambda: self._advance(self._monotonic + length))
 
     async def _advance(self, end: int) -> None:
         while (at := self._timers.next_at()) is not None and at <= end:
-            self._driver.loud()
+            self._driver.set_busy()
             self._fire(at)
             await self._driver.settle()
         self._move_to(max(end, self._monotonic))
 
 
 class _RealClock(SystemClock):
-    """The system's clock; it also tells when everything waits for it."""
+    """The system's clock, which also tells the driver when everything waits."""
 
     jumps = True
 
@@ -76,22 +76,22 @@ class _RealClock(SystemClock):
         self._driver = driver
 
     def idle(self) -> None:
-        if self._driver.needs_somebody():
-            self._driver.quiet()
+        if self._driver.waits_for_person():
+            self._driver.set_quiet()
 
     def advance(self, duration: Duration) -> None:
-        """Wait that long."""
+        """Wait for this duration."""
         self._driver.drive(lambda: self._advance(seconds(duration, unit="s")))
 
     async def _advance(self, length: float) -> None:
         await asyncio.sleep(length)
-        self._driver.loud()
+        self._driver.set_busy()
         await self._driver.settle(patience=0.2)
 
 
 @dataclass(slots=True)
 class Started:
-    """What is needed to start a run again that has crashed, and the task that runs it."""
+    """A run: its task, and what is needed to start it again after a crash."""
 
     flow: Workflow
     inputs: Mapping[str, Any] | None
@@ -103,7 +103,7 @@ class Driver:
 
     Args:
         real_time: True lets time really pass.
-        fate: when they crash; by default where the test crashes that is run.
+        fate: when they crash; by default at the place of the test's current visit, if it has one.
     """
 
     def __init__(self, *, real_time: bool, fate: Fate | None = None) -> None:
@@ -122,9 +122,9 @@ class Driver:
         __tracebackhide__ = True
 
         async def main() -> None:
-            self.loud()
+            self.set_busy()
             task = _begin(make)
-            self.started.pop(execution_id, None)  # the last one that began comes last
+            self.started.pop(execution_id, None)  # so that the last run that began comes last
             self.started[execution_id] = Started(flow, inputs, task)
             await self.settle()
 
@@ -132,11 +132,11 @@ class Driver:
         self.drive(main)
 
     def act(self, execution_id: str, act: Callable[[], object]) -> None:
-        """Do something on behalf of a person to a run, and drive it."""
+        """Act on a run on behalf of a person, and drive it."""
         __tracebackhide__ = True
 
         async def main() -> None:
-            self.loud()
+            self.set_busy()
             act()
             await self.settle()
 
@@ -144,8 +144,8 @@ class Driver:
         self.drive(main)
 
     def close(self) -> None:
-        """End what still runs, and the loop."""
-        _beside(self._runner.close)
+        """Cancel what is still running, and close the loop."""
+        _run_loop(self._runner.close)
         if self._fate in armed and isinstance(self._fate, Fate):
             armed.remove(self._fate)
         self.store.close()
@@ -155,10 +155,10 @@ class Driver:
         __tracebackhide__ = True
         context = contextvars.copy_context()
         context.run(current_clock.set, self.clock)
-        return _beside(lambda: self._runner.run(main(), context=context))
+        return _run_loop(lambda: self._runner.run(main(), context=context))
 
     async def settle(self, patience: float | None = None) -> None:
-        """Wait until the driven run has ended, or nothing happens without a person; a crash of a visit is survived."""
+        """Wait until the driven run has ended or waits for a person; start runs again after a crash of a visit."""
         while True:
             task = self.started[self.driven].task
             quiet = asyncio.ensure_future(self._event.wait())
@@ -170,8 +170,8 @@ class Driver:
             await self._start_again()
 
     async def _start_again(self) -> None:
-        """Start or resume everything that has crashed, as whoever started it would."""
-        self.loud()
+        """Start or resume every run that has crashed, as a supervisor would."""
+        self.set_busy()
         for execution_id, started in self.started.items():
             await asyncio.wait([started.task])
             if not isinstance(started.task.exception(), Crashed):
@@ -186,25 +186,25 @@ class Driver:
                 )
             started.task = _begin(make)
 
-    def needs_somebody(self) -> bool:
+    def waits_for_person(self) -> bool:
         """Whether the driven run waits for a person or a signal."""
-        return self.state(self.driven).status in _ASKS
+        return self.state(self.driven).status in _WAITS_FOR_PERSON
 
     def state(self, execution_id: str) -> State:
-        """Fold what is recorded of a run."""
+        """Return the recorded state of a run."""
         return fold(self.store.events(execution_id))
 
-    def quiet(self) -> None:
-        """Hear that nothing happens any more without a person."""
+    def set_quiet(self) -> None:
+        """Note that nothing more happens without a person."""
         self._event.set()
 
-    def loud(self) -> None:
-        """Hear that something is about to happen."""
+    def set_busy(self) -> None:
+        """Note that something is about to happen."""
         self._event.clear()
 
 
-def _beside(call: Callable[[], T]) -> T:
-    """Call what runs an event loop; where one is running already, as in an async test, in a thread."""
+def _run_loop(call: Callable[[], T]) -> T:
+    """Call a function that runs an event loop; in a thread if a loop is running already, as in an async test."""
     __tracebackhide__ = True
     if not is_loop_running():
         return call()
@@ -213,14 +213,14 @@ def _beside(call: Callable[[], T]) -> T:
 
 
 def _begin(make: Callable[[], Run]) -> asyncio.Task[Result]:
-    """Run one beside the test; what it raises is for the test to ask for."""
+    """Start a run as a task; its error is retrieved, so that asyncio does not report it: the test asks for it."""
     task = asyncio.create_task(_run(make))
     task.add_done_callback(lambda done: None if done.cancelled() else (done.exception(), None)[1])
     return task
 
 
 async def _run(make: Callable[[], Run]) -> Result:
-    """Run one, once the threads of its crashed forerunner have ended."""
+    """Run it after the threads of the crashed run before it have ended."""
     loop = asyncio.get_running_loop()
     until = loop.time() + _BUSY_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""Running a test once for every event at which its workflows may crash.
+"""Runs a test once for every event at which its workflows may crash.
 
-The first visit of the test crashes nowhere and notes what is committed. Each further visit crashes once, and the runs
-of the test are started again, as by a supervisor.
+The first visit of the test does not crash, and notes what is committed. Each further visit crashes once, and the
+crashed runs are started again, as by a supervisor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Place", "Visit", "event_name", "every_crash", "places"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A commit at which a run may crash: an execution, and the number of its last event; with the names of them all."""
+    """A commit at which a run may crash: the execution, the number of its last event, and the names of its events."""
 
     execution_id: str
     version: int
@@ -39,16 +39,16 @@ class Visit:
     place: Place | None = None
     repeat: Sequence[str] = ()
     crashed: Crashed | None = None
-    pending: bool = False  # those who drive the runs have yet to start them again
+    pending: bool = False  # it has crashed, and the driver has yet to start the runs again
     committed: list[Place] = field(default_factory=list)
 
     @staticmethod
     def current() -> Visit | None:
-        """Return the visit that is under way, if a test is run for every crash."""
+        """Return the present visit, if a test is run for every crash."""
         return next((point for point in armed if isinstance(point, Visit)), None)
 
     def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-        """Note what is committed, and crash at the place of this visit."""
+        """Note commits, and return the crash at the place of this visit."""
         place = self.place
         for commit in commits:
             last = commit.after + len(commit.events)
@@ -63,8 +63,8 @@ class Visit:
         return None
 
     @contextmanager
-    def under_way(self) -> Iterator[Visit]:
-        """Let the engines of this process know of it."""
+    def active(self) -> Iterator[Visit]:
+        """Make the engines of this process ask this visit whether to crash."""
         armed.append(self)
         try:
             yield self
@@ -92,10 +92,10 @@ def every_crash(
         >>> {output for _, output in every_crash(test)}
         {'image'}
     """
-    with Visit(repeat=repeat).under_way() as first:
+    with Visit(repeat=repeat).active() as first:
         yield None, test()
     for place in places(first, before=before):
-        with Visit(place, repeat).under_way():
+        with Visit(place, repeat).active():
             yield place, test()
 
 
@@ -105,6 +105,6 @@ def places(visit: Visit, *, before: bool) -> list[Place]:
 
 
 def event_name(event: Event) -> str:
-    """Name an event and its step."""
+    """Return the type of an event and its step."""
     step = getattr(event, "step", None)
     return f"{type(event).__name__} {step}" if step else type(event).__name__

@@ -40,14 +40,14 @@ class Fate:
     _calls: int = field(default=0, repr=False)
 
     def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-        """Count a commit, and crash if it is one of those."""
+        """Count a commit, and return a crash if it is one of ``crashes``."""
         number = self._commits
         if not before:
             self._commits += 1
         if (number, before) not in self.crashes:
             return None
         if before:
-            self._commits += 1  # it is lost
+            self._commits += 1  # the commit is lost, and is not counted after it
         self.pending = True
         commit = commits[0]
         kind, _, step = event_name(commit.events[-1]).partition(" ")

@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks."""
-    told = "run the test once without a crash, then once for each commit of its workflows, crashing"
-    config.addinivalue_line("markers", f"{_AFTER}(repeat=()): {told} after it")
-    config.addinivalue_line("markers", f"{_BEFORE}(repeat=()): {told} before it, when its events have happened")
+    text = "run the test once without a crash, then once for each commit of its workflows, crashing"
+    config.addinivalue_line("markers", f"{_AFTER}(repeat=()): {text} after it")
+    config.addinivalue_line("markers", f"{_BEFORE}(repeat=()): {text} before it, when its events have happened")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 class _MarkError(Exception):
-    """A mark or an option that cannot be followed."""
+    """A mark or an option is invalid."""
 
 
 def _repeat(mark: pytest.Mark) -> list[str]:
@@ -78,7 +78,7 @@ def _repeat(mark: pytest.Mark) -> list[str]:
     if mark.args or mark.kwargs.keys() - {"repeat"}:
         raise _MarkError(
             f"@pytest.mark.{mark.name} takes no arguments but repeat=[...], the steps whose external effect may happen "
-            f"twice. What to run and what to expect is said in the test: workflows.run(...)"
+            f"twice. Call workflows.run(...) in the test, and check there what you expect"
         )
     repeat = mark.kwargs.get("repeat", ())
     if isinstance(repeat, str):
@@ -87,7 +87,7 @@ def _repeat(mark: pytest.Mark) -> list[str]:
 
 
 def _visits(item: pytest.Item, *, before: bool, repeat: list[str]) -> list[pytest.TestReport]:
-    """Run the test without a crash and with each; return the reports of one test."""
+    """Run the test without a crash and with each crash; return the reports of one test."""
     from .every_crash import Visit, places
 
     only = item.config.getoption("--cerebelum-crash")
@@ -98,7 +98,7 @@ def _visits(item: pytest.Item, *, before: bool, repeat: list[str]) -> list[pytes
     found = places(first, before=before)
     if not found:
         raise _MarkError(
-            "this test is to crash after every event, but it ran no workflow: call workflows.run(...) in it"
+            "this test should crash after every event, but it ran no workflow: call workflows.run(...) in it"
         )
     if only is not None and not 1 <= only <= len(found):
         raise _MarkError(f"--cerebelum-crash {only}: this test has {len(found)} crashes, which are numbered from 1")
@@ -114,19 +114,19 @@ def _visits(item: pytest.Item, *, before: bool, repeat: list[str]) -> list[pytes
         reports[1].sections.append(("crashes", f"{len(found)} crashes, each as without one"))
         return reports
     number, place, again = failed[0]
-    told = [f"it crashed {place}, and was resumed", f"alone: pytest '{item.nodeid}' --cerebelum-crash {number}"]
+    lines = [f"it crashed {place}, and was resumed", f"alone: pytest '{item.nodeid}' --cerebelum-crash {number}"]
     if len(failed) > 1:
-        told.append(f"{len(failed)} of {len(found)} crashes fail: {', '.join(str(n) for n, *_ in failed)}")
+        lines.append(f"{len(failed)} of {len(found)} crashes fail: {', '.join(str(n) for n, *_ in failed)}")
     for report in again:
         if not report.passed:
-            report.sections.insert(0, (f"crash {number} of {len(found)}", "\n".join(told)))
+            report.sections.insert(0, (f"crash {number} of {len(found)}", "\n".join(lines)))
     return again
 
 
 def _run(item: pytest.Item, visit: Visit) -> list[pytest.TestReport]:
-    """Run the test with its fixtures once; those of its module and above are kept for the next visit."""
-    parent: Any = item.parent  # as nextitem, it ends the fixtures of the test and no others
-    with visit.under_way():
+    """Run the test once with its fixtures; keep the fixtures of its module and above for the next visit."""
+    parent: Any = item.parent  # as nextitem, it tears down the test's own fixtures only
+    with visit.active():
         return runtestprotocol(item, log=False, nextitem=parent)
 
 

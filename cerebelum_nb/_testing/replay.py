@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,13 +74,13 @@ class Replayed:
         )
 
     def __str__(self) -> str:
-        told = [f"refused: {self.refused}"] if self.refused else []
-        told += [f"'{step}' changed: {how}" for step, how in self.changed.items()]
-        told += [f"'{step}' is stale: {'; '.join(reasons)}" for step, reasons in self.stale.items()]
+        lines = [f"refused: {self.refused}"] if self.refused else []
+        lines += [f"'{step}' changed: {how}" for step, how in self.changed.items()]
+        lines += [f"'{step}' is stale: {'; '.join(reasons)}" for step, reasons in self.stale.items()]
         if self.same:
-            told.append(f"as recorded: {', '.join(self.same)}")
+            lines.append(f"as recorded: {', '.join(self.same)}")
         head = f"{self.execution_id} ({self.path})" if self.path else self.execution_id
-        return "\n  ".join([f"{head}:", *told]) if told else f"{head}: accepted, nothing is stale"
+        return "\n  ".join([f"{head}:", *lines]) if lines else f"{head}: accepted, nothing is stale"
 
 
 class Replay(tuple[Replayed, ...]):
@@ -136,19 +136,19 @@ def replay(
     if on not in _ON:
         raise ValueError(f"on must be one of {', '.join(map(repr, _ON))}, not {on!r}")
     plan = flow.plan()
-    named = _named(pure, plan)
+    named = _names_of(pure, plan)
     paths = _paths(histories)
     found = [read_history(path) for path in paths]
     own = [history for history in found if history.state.workflow == flow.name]
     if not own:
         others = sorted({history.state.workflow for history in found})
-        told = f"they are of {', '.join(map(repr, others))}" if others else "there is no such file"
-        raise ValueError(f"no history of workflow '{flow.name}' in {histories!r}: {told}")
-    made = Replay(_replayed(history, plan, named) for history in own)
+        reason = f"they are of {', '.join(map(repr, others))}" if others else "there is no such file"
+        raise ValueError(f"no history of workflow '{flow.name}' in {histories!r}: {reason}")
+    made = Replay(_check(history, plan, named) for history in own)
     failed = [one for one in made if one.fails(on)]
     if failed:
-        told = "\n".join(map(str, failed))
-        raise AssertionError(f"{len(failed)} of {len(made)} recorded histories do not fit today's code:\n{told}")
+        shown = "\n".join(map(str, failed))
+        raise AssertionError(f"{len(failed)} of {len(made)} recorded histories do not fit today's code:\n{shown}")
     return made
 
 
@@ -173,8 +173,8 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
         history: a file that ``cerebelum pack --for-tests`` wrote. It may hold pickled values, which are restored.
 
     Returns:
-        Its inputs, and of each step the last result, of a step of a foreach a list of those of its items; without those
-        that were not kept.
+        Its inputs, and the last result of each step; for a step of a foreach, a list of the results of its items.
+        Results that were not kept are left out.
 
     Raises:
         ValueError: it is not such a file.
@@ -201,7 +201,7 @@ def recorded(history: str | os.PathLike[str]) -> Recorded:
 
 
 def _by_step(state: State, loaded: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the results for the items of a foreach under the names of its steps."""
+    """Group the results of a foreach's items by the names of its steps."""
     found = {name: result for name, result in loaded.items() if "[" not in name}
     for name, step in state.steps.items():
         if step.items is not None and name in found:
@@ -217,20 +217,20 @@ def check_history(store: Store, execution_id: str, plan: Plan, pure: Collection[
 
     Args:
         store: the log, which is only read.
-        execution_id: its whole id.
+        execution_id: its full id.
         plan: the workflow.
         pure: the names of the steps that are called with their recorded arguments.
     """
     events = store.events(execution_id)
     reads = store
-    if fold(events).lifecycle is ExecutionState.COMPLETED:  # as it was before its end, when it could be resumed
+    if fold(events).lifecycle is ExecutionState.COMPLETED:  # without its end, because it must be possible to resume
         reads = _copy(store, execution_id, [event for event in events if not isinstance(event, WorkflowCompleted)])
     refused, stale = "", {}
     try:
         resume_plan = look_ahead(plan, reads, execution_id)
         stale = {planned.step: planned.reasons for planned in resume_plan if planned.action is StepAction.STALE}
     except OutcomeUnknownError:
-        pass  # a person would have to answer, so the code is not at fault
+        pass  # a person must decide about an outcome: that is not a fault of the code
     except ResumeError as error:
         if fold(events).lifecycle is not ExecutionState.CANCELLED:
             refused = str(error)
@@ -266,21 +266,14 @@ def _fill(store: MemoryStore, execution_id: str, events: Sequence[Any], payloads
     store.commit([commit])
 
 
-def _replayed(history: History, plan: Plan, pure: Collection[str]) -> Replayed:
+def _check(history: History, plan: Plan, pure: Collection[str]) -> Replayed:
     store = MemoryStore()
     try:
         _fill(store, history.execution_id, history.events, history.payloads)
         found = check_history(store, history.execution_id, plan, pure)
     finally:
         store.close()
-    return Replayed(
-        execution_id=found.execution_id,
-        refused=found.refused,
-        stale=found.stale,
-        changed=found.changed,
-        same=found.same,
-        path=str(history.path),
-    )
+    return replace(found, path=str(history.path))
 
 
 def _paths(histories: Any) -> list[Path]:
@@ -291,7 +284,7 @@ def _paths(histories: Any) -> list[Path]:
     return [Path(one) for one in histories]
 
 
-def _named(pure: Any, plan: Plan) -> list[str]:
+def _names_of(pure: Any, plan: Plan) -> list[str]:
     if isinstance(pure, str) or not isinstance(pure, Iterable):
         raise TypeError(f"pure takes a list of steps or their names, not {pure!r}")
     names = [str(getattr(step, "name", step)) for step in pure]

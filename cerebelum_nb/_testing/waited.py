@@ -40,7 +40,7 @@ class Waited(timedelta):
 
 
 def _length(other: Any) -> Any:
-    """Return a plain length of time; what is none stays as it is."""
+    """Return a plain ``timedelta``; anything that is not a duration is returned unchanged."""
     if isinstance(other, Waited):
         return timedelta(seconds=other.total_seconds())
     return timedelta(seconds=seconds(other, unit="s")) if isinstance(other, (str, int, float)) else other

@@ -1,4 +1,4 @@
-"""``WorkflowRun``: a run as a test sees it, and what a person can do to it."""
+"""``WorkflowRun``: a run in a test, and what a person can do to it."""
 
 from __future__ import annotations
 
@@ -155,13 +155,13 @@ class WorkflowRun:
         ]
         if not asked:
             what = f"approval {approval!r}" if approval else "an approval"
-            told = f"it waits for {self.waits_for}" if self.waits_for else f"it is {self.status}"
-            raise AssertionError(f"run {self.execution_id} does not wait for {what}: {told}")
+            state = f"it waits for {self.waits_for}" if self.waits_for else f"it is {self.status}"
+            raise AssertionError(f"run {self.execution_id} does not wait for {what}: {state}")
         store = self._driver.store
         return self._on(lambda: decide_approval(store, self.execution_id, step=name or asked[0].step, **decision))
 
     def _on(self, act: Callable[[], object]) -> WorkflowRun:
-        """Do something on behalf of a person, and continue."""
+        """Act on behalf of a person, and continue."""
         __tracebackhide__ = True
         self._driver.act(self.execution_id, act)
         self.raise_error()

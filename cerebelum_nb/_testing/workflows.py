@@ -98,8 +98,7 @@ class Workflows:
     ) -> WorkflowRun:
         """Resume a run that failed, crashed or was stopped; it continues as far as :meth:`run` does.
 
-        A run that crashed before anything of it was recorded is started again; of one that crashed after its last
-        event, nothing runs.
+        A run that crashed before its first event is started again. If it crashed after its last event, nothing runs.
 
         Args:
             flow: the workflow.
@@ -129,13 +128,13 @@ class Workflows:
         if not recorded.version or (recorded.lifecycle is ExecutionState.COMPLETED and not rerun):
             make = partial(launch_once, doubled, given, self.store, found, resume=True)
         else:
-            options: dict[str, Any] = {"inputs": inputs, "rerun": _named(rerun), "repeat": _named(repeat)}
+            options: dict[str, Any] = {"inputs": inputs, "rerun": _names_of(rerun), "repeat": _names_of(repeat)}
             options["mark_done"] = {_name(step): result for step, result in (mark_done or {}).items()}
             make = partial(take_up, doubled, found, store=self.store, **options)
         return self._go(found, doubled, inputs or given, make)
 
     def close(self) -> None:
-        """End what still runs, and the loop. A fixture does this by itself."""
+        """Cancel what is still running, and close the loop. The fixture does this by itself."""
         self._driver.close()
 
     def __enter__(self) -> Self:
@@ -154,7 +153,7 @@ class Workflows:
         return run
 
 
-def _named(steps: str | Collection[Any]) -> str | list[str]:
+def _names_of(steps: str | Collection[Any]) -> str | list[str]:
     return steps if isinstance(steps, str) else [_name(step) for step in steps]
 
 
