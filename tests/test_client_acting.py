@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import timedelta
 from types import ModuleType
 
 import pytest
 
 from cerebelum_nb import ExecutionClient, WorkflowError, sleep, step, wait_for_approval, workflow
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb.errors import ApprovalDecidedError, ApprovalError, ExecutionNotFoundError, ResumeError
+from cerebelum_nb.errors import ApprovalDecidedError, ApprovalError, ExecutionNotFoundError, ResumeError, StoreError
 
 fixed = False
 
@@ -50,6 +51,24 @@ async def rest():
 @workflow
 def nap(wf):
     wf.timeline(rest)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client: client.send_signal("v42", "paid"),
+        lambda client: client.approve("v42"),
+        lambda client: client.cancel("v42"),
+        lambda client: client.tag("v42", add=["red"]),
+    ],
+)
+def test_a_log_that_lost_an_event_takes_no_other_and_nobody_tries_for_ever(store, act):
+    store.hibernate_after = timedelta(0)
+    asyncio.run(order.execute(store=store, execution_id="v42"))
+    with store.maintenance("test") as db:
+        db.execute("DELETE FROM event WHERE type = 'WorkflowHibernated'")
+    with ExecutionClient(store) as client, pytest.raises(StoreError, match=r"refuses to append .*cerebelum verify"):
+        client.run_sync(act(client))
 
 
 @pytest.fixture

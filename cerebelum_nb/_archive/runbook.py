@@ -12,7 +12,6 @@ from datetime import datetime
 
 from .._core import events as e
 from .._core.describe import detail, headline
-from .._core.fold import evolve
 from .._core.fold import fold as fold_events
 from .._core.graph import step_of
 from .._core.state import State
@@ -208,7 +207,7 @@ def _course(events: Iterable[e.Event]) -> Html:
     rows: list[list[str]] = []
     state = State()
     for event in events:
-        state = evolve(state, event)
+        state = fold_events((event,), state)
         if isinstance(event, e.WorkflowEvent):
             rows.append([_clock(event.at), headline(event), detail(event, state)])
     return table(["at", "", ""], rows)

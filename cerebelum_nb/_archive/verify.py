@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from typing import Any
 
-from .._core.fold import evolve
+from .._core.fold import fold
 from .._core.schedule import ScheduleState, evolve_schedule
 from .._core.state import State
 from .._core.summary import Summary, summarise
@@ -277,8 +277,8 @@ class Check:
             if len(self.findings) == before and not misfits:
                 try:
                     (event,) = rows.decode([tuple(row)])
-                    evolve(state, event)
-                except (StoreError, KeyError, AssertionError) as exc:
+                    fold((event,), state)
+                except StoreError as exc:
                     self.report(f"{_event(version, row)} cannot be read: {exc}", execution_id, version)
                     continue
                 self._note_values(execution_id, version, event)

@@ -373,9 +373,9 @@ def open_log(
 def print_json(data: Any) -> None:
     """Print data as JSON, in ASCII, so that every program reads it; numbers that are not finite become null."""
     try:
-        text = json.dumps(data, indent=2, allow_nan=False)
+        text = json.dumps(data, indent=2, allow_nan=False, default=repr)  # a damaged log may hold bytes
     except ValueError:
-        text = json.dumps(_finite(data), indent=2)
+        text = json.dumps(_finite(data), indent=2, default=repr)
     sys.stdout.write(text + "\n")
 
 

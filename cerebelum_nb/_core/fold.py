@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from ..errors import StoreError
 from . import events as e
 from .graph import UNDO, undone_by
 from .labels import changed_tags
@@ -29,13 +30,23 @@ _LAST_PRINTED = 4_000
 def fold(events: Iterable[e.Event], state: State | None = None) -> State:
     """Fold events, in order, into a state.
 
+    Raises:
+        StoreError: they do not fit together, as in a log that was damaged or forged.
+
     Example:
         >>> fold([]).version
         0
     """
     state = State() if state is None else state
-    for event in events:
-        evolve(state, event)
+    event = None
+    try:
+        for event in events:
+            evolve(state, event)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"Event {state.version} of an execution, {type(event).__name__}, does not fit those before it: something "
+            f"else has written to the log. `cerebelum verify` says more; restore the log from a copy."
+        ) from error
     return state
 
 

@@ -6,7 +6,6 @@ import logging
 
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
-from .._core.fold import fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.base import Store
@@ -16,7 +15,7 @@ from .clock import current_clock
 from .cluster_access import authoritative_store
 from .leases import leases_of
 from .orphans import final_commit
-from .outside import append_from_outside
+from .outside import append_from_outside, latest_states
 from .patience import patiently, short_try
 
 __all__ = ["cancel_children", "cancel_execution", "cancel_now", "tell_of_end"]
@@ -65,8 +64,9 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
     except ExecutionBusyError:
         append_from_outside(store, execution_id, lambda _: request)
         return "requested"
+    states = latest_states(store, execution_id)
     while True:  # until no other event, such as an approval, is appended in between
-        state = fold(store.events(execution_id))
+        state = next(states)
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
         commit = final_commit(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
         if not store.commit([commit]):

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from .._core.fold import fold
 from .._core.state_copy import copied
+from .._store import refusals
 from .._store.base import Rejection, Store
 from ..errors import StoreError
 from . import crash, observers
@@ -190,10 +191,7 @@ def rebase(execution: Execution) -> None:
         return
     new = events[written - known :]
     if not new:
-        raise StoreError(
-            f"the log {store.location} refuses to append to execution {execution.id} after version {written}. Check "
-            f"it with `cerebelum verify`"
-        )
+        raise StoreError(refusals.no_append(store.location, execution.id, written))
     fold(events, state)
     if batch:
         state = copied(state)

@@ -7,21 +7,45 @@ within half a second in another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .._core.events import Event
 from .._core.fold import evolve, fold
 from .._core.state import State
 from .._core.summary import summarise
+from .._store import refusals
 from .._store.base import Commit, Store
 from .._store.holder import CLUSTER
-from ..errors import CerebelumError
+from ..errors import CerebelumError, StoreError
 from .leases import leases_of
 
-__all__ = ["append_from_outside"]
+__all__ = ["append_from_outside", "latest_states"]
 
 _MOST_TRIES = 20
 """How often an event is sent to a cluster that refuses it. A log takes it unless another event came first."""
+
+
+def latest_states(store: Store, execution_id: str, read: Callable[[], State] | None = None) -> Iterator[State]:
+    """Yield the recorded state, and again the new one for as long as the caller's commit is rejected.
+
+    A rejection means that somebody has appended something since, so each state is newer than the one before. In a
+    damaged log it need not be, and without this check the caller would try for ever.
+
+    Args:
+        store: the log.
+        execution_id: the whole id.
+        read: returns the current state; by default the fold of all events.
+
+    Raises:
+        StoreError: a commit was rejected, although nothing was appended.
+    """
+    before = -1
+    while True:
+        state = fold(store.events(execution_id)) if read is None else read()
+        if state.version <= before and not store.location.startswith(CLUSTER):  # a cluster: the caller counts
+            raise StoreError(refusals.no_append(store.location, execution_id, state.version))
+        before = state.version
+        yield state
 
 
 def append_from_outside(
@@ -45,12 +69,13 @@ def append_from_outside(
         The state after the event; None if nothing was appended.
 
     Raises:
+        StoreError: the log refuses the event, although no other came first: it is damaged.
         CerebelumError: ``refusal``, or that the execution is not running on its cluster.
         Otherwise what ``make`` raises.
     """
-    tries = 0
+    tries, states = 0, latest_states(store, execution_id, read)
     while True:
-        state = fold(store.events(execution_id)) if read is None else read()
+        state = next(states)
         event = make(state)
         if event is None:
             return None

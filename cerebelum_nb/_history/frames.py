@@ -176,6 +176,9 @@ TRIAL = {
 }
 
 STEP_STATES = ("RUNNING", "RETRIED", "INTERRUPTED", "COMPLETED", "FAILED")
+_LATEST = 9.2e15
+"""The number of a time that pandas can still hold, in microseconds."""
+
 _ORDER = {"state": (*ExecutionState, *STEP_STATES), "type": tuple(EVENT_TYPES)}
 """The order of known categories; the others are in order of appearance."""
 
@@ -315,6 +318,18 @@ def answer(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _typed(column: Column, kind: Kind, name: str) -> Column:
+    """Give a column its type; what a damaged or forged log holds instead of a number or a time is missing."""
+    import pandas as pd
+
+    try:
+        return _converted(column, kind, name)
+    except (ValueError, TypeError, OverflowError):
+        numbers = pd.to_numeric(column, errors="coerce")
+        numbers = numbers.where(numbers.abs() < _LATEST).round()
+        return _converted(numbers.astype("Int64"), kind, name)
+
+
+def _converted(column: Column, kind: Kind, name: str) -> Column:
     import pandas as pd
 
     match kind:

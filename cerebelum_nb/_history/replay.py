@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .._core import events as e
 from .._core.arguments import ExecutionLike
-from .._core.fold import evolve, fold
+from .._core.fold import fold
 from .._core.graph import owner_of
 from .._core.state import State
 from .._core.state_copy import concerned, copied
@@ -105,7 +105,7 @@ def transitions(events: Iterable[e.Event], state: State | None = None) -> Iterat
     """
     state = State() if state is None else state
     for event in events:
-        state = evolve(_copy_for(state, event), event)
+        state = fold((event,), _copy_for(state, event))
         yield Transition(event, state)
 
 

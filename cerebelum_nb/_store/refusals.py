@@ -24,6 +24,7 @@ __all__ = [
     "gone",
     "hard_linked",
     "journal_gone",
+    "no_append",
     "no_payload",
     "not_found",
     "on_network",
@@ -108,6 +109,14 @@ def ambiguous(asked: str, matches: Sequence[str]) -> ExecutionNotFoundError:
     return ExecutionNotFoundError(
         f"Several executions begin with {asked!r}: {_listed(shown)}{more}. Give more of the id.",
         suggestions=shown,
+    )
+
+
+def no_append(location: str, execution_id: str, version: int) -> str:
+    """The message for a log that refuses an event although nobody has appended another one: it is damaged."""
+    return (
+        f"The log {location} refuses to append to execution {execution_id} after version {version}. Check it with "
+        f"`cerebelum verify`"
     )
 
 

@@ -13,7 +13,7 @@ if it has none; fields at their default are omitted. There is no SQL and no I/O 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
 from json.encoder import encode_basestring as _quote
 from typing import Any, cast
@@ -22,6 +22,7 @@ from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompl
 from .._core.record import record
 from .._core.value import ErrorInfo, Value
 from .._text.json_text import compact, parse
+from .._text.text import cut
 from ..errors import StoreError
 
 __all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "value_field", "value_of", "values_of"]
@@ -35,6 +36,7 @@ NO_VALUES = frozenset({"code", "plan"})
 _REQUIRED = object()
 _dumps = compact(allow_nan=True)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MOST_SHOWN = 60
 _QUOTES = 4
 """The quotes in the data of a step's start that contain only its code."""
 
@@ -48,11 +50,45 @@ class _Layout:
     of_step: bool
     plain: tuple[tuple[str, str, object], ...]  # (field, '"field":', default), all but the value
     tuples: frozenset[str]
+    kinds: dict[str, Callable[[Any], bool]]  # whether what was read for a field is of its type
     absent: dict[str, None]  # fields without a default that may be None; None is not written
     value: str  # the field that holds the Value, or ""
     values: str  # the field that holds Values kept as bytes, or ""
     first: str  # the beginning of data that contain only the value
     marker: str  # the text between the other fields and the value
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "float": (float, int),
+    "None": (type(None),),
+    "Value": (Value,),
+    "ErrorInfo": (ErrorInfo,),
+    "list[str]": (list,),
+    "tuple[str, ...]": (tuple,),
+    "tuple[list[str], ...]": (tuple,),
+    "tuple[Value, ...]": (tuple,),
+    "dict[str, str]": (dict,),
+    "dict[str, int]": (dict,),
+    "dict[str, list[str | int]]": (dict,),
+}
+"""The types of fields, as they are written in the events, and their classes."""
+
+_INSIDE = re.compile(r"(?:tuple|dict|list)\[(?:str, )?(.+?)(?:, \.\.\.)?\]")
+
+
+def _checker(kind: str) -> Callable[[Any], bool]:
+    """Return a function that says whether something is of a type, given as it is written."""
+    kind, maybe = (kind.removesuffix(" | None"), " | None" in kind) if kind.endswith("None") else (kind, False)
+    classes = (*_KINDS[kind], *(_KINDS["None"] if maybe else ()))
+    if (inside := _INSIDE.fullmatch(kind)) is None:
+        return lambda found: type(found) in classes
+    part = _checker(inside[1]) if inside[1] in _KINDS else lambda _: True
+    return lambda found: (
+        type(found) in classes and all(map(part, found.values() if type(found) is dict else found or ()))
+    )
 
 
 def _layout(cls: type[Any]) -> _Layout:
@@ -70,6 +106,7 @@ def _layout(cls: type[Any]) -> _Layout:
             for f in own
             if f.name != value
         ),
+        kinds={f.name: _checker(str(f.type)) for f in own},
         tuples=frozenset(f.name for f in own if str(f.type).startswith("tuple")),
         absent=absent,
         value=value,
@@ -216,28 +253,37 @@ def decode(rows: Iterable[Row]) -> list[Event]:
     """
     events: list[Event] = []
     for kind, step, visit, attempt, at, data in rows:
-        # As in `encode`, a fast path for two types; the code below would return the same, at five times the cost. In an
-        # undamaged row of these types `step` is not NULL.
-        if kind == "StepCompleted" and type(data) is str and data.startswith('{"output":') and step is not None:
+        # As in `encode`, a fast path for two types; the code below would return the same, at five times the cost.
+        if (
+            kind == "StepCompleted"
+            and type(data) is str
+            and type(step) is str
+            and type(at) is type(visit) is type(attempt) is int
+            and data.startswith('{"output":')
+        ):
             value = Value("json", data[10:-1])
-            events.append(StepCompleted(at=at, step=step, visit=visit or 0, attempt=attempt or 0, output=value))
+            events.append(StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=value))
             continue
         if (
             kind == "StepStarted"
             and type(data) is str
-            and step is not None
+            and type(step) is str
+            and type(at) is type(visit) is type(attempt) is int
             and data.startswith('{"code":"')
             and data.endswith('"}')
             and data.count('"') == _QUOTES
             and "\\" not in data
         ):
-            events.append(StepStarted(at=at, step=step, visit=visit or 0, attempt=attempt or 0, code=data[9:-2]))
+            events.append(StepStarted(at=at, step=step, visit=visit, attempt=attempt, code=data[9:-2]))
             continue
         layout = _BY_NAME.get(kind)
         if layout is None:
             raise _newer(f"events of type {kind}")
         try:
             found = _fields(layout, data)
+            if found:
+                _check(layout.kinds, found)
+            _check_header(layout, step, visit, attempt, at)
             if layout.of_step:
                 event = layout.cls(at=at, step=step, visit=visit, attempt=attempt, **found)
             else:
@@ -278,20 +324,40 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     return found
 
 
+def _check_header(layout: _Layout, *header: object) -> None:
+    step, *numbers, at = header
+    if type(at) is not int:
+        raise ValueError("its time is no number")
+    if layout.of_step and not (type(step) is str and all(type(number) is int for number in numbers)):
+        raise ValueError(f"visit {numbers[0]!r} and attempt {numbers[1]!r} of a step are not known")
+
+
+def _check(kinds: dict[str, Callable[[Any], bool]], found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        if not kinds[name](value):
+            raise ValueError(f"{name} is {cut(repr(value), _MOST_SHOWN)}")
+
+
 def _value(text: str, about: dict[str, Any], masked: Iterable[str]) -> Value:
     for member in about.keys() - _VALUE_MEMBERS:
         raise _newer(f"values with {member!r}")
-    return Value(**{"codec": "json", "json": text, **about, "masked": tuple(masked)})
+    members = {"codec": "json", "json": text, **about, "masked": tuple(masked)}
+    _check(_VALUE_KINDS, members)
+    return Value(**members)
 
 
 def _error(members: dict[str, Any]) -> ErrorInfo:
     for member in members.keys() - _ERROR_MEMBERS:
         raise _newer(f"errors with {member!r}")
-    return ErrorInfo(**{**members, "mro": tuple(members.get("mro", ()))})
+    members = {**members, "mro": tuple(members.get("mro", ()))}
+    _check(_ERROR_KINDS, members)
+    return ErrorInfo(**members)
 
 
 _VALUE_MEMBERS = {f.name for f in fields(Value)} - {"payload", "masked"}
 _ERROR_MEMBERS = {f.name for f in fields(ErrorInfo)}
+_VALUE_KINDS = {f.name: _checker(str(f.type)) for f in fields(Value) if f.name != "payload"}
+_ERROR_KINDS = {f.name: _checker(str(f.type)) for f in fields(ErrorInfo)}
 assert not {layout.value for layout in _LAYOUTS.values() if layout.value} & (_VALUE_MEMBERS | _ERROR_MEMBERS)
 assert not any(set(HEADER) & {name for name, _, _ in layout.plain} for layout in _LAYOUTS.values())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._client.reading import entry
 from .._core.events import ItemsListed, StepCompleted, StepFailed, StepInterrupted, StepStarted
-from .._core.fold import evolve
+from .._core.fold import fold
 from .._core.graph import Plan, owner_of
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -98,7 +98,7 @@ class Reading:
         now = current_clock.get().now()
         events = self._store.events(self.id, after=self._state.version)
         for event in events:
-            evolve(self._state, event)
+            fold((event,), self._state)
             self._recorded.take(event)
         self.over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
         interrupted = not self.over and entry(self._store, row, now).interrupted

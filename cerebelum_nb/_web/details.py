@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._archive.attempts import Attempt, attempts
 from .._core import events as e
+from .._core.fold import fold
 from .._core.graph import owner_of
 from .._core.state import State
 from .._core.step_state import Phase, StepState
@@ -21,7 +22,6 @@ from .._store.row_sql import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
 from ..errors import StoreError
-from .reader import evolve_checked
 
 if TYPE_CHECKING:
     from .logs import ShownLog
@@ -158,7 +158,7 @@ def state_of(log: ShownLog, execution_id: str) -> tuple[ExecutionRow, State]:
     row = log.store.execution(execution_id)
     state = State()
     for event in log.store.events(row.execution_id, upto=row.version):
-        evolve_checked(state, event, row.execution_id)
+        fold((event,), state)
     return row, state
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from .._client.reading import entry
 from .._core import events as e
 from .._core.describe import detail
-from .._core.fold import evolve
+from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -27,7 +27,7 @@ from .._views.watch import RecordedPlan
 from ..errors import StoreError
 from .lines import OpenSignal, StepLine, lines_of, open_signals
 
-__all__ = ["EVENTS", "EventLine", "ExecutionReader", "ExecutionReaders", "Picture", "evolve_checked"]
+__all__ = ["EVENTS", "EventLine", "ExecutionReader", "ExecutionReaders", "Picture"]
 
 _MOST_KEPT = 64
 EVENTS = 100
@@ -168,7 +168,7 @@ class ExecutionReader:
         state = State()
         found: deque[EventLine] = deque(maxlen=most)
         for event in self.log.store.events(self.id, upto=before - 1 if before else None):
-            evolve_checked(state, event, self.id)
+            fold((event,), state)
             if type_ in ("", type(event).__name__) and step in ("", getattr(event, "step", "")):
                 found.append(_event_line(event, state))
         return [*reversed(found)]
@@ -180,7 +180,7 @@ class ExecutionReader:
     def _take(self, events: Iterable[e.Event]) -> None:
         new = []
         for event in events:
-            evolve_checked(self._state, event, self.id)
+            fold((event,), self._state)
             self._recorded.take(event)
             self._event_lines.append(_event_line(event, self._state))
             if not isinstance(event, _LOUD):
@@ -243,21 +243,6 @@ class ExecutionReaders:
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
             return reader
-
-
-def evolve_checked(state: State, event: e.Event, execution_id: str) -> State:
-    """Fold an event of an untrusted log.
-
-    Raises:
-        StoreError: the event is impossible after those before it.
-    """
-    try:
-        return evolve(state, event)
-    except (KeyError, AssertionError) as error:
-        raise StoreError(
-            f"Event {state.version} of execution {execution_id} does not fit those before it: something else has "
-            "written to the log. `cerebelum verify` says more."
-        ) from error
 
 
 def _event_line(event: e.Event, state: State) -> EventLine:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cerebelum_nb._core.events import (
     EVENT_TYPES,
+    PAYLOAD_FIELDS,
     SleepCompleted,
     StepCompleted,
     StepFailed,
@@ -163,6 +164,26 @@ def test_what_a_newer_version_wrote_asks_for_an_upgrade(row, what):
 def test_a_damaged_row_is_named(data):
     with pytest.raises(StoreError, match=r"damaged StepFailed event \(step 'load', at 77\)"):
         rows.decode([("StepFailed", "load", 1, 1, 77, data)])
+
+
+@pytest.mark.parametrize("header", [(5, 1, 1, 77), ("s", "1", 1, 77), ("s", 1, b"1", 77), ("s", 1, 1, "77")])
+@pytest.mark.parametrize("data", [None, '{"output":1}', '{"code":"c"}'])
+@pytest.mark.parametrize("kind", ["StepStarted", "StepCompleted"])
+def test_a_row_with_a_step_or_a_number_of_another_type_is_damaged(kind, header, data):
+    with pytest.raises(StoreError):
+        rows.decode([(kind, *header, data)])
+
+
+@given(events, st.data(), json_texts.map(json.loads))
+def test_a_member_of_another_type_is_found_where_it_is_read(event, data, other):
+    *header, text = rows.encode(event)
+    members = json.loads(text or "{}")
+    members |= {data.draw(st.sampled_from([*PAYLOAD_FIELDS[type(event)], *members, "error"])): other}
+    try:
+        (read,) = rows.decode([(*header, json.dumps(members, separators=(",", ":")))])
+    except StoreError:
+        return
+    assert [type(read), rows.encode(read)[:5]] == [type(event), tuple(header)]
 
 
 def test_fields_that_an_older_version_did_not_know_take_their_defaults():
