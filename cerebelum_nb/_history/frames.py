@@ -324,7 +324,7 @@ def _typed(column: Column, kind: Kind, name: str) -> Column:
     try:
         return _converted(column, kind, name)
     except (ValueError, TypeError, OverflowError):
-        numbers = pd.to_numeric(column, errors="coerce")
+        numbers: Any = pd.to_numeric(column, errors="coerce")
         numbers = numbers.where(numbers.abs() < _LATEST).round()
         return _converted(numbers.astype("Int64"), kind, name)
 
