@@ -66,7 +66,7 @@ def test_a_log_that_lost_an_event_takes_no_other_and_nobody_tries_for_ever(store
     store.hibernate_after = timedelta(0)
     asyncio.run(order.execute(store=store, execution_id="v42"))
     with store.maintenance("test") as db:
-        db.execute("DELETE FROM event WHERE type = 'WorkflowHibernated'")
+        db.execute("DELETE FROM event WHERE type = 'StepCheckpointed'")
     with ExecutionClient(store) as client, pytest.raises(StoreError, match=r"refuses to append .*cerebelum verify"):
         client.run_sync(act(client))
 
