@@ -262,24 +262,24 @@ class Driver:
         return True
 
     def defer_event(self, make: Callable[[], Event | None]) -> bool:
-        """Record something that is not worth a separate commit (progress, prints) with the next event.
+        """Record an event that needs no separate commit (progress, prints) with the next event.
 
         Args:
-            make: makes the event when there is another one to go with; returns None if it is obsolete by then.
+            make: called when there is a next event; returns the event, or None if it is obsolete by then.
 
         Returns:
-            Whether it is the first to wait: the shell then ensures that it is recorded in the end.
+            Whether it is the first deferred event: the shell then ensures that it is recorded in the end.
         """
         self._deferred.append(make)
         return len(self._deferred) == 1
 
     @property
     def has_deferred(self) -> bool:
-        """Whether something waits for another event."""
+        """Whether deferred events wait for another event."""
         return bool(self._deferred)
 
     def take_deferred(self) -> None:
-        """Record what waits for another event."""
+        """Record the deferred events."""
         waiting, self._deferred = self._deferred, []
         for make in waiting:
             if (event := make()) is not None:
