@@ -51,7 +51,7 @@ def _observers(settings: Settings) -> list[Figure]:
             with enter():
                 began = time.process_time()
                 for version, event in enumerate(events, start=1):
-                    observers.tell(execution, version, (event,))
+                    observers.notify(execution, version, (event,))
                 return (time.process_time() - began) * 1e6
 
         return measure

@@ -272,8 +272,10 @@ def _pause(packed: SqliteStore, execution_id: str) -> None:
     state = fold(packed.events(execution_id))
     paused = WorkflowPaused(at=max(now, state.updated_at), reason=_UNDER_WAY)
     holder = packed.register(now, 1)
-    heard_at = packed.claim(execution_id, holder, now)
-    packed.commit([final_commit(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder, heard_at=heard_at)])
+    heartbeat = packed.claim(execution_id, holder, now)
+    packed.commit(
+        [final_commit(execution_id, state, paused, interrupted=_UNDER_WAY, holder=holder, last_heartbeat=heartbeat)]
+    )
     packed.retire(holder)
 
 

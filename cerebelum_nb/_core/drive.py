@@ -207,7 +207,7 @@ class Driver:
                     return False
                 self._append(event)
             case Begin():
-                ended_at = self.state.left_at(message.heard_at, now)
+                ended_at = self.state.left_at(message.last_heartbeat, now)
                 for name in list(self.state.in_flight):
                     self._interrupt(name, message.lost, now, ended_at)
                 for started in message.events:

@@ -49,12 +49,12 @@ class Begin:
     """Start or resume it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
     ``lost`` lists attempts that the history shows as in flight although nobody runs them any more. They
-    ended no later than their process, whose last heartbeat (µs) is ``heard_at``, if known.
+    ended no later than their process, whose last heartbeat (µs) is ``last_heartbeat``, if known.
     """
 
     events: Sequence[Event]
     lost: str = "its process ended"
-    heard_at: int | None = None
+    last_heartbeat: int | None = None
 
 
 @mutable

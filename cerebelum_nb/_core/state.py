@@ -132,15 +132,15 @@ class State:
         if self.rollback is not None:
             yield from self.rollback.steps.items()
 
-    def left_at(self, heard_at: int | None, now: int) -> int:
+    def left_at(self, last_heartbeat: int | None, now: int) -> int:
         """Return when a dead process was last known to run this, µs.
 
         Args:
-            heard_at: its last heartbeat, µs by its own clock, which may be wrong, so it only counts between the last
-                event it recorded and ``now``. None if unknown.
+            last_heartbeat: its last heartbeat, µs, if known. Its clock may be wrong, so the heartbeat only counts
+                between the last event it recorded and ``now``.
             now: the time, µs since the epoch.
         """
-        return min(max(self.active_at, heard_at or 0), now)
+        return min(max(self.active_at, last_heartbeat or 0), now)
 
     @property
     def outputs(self) -> dict[str, Value]:

@@ -76,7 +76,7 @@ class Followed(ExecutionValues):
 
     def notify_observers(self, after: int, events: Sequence[Event]) -> None:
         """Pass copied events to observers; warn if a worker runs other code of a step than this process has."""
-        observers.tell(cast(Any, self), after + 1, events)
+        observers.notify(cast(Any, self), after + 1, events)
         for event in events:
             if isinstance(event, StepInterrupted) and event.reason == other_version(event.worker):
                 if not self._warned_of_code:

@@ -24,8 +24,8 @@ from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunn
 from temporalio.worker import Worker as TemporalWorker
 
 from .._dsl.child import placed
-from .._engine.scope_lookup import hear
-from .._engine.stdout import listen
+from .._engine.scope_lookup import capture_print
+from .._engine.stdout import capture_output
 from .._values import Secret
 from ..errors import CerebelumError
 from .activities import Activities, Registered, WorkerContext
@@ -146,7 +146,7 @@ class Worker:
             )
         self._steps = asyncio.get_running_loop()
         over: asyncio.Future[None] = self._steps.create_future()
-        end = listen(hear)
+        end = capture_output(capture_print)
         thread = threading.Thread(target=self._poll_in_thread, args=(over,), name="cerebelum-worker", daemon=True)
         thread.start()
         try:

@@ -10,7 +10,7 @@ from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._store.base import Store
 from ..errors import CerebelumError, ExecutionBusyError, ResumeError
-from .children import open_children, tell_caller
+from .children import notify_caller, open_children
 from .clock import current_clock
 from .cluster_access import authoritative_store
 from .leases import leases_of
@@ -18,7 +18,7 @@ from .orphans import final_commit
 from .outside import append_from_outside, latest_states
 from .patience import patiently, short_try
 
-__all__ = ["cancel_children", "cancel_execution", "cancel_now", "tell_of_end"]
+__all__ = ["cancel_children", "cancel_execution", "cancel_now", "notify_of_end"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -70,11 +70,11 @@ def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
         commit = final_commit(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
         if not store.commit([commit]):
-            leases_of(store).tell_queued()
+            leases_of(store).notify_queued()
             break
     cancel_children(store, execution_id, state)
     if state.caller:
-        tell_caller(store, execution_id, state.caller, state.caller_step)
+        notify_caller(store, execution_id, state.caller, state.caller_step)
     return "cancelled"
 
 
@@ -95,20 +95,20 @@ def cancel_children(store: Store, execution_id: str, state: State) -> None:
             )
 
 
-def tell_of_end(store: Store, execution_id: str, state: State, *, is_heard: bool) -> None:
+def notify_of_end(store: Store, execution_id: str, state: State, *, caller_waits: bool) -> None:
     """Cancel the children of an execution that was cancelled, and report its end to its caller.
 
     Args:
         store: its log.
         execution_id: its id.
         state: its last state.
-        is_heard: whether its caller waits for it in this process and needs no message.
+        caller_waits: whether its caller waits for it in this process and needs no message.
     """
     if state.lifecycle is ExecutionState.CANCELLED:
         cancel_children(store, execution_id, state)
-    if state.caller and not is_heard:
+    if state.caller and not caller_waits:
         try:
             with short_try():
-                tell_caller(store, execution_id, state.caller, state.caller_step)
+                notify_caller(store, execution_id, state.caller, state.caller_step)
         except CerebelumError as error:  # the scheduler tells the caller later
             log.warning("execution %s could not be told that its child %s ended: %s", state.caller, execution_id, error)

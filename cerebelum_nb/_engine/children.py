@@ -1,6 +1,6 @@
 """Children: which ones an execution waits for, and how a child's end reaches its caller.
 
-If the child ends in the process in which its caller waits, no message is needed. Otherwise ``tell_caller`` appends
+If the child ends in the process in which its caller waits, no message is needed. Otherwise ``notify_caller`` appends
 ``ChildEnded`` to the caller's history. A process that runs the caller reads the event as it reads a signal
 (signals.py); a hibernated caller becomes due when the event is folded. The two histories are written one after the
 other; if the child's process dies in between, the scheduler finds the caller (``Store.answered``).
@@ -18,7 +18,7 @@ from .._store.base import Store
 from .clock import current_clock
 from .outside import append_from_outside
 
-__all__ = ["MOST_DEPTH", "open_children", "tell_caller"]
+__all__ = ["MOST_DEPTH", "notify_caller", "open_children"]
 
 MOST_DEPTH = 16
 """How deep children may be nested: it stops a workflow that calls itself forever."""
@@ -31,7 +31,7 @@ def open_children(state: State) -> Iterator[str]:
             yield from (operation.child for operation in _open(step))
 
 
-def tell_caller(store: Store, execution_id: str, caller: str, caller_step: str) -> bool:
+def notify_caller(store: Store, execution_id: str, caller: str, caller_step: str) -> bool:
     """Append the end of an execution to the history of its caller, if a step there is waiting for it.
 
     Args:

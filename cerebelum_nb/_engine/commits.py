@@ -113,7 +113,7 @@ class Commits:
         if crash.armed and (crashed := crash.strike(commits, before=False)) is not None:
             engine.abandon(crashed)
             return []
-        observers.tell_commit(time.perf_counter() - began)
+        observers.notify_commit(time.perf_counter() - began)
         again: list[Execution] = []
         for execution in executions:
             if self._held:
@@ -200,7 +200,7 @@ def rebase(execution: Execution) -> None:
         execution.was_written(state)
     else:
         execution.rebase(state)
-    observers.tell(execution, written + 1, new)
+    observers.notify(execution, written + 1, new)
 
 
 def _locked(location: str, seconds: float) -> StoreError:

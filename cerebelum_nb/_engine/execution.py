@@ -60,7 +60,7 @@ from . import observers
 from .attempt import Attempt, Interruption
 from .attempts import Attempts
 from .call_step import at_failure
-from .cancel import tell_of_end
+from .cancel import notify_of_end
 from .classify_outcome import classify_outcome
 from .foreach import join_items, list_items
 from .hibernation import Hibernation
@@ -126,7 +126,7 @@ class Execution(ExecutionValues):
         self._done_listed = _NOT_LISTED  # how many steps are listed as done, while it is listed as running
         self._summary: Summary | None = None  # what the commit that is being written lists
         self.over = False
-        self.heard_at: int | None = None  # the last heartbeat of the process that ran it before
+        self.last_heartbeat: int | None = None  # the last heartbeat of the process that ran it before
         self.superseded = False  # another process is running it now
         self.stays = False
         self.watchers: set[Callable[[], None]] = set()
@@ -213,7 +213,7 @@ class Execution(ExecutionValues):
         """Begin with the events that start or resume it; the engine then decides what to start."""
         why = "it hibernated" if self.state.hibernated else "its process ended"
         events = self.queue_place.begin(events, self.state, self.now())
-        self.driver.take(Begin(events, why, self.heard_at), self.now())
+        self.driver.take(Begin(events, why, self.last_heartbeat), self.now())
         if self.queued:
             leases_of(self.store).note_queued(self)
         self._limit_time()
@@ -499,7 +499,7 @@ class Execution(ExecutionValues):
             self.engine.launch_soon(self)
         elif driver.has_more and not self.attempts.starting:
             self.engine.post(self, only_decide, None)
-        observers.tell(self, first, events)
+        observers.notify(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
             self._end()
@@ -595,7 +595,7 @@ class Execution(ExecutionValues):
         self.over = True
         self.watchers.clear()
         if self.children and error is None and self.state.lifecycle is not ExecutionState.CANCELLED:
-            for child in list(self.children.values()):  # `tell_of_end`, below, cancels those of a cancelled one
+            for child in list(self.children.values()):  # `notify_of_end`, below, cancels those of a cancelled one
                 self.engine.post(child, child.stop, self.stop_requested or f"its caller {self.id} has ended")
         self.hibernation.stop()
         self.time_limit.stop()
@@ -614,7 +614,7 @@ class Execution(ExecutionValues):
                 error = trouble
                 self.engine.release(self)
         if error is None and self.state.lifecycle.is_final:
-            tell_of_end(self.store, self.id, self.state, is_heard=self.attended_by is not None)
+            notify_of_end(self.store, self.id, self.state, caller_waits=self.attended_by is not None)
         if self.done.done() or self.loop.is_closed():
             return
         if error is None:

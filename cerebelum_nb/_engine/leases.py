@@ -66,7 +66,7 @@ class Lease(NamedTuple):
     """A lease that was taken: its holder, and the last heartbeat of the previous holder, µs since the epoch."""
 
     holder: int
-    heard_at: int | None
+    last_heartbeat: int | None
 
 
 times = LeaseTimes()
@@ -216,14 +216,14 @@ class Leases:
             self._queued.pop(execution.id, None)
             if leftovers:
                 self._leftovers[execution.id] = leftovers
-        self.tell_queued()
-        self.tell()
+        self.notify_queued()
+        self.notify()
 
     def note_queued(self, execution: LeasedRun) -> None:
         """Register an execution that runs here and is queued for its slot."""
         self._queued[execution.id] = execution
 
-    def tell_queued(self) -> None:
+    def notify_queued(self) -> None:
         """Make the executions that are queued here check whether their slots are free."""
         for execution in list(self._queued.values()):
             if execution.queued:
@@ -240,9 +240,9 @@ class Leases:
                 left.pop()
             if not left:
                 self._leftovers.pop(execution_id, None)
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Call the listeners: something changed in this process, such as the end of a run or a decided approval."""
         for listener in list(self.listeners):
             listener()

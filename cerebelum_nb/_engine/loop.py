@@ -36,8 +36,8 @@ from .leases import leases_of, superseded
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import forget, recorded, remembered
-from .scope_lookup import hear
-from .stdout import listen
+from .scope_lookup import capture_print
+from .stdout import capture_output
 from .threads import can_start_threads
 from .turns import any_waiting
 from .values import MakeContext
@@ -144,7 +144,7 @@ class Engine:
         with short_try():
             lease = leases_of(self.store).claim(execution_id, self.clock.now())
         execution = Execution(self, execution_id, plan, State(), lease.holder, redactor, make_context)
-        execution.heard_at = lease.heard_at
+        execution.last_heartbeat = lease.last_heartbeat
         with self.made_ready(execution):
             execution.rebase(recorded(self.store, execution_id))
             known = remembered(self.store, execution_id)
@@ -336,7 +336,7 @@ class Engine:
         self._executions[execution.id] = execution
         self.stirs(execution)
         self._watch.start()
-        self._listening[execution.id] = listen(hear)
+        self._listening[execution.id] = capture_output(capture_print)
 
     def _flush_progress(self, execution: Execution) -> None:
         self._flushing.discard(execution)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .ports import Host
     from .scope import Scope
 
-__all__ = ["Observer", "add", "prepare", "remove", "tell", "tell_commit"]
+__all__ = ["Observer", "add", "notify", "notify_commit", "prepare", "remove"]
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -58,7 +58,7 @@ def remove(observer: Observer) -> None:
         _observers = tuple(other for other in _observers if other is not observer)
 
 
-def tell(execution: Host, first: int, events: Sequence[Event]) -> None:
+def notify(execution: Host, first: int, events: Sequence[Event]) -> None:
     """Call the observers with the events of a commit; ``first`` is the version of the first event."""
     for observer in _observers:
         if observer.on_event is None:
@@ -85,7 +85,7 @@ def prepare(scope: Scope, context: Context) -> None:
             _drop(observer, error)
 
 
-def tell_commit(seconds: float) -> None:
+def notify_commit(seconds: float) -> None:
     """Call the observers with the seconds that a commit took."""
     for observer in _observers:
         if observer.on_commit is None:

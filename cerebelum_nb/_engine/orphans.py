@@ -13,9 +13,9 @@ from .leases import leases_of
 __all__ = ["final_commit", "interruptions", "pause_orphan"]
 
 
-def interruptions(state: State, at: int, reason: str, heard_at: int | None = None) -> list[StepInterrupted]:
-    """Return the events that interrupt every step in flight; ``heard_at`` is the last heartbeat of its process."""
-    ended_at = state.left_at(heard_at, at)
+def interruptions(state: State, at: int, reason: str, last_heartbeat: int | None = None) -> list[StepInterrupted]:
+    """Return the events that interrupt every step in flight; ``last_heartbeat`` is that of its process."""
+    ended_at = state.left_at(last_heartbeat, at)
     return [
         StepInterrupted(
             at=at,
@@ -31,7 +31,7 @@ def interruptions(state: State, at: int, reason: str, heard_at: int | None = Non
 
 
 def final_commit(
-    execution_id: str, state: State, last: Event, *, interrupted: str, holder: int, heard_at: int | None
+    execution_id: str, state: State, last: Event, *, interrupted: str, holder: int, last_heartbeat: int | None
 ) -> Commit:
     """Return the commit that ends or pauses an execution and releases its lease; its events are folded into ``state``.
 
@@ -41,10 +41,10 @@ def final_commit(
         last: the event that ends or pauses it.
         interrupted: the reason recorded for the steps in flight.
         holder: the lease it is written under.
-        heard_at: the last heartbeat of the process that ran it, µs since the epoch, if known.
+        last_heartbeat: the last heartbeat of the process that ran it, µs since the epoch, if known.
     """
     after = state.version
-    events = [*interruptions(state, last.at, interrupted, heard_at), last]
+    events = [*interruptions(state, last.at, interrupted, last_heartbeat), last]
     fold(events, state)
     return Commit(
         execution_id=execution_id, after=after, events=events, summary=summarise(state), holder=holder, release=True

@@ -94,5 +94,5 @@ def append_from_outside(
     here = leases.running(execution_id)
     if here is not None:
         here.look_soon()
-    leases.tell()
+    leases.notify()
     return state

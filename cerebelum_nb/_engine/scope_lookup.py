@@ -16,7 +16,7 @@ from .._values.secret import reveal_to
 from ..errors import OperationError
 from .scope import Scope, current_scope, scopes_at_work
 
-__all__ = ["hear", "scope_here"]
+__all__ = ["capture_print", "scope_here"]
 
 
 def scope_here(what: str) -> Scope | None:
@@ -49,7 +49,7 @@ def scope_here(what: str) -> Scope | None:
     return scope
 
 
-def hear(text: str, write: Callable[[str], Any]) -> str:
+def capture_print(text: str, write: Callable[[str], Any]) -> str:
     """Keep a text for the step that prints it, if any; return the text to show, without secrets.
 
     Args:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Printed", "listen"]
+__all__ = ["Printed", "capture_output"]
 
 MOST_PENDING = 64_000
 """The most characters kept between two events, the last ones."""
@@ -87,7 +87,7 @@ def as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def listen(tell: Callable[[str, Callable[[str], Any]], str | None]) -> Callable[[], None]:
+def capture_output(tell: Callable[[str, Callable[[str], Any]], str | None]) -> Callable[[], None]:
     """Pass every text written to stdout and stderr, with the write method, to a callback; write the text it returns.
 
     Returns:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from .._core.fold import fold
 from .._core.state_name import ExecutionState
-from .._engine.children import tell_caller
+from .._engine.children import notify_caller
 from .._engine.clock import current_clock
 from .._engine.leases import leases_of
 from .._engine.orphans import pause_orphan
@@ -146,7 +146,7 @@ class SchedulerLoop:
             self._take_up(row, died=True)
         for caller, child in self.store.answered(limit=_PAGE):  # whoever ended the child died before it told its caller
             with short_try():
-                tell_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
+                notify_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
 
     def _take_up_queued(self) -> None:
         """Run the queued executions whose turn has come; one that cannot run here gives up its place."""

@@ -18,8 +18,8 @@ from .._engine import display_hooks
 from .._engine.approvals import open_approvals
 from .._engine.ports import ExecutionView
 from .._engine.scope import current_scope
-from .._engine.scope_lookup import hear
-from .._engine.stdout import listen
+from .._engine.scope_lookup import capture_print
+from .._engine.stdout import capture_output
 from .._host.cpu import thread_time
 from .._host.frontend import Audience, audience, close_widgets, is_terminal
 from .._text.html import Html
@@ -259,7 +259,7 @@ class TerminalCard:
 
     def __enter__(self) -> TerminalCard:
         self._live.start()
-        self._end = listen(hear)  # not earlier: rich has just replaced the streams
+        self._end = capture_output(capture_print)  # not earlier: rich has just replaced the streams
         return self
 
     def __exit__(self, *_: object) -> None:

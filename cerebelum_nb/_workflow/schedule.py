@@ -388,7 +388,7 @@ def _change(
                     return
 
     briefly(write)
-    leases_of(store).tell()
+    leases_of(store).notify()
 
 
 def _kept(inputs: dict[str, Any], log: Store) -> Value:

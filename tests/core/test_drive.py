@@ -280,16 +280,16 @@ def test_a_resume_interrupts_what_nobody_runs_any_more_and_continues(driven):
 
 
 @pytest.mark.parametrize(
-    ("heard_at", "ended_at"),
+    ("last_heartbeat", "ended_at"),
     [(None, 1), (40, 40), (0, 1), (10**9, 100)],
     ids=["its last event", "its last heartbeat", "a clock behind", "a clock ahead"],
 )
-def test_an_attempt_whose_process_died_ended_no_later_than_it(driven, heard_at, ended_at):
+def test_an_attempt_whose_process_died_ended_no_later_than_it(driven, last_heartbeat, ended_at):
     run = driven("a")
     run.begin()
     by_others = e.CancelRequested(at=60)  # it was dead by then
     again = Driven(run.driver.plan, [*run.history, by_others])
-    again.driver.take(Begin([e.WorkflowResumed(at=100)], "its process ended", heard_at), 100)
+    again.driver.take(Begin([e.WorkflowResumed(at=100)], "its process ended", last_heartbeat), 100)
     interrupted = again.driver.batch[0]
     assert (interrupted.at, interrupted.ended_at) == (100, ended_at)
     assert again.driver.state.updated_at == 100, "times of events never go backwards"

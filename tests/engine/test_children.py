@@ -27,7 +27,7 @@ from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._engine.approvals import decide_approval
 from cerebelum_nb._engine.cancel import cancel_execution
-from cerebelum_nb._engine.children import tell_caller
+from cerebelum_nb._engine.children import notify_caller
 from cerebelum_nb._store.sqlite import SqliteStore
 
 ran: list[str] = []
@@ -605,7 +605,7 @@ def test_a_caller_that_is_woken_by_its_childs_failure_fails_and_runs_nothing_aga
 
 def test_a_caller_whose_child_ended_unheard_is_found_again(go, leaves, clock, monkeypatch):
     go(asks.execute(store=leaves, execution_id="k1"))
-    monkeypatch.setattr("cerebelum_nb._engine.cancel.tell_caller", lambda *told: False)  # as if it had died
+    monkeypatch.setattr("cerebelum_nb._engine.cancel.notify_caller", lambda *told: False)  # as if it had died
 
     async def answered():
         decide_approval(leaves, child_of(leaves), approve=True, response="yes")
@@ -614,10 +614,10 @@ def test_a_caller_whose_child_ended_unheard_is_found_again(go, leaves, clock, mo
     go(answered())
     assert leaves.due(clock.now(), limit=9) == []
     assert leaves.answered(limit=9) == [("k1", child_of(leaves))]
-    assert tell_caller(leaves, child_of(leaves), "k1", "asking")
+    assert notify_caller(leaves, child_of(leaves), "k1", "asking")
     assert [row.execution_id for row in leaves.due(clock.now(), limit=9)] == ["k1"]
     assert leaves.answered(limit=9) == []
-    assert not tell_caller(leaves, child_of(leaves), "k1", "asking"), "it is told once"
+    assert not notify_caller(leaves, child_of(leaves), "k1", "asking"), "it is told once"
 
 
 def test_a_cancelled_caller_without_a_process_takes_its_children_with_it(go, leaves):

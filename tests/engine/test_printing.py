@@ -14,7 +14,7 @@ from cerebelum_nb import ProgressReporter, Secret, WorkflowError, sleep, step, w
 from cerebelum_nb._core.events import StepCompleted, StepFailed, StepPrinted
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._engine.scope import current_scope
-from cerebelum_nb._engine.stdout import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, listen
+from cerebelum_nb._engine.stdout import MOST_PENDING, MOST_PER_EVENT, Printed, as_seen, capture_output
 from cerebelum_nb._values import MASK
 
 
@@ -167,7 +167,7 @@ def test_the_streams_are_left_as_they_were(memory):
 def test_listeners_nest(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     heard = []
-    ends = [listen(lambda text, _: heard.append(text)) for _ in range(2)]
+    ends = [capture_output(lambda text, _: heard.append(text)) for _ in range(2)]
     print("a")
     ends.pop()()
     print("b")

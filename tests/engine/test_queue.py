@@ -405,7 +405,7 @@ async def test_one_that_a_scheduler_keeps_in_the_queue_can_be_cancelled(log):
     events = log.events("k1")
     request = CancelRequested(at=events[-1].at, by="ana")
     log.commit([Commit("k1", len(events), [request], summarise(fold([*events, request])), None)])
-    leases.leases_of(log).tell()
+    leases.leases_of(log).notify()
     await until(log, "CANCELLED", "k1")
     await first
     await background.stop()
