@@ -384,7 +384,7 @@ class Execution(ExecutionValues):
             for is_due in list(self.watchers) if self.watchers else ():
                 is_due()
         if not (self.attempts.running or self.attempts.starting):  # no duration is measured: return to the wall clock
-            self._ahead = self.clock.now() - (self.engine.turn_at or self.clock.monotonic())
+            self._ahead = self.clock.now() - self.clock.monotonic()
         had_more, answered = self.driver.has_more, True
         while answered:
             answered = False
