@@ -1,4 +1,4 @@
-"""Recording an answer: it becomes an execution of its own in the log, so that the log alone says what was answered."""
+"""Records an answer as an execution in the log, so that the log alone shows what was answered."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _STEP = "answer"
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a place was left as it was: `...`, or a list that holds it."""
+    """Whether a place was not filled in: it is `...`, or a list that contains it."""
     return value is ... or (isinstance(value, (list, tuple)) and any(item is ... for item in value))
 
 
 def plain(value: Any) -> Any:
-    """Return an answer as JSON has it.
+    """Return an answer as a JSON value.
 
     Raises:
-        TypeError: JSON cannot hold it; the message is the type of what it cannot hold.
-        ValueError: it holds itself, or a number that is none.
+        TypeError: it cannot be JSON; the message is the type that cannot.
+        ValueError: it contains itself, NaN or an infinite number.
     """
     if isinstance(value, (set, frozenset)):
         value = sorted(value)
@@ -41,14 +41,14 @@ def _refuse(value: Any) -> Any:
 
 
 def record_answer(store: Store, lesson: str, number: int, title: str, value: Any, world: Mapping[str, int]) -> None:
-    """Record an answer, unless it is the one that was given last.
+    """Record an answer, unless it is the same as the last one.
 
     Args:
         store: the log.
-        lesson: the lesson's name.
-        number: the exercise's.
-        title: what the exercise is about, for who reads the log.
-        value: the answer, JSON; None if there is none but the world.
+        lesson: the name of the lesson.
+        number: the number of the exercise.
+        title: the title of the exercise, for readers of the log.
+        value: the answer, JSON; None if the exercise needs only the world.
         world: how often each thing had been done.
     """
     evidence = Evidence(store)

@@ -1,9 +1,9 @@
-"""A lesson's notebooks, built from its master: the student's copy and the solution.
+"""Builds a lesson's notebooks from its master: the student's copy and the solution.
 
 A master is a Python file in the percent format: ``# %% name`` begins a code cell and ``# %% [markdown] name`` a text,
-which is commented out. What a student has to write stands between ``### BEGIN SOLUTION`` and ``### END SOLUTION``, the
-markers of nbgrader; after ``### INSTEAD`` in between stands what the student finds there. In one line the marker is
-``### SOLUTION`` at its end, after which may stand what the student finds instead of the right side.
+which is commented out. What a student must write is between ``### BEGIN SOLUTION`` and ``### END SOLUTION``, the
+markers of nbgrader; ``### INSTEAD`` between them begins what the student's copy has instead. A single line ends with
+``### SOLUTION``, which may be followed by what the student's copy has instead of the right side.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LINE = re.compile(r"^(?P<left>.*?= )?(?P<right>.*?)  ### SOLUTION(?: (?P<instea
 
 
 _NOT_SIGNED_OFF = {"es": "*Traducción provisional: espera la revisión de un hablante nativo.*"}
-"""What a translation says of itself until a native reader has signed it off."""
+"""The note on a translation that no native speaker has reviewed yet."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Cell:
 
 
 def masters() -> dict[str, Path]:
-    """Return the masters by the lesson's number, or its letter if it is an elective."""
+    """Return the masters by the number of the lesson, or the letter of an elective."""
     found = ((_LESSON.fullmatch(path.stem), path) for path in sorted(_FOLDER.glob("*.py")))
     return {named["key"]: path for named, path in found if named is not None}
 
@@ -90,7 +90,7 @@ def cells_of(text: str) -> list[Cell]:
 
 
 def student(source: str) -> str:
-    """Return a code cell as a student gets it: what is to be written is left out.
+    """Return a code cell of the student's copy, without the solution.
 
     Example:
         >>> student("n = 1  ### SOLUTION")
@@ -101,7 +101,7 @@ def student(source: str) -> str:
 
 
 def solution(source: str) -> str:
-    """Return a code cell as it is when the exercise is done.
+    """Return a code cell with the solution.
 
     Example:
         >>> solution("n = 1  ### SOLUTION")
@@ -121,16 +121,16 @@ def notebook(number: str | int, copy: Callable[[str], str] = student, language: 
     """Build a notebook, in nbformat 4.5.
 
     Args:
-        number: which lesson, or the letter of an elective.
+        number: the number of the lesson, or the letter of an elective.
         copy: makes each code cell: `student` or `solution`.
-        language: what its texts are in; code stays as it is.
+        language: the language of the texts; code is not translated.
 
     Raises:
-        ValueError: the lesson is not translated, or not as a whole.
+        ValueError: the lesson is not translated, or only in part.
     """
     cells = cells_of(master(number).read_text(encoding="utf-8"))
     if language != "en":
-        cells = _translated(number, cells, language)
+        cells = _translate(number, cells, language)
     made = [replace(cell, source=copy(cell.source)) if cell.is_code else cell for cell in cells]
     return {
         "cells": [_as_json(cell) for cell in made],
@@ -144,7 +144,7 @@ def notebook(number: str | int, copy: Callable[[str], str] = student, language: 
 
 
 def file_name(number: str | int, language: str = "en") -> str:
-    """Return how a lesson's notebook is called."""
+    """Return the file name of a lesson's notebook."""
     suffix = "" if language == "en" else f"_{language}"
     return f"lesson_{master(number).stem}{suffix}.ipynb"
 
@@ -157,7 +157,7 @@ def write(
     *,
     is_for_pyodide: bool = False,
 ) -> None:
-    """Write a lesson's notebook; for JupyterLite with its kernel, and a first cell that installs the package."""
+    """Write a lesson's notebook; for JupyterLite, with its kernel and a first cell that installs the package."""
     made = notebook(number, copy, language)
     if is_for_pyodide:
         made["cells"].insert(0, _as_json(Cell("install", "%pip install cerebelum_nb", is_code=True)))
@@ -165,8 +165,8 @@ def write(
     path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _translated(number: str | int, cells: list[Cell], language: str) -> list[Cell]:
-    """Put the translated texts in place of the English ones; each has to be there, and no other."""
+def _translate(number: str | int, cells: list[Cell], language: str) -> list[Cell]:
+    """Replace the English texts by their translations, which must be complete and have no others."""
     found = texts(language, f"lesson-{number}")
     if not found:
         raise ValueError(f"lesson {number} is in {', '.join(languages(number))}, and not in {language!r}")

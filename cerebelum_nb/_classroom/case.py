@@ -1,6 +1,6 @@
-"""The case of lesson 6: a year of a newsletter that is sent every Monday, in a log of its own.
+"""The case of lesson 6: a log of a year of a newsletter that is sent every Monday.
 
-It is made here instead of shipped, on a clock that jumps: the same on every machine, in a second.
+It is not shipped but made on a fake clock, in a second and the same on every machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..errors import WorkflowError
 __all__ = ["FIRST", "FORGED", "LIMIT", "WEEKS", "forged_copy", "recorded_year", "subscribers"]
 
 WEEKS, LIMIT, FIRST = 52, 1000, 23
-"""How many weeks there are, how many recipients the mail server takes, and the first week with more of them."""
+"""The number of weeks, the recipients that the mail server allows, and the first week with more."""
 FORGED = "week-17"
 """The execution that is changed in the forged copy."""
 
@@ -92,7 +92,7 @@ async def _record(path: Path) -> None:
     with SqliteStore(path, durability="normal") as store:
         for week in range(1, WEEKS + 1):
             with FakeClock(_BEGIN + timedelta(weeks=week - 1)):
-                # In the background, where a notebook shows no card of it.
+                # In the background, so that a notebook shows no card.
                 run = newsletter.start({"week": week}, store=store, execution_id=f"week-{week:02}")
                 with suppress(WorkflowError):
                     await run

@@ -1,4 +1,4 @@
-"""A clock that runs fast, so that one can watch a month go by."""
+"""A clock that runs fast, to watch a month go by."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FastClock(CurrentInside):
 
 
 class _Alarm:
-    """A call of the event loop that is put off while the clock has not got there: the loop may be early."""
+    """A call of the event loop at a time of this clock; it is put off if the loop is early."""
 
     def __init__(self, due: Deadline, callback: Callable[[], None], rate: float) -> None:
         self._due, self._callback, self._rate = due, callback, rate
@@ -92,9 +92,9 @@ class _Alarm:
         self._handle.cancel()
 
     def _wait(self) -> None:
-        self._handle = self._loop.call_later(max(0, self._due.rest()) / 1e6 / self._rate, self._look)
+        self._handle = self._loop.call_later(max(0, self._due.rest()) / 1e6 / self._rate, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._due.rest() > 0:
             self._wait()
         else:

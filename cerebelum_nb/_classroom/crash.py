@@ -21,9 +21,9 @@ from .._workflow.execution_id import new_id
 from .._workflow.workflow import Workflow
 from ..errors import CerebelumError
 from .evidence import Evidence, RecordedRun
-from .helper import run_jobs
+from .fork_server import run_jobs
+from .killed_process import KILLED, ONLY_PROCESS, Job, Lives, Moment, dumps, run_here
 from .language import say, say_counted
-from .mortal import IS_ALONE, KILLED, Job, Lives, Moment, dumps, live_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def crash(
     chosen = new_id() if execution_id is None else id_of(execution_id)
     moment = replace(_moment(after, before), nth=nth)
     job = Job(workflow, inputs, log.location, chosen, moment, "resume" if resume else "start", clock)
-    pid, code, printed = _live([[job]], timeout)
+    pid, code, printed = _run_jobs([[job]], timeout)
     return Crash(chosen, pid, code in KILLED, Evidence(log).run(chosen), printed)
 
 
@@ -183,27 +183,27 @@ def every_crash(
             return Job(workflow, inputs, log(name), str(name), moment, how, clock, marks)
 
         marks = Path(folder, "marks")
-        _live([[job("whole", None, marks=str(marks))]], timeout)
+        _run_jobs([[job("whole", None, marks=str(marks))]], timeout)
         whole = _run(log("whole"))
         versions = [version for version in map(int, marks.read_text().split()) if version < len(whole.events)]
         lives = [[job(version, Moment(version)), job(version, None, "finish")] for version in versions]
-        if hasattr(os, "fork") or IS_ALONE:
-            _live(lives, timeout)
+        if hasattr(os, "fork") or ONLY_PROCESS:
+            _run_jobs(lives, timeout)
         else:
             for each in lives:
                 for one in each:
-                    _live([[one]], timeout)
+                    _run_jobs([[one]], timeout)
         return pd.DataFrame([_row(whole, version, _run(log(version))) for version in versions])
 
 
 def _run(log: str) -> RecordedRun:
-    """Read the one execution in a log; each has an id of its own, and so other idempotency keys."""
+    """Read the only execution in a log; its id is the name of the file, so idempotency keys differ between logs."""
     with SqliteStore(log) as store:
         return Evidence(store).run(Path(log).stem)
 
 
 def _row(whole: RecordedRun, version: int, resumed: RecordedRun) -> dict[str, Any]:
-    """Say what one death cost."""
+    """Return the row of one death."""
     kept = resumed.results(version)
     again = [event.step for event in resumed.events[version:] if isinstance(event, e.StepStarted)]
     kind, step = resumed.pairs()[version - 1]
@@ -233,14 +233,14 @@ def _moment(after: int | str | None, before: int | str | None) -> Moment:
     return Moment(at, is_before=before is not None)
 
 
-def _live(lives: Lives, timeout: float) -> tuple[int, int, str]:
-    """Run jobs in processes of their own; return the process's id, its exit code and what it printed.
+def _run_jobs(lives: Lives, timeout: float) -> tuple[int, int, str]:
+    """Run jobs in another process; return its id, its exit code and what it printed.
 
     Raises:
         CerebelumError: the workflow cannot be taken along, or a job failed by itself.
     """
-    if IS_ALONE:
-        return os.getpid(), live_here(lives), ""
+    if ONLY_PROCESS:
+        return os.getpid(), run_here(lives), ""
     with tempfile.TemporaryDirectory(prefix="cerebelum-crash-") as folder:
         path = Path(folder, "jobs")
         try:

@@ -1,6 +1,6 @@
-"""What a log shows of the runs in it and of the answers that were given: the only thing that exercises are judged by.
+"""What a log shows about its runs and the answers in it; exercises are judged by nothing else.
 
-A log may be a student's. So nothing in it is unpickled, and of values only JSON is read.
+A log may be a student's. So nothing in it is unpickled, and only JSON values are read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..errors import ExecutionNotFoundError, StoreError
 __all__ = ["ANSWERS", "Answer", "Evidence", "RecordedRun"]
 
 ANSWERS = "exercise"
-"""The workflow whose executions hold the answers that were given."""
+"""The workflow whose executions hold the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +204,8 @@ class Evidence:
             state = self.run(f"{lesson}.{number}.{count}").state
         except ExecutionNotFoundError:  # a log that was put together by hand
             return Answer()
-        told = _json(state.inputs)
-        world = told.get("world") if isinstance(told, dict) else None
+        inputs = _json(state.inputs)
+        world = inputs.get("world") if isinstance(inputs, dict) else None
         value = _json(state.output)
         return Answer(value, world if isinstance(world, dict) else {}, value is not None)
 
@@ -220,7 +220,7 @@ def _last(execution_id: str) -> int:
 
 
 def _json(value: Value | None) -> Any:
-    """Read a value that is JSON; None for any other."""
+    """Read a JSON value; None for any other."""
     if value is None or value.codec != "json":
         return None
     try:

@@ -1,4 +1,4 @@
-"""Grades from logs: what a student's log shows, and where a whole class stands."""
+"""Grades from logs: the score of a student, and the progress of a class."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .verdict import Score, Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Register", "Standing", "grade", "in_words", "lessons_in", "roster", "score_of"]
+__all__ = ["Register", "Standing", "grade", "lessons_in", "roster", "score_of", "state_words"]
 
 _MOST_FINDINGS = 5
 
 
 def score_of(evidence: Evidence, lesson: str) -> Score:
-    """Derive from a log how far a lesson is done."""
+    """Derive the score of a lesson from a log."""
     exercises = exercises_of(lesson)
     names = {number: exercises.name(number) for number in range(1, len(exercises.exercises) + 1)}
     return Score(lesson, {name: Verdict(name, graded(exercises, n, evidence)) for n, name in names.items()})
 
 
 def lessons_in(evidence: Evidence) -> list[str]:
-    """Return the lessons that a log has answers of."""
+    """Return the lessons whose answers a log has."""
     return [lesson for lesson in evidence.lessons() if lesson in LESSONS]
 
 
@@ -117,27 +117,27 @@ def roster(logs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> p
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a student is in a lesson.
+    """The progress of a student in a lesson.
 
     Attributes:
-        told: how many exercises are done, or why the log cannot be read.
+        text: how many exercises are done, or why the log cannot be read.
         is_done: whether all of them are.
         trouble: what is wrong with the newest run, or what it waits for; empty if it is completed.
     """
 
-    told: str
+    text: str
     is_done: bool = False
     trouble: str = ""
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (self.told, self.trouble)))
+        return ", ".join(filter(None, (self.text, self.trouble)))
 
 
 class Register:
-    """Where a class stands, to be looked at again and again: a log is read again only when it has changed.
+    """The progress of a class, for repeated looks: a log is read again only if it has changed.
 
     Args:
-        logs: as :func:`roster` takes them; a folder stands for all logs of lessons below it.
+        logs: as for :func:`roster`; a folder means all logs of lessons below it.
     """
 
     def __init__(self, logs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
@@ -145,20 +145,20 @@ class Register:
         self._known: dict[str, tuple[tuple[int, ...], dict[str, Standing]]] = {}
 
     def look(self) -> dict[str, dict[str, Standing]]:
-        """Return how each student stands in each lesson; ``"log"`` is in place of one whose log cannot be read."""
-        pattern, paths = self._found()
+        """Return the progress of each student by lesson; the lesson is ``"log"`` if a log cannot be read."""
+        pattern, paths = self._find_logs()
         cells: dict[str, dict[str, Standing]] = {}
-        for student, path in zip(_students(pattern, paths), paths, strict=True):
-            cells.setdefault(student, {}).update(self._stands(path))
+        for student, path in zip(_name_students(pattern, paths), paths, strict=True):
+            cells.setdefault(student, {}).update(self._read(path))
         return cells
 
     @staticmethod
     def columns(cells: Mapping[str, Mapping[str, Standing]]) -> list[str]:
-        """Return the lessons that anybody has begun, in their order."""
+        """Return the lessons that somebody has begun, in order."""
         return [name for name in (*LESSONS, "log") if any(name in row for row in cells.values())]
 
-    def _found(self) -> tuple[str, list[str]]:
-        """Return the pattern by which students are named, and the logs that are there now."""
+    def _find_logs(self) -> tuple[str, list[str]]:
+        """Return the pattern that names the students, and the present logs."""
         given = os.fspath(self._logs[0]) if len(self._logs) == 1 else ""
         if given and Path(given).is_dir():
             return os.path.join(given, "*"), sorted(map(str, Path(given).rglob("history.db")))  # noqa: PTH118 - a pattern
@@ -166,33 +166,33 @@ class Register:
             return given, sorted(glob(given, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         return "", [os.fspath(path) for path in self._logs]
 
-    def _stands(self, path: str) -> dict[str, Standing]:
+    def _read(self, path: str) -> dict[str, Standing]:
         changed = _changed_at(path)
         if path not in self._known or self._known[path][0] != changed:
-            self._known[path] = changed, _stands(path)
+            self._known[path] = changed, _standings(path)
         return self._known[path][1]
 
 
 def _changed_at(path: str) -> tuple[int, ...]:
-    """Return what differs once somebody has written to a log: of the file, and of the one with its newest commits."""
+    """Return times and sizes of a log's file and its WAL, which change when something is written to the log."""
     file = Path(path_of(path))
     found = [each.stat() for each in (file, Path(journal_of(file))) if each.exists()]
     return tuple(number for stat in found for number in (stat.st_mtime_ns, stat.st_size))
 
 
-def _stands(path: str) -> dict[str, Standing]:
-    """Say of each lesson in a log how far it is done; of one that cannot be read, why."""
+def _standings(path: str) -> dict[str, Standing]:
+    """Return the progress in each lesson of a log, or why the log cannot be read."""
     try:
         with Evidence.of(path) as evidence:
-            trouble = _trouble(evidence)
+            trouble = _describe_trouble(evidence)
             scores = {lesson: score_of(evidence, lesson) for lesson in lessons_in(evidence)}
             return {lesson: Standing(str(score), bool(score), trouble) for lesson, score in scores.items()}
     except (CerebelumError, StoreError, ValueError) as error:
         return {"log": Standing(cut(str(error).replace(str(Path(path).absolute()), Path(path).name), 60))}
 
 
-def _trouble(evidence: Evidence) -> str:
-    """Say how the newest run stands, unless it is completed."""
+def _describe_trouble(evidence: Evidence) -> str:
+    """Describe the newest run, unless it is completed."""
     rows, _ = evidence.store.executions(limit=20)
     row = next((row for row in rows if row.summary.workflow != ANSWERS), None)
     if row is None or row.summary.state is ExecutionState.COMPLETED:
@@ -205,22 +205,22 @@ def _trouble(evidence: Evidence) -> str:
         "{workflow} {state} after 1 step",
         "{workflow} {state} after {n} steps",
         workflow=found.workflow,
-        state=say(in_words(found.state)),
+        state=say(state_words(found.state)),
     )
 
 
-def in_words(state: ExecutionState) -> str:
-    """Write a state as the roster says it.
+def state_words(state: ExecutionState) -> str:
+    """Write a state in words.
 
     Example:
-        >>> in_words(ExecutionState.WAITING_FOR_APPROVAL)
+        >>> state_words(ExecutionState.WAITING_FOR_APPROVAL)
         'waiting for approval'
     """
     return state.lower().replace("_", " ")
 
 
-def _students(pattern: str, paths: list[str]) -> list[str]:
-    """Name each path by the folder that the first ``*`` of the pattern stands for, else by the first that differs."""
+def _name_students(pattern: str, paths: list[str]) -> list[str]:
+    """Return the student of each path: the folder at the first ``*`` of the pattern, else the first that differs."""
     parts = [Path(path).parts for path in paths]
     place = next((n for n, part in enumerate(Path(pattern).parts) if "*" in part or "?" in part), None)
     if place is None or "**" in pattern:

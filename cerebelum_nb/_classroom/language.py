@@ -1,4 +1,4 @@
-"""The language in which a lesson speaks: that of the notebook, which its file's name says, or $CEREBELUM_LANG."""
+"""The language of a lesson: that in the notebook's file name, or $CEREBELUM_LANG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOLDER = Path(__file__).with_name("lessons")
 
 
 def language() -> str:
-    """Return the language that is spoken here.
+    """Return the language of this notebook.
 
     Example:
         >>> language()
@@ -28,11 +28,11 @@ def language() -> str:
 
 
 def say(text: str, **values: object) -> str:
-    """Return a message in the language that is spoken here, in English if it has no translation.
+    """Return a message in the language of this notebook, or in English if it has no translation.
 
     Args:
-        text: the message in English, with the places of its values in braces.
-        values: what is put there.
+        text: the message in English, with placeholders in braces.
+        values: the values of the placeholders.
 
     Example:
         >>> say("you said {said!r}", said=2)
@@ -45,7 +45,7 @@ def say(text: str, **values: object) -> str:
 
 
 def say_counted(number: int, one: str, several: str, **values: object) -> str:
-    """Return one of two messages: the first for 1, the second, which names ``{n}``, for any other number.
+    """Return the first message for the number 1, and the second, with ``{n}``, for any other.
 
     Example:
         >>> say_counted(1, "1 event", "{n} events"), say_counted(2, "1 event", "{n} events")
@@ -56,6 +56,6 @@ def say_counted(number: int, one: str, several: str, **values: object) -> str:
 
 @cache
 def texts(chosen: str, name: str) -> dict[str, str]:
-    """Read the translations of a lesson by the names of its cells, or the messages by what they are in English."""
+    """Read the translations of a lesson by the names of its cells, or of messages by their English texts."""
     path = _FOLDER / chosen / f"{name}.toml"
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

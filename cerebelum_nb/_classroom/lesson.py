@@ -28,7 +28,7 @@ from .world import World
 
 __all__ = ["Lesson"]
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class Lesson:
@@ -111,7 +111,7 @@ class Lesson:
             state = self.store.execution(execution_id).summary.state
             if state in wanted or state.is_final:
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def check(self, number: int, answer: Any = None) -> Verdict:
         """Say whether an exercise is done, and what is missing if it is not. Never raises for a wrong answer.
@@ -133,7 +133,7 @@ class Lesson:
             return Verdict(name, graded(self._exercises, number, evidence))
         try:
             found = answer if exercise.record is None else exercise.record(evidence, answer)
-        except Exception as error:  # noqa: BLE001 - it may be a function of the student's
+        except Exception as error:  # noqa: BLE001 - it may call a function of the student
             return Verdict(name, [say("your answer raised {error}", error=f"{type(error).__name__}: {error}")])
         try:
             value = plain(found)
@@ -155,8 +155,8 @@ class Lesson:
             options: the options by their letters.
             answer: the letter; left as `...`, one answers by a click.
         """
-        told = {letter: say(text) for letter, text in options.items()}
-        return Quiz(say(question), told, lambda letter: self.check(number, letter), answer)
+        translated = {letter: say(text) for letter, text in options.items()}
+        return Quiz(say(question), translated, lambda letter: self.check(number, letter), answer)
 
     def score(self) -> Score:
         """Say how many exercises are done."""
@@ -167,9 +167,11 @@ class Lesson:
         self.store.close()
 
     def __repr__(self) -> str:
-        title, told = say(self._exercises.title), say("{score} exercises done. Your log is", score=self.score())
-        return f"{title}: {told} {self.log}"
+        title, progress = self._describe()
+        return f"{title}: {progress} {self.log}"
 
     def _repr_html_(self) -> str:
-        title, told = say(self._exercises.title), say("{score} exercises done. Your log is", score=self.score())
-        return Html("<b>{}</b>: {} <code>{}</code>").format(title, told, str(self.log))
+        return Html("<b>{}</b>: {} <code>{}</code>").format(*self._describe(), str(self.log))
+
+    def _describe(self) -> tuple[str, str]:
+        return say(self._exercises.title), say("{score} exercises done. Your log is", score=self.score())

@@ -60,13 +60,13 @@ class Peek:
         if new:
             from IPython.display import display
 
-            told = say_counted(len(new), "the log has 1 new event", "the log has {n} new events")
+            head = say_counted(len(new), "the log has 1 new event", "the log has {n} new events")
             rows = [(execution, str(version), kind, step) for execution, version, kind, step in new[-_MOST_EVENTS:]]
             if len(new) > _MOST_EVENTS:
-                told += say(", of which the last {n} are shown", n=_MOST_EVENTS)
-            text = "\n".join([told, *("  ".join(row).rstrip() for row in rows)])
+                head += say(", of which the last {n} are shown", n=_MOST_EVENTS)
+            text = "\n".join([head, *("  ".join(row).rstrip() for row in rows)])
             table = small_table([(say("execution"), say("version"), say("type"), say("step")), *rows])
-            shown = {"text/plain": text, "text/html": Html("<div style='opacity:.75'>{}{}</div>").format(told, table)}
+            shown = {"text/plain": text, "text/html": Html("<div style='opacity:.75'>{}{}</div>").format(head, table)}
             display(shown, raw=True)  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:

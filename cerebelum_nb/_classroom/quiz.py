@@ -65,18 +65,18 @@ class Quiz:
             value=None,
             layout=ipywidgets.Layout(width="auto"),
         )
-        told = ipywidgets.HTML()
+        verdict = ipywidgets.HTML()
 
         def chosen(change: Mapping[str, Any]) -> None:
-            told.value = self.choose(change["new"])._repr_html_()
+            verdict.value = self.choose(change["new"])._repr_html_()
 
         buttons.observe(chosen, names="value")
-        return ipywidgets.VBox([ipywidgets.HTML(Html("<b>{}</b>").format(self._question)), buttons, told])
+        return ipywidgets.VBox([ipywidgets.HTML(Html("<b>{}</b>").format(self._question)), buttons, verdict])
 
     def _html(self) -> Html:
         rows = Html().join(Html("<li>{}) {}</li>").format(*option) for option in self._options.items())
-        told = Html("") if self.verdict is None else Html(self.verdict._repr_html_())
-        return Html("<b>{}</b><ul style='list-style:none'>{}</ul>{}").format(self._question, rows, told)
+        verdict = Html("") if self.verdict is None else Html(self.verdict._repr_html_())
+        return Html("<b>{}</b><ul style='list-style:none'>{}</ul>{}").format(self._question, rows, verdict)
 
 
 def quiz(question: str, options: Mapping[str, str], right: str | Callable[[], str], answer: Any = ...) -> Quiz:

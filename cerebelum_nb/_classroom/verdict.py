@@ -1,4 +1,4 @@
-"""What a check says, as text and in a notebook."""
+"""The result of a check, as text and in a notebook."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def _with_code(hint: str) -> Html:
-    """Show what stands between backticks as code."""
+    """Show the parts between backticks as code."""
     parts = hint.split("`")
     return Html().join(Html("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cerebelum_nb._classroom as classroom
 from cerebelum_nb import ExecutionState
 from cerebelum_nb._classroom import build
-from cerebelum_nb._classroom.grading import in_words
+from cerebelum_nb._classroom.grading import state_words
 
 FOLDER = Path(classroom.__file__).parent
 COMMANDS = [FOLDER.with_name("_cli") / name for name in ("roster.py", "commands/tutorial.py")]
@@ -19,7 +19,7 @@ def messages(without: set[str], lessons: list[str]) -> set[str]:
     """Return every message in English, but those of some modules; of questions, those of some lessons."""
     paths = [path for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts and path.stem not in without]
     found = {text for path in (*paths, *COMMANDS) for text in _said(path)}
-    found |= {in_words(state) for state in ExecutionState if state is not ExecutionState.COMPLETED}
+    found |= {state_words(state) for state in ExecutionState if state is not ExecutionState.COMPLETED}
     return found | {text for lesson in lessons for text in _asked(build.master(lesson))}
 
 

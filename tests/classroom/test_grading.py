@@ -133,8 +133,8 @@ def test_a_class_is_looked_at_again_and_only_what_changed_is_read(
     register = grading.Register(tmp_path / "class")
     assert {name: str(row["lesson-1"]) for name, row in register.look().items()} == {"ana": "0 of 4", "ben": "0 of 4"}
     read: list[str] = []
-    made = grading._stands
-    monkeypatch.setattr(grading, "_stands", lambda path: read.append(path) or made(path))
+    made = grading._standings
+    monkeypatch.setattr(grading, "_standings", lambda path: read.append(path) or made(path))
     do_two(ben)  # its log is still open, as in a student's kernel
     eva = begin("lesson-1", tmp_path / "class" / "eva" / "lesson-1")
     eva.check(1, 1)

@@ -1,7 +1,7 @@
-"""What each lesson asks, and what its log must show: one module a lesson.
+"""The exercises of each lesson, and what its log must show: one module per lesson.
 
-A check is a generator over the evidence: each hint that it yields names something that is missing, and none means
-done. It reads nothing but the log, so that a grade can be derived again from the log alone.
+A check is a generator over the evidence: each hint that it yields names something that is missing; no hint means done.
+It reads nothing but the log, so that a grade can be derived from the log alone.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = [
     "exercises_of",
     "graded",
     "hints",
-    "names_in",
-    "said",
+    "step_names",
+    "you_said",
 ]
 
 LESSONS = tuple(f"lesson-{key}" for key in "123456ABCD")
-"""The lessons there are; A to D are electives."""
+"""All lessons; A to D are electives."""
 
 Check = Callable[[Evidence, Answer], Iterator[str]]
 
@@ -40,11 +40,10 @@ class Exercise:
     """One exercise.
 
     Attributes:
-        title: what it is about, in a word or two.
+        title: its topic, in a word or two.
         check: yields a hint for everything that is missing.
-        asks: what has to be filled in, for the hint when it is not; empty if no answer is given, and the log of runs
-            says it all.
-        record: makes the answer that is recorded from what the student gives.
+        asks: what to fill in, for the hint if it was not; "" if no answer is needed besides the runs in the log.
+        record: makes the recorded answer from what the student gives.
     """
 
     title: str
@@ -67,7 +66,7 @@ class Exercises:
         return self.exercises[number - 1]
 
     def name(self, number: int) -> str:
-        """Return how an exercise is called, which is what its title says in the language that is spoken."""
+        """Return the number of an exercise with its title in the language of the notebook."""
         return f"{number} {say(self[number].title)}"
 
 
@@ -87,9 +86,9 @@ def exercises_of(lesson: str) -> Exercises:
 
 
 def graded(exercises: Exercises, number: int, evidence: Evidence) -> list[str]:
-    """Return what is missing of an exercise; nothing if it is done, by any answer that was given to it.
+    """Return what is missing of an exercise; nothing if any of its answers is right.
 
-    So what was done stays done when its cells are run again. Never raises for what is in the log.
+    So an exercise stays done when its cells are run again. Nothing in the log makes it raise.
     """
     count = evidence.answers(exercises.lesson, number)
     newest = hints(exercises, number, evidence, evidence.answer(exercises.lesson, number, count))
@@ -99,7 +98,7 @@ def graded(exercises: Exercises, number: int, evidence: Evidence) -> list[str]:
 
 
 def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer) -> list[str]:
-    """Return what is missing of an exercise, given one answer to it."""
+    """Return what is missing of an exercise with one of its answers."""
     exercise = exercises[number]
     if exercise.asks and not answer.given:
         return [blank(exercise)]
@@ -115,7 +114,7 @@ def hints(exercises: Exercises, number: int, evidence: Evidence, answer: Answer)
 
 
 def blank(exercise: Exercise) -> str:
-    """Return the hint for a place that was left as it was."""
+    """Return the hint for a place that was not filled in."""
     return say("{asks}, run that cell again, and then its check", asks=say(exercise.asks))
 
 
@@ -124,7 +123,7 @@ def choice(right: str, **wrong: str) -> Check:
 
     Args:
         right: the letter of the right answer.
-        wrong: for each other letter, the hint for who chose it, in English.
+        wrong: for each other letter, the hint in English.
     """
 
     def check(log: Evidence, answer: Answer) -> Iterator[str]:
@@ -138,11 +137,11 @@ def choice(right: str, **wrong: str) -> Check:
     return check
 
 
-def said(answer: Answer) -> str:
-    """Begin a hint with the answer, as the student wrote it."""
+def you_said(answer: Answer) -> str:
+    """Return the beginning of a hint: the answer as the student wrote it."""
     return say("you said {answer!r}", answer=answer.value)
 
 
-def names_in(answer: Answer) -> list[str]:
-    """Read an answer that names steps: in a list, or one by itself."""
+def step_names(answer: Answer) -> list[str]:
+    """Return the steps that an answer names, in a list or as a single name."""
     return list(map(str, [answer.value] if isinstance(answer.value, str) else answer.value))

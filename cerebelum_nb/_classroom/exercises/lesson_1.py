@@ -7,7 +7,7 @@ from typing import Any
 
 from ..evidence import Answer, Evidence
 from ..language import say
-from . import Exercise, Exercises, names_in, said
+from . import Exercise, Exercises, step_names, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -19,9 +19,9 @@ def _forgets(log: Evidence, answer: Answer) -> Iterator[str]:
     if paid < 2:
         yield say("run the two cells that run the program first: its second run has not happened yet")
     elif not isinstance(answer.value, int):
-        yield say("{said}: write a number, without quotes", said=said(answer))
-    elif answer.value not in (2, paid):  # who runs the second cell again has paid three times
-        yield say("{said}: what does the line `charge 40 EUR` above tell, and why?", said=said(answer))
+        yield say("{said}: write a number, without quotes", said=you_said(answer))
+    elif answer.value not in (2, paid):  # running the second cell again makes it three payments
+        yield say("{said}: what does the line `charge 40 EUR` above tell, and why?", said=you_said(answer))
 
 
 def _diary(log: Evidence, answer: Answer) -> Iterator[str]:
@@ -43,15 +43,15 @@ def _resume(log: Evidence, answer: Answer) -> Iterator[str]:
     run = next((run for run in log.runs("shop") if run.was_resumed), None)
     if run is None:
         yield say("resume the order first: run the cell with `await shop.resume(order)`")
-    elif names_in(answer) != run.ran_after_resume():
+    elif step_names(answer) != run.ran_after_resume():
         yield say(
             "{said}: which steps have a StepStarted after WorkflowResumed? `lesson.events(order)` shows it",
-            said=said(answer),
+            said=you_said(answer),
         )
 
 
 def _answers_at_every_event(log: Evidence, finished: Callable[[list[Any]], Any]) -> Any:
-    """Ask a student's function at every moment of the newest run that was resumed."""
+    """Call a student's function at every event of the newest run that was resumed."""
     run = next((run for run in log.runs("shop") if run.was_resumed), None)
     if run is None:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, names_in, said
+from . import Exercise, Exercises, step_names, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -67,11 +67,11 @@ def _kept(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("let the cake fail, close the door and resume it: run the two cells below your answer")
         return
     kept = run.results(run.pairs().index(("WorkflowResumed", None)))
-    if sorted(names_in(answer)) != sorted(kept):
+    if sorted(step_names(answer)) != sorted(kept):
         yield say(
             "{said}: in the log, which steps have a StepCompleted before WorkflowResumed, and which start again "
             "after it?",
-            said=said(answer),
+            said=you_said(answer),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, choice, said
+from . import Exercise, Exercises, choice, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -26,7 +26,10 @@ def _after(log: Evidence, answer: Answer) -> Iterator[str]:
             "crash the order after `OperationCompleted charge` and resume it: run the two cells around your answer"
         )
     elif answer.value != 1:
-        yield say("{said}: count the payments in the world. What did the log hold before the crash?", said=said(answer))
+        yield say(
+            "{said}: count the payments in the world. What did the log hold before the crash?",
+            said=you_said(answer),
+        )
 
 
 def _before(log: Evidence, answer: Answer) -> Iterator[str]:
@@ -36,7 +39,9 @@ def _before(log: Evidence, answer: Answer) -> Iterator[str]:
             "crash the order before `OperationCompleted charge` and resume it: run the two cells around your answer"
         )
     elif answer.value != 2:
-        yield say("{said}: the log did not know of the first payment, so what did the resume do?", said=said(answer))
+        yield say(
+            "{said}: the log did not know of the first payment, so what did the resume do?", said=you_said(answer)
+        )
 
 
 def _key(log: Evidence, answer: Answer) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..._core import events as e
 from ..evidence import Answer, Evidence
 from ..language import say
-from . import Exercise, Exercises, said
+from . import Exercise, Exercises, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -24,7 +24,7 @@ def _next_mail(log: Evidence, answer: Answer) -> Iterator[str]:
     if answer.value != sent + 1:
         yield say(
             "{said}: {sent} mails were recorded when the process died, and none is sent twice",
-            said=said(answer),
+            said=you_said(answer),
             sent=sent,
         )
 
@@ -59,7 +59,7 @@ def _asleep(log: Evidence, answer: Answer) -> Iterator[str]:
     if run is None:
         yield say("let a scheduler wake it first: run the cell below your answer")
     elif answer.value != 0:
-        yield say("{said}: between WorkflowHibernated and WorkflowAwakened, who was at work?", said=said(answer))
+        yield say("{said}: between WorkflowHibernated and WorkflowAwakened, who was at work?", said=you_said(answer))
 
 
 EXERCISES = Exercises(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, names_in, said
+from . import Exercise, Exercises, step_names, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -35,7 +35,7 @@ def _repair(log: Evidence, answer: Answer) -> Iterator[str]:
 
 
 def _not_the_mean(run: RecordedRun) -> tuple[int, float] | None:
-    """Return how many values were known and what was made of them, unless it is their average, perhaps rounded."""
+    """Return the number of known values and the wrong average; None if it is right, perhaps rounded."""
     outputs = run.state.outputs
     if "average" not in outputs:
         return None
@@ -49,9 +49,10 @@ def _stale(log: Evidence, answer: Answer) -> Iterator[str]:
     ran = next((steps for steps in reruns if "convert" in steps), None)
     if ran is None:
         yield say('repair `average` first, change `celsius`, and run the cell with rerun="stale"')
-    elif sorted(names_in(answer)) != sorted(ran):
+    elif sorted(step_names(answer)) != sorted(ran):
         yield say(
-            "{said}: who calls `celsius`, and who uses the result of that step, and of the next?", said=said(answer)
+            "{said}: who calls `celsius`, and who uses the result of that step, and of the next?",
+            said=you_said(answer),
         )
 
 
@@ -64,7 +65,7 @@ def _fork(log: Evidence, answer: Answer) -> Iterator[str]:
     elif answer.value != "read":
         yield say(
             "{said}: which step has `inputs` in its brackets? A step that does not run sees no new inputs",
-            said=said(answer),
+            said=you_said(answer),
         )
 
 
@@ -75,8 +76,10 @@ def _differ(log: Evidence, answer: Answer) -> Iterator[str]:
         return
     here, there = fork.state.outputs, log.run(fork.state.parent).state.outputs
     differ = [step for step in _STEPS if step in here and step in there and here[step].json != there[step].json]
-    if sorted(names_in(answer)) != sorted(differ):
-        yield say("{said}: look into the column `difference`; does an average depend on the order?", said=said(answer))
+    if sorted(step_names(answer)) != sorted(differ):
+        yield say(
+            "{said}: look into the column `difference`; does an average depend on the order?", said=you_said(answer)
+        )
 
 
 EXERCISES = Exercises(

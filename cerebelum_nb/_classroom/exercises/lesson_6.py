@@ -1,4 +1,4 @@
-"""Lesson 6: detective. Its questions are about a log that is the same everywhere, so its answers are known."""
+"""Lesson 6: detective. Its log is the same everywhere, so its answers are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..case import FIRST, FORGED, LIMIT, subscribers
 from ..evidence import Answer, Evidence
 from ..language import say
-from . import Exercise, Exercises, said
+from . import Exercise, Exercises, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -16,7 +16,7 @@ _WEEK = 42
 
 def _since_when(log: Evidence, answer: Answer) -> Iterator[str]:
     if not isinstance(answer.value, str) or not answer.value.startswith("week-"):
-        yield say('{said}: an id is text such as "week-01"', said=said(answer))
+        yield say('{said}: an id is text such as "week-01"', said=you_said(answer))
     elif answer.value != f"week-{FIRST}":
         yield say(
             '{week} was not the first: look at the last row of year.executions(state="failed")', week=answer.value
@@ -34,13 +34,15 @@ def _culprit(log: Evidence, answer: Answer) -> Iterator[str]:
 def _knew(log: Evidence, answer: Answer) -> Iterator[str]:
     if answer.value != subscribers(_WEEK):
         yield say(
-            '{said}: ask year.state_at("week-{week}").results what `collect` returned', said=said(answer), week=_WEEK
+            '{said}: ask year.state_at("week-{week}").results what `collect` returned',
+            said=you_said(answer),
+            week=_WEEK,
         )
 
 
 def _forged(log: Evidence, answer: Answer) -> Iterator[str]:
     if answer.value != FORGED:
-        yield say("{said}: archive.verify(store=copy) names the execution and the event", said=said(answer))
+        yield say("{said}: archive.verify(store=copy) names the execution and the event", said=you_said(answer))
 
 
 EXERCISES = Exercises(

@@ -28,7 +28,7 @@ def _close(*stores: Any) -> None:
 
 
 def _append_and_read(log: Evidence, make: Callable[[str], Any]) -> Any:
-    """Append with a student's store, and read with a second one on the same file."""
+    """Append with a student's store, and read with another store on the same file."""
 
     def use(path: str) -> Any:
         first, second = make(path), make(path)
@@ -79,7 +79,7 @@ def _refused(log: Evidence, answer: Answer) -> Iterator[str]:
 
 
 def _run_twice(log: Evidence, run: Callable[[list[Any], str], Any]) -> Any:
-    """Run three steps with a student's engine, of which the second fails at first, and run them again."""
+    """Run three steps with a student's engine, the second of which fails once, and run them again."""
     calls = {"reserve": 0, "charge": 0, "ship": 0}
 
     def reserve(results: dict[str, Any]) -> str:

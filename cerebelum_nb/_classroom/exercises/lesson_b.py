@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..._core import events as e
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, names_in, said
+from . import Exercise, Exercises, step_names, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -35,8 +35,8 @@ def _order(log: Evidence, answer: Answer) -> Iterator[str]:
     run = next((run for run in log.runs("trip") if len(_undone(run)) == 2), None)
     if run is None:
         yield say("roll a trip back that knows how to undo both: do exercise 1 first")
-    elif names_in(answer) != _undone(run):
-        yield say("{said}: which of them was booked last, and may need the other one?", said=said(answer))
+    elif step_names(answer) != _undone(run):
+        yield say("{said}: which of them was booked last, and may need the other one?", said=you_said(answer))
 
 
 def _once(log: Evidence, answer: Answer) -> Iterator[str]:
@@ -45,7 +45,8 @@ def _once(log: Evidence, answer: Answer) -> Iterator[str]:
         yield say("call the rollback again when the telephone works: run the cell below your answer")
     elif answer.value != 1:
         yield say(
-            "{said}: the log says that `~book_hotel` is completed. Does a completed step run again?", said=said(answer)
+            "{said}: the log says that `~book_hotel` is completed. Does a completed step run again?",
+            said=you_said(answer),
         )
 
 

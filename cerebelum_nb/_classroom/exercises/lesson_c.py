@@ -14,13 +14,13 @@ from ..._testing.workflows import Workflows
 from ..._workflow.workflow import Workflow
 from ..evidence import Answer, Evidence
 from ..language import say
-from . import Exercise, Exercises, said
+from . import Exercise, Exercises, you_said
 
 __all__ = ["EXERCISES"]
 
 
 class _Counting(Workflows):
-    """The runs of a student's test, counted; with ``ship`` spoiled, one in which the parcel is lost."""
+    """Counts the runs of a student's test; if ``spoiled``, the parcel is lost in ``ship``."""
 
     def __init__(self, *, spoiled: bool) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class _Counting(Workflows):
 
 
 def _test_it(log: Evidence, test: Callable[[Workflows], object]) -> Any:
-    """Run a student's test with the order as it is, and with one that loses the parcel."""
-    told: dict[str, Any] = {}
+    """Run a student's test with the order as it is, and with an order that loses the parcel."""
+    outcome: dict[str, Any] = {}
     for name, spoiled in (("right", False), ("spoiled", True)):
         with _Counting(spoiled=spoiled) as workflows:
             try:
                 test(workflows)
-                told[name] = ""
-            except Exception as error:  # noqa: BLE001 - what the student's test raises is the answer
-                told[name] = f"{type(error).__name__}: {error}".strip(": ")
-            told["runs"] = workflows.count
-    return told
+                outcome[name] = ""
+            except Exception as error:  # noqa: BLE001 - the error of the student's test is the answer
+                outcome[name] = f"{type(error).__name__}: {error}".strip(": ")
+            outcome["runs"] = workflows.count
+    return outcome
 
 
 def _tests_something(log: Evidence, answer: Answer) -> Iterator[str]:
@@ -68,9 +68,9 @@ def _tests_something(log: Evidence, answer: Answer) -> Iterator[str]:
 def _crashed(log: Evidence, answer: Answer) -> Iterator[str]:
     charge, pack = answer.value
     if charge != 1:
-        yield say("{said}: `charge` had finished before the crash. Does it run again?", said=said(answer))
+        yield say("{said}: `charge` had finished before the crash. Does it run again?", said=you_said(answer))
     if pack != 2:
-        yield say("{said}: `pack` was at work when it crashed. Count its first start, too", said=said(answer))
+        yield say("{said}: `pack` was at work when it crashed. Count its first start, too", said=you_said(answer))
 
 
 def _prove(log: Evidence, path: str) -> Any:
@@ -81,7 +81,7 @@ def _prove(log: Evidence, path: str) -> Any:
     spec = importlib.util.spec_from_file_location(f"promoted_{found.stem}", found)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where steps look for their newest version
+    sys.modules[spec.name] = module  # steps find their newest version there
     try:
         spec.loader.exec_module(module)
         proof = prove(module.order, log.store, runs=1, pure=())

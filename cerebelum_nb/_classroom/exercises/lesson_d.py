@@ -8,7 +8,7 @@ from typing import Any
 from ..._core import events as e
 from ..evidence import Answer, Evidence, RecordedRun
 from ..language import say
-from . import Exercise, Exercises, choice, names_in, said
+from . import Exercise, Exercises, choice, step_names, you_said
 
 __all__ = ["EXERCISES"]
 
@@ -20,21 +20,21 @@ def _bread(log: Evidence) -> RecordedRun | None:
 
 
 def _next_stage(log: Evidence, answer: Answer) -> Iterator[str]:
-    if sorted(names_in(answer)) != ["heat", "mix"]:
+    if sorted(step_names(answer)) != ["heat", "mix"]:
         yield say(
             "{said}: what stands behind `buy` in the timeline, and what does `next_commands(3)` say?",
-            said=said(answer),
+            said=you_said(answer),
         )
 
 
 def _at(run: RecordedRun, version: int) -> tuple[list[str], list[str]]:
-    """Return the steps that were started and those that were finished at an event."""
+    """Return the steps that were started and the steps that were finished at an event."""
     started = [event.step for event in run.events[:version] if isinstance(event, e.StepStarted)]
     return started, run.results(version)
 
 
 def _ask_at_every_event(log: Evidence, decide: Callable[..., Any]) -> Any:
-    """Ask a student's function at every event of the newest bread."""
+    """Call a student's function at every event of the newest bread."""
     run = _bread(log)
     if run is None:
         return None

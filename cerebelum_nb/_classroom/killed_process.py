@@ -1,7 +1,7 @@
-"""The process that dies: it runs a workflow from a notebook and kills itself at one event.
+"""The process that is killed: it runs a workflow from a notebook and kills itself at one event.
 
-``python -m cerebelum_nb._classroom.mortal JOBS``: JOBS is a file that `crash` wrote. Without JOBS it is the helper,
-which forks a process for each such file. The jobs are pickled by the process that starts this one, for this one only.
+``python -m cerebelum_nb._classroom.killed_process JOBS``: JOBS is a file that `crash` wrote. Without JOBS, this is the
+fork server. The jobs are pickled by the process that starts this one, for this one only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .._store.sqlite import SqliteStore
 from .._values.classes import MAIN
 from .._workflow.definition import Definition
 from .._workflow.workflow import Workflow
-from .helper import serve
+from .fork_server import serve
 
-__all__ = ["IS_ALONE", "KILLED", "Death", "Job", "Lives", "Moment", "dumps", "live", "live_here"]
+__all__ = ["KILLED", "ONLY_PROCESS", "Death", "Job", "Lives", "Moment", "dumps", "run_file", "run_here"]
 
 KILLED = (-9, 137)
 """Exit codes of a process that was killed."""
-IS_ALONE = sys.platform == "emscripten"
-"""Whether no other process can be started here, as in a browser."""
-_ABREAST = 4
-"""How many processes are at work at a time."""
+ONLY_PROCESS = sys.platform == "emscripten"
+"""Whether no other process can be started, as in a browser."""
+_MOST_AT_ONCE = 4
+"""How many processes run at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Moment:
 
     Attributes:
         at: its number, or its type and perhaps its step.
-        is_before: right before it is written down, instead of right after.
+        is_before: whether to die right before the event is recorded, instead of right after.
         nth: which of several events of that type.
     """
 
@@ -65,8 +65,8 @@ class Death:
     """Kills this process right before, or right after, the commit that holds an event.
 
     Attributes:
-        moment: when; None if it does not die.
-        marks: a file that receives the version at which each commit ends: between these a process cannot die.
+        moment: when to die; None if it does not.
+        marks: a file for the last version of each commit; a process cannot die within a commit.
     """
 
     moment: Moment | None
@@ -74,9 +74,9 @@ class Death:
     _seen: int = 0
 
     def strikes(self, commits: Sequence[Commit], *, before: bool) -> Crashed | None:
-        """Die, if it is time; the engine asks before and after each commit.
+        """Die at the moment; the engine calls this before and after each commit.
 
-        Where there is but one process, as in a browser, the engine is told to drop what runs as if it had died.
+        If this is the only process, as in a browser, return a crash: the engine then drops its runs as if it had died.
         """
         if self.marks and not before:
             with Path(self.marks).open("a", encoding="utf-8") as file:
@@ -87,8 +87,8 @@ class Death:
             for version, event in enumerate(commit.events, start=commit.after + 1):
                 self._seen += self.moment.matches(version, event)
                 if self._seen >= self.moment.nth:
-                    if not IS_ALONE:
-                        _die()
+                    if not ONLY_PROCESS:
+                        _kill_self()
                     step = getattr(event, "step", None) or ""
                     return Crashed(commit.execution_id, version, type(event).__name__, step, before=before)
         return None
@@ -96,7 +96,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the process is to run."""
+    """A run for the process."""
 
     workflow: Workflow
     inputs: dict[str, Any] | None
@@ -108,7 +108,7 @@ class Job:
     marks: str = ""
 
     def run(self) -> None:
-        """Run it, to its end or to the moment."""
+        """Run the workflow to its end or to the moment."""
         death = Death(self.moment, self.marks)
         armed.append(death)
         with SqliteStore(self.log, durability="normal") as store:
@@ -126,11 +126,11 @@ class Job:
 
 
 Lives = Sequence[Sequence[Job]]
-"""Jobs that follow each other, each in a new process; several of these run at a time."""
+"""Lists of jobs. The jobs of a list run one after the other, each in a new process; several lists run at a time."""
 
 
 def dumps(lives: Lives) -> bytes:
-    """Pickle jobs with what is defined in the notebook, of which the other process has nothing."""
+    """Pickle jobs with the notebook's definitions, which the other process does not have."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -146,16 +146,16 @@ def dumps(lives: Lives) -> bytes:
     return out.getvalue()
 
 
-def live(path: Path) -> int:
-    """Run the jobs in a file; return the exit code: of a single job its own, else that of the first which failed."""
+def run_file(path: Path) -> int:
+    """Run the jobs in a file; return the exit code of a single job, or else of the first job that failed."""
     lives: Lives = pickle.loads(path.read_bytes())
     if len(lives) == 1 and len(lives[0]) == 1:
         lives[0][0].run()
         return 0
-    return _side_by_side(lives)
+    return _run_in_parallel(lives)
 
 
-def live_here(lives: Lives) -> int:
+def run_here(lives: Lives) -> int:
     """Run jobs in this process, one after the other; return the exit code that the last one would have had."""
     code = 0
     for jobs in lives:
@@ -169,14 +169,14 @@ def live_here(lives: Lives) -> int:
     return code
 
 
-def _side_by_side(lives: Lives) -> int:
-    """Run several lives, some at a time, each job in a fork of this process, which has no thread and no log open."""
+def _run_in_parallel(lives: Lives) -> int:
+    """Run several lists of jobs at a time, each job in a fork of this process, which has no threads and no open log."""
     waiting, at_work, code = list(lives), 0, 0
     while waiting or at_work:
-        if waiting and at_work < _ABREAST:
+        if waiting and at_work < _MOST_AT_ONCE:
             jobs = waiting.pop(0)
             if os.fork() == 0:
-                os._exit(_one_after_the_other(jobs))
+                os._exit(_run_in_sequence(jobs))
             at_work += 1
             continue
         _, status = os.wait()
@@ -184,18 +184,18 @@ def _side_by_side(lives: Lives) -> int:
     return code
 
 
-def _one_after_the_other(jobs: Sequence[Job]) -> int:
+def _run_in_sequence(jobs: Sequence[Job]) -> int:
     for job in jobs:
         child = os.fork()
         if child == 0:
-            os._exit(_code_of(job))
+            os._exit(_run_job(job))
         _, status = os.waitpid(child, 0)
         if (code := os.waitstatus_to_exitcode(status)) and code not in KILLED:
             return code
     return 0
 
 
-def _code_of(job: Job) -> int:
+def _run_job(job: Job) -> int:
     try:
         job.run()
     except BaseException:  # noqa: BLE001 - this is the top of a process
@@ -207,9 +207,9 @@ def _code_of(job: Job) -> int:
     return 0
 
 
-def _die() -> None:
-    """End this process as a power cut would: nothing is flushed, no handler runs."""
-    sys.stdout.flush()  # what it printed before counts as seen
+def _kill_self() -> None:
+    """End this process as a power cut would: no handler runs, nothing is written."""
+    sys.stdout.flush()  # a person would have seen what it printed
     if hasattr(signal, "SIGKILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(137)
@@ -217,8 +217,8 @@ def _die() -> None:
 
 if __name__ == "__main__":
     # Not as `__main__`: the jobs name the classes of the module under its own name.
-    from cerebelum_nb._classroom import mortal
+    from cerebelum_nb._classroom import killed_process
 
     if len(sys.argv) > 1:
-        sys.exit(mortal.live(Path(sys.argv[1])))
-    serve(sys.stdin, sys.stdout, mortal.live)
+        sys.exit(killed_process.run_file(Path(sys.argv[1])))
+    serve(sys.stdin, sys.stdout, killed_process.run_file)

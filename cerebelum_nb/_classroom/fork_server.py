@@ -1,7 +1,7 @@
-"""The helper: a process that has imported this library, and forks one for each job, which is there at once.
+"""The fork server: a process that has imported this library, and forks a process for each job, which starts at once.
 
-It is started at the first crash, and ends with the process that started it. Where processes cannot be forked, each job
-gets a process that starts from nothing.
+It is started at the first crash, and ends with the process that started it. On systems without fork, each job gets a
+new process.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from ..errors import CerebelumError
 
 __all__ = ["run_jobs", "serve"]
 
-_MAIN = f"{__package__}.mortal"
+_MAIN = f"{__package__}.killed_process"
 _lock = threading.Lock()
-_helper: tuple[int, subprocess.Popen[bytes]] | None = None
-"""The process that started it, and the helper: a fork of the former needs one of its own."""
+_server: tuple[int, subprocess.Popen[bytes]] | None = None
+"""The pid of the process that started it, and the server: a fork of that process needs its own."""
 
 
 def run_jobs(jobs: Path, timeout: float) -> tuple[int, int, str, str]:
-    """Run the jobs in a file in a process of their own.
+    """Run the jobs in a file in a new process.
 
     Args:
-        jobs: the file; what the process prints goes into files beside it.
-        timeout: seconds after which it is killed.
+        jobs: the file; the output of the process goes into files beside it.
+        timeout: seconds after which the process is killed.
 
     Returns:
         Its process id, its exit code, what it printed, and its errors.
 
     Raises:
-        TimeoutError: it was killed, as it had neither died nor ended.
+        TimeoutError: it was killed because it had neither died nor ended.
     """
     out, err = jobs.with_suffix(".out"), jobs.with_suffix(".err")
     if hasattr(os, "fork"):
         with _lock:
-            pid, code = _asked({"jobs": str(jobs), "out": str(out), "err": str(err)}, timeout)
+            pid, code = _ask_server({"jobs": str(jobs), "out": str(out), "err": str(err)}, timeout)
     else:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with out.open("w") as stdout, err.open("w") as stderr:
@@ -62,23 +62,23 @@ def run_jobs(jobs: Path, timeout: float) -> tuple[int, int, str, str]:
     return pid, code, _read(out), _read(err)
 
 
-def _asked(job: dict[str, Any], timeout: float) -> tuple[int, int]:
-    """Let the helper run a job in a fork that is like this process is now."""
-    helper = _started()
-    assert helper.stdin is not None and helper.stdout is not None
+def _ask_server(job: dict[str, Any], timeout: float) -> tuple[int, int]:
+    """Make the server run a job in a fork with this process's folder, path and environment."""
+    server = _get_server()
+    assert server.stdin is not None and server.stdout is not None
     job |= {"cwd": str(Path.cwd()), "path": sys.path, "environment": dict(os.environ)}
-    helper.stdin.write(json.dumps(job).encode() + b"\n")
-    pid = _number(helper.stdout)
+    server.stdin.write(json.dumps(job).encode() + b"\n")
+    pid = _number(server.stdout)
     is_over = False
     try:
-        is_over = bool(select.select([helper.stdout], [], [], timeout)[0])
+        is_over = bool(select.select([server.stdout], [], [], timeout)[0])
         if not is_over:
             raise TimeoutError
-    finally:  # also when somebody presses stop
+    finally:  # also if the user interrupts the cell
         if not is_over:
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        code = _number(helper.stdout)
+        code = _number(server.stdout)
     return pid, code
 
 
@@ -89,41 +89,41 @@ def _number(answers: IO[bytes]) -> int:
     return int(line)
 
 
-def _started() -> subprocess.Popen[bytes]:
-    global _helper
-    if _helper is None or _helper[0] != os.getpid() or _helper[1].poll() is not None:
+def _get_server() -> subprocess.Popen[bytes]:
+    global _server
+    if _server is None or _server[0] != os.getpid() or _server[1].poll() is not None:
         command = [sys.executable, "-m", _MAIN]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # Without buffers: what readline() had read ahead, select() would wait for.
+        # Without buffers: select() would wait for lines that readline() has read ahead.
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment, start_new_session=True
         )
-        if _helper is None or _helper[0] != os.getpid():
+        if _server is None or _server[0] != os.getpid():
             atexit.register(_end)
-        _helper = os.getpid(), process
-    return _helper[1]
+        _server = os.getpid(), process
+    return _server[1]
 
 
 def _end() -> None:
-    """Let the helper end: it reads the end of its input."""
-    if _helper is not None and _helper[0] == os.getpid():
-        _helper[1].communicate()
+    """Close the server's input, which ends it."""
+    if _server is not None and _server[0] == os.getpid():
+        _server[1].communicate()
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-# -- in the helper ------------------------------------------------------------------------------------------
+# -- the server ---------------------------------------------------------------------------------------------
 
 
-def serve(requests: IO[str], answers: IO[str], live: Any) -> None:
-    """Fork a process for each line of ``requests``; answer with its id, and with its exit code once it has ended."""
+def serve(requests: IO[str], answers: IO[str], run: Any) -> None:
+    """Fork a process for each line of ``requests``; answer with its id, and after its end with its exit code."""
     while line := requests.readline():  # not `for line in`, which reads ahead
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(_become(request, live))
+            os._exit(_become(request, run))
         answers.write(f"{child}\n")
         answers.flush()
         _, status = os.waitpid(child, 0)
@@ -131,8 +131,8 @@ def serve(requests: IO[str], answers: IO[str], live: Any) -> None:
         answers.flush()
 
 
-def _become(request: dict[str, Any], live: Any) -> int:
-    """Run the jobs of a request in this process, with the folder, path and environment of who asked."""
+def _become(request: dict[str, Any], run: Any) -> int:
+    """Run the jobs of a request in this process, with the folder, path and environment of the client."""
     os.setsid()
     for descriptor, name, flags in (
         (0, os.devnull, os.O_RDONLY),
@@ -145,7 +145,7 @@ def _become(request: dict[str, Any], live: Any) -> int:
         sys.path[:] = request["path"]
         os.environ.clear()
         os.environ.update(request["environment"])
-        return int(live(Path(request["jobs"])))
+        return int(run(Path(request["jobs"])))
     except BaseException:  # noqa: BLE001 - this is the top of a process
         traceback.print_exc()
         return 1
