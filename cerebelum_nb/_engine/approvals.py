@@ -192,7 +192,7 @@ async def wait_for_validation(store: Store, decision: Decision) -> Decision:
         for event in store.events(decision.execution_id, after=decision.version):
             if isinstance(event, ApprovalRefused) and event.op == decision.op:
                 raise ApprovalRefusedError(
-                    f"step '{decision.step}' of execution {decision.execution_id} did not take the response: "
+                    f"step '{decision.step}' of execution {decision.execution_id} did not accept the response: "
                     f"{event.message}. The approval is still open"
                 )
             if isinstance(event, OperationCompleted | OperationFailed) and event.op == decision.op:

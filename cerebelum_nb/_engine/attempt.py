@@ -230,8 +230,8 @@ class Attempt:
             message += ". Its process was killed"
         elif self.scope.thread is not None:
             message += (
-                ". A plain step's thread cannot be ended: it continues until it returns, and a run begins another "
-                "attempt only then. Make it async def, declare it with @step(process=True), or give what it calls its "
+                ". A plain step's thread cannot be ended: it continues until it returns, and the next attempt starts "
+                "only then. Make it async def, declare it with @step(process=True), or give what it calls its "
                 "own timeout"
             )
         return StepTimeoutError(message)

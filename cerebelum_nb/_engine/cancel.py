@@ -110,5 +110,7 @@ def notify_of_end(store: Store, execution_id: str, state: State, *, caller_waits
         try:
             with short_try():
                 notify_caller(store, execution_id, state.caller, state.caller_step)
-        except CerebelumError as error:  # the scheduler tells the caller later
-            log.warning("execution %s could not be told that its child %s ended: %s", state.caller, execution_id, error)
+        except CerebelumError as error:  # the scheduler notifies the caller later
+            log.warning(
+                "execution %s could not be notified that its child %s ended: %s", state.caller, execution_id, error
+            )

@@ -121,7 +121,7 @@ class Execution(ExecutionValues):
         self.time_limit = TimeLimit(plan.timeout, self.clock)
         self.queue_place = QueuePlace(engine.store, execution_id, plan.concurrency)
         self._cached: CachedResults | None = None  # created by the first step with cache=
-        self.log_state = State()  # what the log alone says, as far as it was read again (rebase in commits.py)
+        self.log_state = State()  # the state according to the log alone, as of the last rebase (commits.py)
         self.written = state.version
         self._done_listed = _NOT_LISTED  # how many steps are listed as done, while it is listed as running
         self._summary: Summary | None = None  # what the commit that is being written lists
@@ -444,7 +444,7 @@ class Execution(ExecutionValues):
     # -- around the commit ----------------------------------------------------------------------------------
 
     def commit(self) -> Commit:
-        """Return what must be written."""
+        """Return the commit of the batch."""
         if not self.holder:
             self.holder = leases_of(self.store).holder(self.clock.now())
         driver, state = self.driver, self.state

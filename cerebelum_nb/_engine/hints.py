@@ -159,7 +159,7 @@ def advise(
         case _ if what:
             return writer.resume(what, plan)
         case _ if interrupted:
-            return writer.resume("No process is running it: the one that was has died. To resume:", plan)
+            return writer.resume("No process is running it: its process has died. To resume:", plan)
         case ExecutionState.FAILED | ExecutionState.ROLLED_BACK:
             return _after_failure(writer, state, plan)
         case ExecutionState.PAUSED:
@@ -198,7 +198,7 @@ def _after_failure(writer: _Writer, state: State, plan: Plan | None) -> Advice:
     if error.type == "SecretMissingError":
         source = re.search(r"the result of step '(.+?)'", error.message)
         if source is not None and source[1] in state.finished:
-            return writer.resume("Secrets are never in the log. To make it again:", plan, rerun=source[1])
+            return writer.resume("Secrets are never in the log. To compute the result again:", plan, rerun=source[1])
         if "in the inputs" in error.message:
             return writer.resume("Secrets are never in the log. To give it again:", plan, asks=True)
     if (child := _failed_child(state, step)) and step not in state.finished:

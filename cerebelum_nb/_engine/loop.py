@@ -247,7 +247,7 @@ class Engine:
             if getattr(error, "transient", False) and not self.loop.is_closed() and self.loop.time() < until:
                 self.loop.call_later(RETRY_SECONDS, self.release, execution, until)
             else:
-                _warn("the lease of execution %s could not be given back: %s", execution.id, error)
+                _warn("the lease of execution %s could not be released: %s", execution.id, error)
 
     def stop_all(self, reason: str) -> bool:
         """Pause all executions here, from any thread; return whether there were any."""
