@@ -54,6 +54,8 @@ conditions are evaluated by the shell and come back as data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any, assert_never
 
 from . import events as e
@@ -147,6 +149,7 @@ class Driver:
 
     __slots__ = (
         "_changed",
+        "_closing",
         "_commands",
         "_deferred",
         "_lost",
@@ -179,6 +182,7 @@ class Driver:
         self._commands: list[Command] = []
         self._deferred: list[Callable[[], Event | None]] = []
         self._routing: str | None = None
+        self._closing: tuple[str, Event] | None = None  # why what is in flight is interrupted, and what ends it then
         self.draining = self.held_back = False
         self._lost: dict[str, int] = {}
 
@@ -194,7 +198,7 @@ class Driver:
         Returns:
             Whether it counts; False if it came too late, because the attempt or the execution is over.
         """
-        if self.finishing:
+        if self.finishing or (self._closing is not None and not isinstance(message, Cancel)):
             return False
         match message:
             case Settled():
@@ -244,8 +248,7 @@ class Driver:
                 self._position, self._changed = Position.at_start(self.plan), None  # at the beginning of a resume
                 self._routing = None
             case Stop():
-                self._interrupt_all(message.reason, now)
-                self._finish(e.WorkflowPaused(at=now, reason=message.reason))
+                self._close(message.reason, e.WorkflowPaused(at=now, reason=message.reason))
             case Expire():
                 if self.state.is_rolling_back:
                     return False
@@ -293,8 +296,9 @@ class Driver:
 
         Args:
             now: the time, µs since the epoch; never before the last event.
-            most: how many members of a parallel group or items of a foreach start at once. If there are more,
-                :attr:`has_more` is true afterwards, and the shell asks again when these have been launched. None: all.
+            most: how many members of a parallel group or items of a foreach start, or are interrupted, at once. If
+                there are more, :attr:`has_more` is true afterwards, and the shell asks again when it has carried out
+                the commands. None: all.
 
         Returns:
             What the shell must do, in order. After an :class:`AskRoute`, :class:`AskItems` or
@@ -302,6 +306,10 @@ class Driver:
         """
         if self.state.cancel is not None and not self.finishing:
             self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
+        if self._closing is not None:
+            self._close_more(now, most)
+            commands, self._commands = self._commands, []
+            return commands
         if self.state.lifecycle is ExecutionState.QUEUED and not self.finishing:
             self._stay_queued(now)
             commands, self._commands = self._commands, []
@@ -331,8 +339,23 @@ class Driver:
 
     @property
     def has_more(self) -> bool:
-        """Whether more of a parallel group or of a foreach can start, once what was decided has been launched."""
-        return bool(self._position.ahead) and not (self.finishing or self.draining)
+        """Whether there is more to do at once, after the commit, and after what was decided has been launched.
+
+        That is: more of a parallel group or of a foreach to start or, when it is to end, to interrupt.
+        """
+        return self.closing or (bool(self._position.ahead) and not (self.finishing or self.draining))
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is about to end, but not everything in flight is interrupted yet."""
+        return self._closing is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is cancelled, or about to be."""
+        if self._closing is not None:
+            return isinstance(self._closing[1], e.WorkflowCancelled)
+        return self.state.lifecycle is ExecutionState.CANCELLED
 
     @property
     def routing(self) -> bool:
@@ -431,8 +454,23 @@ class Driver:
         return True
 
     def _cancel(self, reason: str | None, by: str | None, now: int) -> None:
-        self._interrupt_all("cancelled", now)
-        self._finish(e.WorkflowCancelled(at=now, reason=reason, by=by))
+        if not self.cancelled:
+            self._close("cancelled", e.WorkflowCancelled(at=now, reason=reason, by=by))
+
+    def _close(self, reason: str, end: Event) -> None:
+        """Begin to end it: everything in flight is interrupted, then ``end`` is appended (:meth:`_close_more`)."""
+        self._abandon()
+        self._closing = reason, end
+
+    def _close_more(self, now: int, most: int | None) -> None:
+        assert self._closing is not None
+        reason, end = self._closing
+        for name in list(islice(self.state.in_flight, most)):
+            self._interrupt(name, reason, now)
+        self._commands.append(CancelAttempts())
+        if not self.state.in_flight:
+            self._closing = None
+            self._finish(replace(end, at=now))
 
     def _wake(self, message: Woken, now: int) -> bool:
         if not self._end_unsettled(message, now):
@@ -570,14 +608,19 @@ class Driver:
         self._append(e.StepInterrupted(at=now, reason=reason, ended_at=ended_at, worker=worker, **where))
 
     def _interrupt_all(self, reason: str, now: int) -> None:
-        if self._deferred:
-            self.take_deferred()
+        self._abandon()
         for name in list(self.state.in_flight):
             self._interrupt(name, reason, now)
+        self._commands.append(CancelAttempts())
+
+    def _abandon(self) -> None:
+        """Expect nothing more of what is in flight, and start nothing more."""
+        if self._deferred:
+            self.take_deferred()
         self.running.clear()
         self.timers.clear()
+        self._position.ahead.clear()
         self._commands = [command for command in self._commands if not isinstance(command, Start | SetTimer)]
-        self._commands.append(CancelAttempts())
 
 
 def unroutable_failure(plan: Plan, state: State) -> str | None:

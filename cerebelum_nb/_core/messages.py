@@ -247,7 +247,7 @@ class JoinItems:
 
 @mutable
 class CancelAttempts:
-    """Abandon every attempt and every timer: the history shows them as interrupted."""
+    """Abandon every timer, and every attempt that is not in flight any more: the history shows it as interrupted."""
 
 
 @mutable

@@ -81,9 +81,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "only_decide", "running_here"]
 
-STARTS_AT_ONCE = 128
-"""How many members of a parallel group, or items of a foreach, start with one commit. The loop runs between two such
-portions: recording and launching ten thousand at once would block it for half a second."""
+AT_ONCE = 128
+"""How many members of a parallel group, or items of a foreach, are started or interrupted in one commit. The event loop
+runs between two commits: to record and launch ten thousand starts in one go would block it for half a second."""
 
 _INTERRUPTED = (Suspension, Interruption, KeyboardInterrupt)
 """What a step raises when it is interrupted by a stop, or refused an operation."""
@@ -337,7 +337,7 @@ class Execution(ExecutionValues):
 
     def cancel(self, request: e.CancelRequested) -> None:
         """Cancel the execution."""
-        self._note_stop()
+        self._note_cancel()
         self.defer_printed()
         self.driver.take(Cancel(request.reason, request.by), self.now())
 
@@ -348,6 +348,11 @@ class Execution(ExecutionValues):
     def _note_stop(self) -> None:
         if self.stopped_at is None:
             self.stopped_at = self.loop.time()
+
+    def _note_cancel(self) -> None:
+        self._note_stop()
+        if self.stop_requested is None:  # what is interrupted in a later portion starts nothing more until then
+            self.stop_requested = "cancelled"
 
     def drain(self) -> None:
         """Start nothing more, and hibernate once no step is at work: another process will resume it."""
@@ -376,7 +381,7 @@ class Execution(ExecutionValues):
     def advance(self) -> None:
         """Carry out the driver's commands after the messages, until there is nothing left to decide."""
         if self.state.cancel is not None:
-            self._note_stop()
+            self._note_cancel()
             self.defer_printed()
         elif self.stop_requested is not None:  # after the outcomes that arrived with it, which are kept
             self.stop(self.stop_requested)
@@ -388,7 +393,7 @@ class Execution(ExecutionValues):
         had_more, answered = self.driver.has_more, True
         while answered:
             answered = False
-            most = 0 if self.attempts.starting else STARTS_AT_ONCE
+            most = 0 if self.attempts.starting and not self.driver.closing else AT_ONCE
             for command in self.driver.advance(self.now(), most):
                 match command:
                     case Start():
@@ -403,8 +408,8 @@ class Execution(ExecutionValues):
                         answered |= self._set_timer(command)
                     case CancelAttempts():
                         self._cancel_attempts()
-                        if not self.driver.finishing:  # a rollback follows, which does not wait for them
-                            self.attempts.leave_all()
+                        if not (self.driver.finishing or self.driver.closing):
+                            self.attempts.leave_all()  # a rollback follows, which does not wait for them
                     case End():
                         pass  # the commit releases the lease, and `committed` ends the run
                     case _:
@@ -416,8 +421,10 @@ class Execution(ExecutionValues):
 
     def defer_printed(self) -> None:
         """Record what its steps have printed with the next event; called before the event that ends the attempts."""
+        if self.driver.finishing or self.driver.closing:
+            return
         for attempt in self.attempts.running.values():
-            if attempt.scope.printed is not None and not self.driver.finishing:
+            if attempt.scope.printed is not None:
                 self.driver.defer_event(partial(attempt.scope.take_printed, self.now(), all_of_it=True))
 
     def _answer(self, make: Callable[[Any], Message], event: Event, error: BaseException | None = None) -> bool:
@@ -438,8 +445,10 @@ class Execution(ExecutionValues):
     def _cancel_attempts(self) -> None:
         self.retries.cancel()
         self.attempts.drop_starts()
-        for attempt in self.attempts.running.values():
-            attempt.abandon()
+        kept = () if self.driver.finishing else self.state.in_flight
+        for step, attempt in self.attempts.running.items():
+            if step not in kept and not attempt.scope.closed:
+                attempt.abandon()
 
     # -- around the commit ----------------------------------------------------------------------------------
 

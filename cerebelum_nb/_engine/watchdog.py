@@ -48,7 +48,7 @@ def note_own(began: float) -> None:
 
 
 def _own_since(began: float) -> float:
-    return sum(took for at, took in list(_own) if at >= began)
+    return sum(min(took, at + took - began) for at, took in list(_own) if at + took > began)
 
 
 class BlockWatch:

@@ -301,7 +301,7 @@ class _Here:
             self.host.children.pop(child.id, None)
             if not run.done:
                 execution.attended_by = None
-                if not (self.host.superseded or self.host.state.lifecycle is ExecutionState.CANCELLED):
+                if not (self.host.superseded or self.host.driver.cancelled):
                     execution.ask_to_stop(self.host.stop_requested or left_alone(child))
 
     async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> State:

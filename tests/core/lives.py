@@ -118,7 +118,7 @@ def dies_and_resumes(
         outcome: what must be the same after each death.
         portion: how many members of a group are started together.
     """
-    with patch("cerebelum_nb._engine.execution.STARTS_AT_ONCE", portion):
+    with patch("cerebelum_nb._engine.execution.AT_ONCE", portion):
         _dies_and_resumes(flow, deaths, hibernates, judge, outcome)
 
 

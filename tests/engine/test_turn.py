@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from cerebelum_nb import (
+    ExecutionCancelledError,
     ExecutionStoppedError,
     StoreError,
     WorkflowError,
@@ -21,7 +22,7 @@ from cerebelum_nb import (
     wait_for_signal,
     workflow,
 )
-from cerebelum_nb._core.events import StepCompleted, StepStarted, WorkflowCompleted
+from cerebelum_nb._core.events import StepCompleted, StepInterrupted, StepStarted, WorkflowCompleted
 from cerebelum_nb._engine import loop as engine
 from cerebelum_nb._engine.signals import deliver
 from cerebelum_nb._store.sqlite import SqliteStore
@@ -203,7 +204,8 @@ async def turns(seconds):
     end = loop.time() + seconds
     while loop.time() < end:
         began = loop.time()
-        await asyncio.sleep(0.01)
+        for _ in range(20):  # turns in which they clean up
+            await asyncio.sleep(0)
         longest = max(longest, loop.time() - began)
     return longest
 
@@ -717,7 +719,7 @@ def group_of(count, began, make=lambda name: None):
 @pytest.fixture
 def in_portions(monkeypatch):
     """Start two members of a group at a time, and let the loop have its turn after each."""
-    monkeypatch.setattr("cerebelum_nb._engine.execution.STARTS_AT_ONCE", 2)
+    monkeypatch.setattr("cerebelum_nb._engine.execution.AT_ONCE", 2)
     monkeypatch.setattr(engine, "_PUMP_SECONDS", 0)
 
 
@@ -783,6 +785,91 @@ def test_after_a_stop_no_later_portion_starts(store, in_portions, go):
 
     assert go(main()).output == 2
     assert began[:2] == ["m0", "m1"] and began[2:] == [f"m{n}" for n in range(2, 7)]
+
+
+@pytest.mark.parametrize("ends", ["stop", "cancel"])
+def test_a_large_group_is_interrupted_in_portions_and_does_nothing_meanwhile(store, monkeypatch, go, kinds_of, ends):
+    monkeypatch.setattr("cerebelum_nb._engine.execution.AT_ONCE", 2)
+    interrupted, commit, effects, cleaned = [], store.commit, [], []
+
+    def noting(commits):
+        interrupted.append(sum(isinstance(event, StepInterrupted) for each in commits for event in each.events))
+        return commit(commits)
+
+    monkeypatch.setattr(store, "commit", noting)
+
+    def member(name):
+        @step(name=name)
+        async def waits(context):
+            try:
+                while True:
+                    await asyncio.sleep(0)
+                    if any(interrupted):
+                        await context.run("effect", effects.append, name)
+            finally:
+                await asyncio.sleep(0)
+                cleaned.append(name)
+
+        return waits
+
+    members = [member(f"m{n}") for n in range(7)]
+
+    async def main():
+        run = timeline(first >> members).start(store=store, execution_id="k1")
+        while len(run.execution.attempts.running) < 7:
+            await asyncio.sleep(0)
+        getattr(run, ends)()
+        with pytest.raises((ExecutionStoppedError, ExecutionCancelledError)):
+            await run
+        for _ in range(20):  # turns in which they clean up
+            await asyncio.sleep(0)
+
+    go(main())
+    assert [count for count in interrupted if count] == [2, 2, 2, 1]
+    assert effects == [] and sorted(cleaned) == [f"m{n}" for n in range(7)]
+    assert kinds_of(store)[-1] == ("WorkflowPaused" if ends == "stop" else "WorkflowCancelled")
+
+
+def test_what_dies_while_it_is_stopped_is_resumed_whole(tmp_path, monkeypatch, go, kinds_of):
+    monkeypatch.setattr("cerebelum_nb._engine.execution.AT_ONCE", 2)
+
+    class Dies(SqliteStore):
+        dies = True
+
+        def commit(self, commits):
+            ends = [event.step for each in commits for event in each.events if isinstance(event, StepInterrupted)]
+            if self.dies and "m2" in ends:
+                self.dies = False
+                raise StoreError("the disk is gone")
+            return super().commit(commits)
+
+    gate = asyncio.Event()
+
+    def member(name):
+        @step(name=name)
+        async def waits():
+            await gate.wait()
+            return name
+
+        return waits
+
+    flow = timeline(first >> [member(f"m{n}") for n in range(5)] >> last)
+
+    async def main(log):
+        run = flow.start(store=log, execution_id="k1")
+        while len(run.execution.attempts.running) < 5:
+            await asyncio.sleep(0)
+        run.stop()
+        with pytest.raises(StoreError, match="the disk is gone"):
+            await run
+        gate.set()
+        return await flow.resume("k1", store=log)
+
+    with Dies(tmp_path / "log.db", durability="normal") as log:
+        assert go(main(log)).output == 2
+        interrupted = [event.step for event in log.events("k1") if isinstance(event, StepInterrupted)]
+        assert sorted(interrupted) == [f"m{n}" for n in range(5)], "two by the stop, the others by the resume"
+        assert "WorkflowPaused" not in kinds_of(log)
 
 
 def test_a_group_that_sleeps_hibernates_when_all_of_it_has_started(store, in_portions, go, clock):
