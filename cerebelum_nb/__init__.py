@@ -333,5 +333,5 @@ def _notify(path: str, to: str | Iterable[str]) -> Callable[[], None]:
 
 hooks.notifiers.append(_notify)
 display_hooks.factories.append(_live_view)
-display_hooks.drawers.append(_draw)
-display_hooks.sliders.append(_slide)
+display_hooks.draw = _draw
+display_hooks.slide = _slide

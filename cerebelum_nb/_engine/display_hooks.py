@@ -19,12 +19,11 @@ __all__ = [
     "Drawing",
     "View",
     "displayed",
-    "drawers",
+    "draw",
     "factories",
     "log_display_errors",
     "outcome_reported",
     "slide",
-    "sliders",
     "watch",
 ]
 
@@ -101,13 +100,8 @@ class Drawing(Protocol):
         ...
 
 
-drawers: list[Callable[[Plan], Drawing]] = []
-"""Functions that draw a plan; the first is used."""
+draw: Callable[[Plan], Drawing]
+"""Draws a plan."""
 
-sliders: list[Callable[[str, Sequence[Event], Plan | None], Any]] = []
-"""Functions that make a slider, given an execution's id, its events and its recorded plan; the first is used."""
-
-
-def slide(execution_id: str, events: Sequence[Event], plan: Plan | None = None) -> Any:
-    """Return a slider through the events of an execution; ``plan`` is the recorded plan."""
-    return sliders[0](execution_id, events, plan)
+slide: Callable[[str, Sequence[Event], Plan | None], Any]
+"""Makes a slider through the events of an execution, given its id, the events and its recorded plan, if any."""

@@ -37,11 +37,11 @@ class RunGraph:
         return self._repr_mimebundle_()["text/plain"]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return display_hooks.drawers[0](self.plan).bundle(self.states)
+        return display_hooks.draw(self.plan).bundle(self.states)
 
     def to_mermaid(self) -> str:
         """Write it as a Mermaid flowchart."""
-        return display_hooks.drawers[0](self.plan).to_mermaid()
+        return display_hooks.draw(self.plan).to_mermaid()
 
 
 def graph(execution_id: ExecutionLike, *, store: Log | None = None) -> RunGraph:

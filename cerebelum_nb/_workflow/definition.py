@@ -178,11 +178,7 @@ class Definition(Composite, ABC):
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         plan, report = self.describe()
-        return (
-            display_hooks.drawers[0](plan).bundle()
-            if report.ok and display_hooks.drawers
-            else {"text/plain": repr(self)}
-        )
+        return display_hooks.draw(plan).bundle() if report.ok else {"text/plain": repr(self)}
 
     def inputs_schema(self) -> dict[str, Any]:
         """Describe its inputs as a JSON Schema, which allows any object if it declares no class for them."""
@@ -190,7 +186,7 @@ class Definition(Composite, ABC):
 
     def to_mermaid(self) -> str:
         """Write its graph as a Mermaid flowchart, for pages that render one."""
-        return display_hooks.drawers[0](self.plan()).to_mermaid()
+        return display_hooks.draw(self.plan()).to_mermaid()
 
     @property
     def variable(self) -> str:

@@ -69,7 +69,7 @@ class Result:
 
     def slider(self) -> Any:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
-        return display_hooks.slide(self.execution_id, self._events())
+        return display_hooks.slide(self.execution_id, self._events(), None)
 
     @property
     def output(self) -> Any:

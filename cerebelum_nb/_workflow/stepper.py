@@ -255,7 +255,7 @@ class Stepper:
 
     def slider(self) -> Any:
         """Make a slider through the run's events; see :func:`cerebelum_nb.history.slider`."""
-        return display_hooks.slide(self._id, self._store.events(self._id))
+        return display_hooks.slide(self._id, self._store.events(self._id), None)
 
     def plan(self) -> ResumePlan:
         """Show what would run now, and why; runs nothing."""
