@@ -30,10 +30,10 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     host, recorded = scope.execution, scope.known.checkpoints
     if not recorded and not may_wait(spec):
         return spec.fn(**arguments)
-    from .checkpoints import Checkpoints, KeepsVariables  # here: only steps that wait or fail need 4 ms of imports
+    from .checkpoints import CheckpointHost, Checkpoints  # here: only steps that wait or fail need 4 ms of imports
     from .lines import LineCheckpoints
 
-    if not isinstance(host, KeepsVariables):
+    if not isinstance(host, CheckpointHost):
         return spec.fn(**arguments)
     twin = twin_for(spec)
     if twin is None and recorded:
@@ -47,11 +47,11 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
 
 def at_failure(spec: StepSpec, scope: Scope, error: BaseException) -> list[StepCheckpointed]:
     """Return the checkpoints to record with the failure of a step."""
-    from .checkpoints import Checkpoints, KeepsVariables
+    from .checkpoints import CheckpointHost, Checkpoints
 
     host = scope.execution
-    twin = twin_for(spec) if isinstance(host, KeepsVariables) else None
-    if twin is None or not isinstance(host, KeepsVariables):
+    twin = twin_for(spec) if isinstance(host, CheckpointHost) else None
+    if twin is None or not isinstance(host, CheckpointHost):
         return []
     checkpoints = scope.checkpoints or Checkpoints(spec, scope, host, twin)
     try:

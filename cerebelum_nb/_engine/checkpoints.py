@@ -33,7 +33,7 @@ from ..errors import CerebelumError, SerializationError
 from .resume_points import digest_arguments, helpers_of, result_of, resume_points
 from .scope import Scope
 
-__all__ = ["Checkpoints", "KeepsVariables"]
+__all__ = ["CheckpointHost", "Checkpoints"]
 
 _NEEDS_NONE = (OperationMismatched, SleepCompleted)
 """Events at which the variables are the same as at the previous event."""
@@ -43,7 +43,7 @@ SMALL = 200
 
 
 @runtime_checkable
-class KeepsVariables(Protocol):
+class CheckpointHost(Protocol):
     """An execution whose log can hold variables; a trial writes nothing, so its steps start at the top."""
 
     home: Home
@@ -68,7 +68,7 @@ class KeepsVariables(Protocol):
 class Checkpoints:
     """Records and restores the checkpoints of one attempt."""
 
-    def __init__(self, spec: StepSpec, scope: Scope, host: KeepsVariables, twin: Twin) -> None:
+    def __init__(self, spec: StepSpec, scope: Scope, host: CheckpointHost, twin: Twin) -> None:
         self._spec, self._scope, self._host, self._twin = spec, scope, host, twin
         redactor = scope.execution.redactor
         fn = cast(types.FunctionType, innermost(spec.fn))  # it is a function, as it has a twin

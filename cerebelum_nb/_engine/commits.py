@@ -34,7 +34,7 @@ _STOP_SECONDS = 5.0
 log = logging.getLogger("cerebelum_nb")
 
 
-class Committing(Protocol):
+class CommittingEngine(Protocol):
     """What `Commits` needs from its engine. Passed in, not stored, to avoid a reference cycle."""
 
     loop: asyncio.AbstractEventLoop
@@ -80,7 +80,7 @@ class Commits:
         """Forget an execution that no longer runs here."""
         self._held.pop(execution, None)
 
-    def commit(self, engine: Committing, executions: Sequence[Execution]) -> None:
+    def commit(self, engine: CommittingEngine, executions: Sequence[Execution]) -> None:
         """Write the batches of executions, and start what follows from them; rejected ones again."""
         if self._retry is not None:
             self._hold(engine, executions)
@@ -88,7 +88,7 @@ class Commits:
         while executions:
             executions = self._write(engine, executions)
 
-    def try_again(self, engine: Committing) -> None:
+    def try_again(self, engine: CommittingEngine) -> None:
         """Commit the batches that wait for the log's write lock; end executions that have waited too long."""
         self._retry = None
         self.commit(engine, [execution for execution in list(self._held) if not execution.over])
@@ -98,7 +98,7 @@ class Commits:
             if now - since > LOCKED_SECONDS or (stopped is not None and now - stopped > _STOP_SECONDS):
                 execution.abort(_locked(engine.store.location, now - since))
 
-    def _write(self, engine: Committing, executions: Sequence[Execution]) -> list[Execution]:
+    def _write(self, engine: CommittingEngine, executions: Sequence[Execution]) -> list[Execution]:
         """Commit once; return the executions to commit again because their commits were rejected."""
         began = time.perf_counter()
         try:
@@ -139,7 +139,7 @@ class Commits:
                     engine.post(execution, only_decide, None)
         return again
 
-    def _not_written(self, engine: Committing, executions: Sequence[Execution], error: BaseException) -> None:
+    def _not_written(self, engine: CommittingEngine, executions: Sequence[Execution], error: BaseException) -> None:
         if isinstance(error, StoreError) and error.transient:
             self._hold(engine, executions)
         elif isinstance(error, Exception) and len(executions) > 1:  # find out which of them caused it
@@ -151,7 +151,7 @@ class Commits:
             if not isinstance(error, Exception):
                 raise error
 
-    def _hold(self, engine: Committing, executions: Sequence[Execution]) -> None:
+    def _hold(self, engine: CommittingEngine, executions: Sequence[Execution]) -> None:
         """Keep the batches of executions until the log's write lock is free.
 
         A timer of the loop retries, not a thread: a try that finds the lock taken blocks the loop only briefly, and the

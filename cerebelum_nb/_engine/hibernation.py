@@ -21,10 +21,10 @@ from .ports import RunLoop
 from .retries import Retries
 from .time_limit import TimeLimit
 
-__all__ = ["Hibernating", "Hibernation"]
+__all__ = ["HibernatingRun", "Hibernation"]
 
 
-class Hibernating(Protocol):
+class HibernatingRun(Protocol):
     """What `Hibernation` needs of an execution."""
 
     loop: asyncio.AbstractEventLoop
@@ -69,13 +69,13 @@ class Hibernation:
         self._will_look = False
         self._timer: Timer | None = None
 
-    def look_soon(self, run: Hibernating) -> None:
+    def look_soon(self, run: HibernatingRun) -> None:
         """Check the waits in the loop's next iteration; many requests cause one check."""
         if not self._will_look:
             self._will_look = True
             run.loop.call_soon(run.engine.on_behalf_of, run, self.look, run)
 
-    def look(self, run: Hibernating) -> None:
+    def look(self, run: HibernatingRun) -> None:
         """Check the waits now."""
         self._will_look = False
         if run.driver.draining and not (run.over or run.driver.finishing):
@@ -83,13 +83,13 @@ class Hibernation:
         self.consider(run)
         run.engine.check_idle()
 
-    def all_wait(self, run: Hibernating) -> bool:
+    def all_wait(self, run: HibernatingRun) -> bool:
         """Whether everything in flight waits for the clock."""
         if not run.attempts.all_wait() or run.attempts.starting or run.driver.has_more or self._will_look:
             return False
         return bool(run.attempts.running or run.retries)
 
-    def consider(self, run: Hibernating) -> None:
+    def consider(self, run: HibernatingRun) -> None:
         """Hibernate the execution if it only waits, and for long enough; otherwise schedule the next check."""
         after = run.engine.hibernate_after
         if after is None or run.stays or run.over or run.driver.finishing or run.queued or not self.all_wait(run):
@@ -105,7 +105,7 @@ class Hibernation:
             look = partial(run.engine.on_behalf_of, run, self.look, run)
             self._timer = run.clock.call_at(Deadline(run.clock, ripe), look)
 
-    def leave(self, run: Hibernating) -> None:
+    def leave(self, run: HibernatingRun) -> None:
         """Hibernate the execution if it still only waits."""
         driver, after, now = run.driver, run.engine.hibernate_after, run.clock.now()
         if driver.finishing or run.attempts.starting or driver.has_more:
@@ -132,5 +132,5 @@ class Hibernation:
             self._timer = None
 
 
-def _ripe_at(run: Hibernating, after: int, now: int) -> int | None:
+def _ripe_at(run: HibernatingRun, after: int, now: int) -> int | None:
     return ripe_at(run.attempts.waits(run.state), run.retries.times(run.state), len(run.state.in_flight), after, now)
