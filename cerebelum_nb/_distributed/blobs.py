@@ -57,6 +57,14 @@ class Blobs:
         else:
             self._root = str(Path(place).expanduser())
 
+    def has(self, digest: str) -> bool:
+        """Whether there are bytes of a digest, as far as this place can say."""
+        path = self._path(digest)
+        try:
+            return bool(self._remote.exists(path)) if self._remote is not None else Path(path).exists()
+        except Exception:  # noqa: BLE001 - the packages of fsspec raise what they like
+            return False
+
     def put(self, digest: str, data: bytes) -> None:
         """Keep bytes, once per digest.
 

@@ -31,6 +31,7 @@ from .blobs import Blobs
 from .cluster import Cluster
 from .fit import plan_for
 from .followed import Followed
+from .published import publish_plan
 from .settings import Terms
 from .wire import from_rows, pack, unpack
 
@@ -167,7 +168,9 @@ class RemoteChildren:
         values = self._values(workflow, child.id, found)
         now = max(self._host.clock.now(), found.state.updated_at)
         driver = Driver(plan, fold(found.events))
-        driver.take(Begin(child.begin(values, now, blueprint_of(plan, values.redactor).digest)), now)
+        blueprint = blueprint_of(plan, values.redactor)
+        publish_plan(plan, blueprint, values.redactor, cluster.blobs)
+        driver.take(Begin(child.begin(values, now, blueprint.digest)), now)
         before = await self._on_polls(cluster.run_id(child.id)) if found.events else None
         events, terms = [*found.events, *driver.batch], Terms.of(asked["terms"])
         nested = (asked.get("brought") or ["", {}])[1]

@@ -46,10 +46,9 @@ _SHORTEST_LIFE = 0.1
 """Seconds for which a process must not end after its last call: otherwise the SDK aborts it in one of five exits
 (github.com/temporalio/sdk-python/issues/300)."""
 
-_PAUSE, _LONGEST_PAUSE = 0.6, 0.05
-"""A follower that has events asks for more after this part of the time in which they came, at most so many seconds: a
-step is three changes of Temporal's history, of which only the last has events, and each answer costs the server CPU."""
-
+_LONGEST_PAUSE = 0.075
+"""A follower that has events asks for more after the time in which they came, or after so many seconds: a step is three
+changes of Temporal's history, of which only the last has events, and each answer costs the server CPU."""
 _UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
 _AGAIN_SECONDS = 0.5
 
@@ -243,7 +242,7 @@ class Cluster:
                     yield Change(after, from_rows(rows), over)
                     after += len(rows)
                     if wait and not over:
-                        await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * (time.monotonic() - last)))
+                        await asyncio.sleep(min(_LONGEST_PAUSE, time.monotonic() - last))
                         last = time.monotonic()
 
     async def events(self, execution_id: str) -> list[Event]:

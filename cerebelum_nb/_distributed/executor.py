@@ -48,6 +48,7 @@ from .cluster import Cluster
 from .fit import plan_for
 from .followed import Followed, watch_cluster
 from .mirror import Mirror
+from .published import publish_plan
 from .settings import DRIVER_VERSION, Terms, core_url_of
 from .wire import with_value
 
@@ -149,6 +150,7 @@ class DistributedExecutor:
         event = started(
             workflow, plan, value, current_clock.get().now(), blueprint.digest, told=Told(labels, redactor, ())
         )
+        publish_plan(plan, blueprint, redactor, cluster.blobs)
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
         payloads = keep_parts(plan, local, redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads)
@@ -236,6 +238,7 @@ class DistributedExecutor:
             recorded = [_with_payload(event, local) for event in local.events(found)]
             driver = Driver(plan, fold(local.events(found)))
             driver.take(Begin(events), followed.now())
+            publish_plan(plan, blueprint, followed.redactor, cluster.blobs)
             before = await cluster.run_id(found)
             await cluster.launch(
                 found,
@@ -290,6 +293,7 @@ class DistributedExecutor:
         blueprint = blueprint_of(plan, followed.redactor)
         events = forked(followed, made, followed.now(), blueprint.digest)
         whole = [_with_payload(event, local) for event in events]
+        publish_plan(plan, blueprint, followed.redactor, cluster.blobs)
         await cluster.launch(made_id, plan, whole, self._terms, again=False)
         payloads = keep_parts(plan, local, followed.redactor, blueprint)
         return await self._follow(workflow, plan, cluster, made_id, local, payloads, made.chosen.stale)

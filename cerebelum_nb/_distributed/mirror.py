@@ -23,6 +23,7 @@ from .._store.base import Commit, Rejection, Store
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Change, Cluster
 from .connection import explain, is_not_found
+from .published import published_with
 
 __all__ = ["Mirror"]
 
@@ -162,7 +163,7 @@ class Mirror:
             summary=summarise(self.state),
             holder=self._holder,
             release=False,
-            payloads=self._payloads,
+            payloads=self._payloads or published_with(events, self.cluster.blobs),
         )
         rejected = self.store.commit([commit]).get(self.id)
         if rejected is not None:

@@ -13,6 +13,7 @@ from cerebelum_nb import (
     ExecutionStoppedError,
     Secret,
     WorkflowError,
+    history,
     sleep,
     step,
     wait_for_approval,
@@ -107,6 +108,7 @@ async def test_a_child_that_waits_for_a_person_holds_nothing_and_its_end_wakes_i
     assert (await running).output == "sold: house at the lake"
     assert kinds(log, "ch1").count("ChildEnded") == 1 and log.execution(child).summary.state == "COMPLETED"
     assert [row.execution_id for row in open_remote(server.url).executions(caller="ch1")[0]] == [child]
+    assert list(history.graph(child, store=log).plan.steps) == ["dig", "build"]
     assert verify(store=log).ok
 
 

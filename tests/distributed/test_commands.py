@@ -12,6 +12,7 @@ import flows
 import pytest
 
 from cerebelum_nb import WorkflowError, history
+from cerebelum_nb._archive.export import exported
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._store.sqlite import SqliteStore
 
@@ -57,6 +58,7 @@ def test_following_copies_what_is_there_into_a_log(server, failed, tmp_path):
     cerebelum("follow", failed, "--core", server.url, "--db", str(tmp_path / "copy.db"))
     with SqliteStore(tmp_path / "copy.db") as copy:
         assert copy.execution(failed).summary.state == "FAILED"
+        assert history.graph(failed, store=copy).plan is not None and b"def raises" in exported(copy, failed, "html")
         assert copy.execution(failed).holder is None
 
 
