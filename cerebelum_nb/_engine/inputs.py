@@ -16,7 +16,7 @@ from .remembered import remembered
 from .values import ExecutionValues
 
 if TYPE_CHECKING:
-    from .._values.shape import Shape  # who declares one has imported it
+    from .._values.shape import Shape  # imported by the workflow that declares one
 
 __all__ = ["Inputs", "check_inputs", "keep_inputs", "merge_inputs"]
 

@@ -24,8 +24,8 @@ __all__ = ["on_sigint"]
 
 _SIGINT = int(signal.SIGINT)
 
-# `signal` looks for each handler among the members of its enumerations, and the error that this gives has the handler's
-# repr; asyncio.run's has that of its task. So setting and restoring a handler took a tenth of an execution.
+# `signal.signal` looks the handler up in an enumeration, and formats its repr for the error that it then suppresses;
+# the repr of asyncio.run's handler contains its task. Setting and restoring a handler so took a tenth of an execution.
 _getsignal, _signal = _bare.getsignal, _bare.signal
 
 _Handler = Callable[[int, FrameType | None], Any] | int

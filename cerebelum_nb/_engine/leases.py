@@ -98,7 +98,7 @@ def superseded(execution_id: str) -> ExecutionBusyError:
 
 
 def running_here(execution_id: str) -> ExecutionBusyError:
-    """The error for an execution that this process is running already."""
+    """Return the error for an execution that this process is already running."""
     return ExecutionBusyError(
         f"execution {execution_id} is already running in this process: wait for it, watch it, or stop it first",
         execution_id=execution_id,
@@ -107,7 +107,7 @@ def running_here(execution_id: str) -> ExecutionBusyError:
 
 
 def started_elsewhere(execution_id: str) -> ExecutionBusyError:
-    """The error for an execution of which another process recorded the start first."""
+    """Return the error for an execution whose start another process recorded first."""
     return ExecutionBusyError(
         f"another process has just started execution {execution_id}, so nothing of it was done here. Watch it with "
         f"`cerebelum watch {execution_id}`, or choose another execution_id. When it has ended, the same call with "

@@ -268,7 +268,7 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._has_work or self._commits.wait or not self._executions:
             return
-        if any_waiting(self.loop):  # to start
+        if any_waiting(self.loop):  # tasks that will start executions
             return
         while self._stirring:  # a waiting execution is checked once per message
             execution = next(iter(self._stirring))
@@ -284,7 +284,7 @@ class Engine:
 
     def look(self, execution: Execution) -> None:
         """Read soon the events that other processes have appended to an execution."""
-        if execution.written and not execution.over:  # else nothing of it is in the log yet, or is of interest any more
+        if execution.written and not execution.over:  # its start is in the log, and it has not ended
             self._looking[execution] = None
             if self._pump_handle is None and not self._pumping:
                 self._pump_soon()

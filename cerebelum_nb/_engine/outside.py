@@ -1,8 +1,7 @@
-"""Appending to an execution from outside the process that runs it: decisions, signals, tags, requests to cancel.
+"""Append an event to an execution from outside the process that runs it: a decision, signal, tag or cancel request.
 
-The event needs no lease. It is made from the state after which it is appended; if another process has appended
-something meanwhile, it is made again. The process that runs the execution then reads it: at once in this process,
-within half a second in another.
+The event needs no lease. It is made from the state right before it, and made again if another process has appended an
+event meanwhile. The process that runs the execution then reads it: this process at once, another within half a second.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _MOST_TRIES = 20
 
 
 def latest_states(store: Store, execution_id: str, read: Callable[[], State] | None = None) -> Iterator[State]:
-    """Yield the recorded state, and again the new one for as long as the caller's commit is rejected.
+    """Yield the recorded state, and the newer state each time the caller's commit was rejected.
 
-    A rejection means that somebody has appended something since, so each state is newer than the one before. In a
-    damaged log it need not be, and without this check the caller would try for ever.
+    A rejection means that another event was appended, so each state is newer than the previous one. In a damaged log it
+    may not be; without this check the caller would try forever.
 
     Args:
         store: the log.
-        execution_id: the whole id.
+        execution_id: its complete id.
         read: returns the current state; by default the fold of all events.
 
     Raises:
@@ -63,14 +62,14 @@ def append_from_outside(
         execution_id: its id.
         make: returns the event, given the current state; None to append nothing. It may be called several times.
         read: returns the current state; by default the fold of all events.
-        refusal: raised if a cluster takes no events for the execution, because it is not running there.
+        refusal: the error to raise if a cluster accepts no event, because the execution is not running there.
 
     Returns:
         The state after the event; None if nothing was appended.
 
     Raises:
-        StoreError: the log refuses the event, although no other came first: it is damaged.
-        CerebelumError: ``refusal``, or that the execution is not running on its cluster.
+        StoreError: the log rejects the event although no other was appended first: it is damaged.
+        CerebelumError: ``refusal``, or an error that says that the execution is not running on its cluster.
         Otherwise what ``make`` raises.
     """
     tries, states = 0, latest_states(store, execution_id, read)

@@ -44,8 +44,9 @@ def short_try() -> Iterator[None]:
 
 
 async def patiently(write: Callable[[], T]) -> T:
-    """Call a function that writes to a log when it is its turn, and retry while the log is locked; the loop runs in
-    between.
+    """Call a function that writes to a log, and retry while the log is locked; the loop runs in between.
+
+    The first call waits until a turn of the loop has time for it (turns.py).
 
     Args:
         write: called again after each transient ``StoreError``; each of its writes is a :func:`short_try`.
