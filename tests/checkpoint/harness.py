@@ -1,4 +1,4 @@
-"""Run a step's function with an interruption at chosen waits, and restore it from what would be in the log."""
+"""Runs a step's function, interrupts it at chosen waits, and restores it from what would be in the log."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MOST_WAITS = 1000
 
 
 class Left(BaseException):
-    """Raised in a wait: the attempt is left there, as by a hibernation."""
+    """Raised in a wait where the attempt is left, as by hibernation."""
 
 
 class Tripped(BaseException):
-    """Raised in a statement that fails, and is then entered again, as after a fix."""
+    """Raised in a statement that fails and is then entered again, as after a fix."""
 
 
 @dataclass
 class Run:
-    """What one run of a program did: how it ended, and its effects in order. ``fell_back`` says why it was given up."""
+    """The outcome of one run of a program, and its effects in order. ``fell_back`` says why it started at its top."""
 
     ended: tuple[str, ...] = ()
     effects: list[Any] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Run:
 
 
 class Waits:
-    """The operation of the programs: it happens once, is named by its label and occurrence, and may be left."""
+    """The operation of the programs: it happens once, is identified by its label and occurrence, and may be left."""
 
     def __init__(self, leaves: Callable[[str], bool]) -> None:
         self._leaves = leaves
@@ -69,7 +69,7 @@ class Waits:
         return 7
 
     def check(self) -> None:
-        """Hear that a statement is about to begin, of a twin that records every one."""
+        """Note that a statement begins, in a twin that records every statement."""
 
     def line_begins(self, place: Place, found: Snapshot | None) -> Any:
         self.before, self.cursor.fresh = dict(self.counts), False  # type: ignore[union-attr]
@@ -102,7 +102,7 @@ class Waits:
 
 
 async def nothing() -> None:
-    """Go on at once."""
+    """Continue at once."""
 
 
 class Managed:
@@ -136,7 +136,7 @@ async def count_up(n: int) -> Any:
 
 
 def load(source: str, waits: Waits, effects: list[Any], files: contextlib.ExitStack) -> tuple[Any, dict[str, Any]]:
-    """Define a program, ``make()`` that returns the step, as a cell of its own; ``files`` closes what it opens."""
+    """Define a program, a function ``make()`` that returns the step, as a cell; ``files`` closes what it opens."""
     name = f"<program {next(_files)}>"
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
     is_async = "async def step" in source
@@ -187,10 +187,10 @@ def uninterrupted(source: str) -> Run:
 def interrupted(
     source: str, leaves: Callable[[str], bool], trips: Callable[[], bool] = lambda: False, *, lines: bool = False
 ) -> Run:
-    """Run a program that is left at the chosen waits, each time entered again from what would be in the log.
+    """Run a program, leave it at the chosen waits, and enter it again each time from what would be in the log.
 
-    ``trips`` says where it fails, too; it is then entered again at the statement that raised. With ``lines`` it may
-    be left at every statement.
+    ``trips`` chooses where it fails; it is then entered again at the statement that raised. With ``lines`` it may be
+    left at every statement.
     """
     run, waits = Run(), Waits(leaves).trips_when(trips)
     with contextlib.ExitStack() as files:
@@ -251,6 +251,6 @@ def indented(body: str, levels: int = 2) -> Iterator[str]:
 
 
 def program(body: str, before: str = "") -> str:
-    """Write a program around the body of its step, and around what stands before the step."""
+    """Write a program with this body of its step, and this code before the step."""
     head = ["def make():", *indented(before, 1), "    async def step(inputs, z=2):"]
     return "\n".join([*head, *indented(body), "    return step", ""])

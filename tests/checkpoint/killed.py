@@ -1,4 +1,4 @@
-"""Run a random step on SQLite in a process that kills itself behind its nth wait: FOLDER SEED N, 0 for never."""
+"""Runs a random step on SQLite in a process that kills itself after its nth wait: FOLDER SEED N, 0 for never."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .programs import write_program
 
 
 class Effects:
-    """What a program did, in a file that outlives its process."""
+    """The effects of a program, in a file that outlives its process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class Effects:
 
 
 def program(seed: int) -> str:
-    """Write a program whose globals do not change, as they are not kept, and that says when it starts at its top."""
+    """Write a program that reports when it starts at its top, and does not change its globals, which are not kept."""
     lines = write_program(random.Random(seed)).splitlines()
     lines = [line for line in lines if line.strip() not in ("G += 1", "global G")]
     lines[1:3] = ["    async def step(items):", "        effects.append('top'); inputs = items; z = 2", lines[2]]

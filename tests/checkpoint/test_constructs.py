@@ -120,7 +120,7 @@ if pandas.__version__ < "3":  # there they share memory
 
 @pytest.mark.parametrize("lines", [False, True], ids=["waits", "lines"])
 @pytest.mark.parametrize("body", RESTORED.values(), ids=RESTORED)
-def test_it_is_restored(body: str, lines: bool) -> None:
+def test_the_variables_are_restored(body: str, lines: bool) -> None:
     source = program(body)
     whole, parts = uninterrupted(source), interrupted(source, lambda _: True, lines=lines)
     assert parts.left and not parts.fell_back
@@ -128,7 +128,7 @@ def test_it_is_restored(body: str, lines: bool) -> None:
 
 
 @pytest.mark.parametrize("refused", ["a loop over a generator", "async for", "a wait in a finally"])
-def test_what_is_refused_at_a_wait_may_be_left_at_other_statements(refused: str) -> None:
+def test_a_program_that_is_refused_at_a_wait_may_be_left_at_other_statements(refused: str) -> None:
     source = program(REFUSED[refused])
     at_lines = interrupted(source, lambda name: name.startswith("line"), lines=True)
     assert at_lines.same_as(uninterrupted(source))
@@ -139,7 +139,7 @@ def test_it_is_refused(body: str) -> None:
     assert interrupted(program(body), lambda _: True).fell_back
 
 
-def test_what_belongs_to_a_module_of_the_user_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_of_a_users_module_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = types.ModuleType("shop_settings")
     settings.SIZES = {"web": 1}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "shop_settings", settings)
@@ -158,14 +158,14 @@ def test_a_loop_in_which_nothing_waits_does_not_continue_with_the_iterator_of_an
     assert parts.left and (parts.fell_back or parts.same_as(uninterrupted(source)))
 
 
-def test_a_step_that_reads_all_its_variables_has_no_twin_that_would_be_among_them() -> None:
+def test_a_step_that_calls_locals_has_no_twin() -> None:
     source = program("a=1\nawait nap()\nreturn sorted(locals())")
     with contextlib.ExitStack() as files:
         fn, _ = load(source, Waits(lambda _: False), [], files)
         assert "reads all its variables" in str(twin_of(fn, is_nap))
 
 
-def test_a_cell_of_the_function_around_it_is_shared() -> None:
+def test_a_cell_of_the_enclosing_function_is_shared() -> None:
     source = program("nonlocal y\ny+=1\nawait nap()\ny+=1\nreturn y", before="y=1")
     assert interrupted(source, lambda _: True).same_as(uninterrupted(source))
 

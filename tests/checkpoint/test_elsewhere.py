@@ -1,4 +1,4 @@
-"""A step that waits or failed at a line, as others see it: fork, sweep, pack, time travel, a trial."""
+"""A step that waits or failed at a line, in a fork, a sweep, a pack, time travel and a trial."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def log(tmp_path, clock):
 
 
 class Mails:
-    """A workflow whose second step waits twice, and what it has sent."""
+    """A workflow whose second step waits twice, and the mails that it has sent."""
 
     def __init__(self):
         self.sent = sent = []
@@ -77,7 +77,7 @@ async def to_its_end(mails, log, clock, execution_id="k1", **how):
     return result.output
 
 
-def test_a_fork_continues_at_the_line_and_so_does_what_was_forked(mails, log, clock):
+def test_a_fork_continues_at_the_line_and_so_does_its_parent(mails, log, clock):
     async def live():
         await mails.made.fork("k1", fork_id="f1", store=log)
         return await to_its_end(mails, log, clock, "f1"), await to_its_end(mails, log, clock)
@@ -100,7 +100,7 @@ def test_a_fork_with_another_argument_starts_it_at_its_top(mails, log, clock):
     assert mails.sent == ["welcome", "welcome", "reminder", TOKEN]
 
 
-def test_the_variants_of_a_sweep_have_variables_of_their_own(log, clock):
+def test_the_variants_of_a_sweep_have_their_own_variables(log, clock):
     seen = []
 
     @step

@@ -38,7 +38,7 @@ CHANGES = {
 
 
 def _about(frame):
-    """All that two frames may differ in."""
+    """Return everything in which two frames may differ."""
     return (
         frame.to_csv(),
         [str(dtype) for dtype in frame.dtypes],
@@ -50,7 +50,7 @@ def _about(frame):
 
 
 def _changing(changes):
-    """A workflow whose second step changes its frame after each wait, and tells at last what has become of it."""
+    """Make a workflow whose second step changes its frame after each wait and returns a description of it."""
 
     @step
     def made():

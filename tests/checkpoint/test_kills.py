@@ -1,4 +1,4 @@
-"""A random step whose process is killed again and again does what one does that nobody kills."""
+"""A random step whose process is killed again and again does the same as one that is not killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [seed for seed in range(100, 140) if "async for" not in program(seed)]
 
 
 def run(folder, seed, last):
-    """Run a program in a process of its own; return its exit status."""
+    """Run a program in another process; return its exit status."""
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-m", "tests.checkpoint.killed", str(folder), str(seed), str(last)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False)
@@ -29,7 +29,7 @@ def run(folder, seed, last):
 @pytest.mark.process
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", random.Random(1).sample(SEEDS, 5))
-def test_a_step_that_is_killed_again_and_again(tmp_path, seed):
+def test_a_step_that_is_killed_again_and_again_does_the_same(tmp_path, seed):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()

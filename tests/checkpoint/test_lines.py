@@ -1,4 +1,4 @@
-"""A step with ``checkpoint="lines"`` continues at the statement that ran last, wherever it was stopped."""
+"""A step with ``checkpoint="lines"`` continues at the last statement that ran, wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(made, log, **how):
 
 
 def when_free(resume):
-    """Do it once the thread of what was stopped has ended."""
+    """Do it after the thread of the stopped attempt has ended."""
     while True:
         try:
             return resume()
@@ -65,7 +65,7 @@ def fail(made, log):
 
 
 def line_of(made, log):
-    """The line at which the plan says that the step continues."""
+    """Return the line at which the step continues, according to the plan."""
     return int(str(made.plan_resume("k1", store=log)["one"]).partition("line ")[2].split()[0].rstrip(";,:)"))
 
 
@@ -131,7 +131,7 @@ def one():
 """
 
 
-def test_a_statement_that_failed_has_the_variables_that_it_had_when_it_began():
+def test_a_statement_that_failed_runs_again_with_the_variables_it_began_with():
     sent, log, answers = [], MemoryStore(), [0, 1]
 
     def check():
@@ -168,7 +168,7 @@ def test_a_failure_that_left_a_try_goes_back_to_its_beginning():
     assert sent == ["top", "try", "finally", "try", "finally"]
 
 
-def test_a_raise_is_decided_again_by_the_condition_that_it_stands_first_under():
+def test_a_raise_that_is_first_in_an_if_is_decided_again():
     sent, log, answers = [], MemoryStore(), [True, False]
     source = LEAVES.replace('        send("bad")\n', "")
     made = cell(source, sent, check=lambda: 1, bad=lambda: answers.pop(0))
@@ -178,7 +178,7 @@ def test_a_raise_is_decided_again_by_the_condition_that_it_stands_first_under():
     assert sent == ["top", "try", "finally"]
 
 
-def test_what_raises_again_though_nothing_was_changed_goes_back_a_statement():
+def test_a_statement_that_raises_again_without_a_change_goes_back_a_statement():
     sent, log = [], MemoryStore()
     source = FAILS.replace("taken = [orders.pop(), check()]", "send(1)\n    taken = 1 / 0")
     made = cell(source, sent)
@@ -234,6 +234,6 @@ def test_a_step_may_change_between_lines_and_waits():
     assert sent.count("begins") == sent.count("ends") == 1
 
 
-def test_another_word_is_refused():
+def test_an_unknown_checkpoint_is_refused():
     with pytest.raises(StepDefinitionError, match="checkpoint must be 'waits', 'lines' or None, not 'line'"):
         step(name="one", checkpoint="line")(lambda: 1)

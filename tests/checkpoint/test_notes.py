@@ -1,4 +1,4 @@
-"""Before anything runs, validate() says at which lines a step cannot continue, and what is not kept there."""
+"""Before anything runs, validate() lists the lines at which a step cannot continue, and what is not kept there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step that is left at its waits and entered again does what an uninterrupted one does, whatever its code."""
+"""A step that is left at its waits and entered again does the same as an uninterrupted one, whatever its code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _plain(source: str) -> str:
 
 
 def _failing(chance: random.Random) -> str:
-    """Write a step whose statements may fail, with what nothing in it catches."""
+    """Write a step whose statements may raise something that nothing in it catches."""
     return write_program(chance, trips=True).replace("BaseException", "Exception")
 
 
@@ -93,7 +93,7 @@ def test_a_step_that_is_left_at_its_lines(chance: random.Random, seed: int) -> N
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_many_programs() -> None:
-    """Of $SOAK_PROGRAMS programs from $SOAK_FIRST on (by default as many as take some minutes) no one differs."""
+    """None of $SOAK_PROGRAMS programs from $SOAK_FIRST on differs; the default takes some minutes."""
     count, first = int(os.environ.get("SOAK_PROGRAMS", "800")), int(os.environ.get("SOAK_FIRST", "0"))
     done = Counter[str]()
     for seed in range(first, first + count):

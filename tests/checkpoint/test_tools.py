@@ -1,4 +1,4 @@
-"""Tracebacks, inspect, breakpoints and line tracing see the user's own function, whether a twin runs or not."""
+"""Tracebacks, inspect, breakpoints and line tracing see the user's function, whether a twin runs or not."""
 
 from __future__ import annotations
 

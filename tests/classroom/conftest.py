@@ -1,4 +1,4 @@
-"""A lesson in a folder of its own, and runs to make its log with."""
+"""A lesson in its own folder, and runs for its log."""
 
 from __future__ import annotations
 

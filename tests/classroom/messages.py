@@ -1,4 +1,4 @@
-"""What lessons say besides their texts: the literals that `say` translates, read from the source."""
+"""The messages of lessons besides their texts: the literals that `say` translates, read from the source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = [FOLDER.with_name("_cli") / name for name in ("roster.py", "commands/
 
 
 def messages(without: set[str], lessons: list[str]) -> set[str]:
-    """Return every message in English, but those of some modules; of questions, those of some lessons."""
+    """Return every message in English, except those of some modules and the questions of some lessons."""
     paths = [path for path in sorted(FOLDER.rglob("*.py")) if "lessons" not in path.parts and path.stem not in without]
     found = {text for path in (*paths, *COMMANDS) for text in _said(path)}
     found |= {state_words(state) for state in ExecutionState if state is not ExecutionState.COMPLETED}

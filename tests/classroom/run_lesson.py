@@ -1,8 +1,8 @@
 """Run copies of a lesson as a kernel does, in IPython's shell: python run_lesson.py NUMBER FOLDER student solution
 
-A kernel awaits each cell on its loop, which runs all the time; so does this.
+A kernel awaits each cell on a loop that is always running; so does this.
 
-It prints one JSON object: of each copy, what each cell showed, and what failed.
+It prints one JSON object: what each cell of each copy showed, and what failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process is killed at an event, and what it had written down is there."""
+"""A process is killed at an event, and what it had recorded is in the log."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_resume_can_die_as_well(log, world):
     assert world.counts() == {"reserve": 1, "charge": 1}
 
 
-def test_a_run_that_never_comes_to_the_event_says_so(log, world):
+def test_a_run_that_never_reaches_the_event_says_so(log, world):
     lived = crash(shop, {"world": str(world.path)}, after=99)
     assert not lived.has_died and lived.run.is_completed
     assert "did not happen" in str(lived)
@@ -115,7 +115,7 @@ def test_what_cannot_be_done_is_refused_before_a_process_starts(log, world):
         crash(shop, after=1, store=MemoryStore())
 
 
-def test_wherever_a_run_dies_it_comes_to_the_same_end(log, world):
+def test_wherever_a_run_dies_it_ends_the_same(log, world):
     deaths = every_crash(shop, {"world": str(world.path)})
     assert deaths["same end"].all() and not deaths["finished twice"].any()
     assert deaths["killed after"].iloc[0] == "2 StepStarted reserve"
@@ -145,14 +145,14 @@ def test_days_pass_in_the_process_that_dies_and_the_rest_here(tmp_path):
     assert result.output == "done" and result.duration.days >= 3
 
 
-def test_a_clock_goes_on_in_another_process_where_it_is():
+def test_a_clock_continues_in_another_process_at_its_time():
     clock = FastClock("1d/s")
     copy = pickle.loads(pickle.dumps(clock))
     assert abs(copy.now() - clock.now()) < 86_400 * 60 * 1_000_000
 
 
 @pytest.mark.parametrize("rate", ["1d", "1d/h", "0s/s", 0])
-def test_a_rate_that_says_nothing_is_refused(rate):
+def test_an_invalid_rate_is_refused(rate):
     with pytest.raises(ValueError, match="rate"):
         FastClock(rate)
 
@@ -165,7 +165,7 @@ def test_a_world_that_was_cleared_has_nothing_in_it(tmp_path: Path):
     assert repr(world) == "nothing has happened"
 
 
-def test_in_spanish_a_crash_a_look_and_an_empty_world_are_told_in_spanish(log, world, monkeypatch):
+def test_a_crash_a_peek_and_an_empty_world_are_shown_in_spanish(log, world, monkeypatch):
     monkeypatch.setenv("CEREBELUM_LANG", "es")
     assert repr(world) == "no ha pasado nada"
     looking = Peek(log, EventManager(None, ["post_run_cell"]))

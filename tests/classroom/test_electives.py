@@ -17,7 +17,7 @@ Begin = Callable[[str], Lesson]
 
 
 class Store:
-    """A store of events as lesson A asks for it."""
+    """The store of events that lesson A asks for."""
 
     def __init__(self, path):
         self.db = sqlite3.connect(path)
@@ -300,7 +300,7 @@ def test_what_comes_next_is_the_next_stage(begin: Begin) -> None:
     assert lesson.check(1, ["heat", "mix"])
 
 
-def test_a_decide_is_asked_at_every_event(begin: Begin) -> None:
+def test_a_decide_function_is_called_at_every_event(begin: Begin) -> None:
     lesson = begin("lesson-D")
 
     def right(stages, started, finished):

@@ -1,4 +1,4 @@
-"""Grades come from the log alone: from a student's, which nobody trusts, and from those of a class."""
+"""Grades come from the log alone: an untrusted log of a student, or those of a class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIARY = [("reserve", {}), ("charge", {}), ("ship", "shipped")]
 
 
 class Bomb:
-    """A value that says when it is unpickled."""
+    """A value that records when it is unpickled."""
 
     went_off: list[int] = []  # noqa: RUF012 - shared on purpose
 
@@ -101,7 +101,7 @@ def test_nothing_in_a_student_s_log_is_unpickled(begin: Callable[..., Lesson]) -
     assert Bomb.went_off == []
 
 
-def test_which_lesson_is_meant_is_said_where_it_is_not_clear(begin: Callable[..., Lesson]) -> None:
+def test_grade_asks_for_the_lesson_if_it_is_not_clear(begin: Callable[..., Lesson]) -> None:
     lesson = begin("lesson-1")
     with pytest.raises(ValueError, match="holds answers of no lesson"):
         grade(lesson.log)
@@ -124,7 +124,7 @@ def test_a_class_of_twenty_five_is_shown_at_once(begin: Callable[..., Lesson], t
     assert "history.db" in shown["log"].iloc[24] and list(shown["log"])[:24] == ["-"] * 24
 
 
-def test_a_class_is_looked_at_again_and_only_what_changed_is_read(
+def test_only_changed_logs_of_a_class_are_read_again(
     begin: Callable[..., Lesson], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ana, ben = (begin("lesson-1", tmp_path / "class" / name / "lesson-1") for name in ("ana", "ben"))

@@ -41,7 +41,7 @@ def lesson(begin: Callable[[str], Lesson]) -> Lesson:
 
 @pytest.fixture
 def resumed(lesson: Lesson) -> Lesson:
-    """Have an order that failed at `ship` and was resumed."""
+    """Make an order that failed at `ship` and was resumed."""
     courier["answers"] = False
     with pytest.raises(WorkflowError) as failed:
         shop.run({"item": "lamp"})
@@ -65,7 +65,7 @@ def test_the_customer_paid_twice(lesson: Lesson) -> None:
     assert lesson.check(1, 2)
 
 
-def test_who_runs_the_program_a_third_time_may_count_or_remember(lesson: Lesson) -> None:
+def test_after_a_third_run_two_and_three_payments_are_right(lesson: Lesson) -> None:
     pay(lesson, 3)
     assert not lesson.check(1, 1)
     assert lesson.check(1, 2)
@@ -99,12 +99,12 @@ def test_only_what_was_not_finished_runs_after_a_resume(resumed: Lesson) -> None
     assert resumed.check(3, "ship"), "a name by itself is understood"
 
 
-def test_before_the_resume_nothing_can_be_said_about_it(lesson: Lesson) -> None:
+def test_before_the_resume_it_cannot_be_answered(lesson: Lesson) -> None:
     assert "resume the order first" in repr(lesson.check(3, ["ship"]))
     assert "resume the order" in repr(lesson.check(4, lambda events: []))
 
 
-def test_the_fold_is_asked_at_every_event(resumed: Lesson) -> None:
+def test_the_fold_is_called_at_every_event(resumed: Lesson) -> None:
     def started(events):
         return [step for kind, step in events if kind == "StepStarted"]
 
@@ -125,7 +125,7 @@ def test_code_in_a_hint_is_shown_as_code(lesson: Lesson) -> None:
     assert "you said '&lt;b&gt;'" in lesson.check(1, "<b>")._repr_html_().replace("&#x27;", "'")
 
 
-def test_a_place_that_was_left_as_it_was_is_no_answer(lesson: Lesson) -> None:
+def test_a_place_that_was_not_filled_in_is_no_answer(lesson: Lesson) -> None:
     assert "write your number" in repr(lesson.check(1, ...))
     assert "write the names" in repr(lesson.check(3, [...]))
     assert "add the missing line to `run_with_diary`" in repr(lesson.score())

@@ -47,7 +47,7 @@ def lesson(begin: Callable[[str], Lesson]) -> Lesson:
 
 
 def fail_and_resume(flow, when: str) -> None:
-    """Stop before or after the payment is recorded, as a crash there would, and resume."""
+    """Stop before or after the payment is recorded, as by a crash there, and resume."""
     trouble[when] = True
     with pytest.raises(WorkflowError) as failed:
         flow.run({"item": "lamp"})
@@ -84,7 +84,7 @@ def test_what_was_not_recorded_is_paid_again(lesson: Lesson) -> None:
         (["charge 40 EUR, key o:charge:1"], ""),
     ],
 )
-def test_the_bank_is_asked_with_a_key_and_paid_once(lesson: Lesson, notes: list[str], hint: str) -> None:
+def test_the_bank_gets_a_key_and_is_paid_once(lesson: Lesson, notes: list[str], hint: str) -> None:
     assert "run the cell above" in repr(lesson.check(3))
     fail_and_resume(careful_shop, "before")
     for note in notes:

@@ -136,7 +136,7 @@ def sleeper(wf):
     wf.timeline(wait_ten_days)
 
 
-def test_a_run_that_hibernated_was_at_work_in_no_process(lesson: Lesson) -> None:
+def test_no_process_ran_a_run_while_it_hibernated(lesson: Lesson) -> None:
     with FakeClock():
         sleeper.run()
     assert "let a scheduler wake it" in repr(lesson.check(4, 0)), "it never hibernated"

@@ -72,7 +72,7 @@ def test_the_step_that_failed_was_repaired_and_the_run_resumed(lesson: Lesson) -
     assert lesson.check(1)
 
 
-def test_stale_is_what_changed_and_what_was_made_of_it(lesson: Lesson) -> None:
+def test_stale_are_the_changed_step_and_those_that_use_its_result(lesson: Lesson) -> None:
     right = ["convert", "average", "report"]
     execution_id = repaired()
     assert 'with rerun="stale"' in repr(lesson.check(2, right))

@@ -1,4 +1,4 @@
-"""Lesson 6: each check catches a wrong answer and accepts the right one, which the recorded year bears out."""
+"""Lesson 6: each check catches a wrong answer and accepts the right one, which agrees with the recorded year."""
 
 from __future__ import annotations
 

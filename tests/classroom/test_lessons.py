@@ -1,4 +1,4 @@
-"""Every lesson runs: its solution with every check done, its untouched copy without an error and with a hint each."""
+"""Every lesson runs: in its solution every check is done; its untouched copy has no error, and every check hints."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_in_a_real_kernel_the_first_lesson_is_done_as_well(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_its_notebooks_are_valid_and_every_exercise_has_its_check(number: str) -> None:
+def test_the_notebooks_are_valid_and_every_exercise_has_a_check(number: str) -> None:
     exercises = exercises_of(f"lesson-{number}").exercises
     for copy in (build.student, build.solution):
         made = build.notebook(number, copy)
@@ -100,7 +100,7 @@ def test_the_student_has_something_to_write(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", TRANSLATED)
-def test_a_translation_changes_no_code_and_says_that_it_is_not_signed_off(number: str) -> None:
+def test_a_translation_changes_no_code_and_says_that_it_is_not_reviewed(number: str) -> None:
     english, spanish = build.notebook(number), build.notebook(number, language="es")
     assert [cell["id"] for cell in spanish["cells"]] == [cell["id"] for cell in english["cells"]]
     for one, other in zip(english["cells"], spanish["cells"], strict=True):

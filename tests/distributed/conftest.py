@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 
 def die_with_parent():
-    """Have a child end when this process ends, however it does."""
+    """Make a child process end with this one, however this one ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -52,7 +52,7 @@ def free_ports(count):
 
 
 class Server:
-    """A server by its pid; started again, it has the same ports and the same file."""
+    """A server process; when it is started again, it has the same ports and the same file."""
 
     def __init__(self, folder, database=""):
         self.ports, self.folder, self.database = free_ports(4), folder, database
@@ -86,7 +86,7 @@ class Server:
 
 
 class WorkerProcess:
-    """``cerebelum worker FILE`` as a process of its own."""
+    """A process that runs ``cerebelum worker FILE``."""
 
     def __init__(self, url, name, folder, *options, code=HERE / "flows.py", env=None):
         self.name, self.log = name, folder / f"{name}.log"

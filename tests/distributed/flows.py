@@ -385,13 +385,13 @@ ALL = [*CONFORMING, approved, publishing]
 
 
 def mark(folder, word):
-    """Leave a word that a test waits for, with who wrote it."""
+    """Record a word that a test waits for, and the worker that wrote it."""
     with (Path(folder) / "marks").open("a") as file:
         file.write(f"{word} {os.getpid()}\n")
 
 
 async def hold(folder, gate):
-    """Be at work until a test opens the gate."""
+    """Run until a test opens the gate."""
     while not (Path(folder) / gate).exists():
         await asyncio.sleep(0.02)
 

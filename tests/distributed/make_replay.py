@@ -1,7 +1,7 @@
 """Make the corpus of test_replay.py: one history of the driver for each feature, under the release's number.
 
-Run it as ``python -m tests.distributed.make_replay``: it adds what is missing, and leaves what is there, which shows
-that histories made before a change of the driver survive it.
+Run it as ``python -m tests.distributed.make_replay``: it adds missing files and keeps existing ones, which show that
+histories made before a change of the driver survive it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLACE = re.compile(rb'/[^"\\ ]*/(?=(?:tests/distributed|site-packages|replay-\w
 
 
 def without_places(text: str) -> str:
-    """Leave out of a history where on this machine its code was, in payloads too."""
+    """Remove the paths of this machine from a history, also from its payloads."""
 
     def payload(found: re.Match[str]) -> str:
         data = base64.b64decode(found[1])

@@ -1,4 +1,4 @@
-"""How a cluster is reached, and what of values it sees: keys and namespaces, codecs, places of big values."""
+"""How a cluster is reached, and which values it sees: keys and namespaces, codecs, stores of big values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def sized(wf):
 
 
 class Scrambled(PayloadCodec):
-    """As an encrypting codec is written; what it writes is no text that anybody reads by accident."""
+    """A codec like an encrypting one; nobody reads its output by accident."""
 
     async def encode(self, payloads):
         return [
@@ -75,7 +75,7 @@ async def test_a_codec_hides_values_from_the_server(server, log):
 
 
 @pytest.mark.parametrize("scheme", ["file", "memory"])
-async def test_big_values_go_to_any_place_that_fsspec_knows(server, log, tmp_path, scheme):
+async def test_big_values_can_be_kept_at_any_url_of_fsspec(server, log, tmp_path, scheme):
     place = f"{scheme}://{tmp_path}/blobs"
     assert (await run(server, log, f"blobs-{scheme}", blobs=place)).output == 20_004
     fs, root = fsspec.core.url_to_fs(place)
@@ -83,13 +83,13 @@ async def test_big_values_go_to_any_place_that_fsspec_knows(server, log, tmp_pat
 
 
 @pytest.mark.parametrize(("place", "why"), [("s3://bucket/blobs", "s3fs"), ("nowhere://blobs", "Protocol not known")])
-def test_a_place_for_values_that_cannot_be_used_is_refused_with_what_to_install(monkeypatch, place, why):
+def test_an_unusable_place_for_values_is_refused_with_what_to_install(monkeypatch, place, why):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(StoreError, match=rf"(?s)cannot be kept at {place}: .*{why}.*pip install fsspec"):
         Worker(blobs=place)
 
 
-def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(monkeypatch, tmp_path):
+def test_keys_tls_and_the_namespace_are_read_as_temporals_tools_read_them(monkeypatch, tmp_path):
     for name in ("cert", "key"):
         (tmp_path / name).write_text(f"the {name}")
     monkeypatch.setenv("TEMPORAL_API_KEY", "key-of-ana")
@@ -104,7 +104,7 @@ def test_keys_tls_and_the_namespace_are_read_as_temporals_own_tools_read_them(mo
 
 
 def certify(folder, name, *authority):
-    """Make a certificate and its key; one without an authority is one."""
+    """Make a certificate and its key; without an authority, the certificate is one."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
     if authority:
@@ -116,7 +116,7 @@ def certify(folder, name, *authority):
 
 @pytest.fixture
 async def behind_tls(server, tmp_path):
-    """The server behind a proxy that speaks TLS, and only with who has a certificate."""
+    """The server behind a TLS proxy that requires a client certificate."""
     authority = certify(tmp_path, "authority")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certify(tmp_path, "temporal", *authority))
@@ -142,7 +142,7 @@ async def behind_tls(server, tmp_path):
 
 @pytest.mark.soak
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="it makes certificates with openssl")
-async def test_a_server_that_wants_tls_and_a_certificate_is_reached_by_the_variables(behind_tls, log, monkeypatch):
+async def test_a_server_that_requires_tls_and_a_certificate_is_reached_with_the_variables(behind_tls, log, monkeypatch):
     url, authority, (cert, key) = behind_tls
     with pytest.raises(StoreError, match="If the server requires TLS, set TEMPORAL_TLS=true"):
         await DistributedExecutor(url).execute(sized, {"word": "four"}, store=log)
@@ -160,7 +160,7 @@ async def test_a_server_that_wants_tls_and_a_certificate_is_reached_by_the_varia
     await worker.close()
 
 
-def test_a_worker_has_a_secret_from_a_variable_or_from_the_file_that_one_names(monkeypatch, tmp_path, caplog):
+def test_a_worker_reads_a_secret_from_a_variable_or_from_the_file_that_one_names(monkeypatch, tmp_path, caplog):
     worker = Worker("localhost:7233")
     assert worker._secret("token") is None
     monkeypatch.setenv("CEREBELUM_SECRET_TOKEN", "of-the-variable")
@@ -171,7 +171,7 @@ def test_a_worker_has_a_secret_from_a_variable_or_from_the_file_that_one_names(m
     assert worker._secret("token").reveal() == "of-the-file"
 
 
-def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
+def test_without_the_variables_only_the_namespace_and_the_address_are_set(monkeypatch):
     for name in (
         "TEMPORAL_API_KEY",
         "TEMPORAL_NAMESPACE",
@@ -183,7 +183,7 @@ def test_without_them_nothing_is_asked_of_a_local_server(monkeypatch):
     assert settings("localhost:7233", None) == {"namespace": "default", "target_host": "localhost:7233"}
 
 
-def test_a_codec_is_named_for_commands_by_the_environment(monkeypatch, tmp_path):
+def test_the_environment_names_the_codec_for_commands(monkeypatch, tmp_path):
     (tmp_path / "shop_crypto.py").write_text(
         "from temporalio.converter import DataConverter\nconverter = DataConverter()\n"
     )

@@ -1,4 +1,4 @@
-"""What is wrong with a cluster is said on one screen, with the command that helps."""
+"""A problem with a cluster is described on one screen, with the command that helps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .conftest import HERE, free_ports
 
 @pytest.fixture
 def web_page():
-    """Something that listens, and is no Temporal server."""
+    """A server on a port that is not a Temporal server."""
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
@@ -74,19 +74,19 @@ async def test_without_a_server_it_says_how_to_start_one(log):
         ("something new", "something new", True),
     ],
 )
-def test_what_the_sdk_says_of_a_connection_is_put_in_words_and_never_guessed(told, words, transient):
+def test_errors_of_the_sdk_about_a_connection_are_put_in_words_and_never_guessed(told, words, transient):
     with pytest.raises(StoreError, match=words) as raised:
         explain(RuntimeError(f"Failed client connect: {told}"), "127.0.0.1:7233")
     assert raised.value.transient is transient
 
 
-def test_a_server_that_is_too_old_is_said_to_be():
+def test_a_server_that_is_too_old_is_reported():
     refused = RPCError("unknown method", RPCStatusCode.UNIMPLEMENTED, b"")
     with pytest.raises(StoreError, match="does not know the calls of one, or is too old"):
         explain(refused, "127.0.0.1:7233")
 
 
-async def test_what_is_no_temporal_server_is_named_so(web_page, log):
+async def test_something_that_is_not_a_temporal_server_is_reported(web_page, log):
     with pytest.raises(
         StoreError,
         match=f"(?s)what listens at {web_page} does not answer as a Temporal server does: it .* `cerebelum cluster up`",
@@ -118,7 +118,7 @@ async def test_a_foreach_that_keeps_no_results_is_refused_before_anything_is_sta
         await DistributedExecutor("127.0.0.1:1").execute(everywhere, store=log)
 
 
-async def test_a_worker_that_lacks_a_step_says_so_(log, server, caplog):
+async def test_a_worker_that_lacks_a_step_says_so(log, server, caplog):
     @step
     def build():
         return 1
@@ -150,14 +150,14 @@ async def test_a_worker_without_a_workflow_says_what_to_name(server):
         await Worker(server.url).run()
 
 
-async def test_an_id_that_was_used_is_refused_unless_it_is_to_go_on(server, worker, log):
+async def test_an_id_that_was_used_is_refused_without_resume(server, worker, log):
     executor = DistributedExecutor(server.url)
     await executor.execute(flows.grouped, execution_id="used", store=log)
     with pytest.raises(ResumeError, match="already exists: add resume=True"):
         await executor.execute(flows.grouped, execution_id="used", store=log)
 
 
-async def test_what_runs_there_is_not_resumed_here_meanwhile(server, worker, log):
+async def test_an_execution_that_runs_on_a_cluster_is_not_resumed_here(server, worker, log):
     executor = DistributedExecutor(server.url)
     running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="there", store=log))
     while not any(type(event).__name__ == "ApprovalRequested" for event in log.events("there")):
@@ -171,7 +171,7 @@ async def test_what_runs_there_is_not_resumed_here_meanwhile(server, worker, log
         await running
 
 
-def test_a_port_that_is_taken_is_not_taken_for_a_server(web_page, tmp_path):
+def test_another_program_on_the_port_is_not_mistaken_for_a_server(web_page, tmp_path):
     port = int(web_page.rpartition(":")[2])
     with pytest.raises(CerebelumError, match=f"port {port} is taken by another program"):
         servers.start(port, tmp_path)
@@ -195,7 +195,7 @@ except Exception as error:
     assert "pip install 'cerebelum_nb[temporal]'" in done.stdout, done.stderr
 
 
-async def test_a_concurrency_key_holds_in_a_log_only(log):
+async def test_a_concurrency_key_is_refused_on_a_cluster(log):
     @step
     def build(inputs):
         return inputs

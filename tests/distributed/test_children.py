@@ -1,4 +1,4 @@
-"""Workflows that steps run on a cluster: each is an execution there, and ends and continues with its caller."""
+"""Children on a cluster: each is an execution there, and ends and continues with its caller."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .test_operations import kinds, until
 
 
 class House:
-    """A workflow that runs another one, whose second step waits or fails until it is told otherwise."""
+    """A workflow that runs another one, whose second step waits or fails until the test changes that."""
 
     def __init__(self):
         self.ran, self.broken, self.asks = [], [], []
@@ -97,7 +97,9 @@ async def child_that_asks(log, caller):
     return child_of(log, caller)
 
 
-async def test_a_child_that_waits_for_a_person_holds_nothing_and_its_end_wakes_its_caller(house, server, log, executor):
+async def test_a_child_that_waits_for_a_person_needs_no_worker_and_its_end_wakes_its_caller(
+    house, server, log, executor
+):
     house.asks.append(True)
     running = asyncio.ensure_future(executor.execute(house.outer, execution_id="ch1", store=log))
     await until(lambda: "WorkflowHibernated" in kinds(log, "ch1"))
@@ -142,7 +144,7 @@ async def test_a_step_that_is_woken_by_the_failure_of_its_child_fails_and_does_n
     assert (await leaving.resume(house.outer, "ch7", store=log)).output == "sold: house at the lake"
 
 
-async def test_a_child_that_somebody_terminated_in_temporal_fails_its_step_and_continues_with_it(
+async def test_a_child_that_was_terminated_in_temporal_fails_its_step_and_continues_with_it(
     house, server, log, executor, monkeypatch
 ):
     monkeypatch.setattr("cerebelum_nb._distributed.driver.LOOK_SECONDS", 0.5)
@@ -175,7 +177,7 @@ async def test_a_child_is_stopped_with_its_caller_and_continues_with_it(house, l
 
 
 @pytest.mark.soak
-async def test_a_caller_that_continued_as_new_meanwhile_hears_of_the_end_of_its_child(server, log, executor, house):
+async def test_a_caller_that_has_continued_as_new_learns_of_the_end_of_its_child(server, log, executor, house):
     def number(count):
         def body():
             return count
@@ -280,7 +282,7 @@ async def test_a_secret_reaches_a_step_of_a_child_by_its_name_and_the_histories_
     await worker.close()
 
 
-async def test_what_a_cluster_refuses_is_refused_of_a_child_too(log):
+async def test_what_a_cluster_refuses_is_refused_for_a_child_too(log):
     @step
     def build(inputs):
         return inputs

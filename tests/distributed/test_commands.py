@@ -41,7 +41,7 @@ async def failed(server, worker, log, request):
     return name
 
 
-def test_reading_commands_show_what_is_there(server, failed):
+def test_reading_commands_show_the_executions_of_a_cluster(server, failed):
     there = ("--core", server.url)
     # What the server lists comes from an index that it fills a moment after an execution has ended.
     wait_for(lambda: failed in cerebelum("list", *there, COLUMNS="200"), "the list has it")
@@ -54,7 +54,7 @@ def test_reading_commands_show_what_is_there(server, failed):
     )
 
 
-def test_following_copies_what_is_there_into_a_log(server, failed, tmp_path):
+def test_following_copies_executions_into_a_log(server, failed, tmp_path):
     cerebelum("follow", failed, "--core", server.url, "--db", str(tmp_path / "copy.db"))
     with SqliteStore(tmp_path / "copy.db") as copy:
         assert copy.execution(failed).summary.state == "FAILED"
@@ -93,7 +93,7 @@ async def test_names_tags_and_notes_are_as_in_a_kernel_and_nothing_is_taken_from
     assert "has ended and no longer takes tags there" in refused
 
 
-async def test_an_execution_is_tagged_while_it_waits_there(server, worker, log):
+async def test_an_execution_is_tagged_while_it_waits_on_a_cluster(server, worker, log):
     running = asyncio.ensure_future(
         DistributedExecutor(server.url).execute(flows.approved, execution_id="tagged-there", store=log)
     )

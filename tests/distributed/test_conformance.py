@@ -14,7 +14,7 @@ from cerebelum_nb._distributed.executor import DistributedExecutor
 
 
 def shape(log, execution_id):
-    """What must be equal of each event. What is printed is recorded by the clock, between any two others."""
+    """Return what must be equal of each event; printed text is recorded at any time, so it is left out."""
     told = []
     for event in log.events(execution_id):
         if isinstance(event, StepPrinted):
@@ -26,7 +26,7 @@ def shape(log, execution_id):
 
 
 def by_attempt(events, group, *, ordered):
-    """Members of a group, and items, end in any order: of each what is told of it is compared; else all in order."""
+    """Group events by attempt, because the members of a group, and items, end in any order; others stay in order."""
     beside = [event for event in events if event[1] in group or (event[1] and "[" in event[1])]
     if ordered:
         return [event for event in events if event not in beside]
@@ -39,7 +39,7 @@ def printed(log, execution_id):
 
 
 async def sent(log, execution_id):
-    """Send three signals, once the execution waits for the first."""
+    """Send three signals after the execution has begun to wait for the first."""
     while not any(isinstance(event, SignalAwaited) and event.name == "go" for event in log.events(execution_id)):
         await asyncio.sleep(0.02)
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Workers, servers and callers that die: what the history says, and that nothing finished is done again."""
+"""Workers, servers and callers that die: what the history shows, and that nothing finished is done again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .conftest import HERE, Server, die_with_parent
 
 
 class Story:
-    """One execution, what its steps left in a folder, and the workers that run it."""
+    """One execution, the marks of its steps in a folder, and the workers that run it."""
 
     def __init__(self, url, folder, log, heartbeat=2.0):
         self.url, self.folder, self.log = url, folder, log
@@ -42,8 +42,8 @@ class Story:
             while word not in self.marks:
                 await asyncio.sleep(0.02)
 
-    async def heard_of(self, execution_id, step):
-        """Wait until a heartbeat has said which worker runs a step."""
+    async def wait_for_heartbeat(self, execution_id, step):
+        """Wait until a step has sent a heartbeat."""
         cluster = await Cluster.connect(self.url)
         async with asyncio.timeout(60):
             while not (await cluster.at_work(execution_id)).heartbeats.get(step):
@@ -57,7 +57,7 @@ class Story:
         (self.folder / "gate").touch()
 
     def events(self, execution_id, *kinds):
-        """Say of each event of these kinds its step and its reason."""
+        """Return the type, step and reason of each event of these kinds."""
         return [
             (type(event).__name__, getattr(event, "step", None), getattr(event, "reason", None))
             for event in self.log.events(execution_id)
@@ -72,7 +72,7 @@ def story(server, tmp_path, log):
 
 @pytest.fixture
 async def other(server):
-    """Start a worker in this process, once another one is gone."""
+    """Start a worker in this process, after another one is gone."""
     started = []
 
     async def start(flow, url=server.url):
@@ -92,7 +92,7 @@ async def test_a_worker_killed_in_a_group_costs_no_finished_step_and_no_finished
     doomed = start_worker(server.url, "doomed").ready()
     running = story.start(flows.mortal, "m1")
     await story.seen("quick")
-    await story.heard_of("m1", "held")
+    await story.wait_for_heartbeat("m1", "held")
     doomed.kill()
     await other(flows.mortal)
     story.open_gate()
@@ -108,7 +108,7 @@ async def test_a_child_outlives_the_worker_of_its_caller_and_of_its_own_steps(st
     running = story.start(flows.family, "fam1")
     await story.seen("held")
     ((child,), _) = log.executions(caller="fam1")
-    await story.heard_of(child.execution_id, "held")
+    await story.wait_for_heartbeat(child.execution_id, "held")
     doomed.kill()
     await other(flows.family)
     story.open_gate()
@@ -125,7 +125,7 @@ async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_la
     doomed = start_worker(server.url, "doomed").ready()
     running = story.start(flows.reminder, "line1")
     await story.seen("reminder")
-    await story.heard_of("line1", "reminded")
+    await story.wait_for_heartbeat("line1", "reminded")
     doomed.kill()
     await other(flows.reminder)
     story.open_gate()
@@ -134,7 +134,9 @@ async def test_another_worker_continues_at_the_line_where_a_killed_one_waited_la
     assert not [reason for _, _, reason in story.events("line1", "StepCheckpointed") if reason]
 
 
-async def test_a_step_that_failed_there_continues_at_its_line_there_and_here(story, other, server, log, tmp_path):
+async def test_a_step_that_failed_on_a_cluster_continues_at_its_line_there_and_here(
+    story, other, server, log, tmp_path
+):
     await other(flows.repair)
     with pytest.raises(WorkflowError, match="it continues at line"):
         await story.start(flows.repair, "line2")
@@ -147,7 +149,7 @@ async def test_a_step_that_failed_there_continues_at_its_line_there_and_here(sto
     assert story.marks == ["top"]
 
 
-async def test_a_worker_killed_in_an_external_effect_pauses_the_run_and_a_person_says_what_happened(
+async def test_a_worker_killed_in_an_external_effect_pauses_the_run_until_a_person_decides(
     story, start_worker, other, server
 ):
     doomed = start_worker(server.url, "doomed").ready()
@@ -182,7 +184,7 @@ async def test_a_sleep_outlives_the_worker_in_which_it_began(story, start_worker
     ]
 
 
-async def test_a_worker_that_is_told_to_end_gives_back_what_it_cannot_finish(story, start_worker, other, server):
+async def test_a_worker_that_is_stopped_gives_back_what_it_cannot_finish(story, start_worker, other, server):
     ended = start_worker(server.url, "ended", "--grace", "0.2").ready()
     running = story.start(flows.long, "m4")
     await story.seen("at")
@@ -195,7 +197,7 @@ async def test_a_worker_that_is_told_to_end_gives_back_what_it_cannot_finish(sto
 
 
 @pytest.mark.soak
-async def test_a_worker_that_stood_still_causes_no_late_effect(story, start_worker, other, server):
+async def test_a_worker_that_was_suspended_causes_no_late_effect(story, start_worker, other, server):
     frozen = start_worker(server.url, "frozen").ready()
     running = story.start(flows.mortal, "m5")
     await story.seen("held")
@@ -292,7 +294,7 @@ async def test_a_follower_that_is_killed_loses_nothing(story, other, server, tmp
         assert copied.events("m12") == story.log.events("m12") and verify(store=copied).ok
 
 
-async def test_an_execution_outlives_who_started_it(story, other, server, log):
+async def test_an_execution_outlives_the_process_that_started_it(story, other, server, log):
     await other(flows.long)
     program = (
         "import asyncio, flows; from cerebelum_nb import connect; connect(':memory:'); "
@@ -307,7 +309,7 @@ async def test_an_execution_outlives_who_started_it(story, other, server, log):
     assert (await story.executor.follow(flows.long, "m7", store=log)).results["worked"] == "done"
 
 
-async def test_it_is_said_that_an_execution_waits_for_a_worker(story, other, caplog):
+async def test_a_warning_says_that_an_execution_waits_for_a_worker(story, other, caplog):
     story.open_gate()
     running = story.start(flows.long, "m8")
     while "no worker of" not in caplog.text:
@@ -319,7 +321,7 @@ async def test_it_is_said_that_an_execution_waits_for_a_worker(story, other, cap
 
 
 @pytest.mark.soak
-def test_a_worker_has_the_definitions_of_a_notebook_and_runs_nothing_else_of_it(server, tmp_path, log, start_worker):
+def test_a_worker_loads_the_definitions_of_a_notebook_and_runs_nothing_else_of_it(server, tmp_path, log, start_worker):
     cells = [
         "from cerebelum_nb import step, workflow",
         "@step\ndef greet(inputs):\n    return f\"hello {inputs['name']}\"",

@@ -1,4 +1,4 @@
-"""Sizes beyond what one message, one run or one turn of Temporal's takes: it works, or it refuses in words."""
+"""Sizes beyond one message, one run or one turn of Temporal: they work, or are refused with a clear message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def run(server, log, flow, execution_id, inputs=None, **options):
 
 
 def completed(log, execution_id):
-    """Count the attempts that completed; on an overloaded machine one may be lost, and made again."""
+    """Count the attempts that completed; on an overloaded machine one may be lost and repeated."""
     return sum(isinstance(event, StepCompleted) for event in log.events(execution_id))
 
 

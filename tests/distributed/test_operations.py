@@ -1,4 +1,4 @@
-"""What steps and people do to an execution there: approvals, cancelling, stopping, secrets, values, waits."""
+"""What steps and people do to an execution on a cluster: approvals, cancelling, stopping, secrets, values, waits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def executor(server):
 
 @pytest.fixture
 async def served(server):
-    """Serve workflows of a test, from its own loop; each worker has its options."""
+    """Run workers for workflows of a test on its own loop; each has its own options."""
     started = []
 
     async def serve(*described, **options):
@@ -85,7 +85,7 @@ def flow_of(name, *steps):
     return workflow(describe)
 
 
-async def test_an_approval_that_waits_holds_nothing_and_is_decided_from_anywhere(server, worker, log, executor):
+async def test_an_approval_that_waits_occupies_no_worker_and_is_decided_from_anywhere(server, worker, log, executor):
     running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="ap1", store=log))
     await until(lambda: "WorkflowHibernated" in kinds(log, "ap1"))
     client = ExecutionClient(server.url)
@@ -113,7 +113,7 @@ async def test_cancelling_ends_it_for_good(server, worker, log, executor):
     assert kinds(log, "c1")[-1] == "WorkflowCancelled"
 
 
-async def test_stopping_pauses_it_and_a_resume_goes_on(server, worker, log, executor):
+async def test_stopping_pauses_it_and_a_resume_continues(server, worker, log, executor):
     running = asyncio.ensure_future(executor.execute(flows.approved, execution_id="s1", store=log))
     await until(lambda: "ApprovalRequested" in kinds(log, "s1"))
     assert await executor.stop("s1", "lunch")
@@ -187,7 +187,7 @@ async def test_a_value_that_is_not_kept_is_made_again_when_its_worker_is_gone(se
     assert (await running).output is True and len(made) == 2
 
 
-async def test_a_step_there_knows_the_time_for_which_a_schedule_started_it(server, log, executor, served):
+async def test_a_step_on_a_cluster_knows_the_time_for_which_a_schedule_started_it(server, log, executor, served):
     @step
     def backup(context):
         return context.scheduled_at.isoformat()
@@ -200,7 +200,7 @@ async def test_a_step_there_knows_the_time_for_which_a_schedule_started_it(serve
     assert (await executor.follow(flow, "sch1", store=log)).output == "2027-01-15T09:00:00+01:00"
 
 
-async def test_the_time_of_a_workflow_ends_there_while_it_sleeps_and_a_resume_has_all_of_it(
+async def test_the_timeout_of_a_workflow_ends_it_while_it_sleeps_and_a_resume_has_all_of_it_again(
     server, log, executor, served
 ):
     @step
@@ -294,7 +294,7 @@ async def test_a_step_runs_in_its_group(server, log, served, caplog):
     assert ran == ["plain", "train"]
 
 
-async def test_a_long_history_is_left_behind_before_a_wait_without_end_and_read_as_one(server, log, executor, served):
+async def test_a_long_history_continues_as_new_before_a_long_wait_and_is_read_as_one(server, log, executor, served):
     def number(count):
         def body():
             return count

@@ -1,4 +1,4 @@
-"""Every run of the driver starts from rows: from any beginning of any history it comes to the same end."""
+"""Every run of the driver starts from rows: from any prefix of any history it ends the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cerebelum_nb._distributed.settings import Terms
 
 
 def end_of(events):
-    """What an execution has come to: its state, its results, why it failed."""
+    """Return the outcome of an execution: its state, its results, its error."""
     state = fold(events)
     check(state)
     results = re.sub(r"child \w+ of", "its child", repr(state.outputs))  # whose id derives from its caller's
@@ -25,7 +25,7 @@ def end_of(events):
 
 
 async def whole(cluster, execution_id):
-    """The events of an execution, once it has ended."""
+    """Return the events of an execution after it has ended."""
     found = []
     async for change in cluster.changes(execution_id):
         found += change.events
@@ -41,7 +41,7 @@ async def whole(cluster, execution_id):
         if flow is not flows.signalled  # it waits for somebody
     ],
 )
-async def test_from_any_prefix_of_its_history_it_comes_to_the_same_end(flow, every, log, server, worker):
+async def test_from_any_prefix_of_its_history_an_execution_ends_the_same(flow, every, log, server, worker):
     cluster, inputs = await Cluster.connect(server.url), {"given": ["ana", "bo"]}
     try:
         await DistributedExecutor(server.url, quiet=True).execute(

@@ -1,4 +1,4 @@
-"""Histories of earlier releases replay on the driver as it is: an execution that is open outlives an upgrade.
+"""Histories of earlier releases replay on the present driver: an open execution survives an upgrade.
 
 The corpus is made by ``python -m tests.distributed.make_replay``, which adds a file for each feature; files of earlier
 releases stay. A change of the driver that breaks one needs ``workflow.patched``.
@@ -40,7 +40,7 @@ async def test_another_order_of_steps_does_not_replay():
         await replayer.replay_workflow(history)
 
 
-async def test_the_sdk_still_lets_a_turn_take_longer_than_two_seconds(server):
+async def test_the_sdk_still_has_the_attribute_that_lets_a_turn_take_longer_than_two_seconds(server):
     from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
     from cerebelum_nb._distributed.connection import connect

@@ -1,4 +1,4 @@
-"""What fails there is fixed, and goes on there or here; the local log holds the whole history."""
+"""A run that fails on a cluster is fixed and continues there or here; the local log holds the whole history."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def shop(server):
     await worker.close()
 
 
-async def test_a_run_that_failed_there_is_resumed_there(shop, server, log):
+async def test_a_run_that_failed_on_a_cluster_is_resumed_on_it(shop, server, log):
     with pytest.raises(WorkflowError, match=f'await shop.resume\\("t1", core_url="{server.url}"\\)'):
         await shop.execute(store=log, execution_id="t1", core_url=server.url)
     shop.fixed.append(True)
@@ -48,7 +48,7 @@ async def test_a_run_that_failed_there_is_resumed_there(shop, server, log):
     assert verify(store=log).ok
 
 
-async def test_a_run_that_failed_there_is_resumed_here(shop, server, log):
+async def test_a_run_that_failed_on_a_cluster_is_resumed_here(shop, server, log):
     with pytest.raises(WorkflowError):
         await shop.execute(store=log, execution_id="t2", core_url=server.url)
     shop.fixed.append(True)
@@ -56,7 +56,7 @@ async def test_a_run_that_failed_there_is_resumed_here(shop, server, log):
     assert shop.runs == ["build", "ship"]  # it continued at its line
 
 
-async def test_a_run_that_failed_here_is_resumed_there(shop, server, log):
+async def test_a_run_that_failed_here_is_resumed_on_a_cluster(shop, server, log):
     with pytest.raises(WorkflowError):
         await shop.execute(store=log, execution_id="t3")
     shop.fixed.append(True)
@@ -64,14 +64,14 @@ async def test_a_run_that_failed_here_is_resumed_there(shop, server, log):
     assert shop.runs == ["build", "ship"]  # it continued at its line
 
 
-async def test_an_id_gives_its_recorded_result_when_it_is_asked_for_again(shop, server, log):
+async def test_executing_an_id_again_returns_its_recorded_result(shop, server, log):
     shop.fixed.append(True)
     for _ in range(2):
         result = await DistributedExecutor(server.url).execute(shop, execution_id="t4", store=log, resume=True)
     assert result.output == "image shipped" and shop.runs == ["build", "ship"]
 
 
-async def test_a_run_is_forked_there_wherever_it_ran(shop, server, log):
+async def test_a_run_is_forked_on_a_cluster_wherever_it_ran(shop, server, log):
     for where in ({"core_url": server.url}, {}):
         with pytest.raises(WorkflowError):
             await shop.execute(store=log, execution_id=f"f{len(where)}", **where)
@@ -86,7 +86,7 @@ async def test_a_run_is_forked_there_wherever_it_ran(shop, server, log):
         await shop.fork("f1", "ship", store=log, fork_id="f1-fork", core_url=server.url)
 
 
-async def test_variants_are_swept_there_and_again_only_what_is_missing(shop, server, log):
+async def test_a_sweep_on_a_cluster_runs_only_the_missing_variants_the_second_time(shop, server, log):
     shop.fixed.append(True)
     given = [{"build": "a"}, {"build": "b"}]
     table = await shop.sweep("ship", overrides=given, store=log, core_url=server.url)
@@ -98,7 +98,7 @@ async def test_variants_are_swept_there_and_again_only_what_is_missing(shop, ser
 
 @pytest.fixture
 async def city(server):
-    """A workflow with two steps that can be undone, of which the first undo fails until it is fixed."""
+    """A workflow with two steps that can be undone; the first undo fails until it is fixed."""
     did, fixed = [], []
 
     @step
@@ -132,7 +132,7 @@ async def city(server):
     await worker.close()
 
 
-async def test_what_was_done_there_is_undone_there_also_when_an_undo_failed_first(city, server, log):
+async def test_a_rollback_on_a_cluster_continues_after_an_undo_that_failed(city, server, log):
     await city.execute(store=log, execution_id="undo1", core_url=server.url)
     with pytest.raises(WorkflowError, match=f'await city.rollback\\("undo1", core_url="{server.url}"\\)'):
         await city.rollback("undo1", store=log, core_url=server.url)
@@ -143,7 +143,7 @@ async def test_what_was_done_there_is_undone_there_also_when_an_undo_failed_firs
     assert city.did[4:] == ["land", "house"] and verify(store=log).ok
 
 
-async def test_what_was_done_here_is_undone_there_and_the_rest_here(city, server, log):
+async def test_a_rollback_of_a_local_run_begins_on_a_cluster_and_continues_here(city, server, log):
     await city.execute(store=log, execution_id="undo2")
     with pytest.raises(WorkflowError, match="the office is closed"):
         await city.rollback("undo2", store=log, core_url=server.url)

@@ -1,4 +1,4 @@
-"""A collector of traces on loopback: what it takes is decoded as OTLP."""
+"""A collector of traces on loopback, which decodes OTLP."""
 
 from __future__ import annotations
 

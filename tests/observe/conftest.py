@@ -1,4 +1,4 @@
-"""A log to look at from outside."""
+"""A log that is observed from outside."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Log:
         self.store = SqliteStore(path, durability="normal")
 
     async def run(self, execution_id=None, workflow=deploy, **inputs):
-        """Run to the end, whichever it is; return the id."""
+        """Run to the end, whatever the outcome; return the id."""
         run = workflow.start(inputs, store=self.store, execution_id=execution_id)
         try:
             await run

@@ -1,4 +1,4 @@
-"""A webhook on loopback: it keeps what it gets, and answers as it is told."""
+"""A webhook on loopback: it keeps the requests, and answers with the statuses that a test chooses."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Receiver:
         self._thread.start()
 
     @property
-    def told(self):
+    def messages(self):
         return [json.loads(body) for _, _, body in self.requests]
 
     @property
     def titles(self):
-        return [told["title"] for told in self.told]
+        return [message["title"] for message in self.messages]
 
     def close(self):
         self.server.shutdown()

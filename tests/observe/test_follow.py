@@ -1,4 +1,4 @@
-"""A log is followed: each appended event is told once, whoever appended it and however old the execution is."""
+"""Following a log: each event is reported once, whichever process appended it and however old the execution is."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def seen(changes):
     return {change.execution_id: (change.after, change.version) for change in changes}
 
 
-async def test_what_is_there_when_it_begins_is_not_told(log):
+async def test_events_before_it_begins_are_not_reported(log):
     await log.run("old")
     with Follower(log.path) as follower:
         assert follower.look() == []
         assert follower.counts == {("deploy", "COMPLETED"): 1}
 
 
-async def test_a_run_is_told_with_its_events(log, follower):
+async def test_a_run_is_reported_with_its_events(log, follower):
     await log.run("k1")
     (change,) = follower.look()
     assert (change.execution_id, change.workflow, change.state, change.after) == ("k1", "deploy", "COMPLETED", 0)
@@ -40,13 +40,13 @@ async def test_a_run_is_told_with_its_events(log, follower):
     assert [header.type for header in follower.headers(change)] == [type(e).__name__ for e in log.store.events("k1")]
 
 
-async def test_nothing_is_told_twice(log, follower):
+async def test_nothing_is_reported_twice(log, follower):
     await log.run("k1")
     follower.look()
     assert follower.look() == []
 
 
-async def test_a_resume_is_told_from_where_the_failure_was(log, follower):
+async def test_a_resume_is_reported_from_the_failure_on(log, follower):
     await log.run("k1", broken=True)
     failed = seen(follower.look())["k1"][1]
     await log.resume("k1", inputs={"broken": False})
@@ -67,7 +67,7 @@ async def test_an_old_execution_that_was_resumed_between_two_looks_is_found_amon
     assert [list(changes) for changes in found if changes] == [["k3"]]
 
 
-async def test_a_fork_is_told_from_where_it_left_its_parent(log, follower):
+async def test_a_fork_is_reported_from_where_it_left_its_parent(log, follower):
     await log.run("k1")
     await log.fork("k1", "k2", from_step="ship")
     await log.fork("k2", "k3", from_step="ship")
@@ -81,7 +81,7 @@ async def test_a_fork_is_told_from_where_it_left_its_parent(log, follower):
         ]
 
 
-async def test_what_was_unpacked_is_counted_and_its_past_is_not_told(log, follower, tmp_path):
+async def test_an_unpacked_execution_is_counted_and_its_past_is_not_reported(log, follower, tmp_path):
     with SqliteStore(tmp_path / "other.db", durability="normal") as other:
         await deploy.execute(execution_id="theirs", store=other)
         archive.pack("theirs", tmp_path / "theirs.crb", store=other)
@@ -91,7 +91,7 @@ async def test_what_was_unpacked_is_counted_and_its_past_is_not_told(log, follow
     assert follower.counts == {("deploy", "COMPLETED"): 1}
 
 
-async def test_a_prune_is_no_change_and_counts_less(log, follower):
+async def test_a_prune_is_not_a_change_and_lowers_the_counts(log, follower):
     await log.run("k1")
     await log.run("k2")
     follower.look()
@@ -113,7 +113,7 @@ async def test_it_can_begin_in_the_past(log):
         assert follower.look() == []
 
 
-async def test_an_execution_that_waits_is_told_when_it_goes_on(log, follower):
+async def test_an_execution_that_waits_is_reported_when_it_continues(log, follower):
     run = release.start(store=log.store, execution_id="r1")
     while not (waiting := follower.look()) or waiting[-1].state != "WAITING_FOR_APPROVAL":
         await asyncio.sleep(0.01)
@@ -133,7 +133,7 @@ def test_a_log_in_memory_is_refused():
         Follower(":memory:")
 
 
-async def test_a_log_that_was_replaced_is_reported_and_not_followed_on(log, follower, tmp_path):
+async def test_a_log_that_was_replaced_is_reported_and_not_followed(log, follower, tmp_path):
     await log.run("k1")
     log.store.close()
     log.path.rename(tmp_path / "moved.db")
@@ -141,7 +141,7 @@ async def test_a_log_that_was_replaced_is_reported_and_not_followed_on(log, foll
         follower.look()
 
 
-async def test_changes_found_before_an_error_are_told_by_the_next_look(log, follower, monkeypatch):
+async def test_changes_found_before_an_error_are_returned_by_the_next_look(log, follower, monkeypatch):
     await log.run("k1")
     with monkeypatch.context() as broken:
         broken.setattr(follower, "_compare", lambda db, block: (_ for _ in ()).throw(sqlite3.OperationalError("disk")))

@@ -1,4 +1,4 @@
-"""A log record says which step wrote it."""
+"""A log record names the step that wrote it."""
 
 from __future__ import annotations
 

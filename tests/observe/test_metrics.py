@@ -1,4 +1,4 @@
-"""The metrics of a log say what the log says, and those of a process what it ran."""
+"""The metrics of a log agree with the log, and those of a process with what it ran."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def samples(registry, name):
 
 
 def by_sql(path, name):
-    """What the log says, by execution and labels."""
+    """Return what SQL finds in the log, by execution and labels."""
     with closing(sqlite3.connect(path)) as db:
         return {tuple(labels): number for *labels, number in db.execute(COUNTS[name]) if number}
 
@@ -96,7 +96,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=12)
 @given(OPERATIONS)
-def test_the_counters_are_what_sql_counts_whatever_happened_forks_and_prunes_included(operations):
+def test_the_counters_equal_what_sql_counts_forks_and_prunes_included(operations):
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(compare(Path(folder), operations))
 
@@ -142,7 +142,7 @@ async def compare(folder, operations):
         log.store.close()
 
 
-async def test_the_gauges_tell_what_the_log_holds(log, metrics):
+async def test_the_gauges_show_what_the_log_holds(log, metrics):
     await log.run("k1")
     await log.run("k2", broken=True)
     value = metrics.get_sample_value
@@ -184,7 +184,7 @@ async def test_what_started_before_the_exporter_is_measured_when_it_ends(log):
     found.close()
 
 
-async def test_a_step_that_was_never_attempted_is_no_attempt(log, metrics):
+async def test_a_step_that_was_never_attempted_is_not_counted(log, metrics):
     await log.run("k1", broken=True)
     await log.resume("k1", mark_done={"check": 5})
     assert samples(metrics, "cerebelum_step_attempts_total") == {
@@ -253,7 +253,7 @@ def promtool(*arguments, **more):
 
 @needs_prometheus
 @pytest.mark.process
-async def test_promtool_finds_nothing_to_say_about_the_text(log):
+async def test_promtool_finds_no_fault_in_the_text(log):
     await log.run("k1", flaky=True)
     found = observe.LogMetrics(log.path)
     await log.run("k2", broken=True)
@@ -271,7 +271,7 @@ def test_the_alerts_fire_when_they_should():
 
 @pytest.fixture
 def exporter(log):
-    """`cerebelum metrics` in a process of its own, at an address."""
+    """`cerebelum metrics` in another process, at an address."""
     command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "metrics", str(log.path), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     yield process.stdout.readline().rpartition("http://")[2].partition("/")[0]
@@ -360,7 +360,7 @@ def test_grafana_knows_every_field_of_the_dashboard():
 
 
 def lost(given, kept, path):
-    """Name the fields that are not in what was read."""
+    """List the fields that were not read."""
     if isinstance(given, dict):
         for name, value in given.items():
             yield from lost(value, kept[name], f"{path}/{name}") if name in kept else [f"{path}/{name}"]

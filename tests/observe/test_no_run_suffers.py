@@ -1,4 +1,4 @@
-"""Whatever watches a run, the run ends as it would have."""
+"""An observer never changes how a run ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People are told once of what needs them, and no run suffers from it."""
+"""People are notified once of what needs them, and no run is affected."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def notifier(log, receiver, now):
         yield opened
 
 
-async def test_a_failure_is_told_once_with_why_and_what_to_do(log, notifier, receiver):
+async def test_a_failure_is_sent_once_with_why_and_what_to_do(log, notifier, receiver):
     await log.run("k1", broken=True)
     notifier.look()
     notifier.look()
-    (told,) = receiver.told
-    assert told["title"] == "deploy k1 failed in step 'check': ValueError: it is broken"
-    assert (told["kind"], told["execution_id"], told["step"]) == ("failed", "k1", "check")
-    assert f"cerebelum resume k1 --db {log.path}" in told["text"]
+    (message,) = receiver.messages
+    assert message["title"] == "deploy k1 failed in step 'check': ValueError: it is broken"
+    assert (message["kind"], message["execution_id"], message["step"]) == ("failed", "k1", "check")
+    assert f"cerebelum resume k1 --db {log.path}" in message["text"]
 
 
 async def test_a_second_failure_of_the_same_execution_is_news(log, notifier, receiver):
@@ -69,16 +69,16 @@ async def test_a_second_failure_of_the_same_execution_is_news(log, notifier, rec
     notifier.look()
     await log.resume("k1")
     notifier.look()
-    assert len(receiver.told) == 2
+    assert len(receiver.messages) == 2
 
 
-async def test_what_is_not_asked_for_is_not_told(log, notifier, receiver):
+async def test_kinds_that_were_not_chosen_are_not_sent(log, notifier, receiver):
     await log.run("k1")
     notifier.look()
-    assert receiver.told == []
+    assert receiver.messages == []
 
 
-async def test_a_completion_is_told_if_it_is_asked_for(log, receiver):
+async def test_a_completion_is_sent_if_it_was_chosen(log, receiver):
     with Notifier(log.path, receiver.url, on=["completed"]) as notifier:
         await log.run("k1")
         await log.run("k2", broken=True)
@@ -86,19 +86,19 @@ async def test_a_completion_is_told_if_it_is_asked_for(log, receiver):
     assert receiver.titles == ["deploy k1 is completed"]
 
 
-async def test_an_approval_is_told_with_what_is_shown_and_how_to_decide(log, notifier, receiver):
+async def test_an_approval_is_sent_with_its_data_and_how_to_decide(log, notifier, receiver):
     run = release.start(store=log.store, execution_id="r1")
-    while not receiver.told:
+    while not receiver.messages:
         await asyncio.sleep(0.01)
         notifier.look()
-    (told,) = receiver.told
-    assert told["title"] == "release r1 waits for approval 'release' in step 'ask'"
-    assert '{"size":1}' in told["text"] and "cerebelum approve r1" in told["text"]
+    (message,) = receiver.messages
+    assert message["title"] == "release r1 waits for approval 'release' in step 'ask'"
+    assert '{"size":1}' in message["text"] and "cerebelum approve r1" in message["text"]
     await ExecutionClient(log.store).approve("r1")
     await run
 
 
-async def test_an_approval_that_was_decided_meanwhile_is_not_told(log, notifier, receiver):
+async def test_an_approval_that_was_decided_meanwhile_is_not_sent(log, notifier, receiver):
     run = release.start(store=log.store, execution_id="r1")
     client = ExecutionClient(log.store)
     while not (await client.list_executions(status="WAITING_FOR_APPROVAL"))[1]:
@@ -106,22 +106,22 @@ async def test_an_approval_that_was_decided_meanwhile_is_not_told(log, notifier,
     await client.approve("r1")
     await run
     notifier.look()
-    assert receiver.told == []
+    assert receiver.messages == []
 
 
-async def test_an_approval_asked_for_before_the_first_start_is_told(log, receiver):
+async def test_an_approval_requested_before_the_first_start_is_sent(log, receiver):
     run = release.start(store=log.store, execution_id="r1")
     client = ExecutionClient(log.store)
     while not (await client.list_executions(status="WAITING_FOR_APPROVAL"))[1]:
         await asyncio.sleep(0.01)
     with Notifier(log.path, receiver.url) as notifier:
         notifier.look()
-    assert [told["kind"] for told in receiver.told] == ["approval"]
+    assert [message["kind"] for message in receiver.messages] == ["approval"]
     await client.approve("r1")
     await run
 
 
-async def test_what_happened_while_no_notifier_ran_is_told_by_the_next(log, receiver):
+async def test_the_next_notifier_sends_what_happened_while_none_ran(log, receiver):
     with Notifier(log.path, receiver.url) as notifier:
         notifier.look()
     await log.run("k1", broken=True)
@@ -131,30 +131,30 @@ async def test_what_happened_while_no_notifier_ran_is_told_by_the_next(log, rece
     assert receiver.titles == ["deploy k1 failed in step 'check': ValueError: it is broken"]
 
 
-async def test_of_two_notifiers_one_tells(log, notifier, receiver, now):
+async def test_of_two_notifiers_one_sends(log, notifier, receiver, now):
     with Notifier(log.path, receiver.url, now=now) as other:
         await log.run("k1", broken=True)
         other.look()
         notifier.look()
-    assert len(receiver.told) == 1
+    assert len(receiver.messages) == 1
 
 
 async def test_many_failures_are_few_messages(log, notifier, receiver, now):
     for number in range(15):
         await log.run(f"k{number:02}", broken=True)
     notifier.look()
-    assert len(receiver.told) == 4
-    assert receiver.told[-1]["title"] == "12 more executions failed"
-    assert "deploy k03 failed" in receiver.told[-1]["text"] and "... and 7 more" in receiver.told[-1]["text"]
+    assert len(receiver.messages) == 4
+    assert receiver.messages[-1]["title"] == "12 more executions failed"
+    assert "deploy k03 failed" in receiver.messages[-1]["text"] and "... and 7 more" in receiver.messages[-1]["text"]
     await log.run("k15", broken=True)
     notifier.look()
-    assert len(receiver.told) == 4
+    assert len(receiver.messages) == 4
     now.forward(61)
     notifier.look()
     assert receiver.titles[4:] == ["deploy k15 failed in step 'check': ValueError: it is broken"]
 
 
-async def test_a_wake_up_that_nobody_takes_is_told(log, notifier, receiver, now):
+async def test_a_missed_wake_up_is_sent(log, notifier, receiver, now):
     log.store.hibernate_after = timedelta(0)
 
     @step
@@ -167,13 +167,13 @@ async def test_a_wake_up_that_nobody_takes_is_told(log, notifier, receiver, now)
 
     await later.execute(store=log.store, execution_id="s1")
     notifier.look()
-    assert receiver.told == []
+    assert receiver.messages == []
     now.forward(3600 + 120)
     notifier.look()
     notifier.look()
-    assert [told["kind"] for told in receiver.told] == ["late"]
+    assert [message["kind"] for message in receiver.messages] == ["late"]
     assert receiver.titles[0].startswith("later s1 should have been woken 2m")
-    assert "cerebelum scheduler" in receiver.told[0]["text"]
+    assert "cerebelum scheduler" in receiver.messages[0]["text"]
 
 
 async def test_a_webhook_is_tried_three_times(log, notifier, receiver):
@@ -184,7 +184,7 @@ async def test_a_webhook_is_tried_three_times(log, notifier, receiver):
     assert len({headers["webhook-id"] for _, headers, _ in receiver.requests}) == 1
 
 
-async def test_what_could_not_be_delivered_is_told_later(log, notifier, receiver, now, caplog):
+async def test_what_could_not_be_delivered_is_sent_later(log, notifier, receiver, now, caplog):
     receiver.answers[:] = [503] * 3
     await log.run("k1", broken=True)
     notifier.look()
@@ -199,7 +199,7 @@ async def test_what_could_not_be_delivered_is_told_later(log, notifier, receiver
     assert len(receiver.requests) == 4
 
 
-async def test_who_was_reached_is_not_told_again_for_the_sake_of_who_was_not(log, receiver, now):
+async def test_a_receiver_that_was_reached_gets_nothing_twice_when_another_was_not(log, receiver, now):
     from receiver import Receiver
 
     other = Receiver()
@@ -241,7 +241,7 @@ async def test_apprise_takes_every_other_url(log, receiver):
     assert b"deploy+k1+failed" in body and b"type=failure" in body
 
 
-async def test_secrets_are_masked_in_what_is_told(log, notifier, receiver):
+async def test_secrets_are_masked_in_notifications(log, notifier, receiver):
     @step
     def leak(inputs):
         raise ValueError(f"no access with {inputs['token'].reveal()}")
@@ -252,10 +252,10 @@ async def test_secrets_are_masked_in_what_is_told(log, notifier, receiver):
 
     await log.run("k1", workflow=leaks, token=Secret("s3cr3t-token"))
     notifier.look()
-    assert receiver.told and b"s3cr3t-token" not in receiver.requests[0][2]
+    assert receiver.messages and b"s3cr3t-token" not in receiver.requests[0][2]
 
 
-async def test_where_it_goes_is_neither_shown_nor_kept(log, tmp_path, caplog, receiver):
+async def test_the_url_is_neither_shown_nor_kept(log, tmp_path, caplog, receiver):
     receiver.answers[:] = [404] * 3
     url = receiver.url + "?token=s3cr3t-token"
     with Notifier(log.path, url, pause=lambda seconds: None) as notifier:
@@ -276,7 +276,7 @@ def test_urls_come_from_the_environment_or_a_file(log, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["env:NO_SUCH", "file:/no/such", "somebody", "", "no-such-service://x"])
-def test_who_cannot_be_told_is_said_without_the_secret(log, place):
+def test_an_unreachable_receiver_is_reported_without_its_secret(log, place):
     with pytest.raises(CerebelumError):
         Notifier(log.path, place)
 
@@ -287,7 +287,7 @@ def test_a_log_that_is_not_there_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_session_tells_by_itself_and_ends_with_its_log(tmp_path, receiver):
+async def test_a_session_sends_notifications_until_its_log_is_closed(tmp_path, receiver):
     store = connect(tmp_path / "log.db", durability="normal", notify=receiver.url)
     try:
         await deploy.start({"broken": True}, store=store, execution_id="k1").wait()
@@ -298,8 +298,8 @@ async def test_a_session_tells_by_itself_and_ends_with_its_log(tmp_path, receive
 
 
 @pytest.mark.process
-async def test_a_scheduler_and_a_dashboard_tell_too_and_share_the_work(log, receiver):
-    """Each starts to notify before it says that it is at work, and tells what it knows before it ends."""
+async def test_a_scheduler_and_a_dashboard_send_notifications_too_and_share_the_work(log, receiver):
+    """Each starts its notifier before it reports that it is ready, and sends what it knows before it ends."""
     commands = (["scheduler", f"--db={log.path}"], ["dashboard", str(log.path), "--port=0"])
     processes = [
         subprocess.Popen(
@@ -346,7 +346,7 @@ doomed.run(execution_id="k1")
 
 
 @pytest.mark.process
-def test_a_process_that_was_killed_is_told_of_and_counted_as_interrupted(log, receiver, now):
+def test_a_killed_process_is_notified_and_counted_as_interrupted(log, receiver, now):
     from prometheus_client import CollectorRegistry
 
     from cerebelum_nb import observe
@@ -355,7 +355,7 @@ def test_a_process_that_was_killed_is_told_of_and_counted_as_interrupted(log, re
     assert killed.returncode == -signal.SIGKILL
     with Notifier(log.path, receiver.url, now=now) as notifier:
         notifier.look()
-        assert receiver.told == []  # a scheduler may take it up
+        assert receiver.messages == []  # a scheduler may take it up
         now.forward(11)
         notifier.look()
         notifier.look()
@@ -367,7 +367,7 @@ def test_a_process_that_was_killed_is_told_of_and_counted_as_interrupted(log, re
 
 
 @pytest.mark.process
-def test_the_command_tells_and_shows_no_secret(log, receiver):
+def test_the_command_sends_and_shows_no_secret(log, receiver):
     command = [sys.executable, "-W", "error", "-m", "cerebelum_nb", "notify", str(log.path)]
     process = subprocess.Popen(
         [*command, "--to", "env:HOOK", "--link", "http://localhost:8799"],
@@ -379,10 +379,10 @@ def test_the_command_tells_and_shows_no_secret(log, receiver):
     line = process.stdout.readline()
     assert "http://..." in line
     asyncio.run(log.run("k1", broken=True))
-    wait_for(lambda: receiver.told, "somebody is told")
+    wait_for(lambda: receiver.messages, "somebody is told")
     process.terminate()
     rest, _ = process.communicate()
     assert process.returncode == 0
-    assert receiver.told[0]["link"] == "http://localhost:8799/e/k1"
+    assert receiver.messages[0]["link"] == "http://localhost:8799/e/k1"
     assert "s3cr3t" not in line + rest
     assert json.loads(receiver.requests[0][2])["text"].endswith("http://localhost:8799/e/k1")

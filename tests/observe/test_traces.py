@@ -1,4 +1,4 @@
-"""A run is one trace, whoever tells it: the process that runs it, the next one, or the log."""
+"""A run is one trace, whichever sends it: the process that runs it, the next one, or the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cerebelum_nb._observe.traces import _Converter, send
 
 @pytest.fixture
 def live():
-    """What this process tells of its runs; a list that grows."""
+    """The spans that this process sends, in a list that grows."""
     exporter = InMemorySpanExporter()
     with observe.Traces(processor=SimpleSpanProcessor(exporter)):
         yield exporter.get_finished_spans
@@ -42,7 +42,7 @@ def collector():
 
 
 def data(spans):
-    """Spans as data, without what belongs to the exporter."""
+    """Return spans as data, without the fields of the exporter."""
     return sorted((json.loads(span.to_json()) for span in spans), key=lambda span: span["context"]["span_id"])
 
 
@@ -52,7 +52,7 @@ def from_log(log, *ids):
 
 
 def assert_tree(spans):
-    """Every span has its own id, and a parent that is there and began before it, if it has one."""
+    """Check that every span has its own id, and that its parent, if any, exists and began before it."""
     ids = {span.context.span_id: span for span in spans}
     assert len(ids) == len(spans)
     assert [span.name for span in spans if span.parent is not None and span.parent.span_id not in ids] == []
@@ -134,7 +134,7 @@ async def run_all(log):
     return [f"k{number}" for number in range(1, 10)]
 
 
-async def test_what_is_told_live_is_what_the_log_tells_later(log, live):
+async def test_live_spans_are_those_made_from_the_log_later(log, live):
     ids = await run_all(log)
     assert data(live()) == data(from_log(log, *ids))
     names = {span.name for span in live()}
@@ -160,7 +160,7 @@ def test_a_wait_that_outlives_its_process_is_one_span_from_its_start_to_its_end(
     assert found == {("step a", 1, 2), ("workflow w", 0, 2), ("sleep a", 1, 11)}
 
 
-def test_a_process_that_died_ended_when_it_was_last_heard_of():
+def test_a_process_that_died_ended_at_its_last_sign_of_life():
     events = [
         e.WorkflowStarted(at=0, workflow="w", inputs=Value("json", "{}"), total_steps=1),
         e.StepStarted(at=1, step="a"),
@@ -181,7 +181,7 @@ async def test_runs_of_an_execution_are_one_trace_and_linked(log, live):
     assert [span.attributes["cerebelum.run.outcome"] for span in (first, second)] == ["failed", "completed"]
 
 
-async def test_a_fork_is_a_trace_of_its_own_linked_to_the_run_it_left(log, live):
+async def test_a_fork_is_another_trace_linked_to_the_run_it_left(log, live):
     await log.run("k1")
     await log.fork("k1", "k2", from_step="ship")
     await log.fork("k2", "k3", from_step="ship")
@@ -207,7 +207,7 @@ async def test_each_run_can_be_a_trace(log):
     )
 
 
-async def test_spans_of_a_steps_own_code_stand_below_its_attempt(log, live):
+async def test_spans_of_a_steps_own_code_are_children_of_its_attempt(log, live):
     mine = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(mine))
@@ -260,7 +260,7 @@ async def test_no_value_is_in_a_trace(log, live):
     assert live() and not [span.to_json() for span in live() if "7351" in span.to_json()]
 
 
-async def test_a_collector_takes_what_is_told_live_and_from_the_log_as_the_same(log, collector):
+async def test_a_collector_accepts_the_same_spans_live_and_from_the_log(log, collector):
     with observe.Traces(collector.url) as traces:
         await log.run("k1", flaky=True)
         assert traces.flush()
@@ -304,7 +304,7 @@ with observe.Traces(sys.argv[2]) as traces:
 
 
 @pytest.mark.process
-def test_of_a_process_killed_in_a_step_the_next_one_tells(log, collector):
+def test_the_next_process_sends_the_spans_of_a_killed_one(log, collector):
     def run(how):
         command = [sys.executable, "-W", "error", "-c", DIES, str(log.path), collector.url, how]
         return subprocess.run(command, check=False).returncode

@@ -1,4 +1,4 @@
-"""The pytest plugin in a project of its own: with pytest-xdist, pytest-asyncio, unittest; what a failure says."""
+"""The pytest plugin in another project: with pytest-xdist, pytest-asyncio, unittest; the report of a failure."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ settings.load_profile("patient")
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of its own, and pytest in it; of the plugins that are installed here, most take seconds to import."""
+    """Another project, and pytest in it without the other installed plugins, most of which take seconds to import."""
 
     def run(tests, *arguments, command="pytest", plugins=()):
         (tmp_path / "shop.py").write_text(SHOP)
@@ -159,7 +159,7 @@ def test_a_test_class_runs_under_unittest_alone(project):
     assert code == 0 and "Ran 3 tests" in told, told
 
 
-def test_a_failure_says_at_which_crash_and_how_to_run_that_one_alone(project):
+def test_a_failure_names_the_crash_and_how_to_run_it_alone(project):
     code, told = project(WRONG, "-q")
 
     assert code == 1

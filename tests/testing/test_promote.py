@@ -1,4 +1,4 @@
-"""A notebook's workflow becomes a module: what is in it, what is refused, and what recorded runs prove."""
+"""A notebook's workflow becomes a module: what the module has, what is refused, and what recorded runs prove."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOP = [
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    """Write a notebook of these cells, in a folder that is the working directory."""
+    """Write a notebook with these cells in a folder, and make it the working directory."""
     monkeypatch.chdir(tmp_path)
 
     def write(cells):
@@ -71,7 +71,7 @@ def test_the_module_has_what_the_workflow_needs_in_order_with_its_comments(noteb
         assert left_out not in text
 
 
-def test_the_last_definition_stands_at_the_place_of_the_first_and_is_named(notebook):
+def test_the_last_definition_takes_the_place_of_the_first_and_is_named(notebook):
     draft = draft_of(notebook(SHOP))
     assert draft.text.count("def price") == 1 and "max(MINIMUM" in draft.text
     assert draft.notes == ["'price' is defined in code cells 4, 9: the last counts"]
@@ -85,7 +85,7 @@ def test_only_one_workflow_and_what_it_needs_if_it_is_named(notebook):
     assert "charge" not in draft_of(path, "ping-all").text
 
 
-def test_recorded_runs_prove_that_it_is_the_code_that_ran(notebook, log):
+def test_recorded_runs_prove_that_the_code_is_the_same(notebook, log):
     path = notebook(SHOP)
     for amount in (1, 4):
         run(path, log, {"amount": amount}, f"k{amount}")
@@ -99,7 +99,7 @@ def test_recorded_runs_prove_that_it_is_the_code_that_ran(notebook, log):
     ]
 
 
-def test_code_that_is_not_what_ran_and_other_results_are_no_proof(notebook, log):
+def test_other_code_and_other_results_are_no_proof(notebook, log):
     run(notebook(SHOP), log, {"amount": 1}, "k1")
     made = promoted(notebook([*SHOP, SHOP[3]]), log, pure=["all"])
 
@@ -155,14 +155,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("cell", "told"), REFUSED)
-def test_what_cannot_stand_in_a_module_is_refused_with_the_reason(notebook, cell, told):
+def test_what_cannot_be_in_a_module_is_refused_with_the_reason(notebook, cell, told):
     path = notebook([FLOW, cell])
     with pytest.raises(PromotionError, match=told):
         promoted(path)
     assert not (path.parent / "flow_of_shop.py").exists()
 
 
-def test_all_reasons_are_told_at_once_and_force_writes_it(notebook):
+def test_all_reasons_are_shown_at_once_and_force_writes_it(notebook):
     path = notebook([FLOW, "TOKEN = 'x'\nN = 1\nN = 2\n@step\ndef price():\n    return N, TOKEN"])
     with pytest.raises(PromotionError, match="for 2 reasons") as caught:
         promoted(path)
@@ -170,7 +170,7 @@ def test_all_reasons_are_told_at_once_and_force_writes_it(notebook):
     assert promoted(path, force=True).path.exists()
 
 
-def test_nothing_that_is_there_is_replaced_or_lost(notebook):
+def test_no_existing_file_is_replaced_or_lost(notebook):
     path = notebook(SHOP)
     promoted(path)
     with pytest.raises(PromotionError, match=r"exists: nothing was written. .*--force"):

@@ -1,4 +1,4 @@
-"""Recorded histories against today's code: what is refused, what is stale, and what a pure step gives now."""
+"""Recorded histories against the present code: what is refused, what is stale, and what a pure step returns now."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def history(tmp_path, log):
-    """A run that is kept for tests."""
+    """A recorded run for tests."""
     order.run({"amount": 4, "token": "hunter-22"}, store=log, execution_id="k1")
     return archive.pack("k1", tmp_path / "k1.jsonl", for_tests=True, store=log).path
 
@@ -130,7 +130,7 @@ def test_the_file_is_text_without_secrets_paths_and_people(tmp_path, log):
         assert private not in text
 
 
-def test_an_error_in_the_file_tells_neither_who_rejected_nor_where_it_ran_and_is_the_same_error(tmp_path, log):
+def test_an_error_in_the_file_names_no_person_and_no_place_and_is_the_same_error(tmp_path, log):
     @step
     async def ask():
         return await wait_for_approval("budget")
@@ -150,7 +150,7 @@ def test_an_error_in_the_file_tells_neither_who_rejected_nor_where_it_ran_and_is
     assert replay(path, asked, pure=[ask])[0].same == ["ask"]
 
 
-def test_what_a_foreach_gave_stands_in_for_it_item_by_item(tmp_path, log):
+def test_the_recorded_results_of_a_foreach_replace_it_item_by_item(tmp_path, log):
     @step
     def fetch(region):
         return region.upper()

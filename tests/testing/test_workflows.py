@@ -1,4 +1,4 @@
-"""What a test of a user's workflow sees: runs on a fake clock, doubles, people, crashes."""
+"""The fixture for tests of a user's workflow: runs on a fake clock, doubles, people, crashes."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_crash_before_anything_is_recorded_starts_it_again_and_one_after_the_e
     assert workflows.resume(order).output == "shipped for paid"
 
 
-def test_a_crash_is_an_error_where_nobody_asks_for_it(workflows):
+def test_a_crash_that_no_block_asked_for_is_raised(workflows):
     with pytest.raises(Crashed), crash_after(3), crash_after(2):
         raise Crashed("k1", 1, "StepStarted", "", before=False)
 
@@ -341,7 +341,7 @@ def test_a_wrong_use_says_what_to_do(workflows, wrong, error, told):
         wrong(workflows)
 
 
-def test_a_crash_that_does_not_come_says_what_was_recorded_instead(workflows):
+def test_a_missing_crash_reports_what_was_recorded_instead(workflows):
     told = r"no event StepFailed of step 'ship' was recorded.*3 StepCompleted charge"
     with pytest.raises(AssertionError, match=told), crash_after("StepFailed", step="ship"):
         workflows.run(order, doubles={charge: 1})

@@ -94,7 +94,7 @@ async def _make(store: SqliteStore) -> None:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log that no test writes to."""
+    """A log to which no test writes."""
     path = tmp_path_factory.mktemp("web") / "shop.db"
     with SqliteStore(path, durability="normal") as store:
         asyncio.run(_make(store))
@@ -103,12 +103,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log(made: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of that log."""
     return Path(shutil.copy(made, tmp_path / "shop.db"))
 
 
 class Caller:
-    """Calls a dashboard without a server, as a page of its own does."""
+    """Calls a dashboard without a server, as one of its own pages does."""
 
     def __init__(self, path: Path, token: str | None = None, **settings: Any) -> None:
         self.logs = Logs.of([path])
@@ -133,7 +133,7 @@ class Caller:
             return await client.request(method, f"http://127.0.0.1:8799{path}", content=data, headers=headers)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Close the logs, and whatever the application has open, as a server that ends does."""
+        """Close the logs and everything that the application has open, as a server does at its end."""
 
         async def end() -> None:
             async with self.app.router.lifespan_context(self.app):
@@ -142,19 +142,19 @@ class Caller:
         asyncio.run(end())
 
     def get(self, path: str) -> str:
-        """Return a page that must be there."""
+        """Return a page that must exist."""
         answer = self("GET", path)
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return answer.text
 
     def post(self, path: str, **form: str) -> httpx.Response:
-        """Send a form of a page of ours."""
+        """Send a form of one of our pages."""
         return self("POST", path, form, **SAME)
 
 
 @pytest.fixture
 def dashboard(log: Path) -> Iterator[Caller]:
-    """The dashboard of the log, whose door is somewhere else."""
+    """The dashboard of the log, without a token."""
     caller = Caller(log)
     yield caller
     caller.close()

@@ -1,4 +1,4 @@
-"""A log as somebody might make it who wants a script to run in the browser of whoever looks at it."""
+"""A log of an attacker who wants to run a script in the browser of its viewers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = (
 
 
 def write(path: Path) -> list[str]:
-    """Write an execution for each of the words, which stands in every field of it; return their ids."""
+    """Write an execution for each word, with the word in every field; return their ids."""
     with SqliteStore(path, durability="normal") as store:
         holder = store.register(0, 10**15)
         for number, word in enumerate(WORDS):

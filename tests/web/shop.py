@@ -1,4 +1,4 @@
-"""Workflows whose executions the browser looks at; a script that runs one of them."""
+"""Workflows whose executions the browser shows; a script that runs one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build(inputs):
 
 @step
 async def copy(build, context):
-    """Work, and say so, until there is a file ``stop``."""
+    """Work and print until there is a file ``stop``."""
     reporter = ProgressReporter(context)
     number = 0
     while not Path("stop").exists():

@@ -1,4 +1,4 @@
-"""What forms do: deciding, cancelling; resuming and forking in processes of their own."""
+"""What forms do: deciding and cancelling; resuming and forking in other processes."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_a_rejection_keeps_its_reason_and_who(dashboard, log):
     assert isinstance(last, ApprovalRejected) and (last.by, last.reason) == ("dashboard", "too dear")
 
 
-def test_who_is_logged_in_at_the_hub_needs_not_say_so(dashboard, log, monkeypatch):
+def test_the_hub_provides_the_name_of_the_user(dashboard, log, monkeypatch):
     monkeypatch.setenv("JUPYTERHUB_USER", "maria")
     dashboard.post("/shop/e/asking-1/approve", by="somebody else")
     last = events_of(log, "asking-1")[-1]
     assert isinstance(last, ApprovalReceived) and last.by == "maria via dashboard"
 
 
-def test_who_is_logged_in_at_a_proxy_needs_not_say_so(log):
+def test_a_proxy_provides_the_name_of_the_user(log):
     caller = Caller(log, user_header="X-Forwarded-User")
     caller("POST", "/shop/e/asking-1/approve", {"by": "somebody else"}, x_forwarded_user="maria", **SAME)
     last = events_of(log, "asking-1")[-1]
@@ -84,7 +84,7 @@ def test_who_is_logged_in_at_a_proxy_needs_not_say_so(log):
     caller.close()
 
 
-def test_the_second_to_decide_is_told_who_was_first(dashboard):
+def test_the_second_decision_is_refused_with_who_was_first(dashboard):
     dashboard.post("/shop/e/asking-1/approve", by="ana")
     answer = dashboard.post("/shop/e/asking-1/reject", by="bob")
     assert answer.status_code == 409
@@ -114,7 +114,7 @@ def test_tags_are_added_and_removed_as_on_the_command_line(dashboard, log):
 @pytest.mark.parametrize(
     ("path", "name", "status"), [("paying-1", "a:b", 400), ("paying-1", "", 400), ("done-1", "paid", 409)]
 )
-def test_a_signal_that_nobody_can_take_is_refused(dashboard, path, name, status):
+def test_a_signal_that_no_step_can_take_is_refused(dashboard, path, name, status):
     assert dashboard.post(f"/shop/e/{path}/signal", name=name).status_code == status
 
 
@@ -125,7 +125,7 @@ def test_cancelling_ends_it_for_good(dashboard, log):
     assert dashboard.post("/shop/e/asleep-1/cancel").status_code == 409
 
 
-def test_a_step_that_asks_for_nothing_cannot_be_approved(dashboard):
+def test_a_step_without_an_open_approval_cannot_be_approved(dashboard):
     assert dashboard.post("/shop/e/asking-1/approve", step="build").status_code == 409
     assert dashboard.post("/shop/e/done-1/approve").status_code == 409
 
@@ -154,7 +154,7 @@ def late(tmp_path, monkeypatch):
 
 
 @pytest.mark.process
-def test_a_resume_is_a_process_of_its_own(late, tmp_path):
+def test_a_resume_runs_in_its_own_process(late, tmp_path):
     (tmp_path / "fixed").touch()
     assert late.post("/late/e/late-1/resume").headers["location"] == "../late-1"
     wait_until(lambda: late.get("/late/e/late-1"), "small shipped")
@@ -170,7 +170,7 @@ def test_a_fork_is_shown_as_soon_as_it_is_there(late, tmp_path):
 
 
 @pytest.mark.process
-def test_what_a_failed_run_has_done_is_undone_on_demand(late, tmp_path):
+def test_a_failed_run_is_rolled_back_on_request(late, tmp_path):
     assert "Steps that can be undone: build" in Page(late.get("/late/e/late-1")).words
     assert late.post("/late/e/late-1/rollback").status_code == 303
     wait_until(lambda: late.get("/late/e/late-1"), "rolled back")
@@ -178,7 +178,7 @@ def test_what_a_failed_run_has_done_is_undone_on_demand(late, tmp_path):
 
 
 @pytest.mark.process
-def test_a_resume_that_cannot_begin_says_why(late, tmp_path):
+def test_the_page_says_why_a_resume_could_not_begin(late, tmp_path):
     (tmp_path / "late.py").unlink()
     late.post("/late/e/late-1/resume")
     wait_until(lambda: late.get("/late/e/late-1"), "ended with code 6")

@@ -1,4 +1,4 @@
-"""The JSON API, and that nothing sent to any address makes the dashboard fail."""
+"""The JSON API; and no request to any address makes the dashboard fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_lists_have_the_names_of_the_status_client(dashboard):
     assert older["before"] is None
 
 
-def test_an_execution_is_what_the_client_says_of_it(dashboard, log):
+def test_an_execution_has_the_fields_of_the_status_client(dashboard, log):
     with SqliteStore(log, trusted=False) as store:
         client = ExecutionClient(store)
         status = client.run_sync(client.get_execution_status("failed-1")).to_dict()
@@ -39,7 +39,7 @@ def test_events_are_read_from_a_version_on(dashboard):
 
 
 def send(caller, path, **said):
-    """Send JSON as a program does, which says nothing of where it comes from."""
+    """Send JSON as a program does, without an origin."""
     return caller("POST", f"/shop/api/executions/{path}", json.dumps(said), content_type="application/json")
 
 
@@ -59,12 +59,12 @@ def test_a_program_decides(dashboard):
 
 
 @pytest.mark.parametrize("body", ["[]", "{", '{"name": 1}', "1", '{"name": ["paid"]}', b"\xff"])
-def test_what_is_no_object_with_texts_is_refused(dashboard, body):
+def test_a_body_that_is_not_an_object_with_texts_is_refused(dashboard, body):
     answer = dashboard("POST", "/shop/api/executions/paying-1/signal", body, content_type="application/json")
     assert answer.status_code == 400 and answer.json()["error"]
 
 
-def test_metrics_are_scraped_with_the_token_as_from_the_log(dashboard):
+def test_metrics_are_scraped_with_the_token(dashboard):
     found = dashboard("GET", "/metrics", accept="text/plain")
     assert found.headers["content-type"].startswith("text/plain")
     assert 'cerebelum_executions{state="waiting_for_signal",workflow="sell"} 1.0' in found.text

@@ -1,4 +1,4 @@
-"""What viewers are sent: only the parts that changed, and one drawing for all of them."""
+"""What is sent to viewers: only the parts that changed, from one drawing for all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_only_what_differs_is_sent():
     assert after.since(after.hashes) == {}
 
 
-def test_time_that_a_page_counts_by_itself_is_no_change():
+def test_a_running_time_that_the_page_updates_is_not_a_change():
     html = '<b><time data-since="5">{}</time></b>'
     assert of(head=html.format("1s")).digest == of(head=html.format("2s")).digest
     assert of(head=html.format("1s")).digest != of(head=html.replace("5", "6").format("1s")).digest
@@ -43,13 +43,13 @@ def test_a_page_of_an_earlier_moment_gets_what_has_changed_since(dashboard):
     assert "p-values" in everything["parts"]
 
 
-def test_who_asks_only_for_the_head_of_a_stream_is_no_viewer(dashboard):
+def test_a_head_request_for_a_stream_is_not_a_viewer(dashboard):
     answer = dashboard("HEAD", "/shop/e/asking-1/feed")
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
 
 
 async def messages(stream, count):
-    """Read so many messages of a stream."""
+    """Read this many messages of a stream."""
     found = []
     async for text in stream:
         data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
@@ -86,7 +86,7 @@ def test_a_commit_reaches_every_viewer_and_is_drawn_once(log):
     assert drawn == sorted(set(drawn))
 
 
-def test_viewers_who_came_at_different_moments_are_told_at_the_same_for_one_drawing():
+def test_viewers_who_came_at_different_times_get_changes_at_the_same_time_from_one_drawing():
     drawn = []
 
     async def main():
@@ -135,7 +135,7 @@ def test_viewers_who_come_at_any_moment_of_a_drawing_get_it(log):
     assert asyncio.run(main()) == 20
 
 
-def test_nobody_is_polled_for_when_nobody_looks(log):
+def test_without_viewers_nothing_is_polled(log):
     async def main():
         feed = Feed(str(log), count := [0])
         (message,) = await messages(feed.follow("k", lambda: of("a"), "", 0.01), 1)
@@ -149,7 +149,7 @@ def test_nobody_is_polled_for_when_nobody_looks(log):
     assert count == [0] and polls == []
 
 
-def test_more_viewers_than_there_is_room_for_are_turned_away(dashboard, monkeypatch):
+def test_viewers_beyond_the_limit_are_refused(dashboard, monkeypatch):
     monkeypatch.setattr(feeds, "MOST_VIEWERS", 0)
     assert dashboard("GET", "/shop/feed").status_code == 503
 
@@ -160,7 +160,7 @@ def test_a_feed_ends_when_nothing_more_can_come(dashboard):
     assert answer.text.endswith("event: over\ndata:\n\n")
 
 
-def test_a_log_that_went_away_is_told_and_found_again(dashboard, log, tmp_path):
+def test_a_log_that_disappears_is_reported_and_found_again(dashboard, log, tmp_path):
     kept = shutil.copy(log, tmp_path / "kept.db")
     dashboard.get("/shop/")
     log.unlink()

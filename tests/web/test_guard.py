@@ -1,4 +1,4 @@
-"""Who is let in: every request here is answered by the guard alone or by the application behind it."""
+"""Access control: the guard, or the application behind it, answers every request here."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def locked(log):
 
 @pytest.fixture(scope="module")
 def refusing(made):
-    """One that nothing gets past: the log that all tests share is safe with it."""
+    """A dashboard whose guard refuses every request, so that the log that all tests share is safe."""
     caller = Caller(made, token=TOKEN)
     yield caller
     caller.close()
 
 
 def cookie_of(caller: Caller) -> str:
-    """Come in by the printed address, and return the cookie that is kept then."""
+    """Open the printed address, and return the cookie that is set."""
     door = caller("GET", f"/?token={TOKEN}").headers["location"].removeprefix(".")
     return caller("GET", door).headers["set-cookie"].partition(";")[0]
 
@@ -148,14 +148,14 @@ def test_the_token_is_taken_out_of_the_address_and_a_cookie_kept_for_it(locked):
 
 
 @pytest.mark.parametrize("next_", ["//evil.example/", "https://evil.example", "\\\\evil.example", "a\r\nb: c", "é"])
-def test_who_comes_in_is_led_nowhere_else(locked, next_):
+def test_signing_in_never_redirects_to_another_site(locked, next_):
     answer = locked("GET", f"/{locked.guard.door}/?{urlencode({'token': TOKEN, 'next': next_})}")
     door = httpx.URL(f"http://127.0.0.1:8799/{locked.guard.door}/")
     assert str(door.join(answer.headers["location"])).startswith(str(door))
 
 
-def test_a_cookie_is_one_of_a_folder_that_no_other_server_of_this_machine_knows(locked):
-    """Browsers send the cookies of 127.0.0.1 to all its ports, but only below the folder they were given in."""
+def test_a_cookie_is_limited_to_a_folder_that_no_other_server_of_this_machine_knows(locked):
+    """Browsers send the cookies of 127.0.0.1 to all its ports, but only below the folder in which they were set."""
     answer = locked("GET", f"/{locked.guard.door}/?token={TOKEN}")
     cookie = answer.headers["set-cookie"]
     assert "Path=" not in cookie and "Domain=" not in cookie  # so it is one of the folder of that address
@@ -170,13 +170,13 @@ def test_a_cookie_is_known_among_others(locked):
     assert locked("GET", inside).status_code == 401
 
 
-def test_what_comes_from_the_token_is_the_same_at_the_next_start(locked, log):
+def test_addresses_and_cookies_are_the_same_at_the_next_start_with_the_same_token(locked, log):
     again = Caller(log, token=TOKEN)
     assert again("GET", f"/{locked.guard.door}/shop/", cookie=cookie_of(locked)).status_code == 200
     again.close()
 
 
-def test_a_cookie_of_another_dashboard_is_not_known(locked, log):
+def test_a_cookie_of_another_dashboard_is_refused(locked, log):
     other = Caller(log, token="another" + TOKEN)
     door = f"/{other.guard.door}/?token=another{TOKEN}"
     cookie = other("GET", door).headers["set-cookie"].partition(";")[0]
@@ -190,14 +190,14 @@ def test_the_names_of_this_machine_are_served(locked, host):
 
 
 @pytest.mark.parametrize("proof", [SAME, {"origin": "http://127.0.0.1:8799"}, {"origin": "https://127.0.0.1:8799"}])
-def test_a_form_of_our_own_page_is_taken(locked, proof):
+def test_a_form_of_our_own_page_is_accepted(locked, proof):
     path = f"/{locked.guard.door}{APPROVE}"
     answer = locked("POST", path, {"response": "true", "by": "ana"}, cookie=cookie_of(locked), **proof)
     assert answer.status_code == 303, answer.text
 
 
 @pytest.mark.parametrize("what", ["approve", "reject", "cancel", "signal", "resume", "fork", "rollback"])
-def test_one_that_only_shows_refuses_every_action(log, what):
+def test_a_read_only_dashboard_refuses_every_action(log, what):
     caller = Caller(log, read_only=True)
     answer = caller.post(f"/shop/e/asking-1/{what}", reason="no")
     assert answer.status_code == 403
@@ -206,7 +206,7 @@ def test_one_that_only_shows_refuses_every_action(log, what):
 
 
 def test_a_body_is_read_to_its_end_before_it_is_refused(locked):
-    """A proxy that still sends would show a broken pipe instead of what is wrong."""
+    """Otherwise a proxy that is still sending shows a broken pipe instead of the message."""
     pieces = [b"x" * 10_000] * 50
     read: list[bytes] = []
 
@@ -227,7 +227,7 @@ def test_a_body_is_read_to_its_end_before_it_is_refused(locked):
     ("hosts", "path", "status"),
     [((b"127.0.0.1", b"evil.example"), "/", 400), ((), "/", 400), ((b"127.0.0.1",), "shop", 401)],
 )
-def test_what_no_client_library_sends_is_refused_too(locked, hosts, path, status):
+def test_requests_that_no_client_library_sends_are_refused_too(locked, hosts, path, status):
     sent = []
 
     async def call():

@@ -1,4 +1,4 @@
-"""A log may come from anybody: whatever stands in it, no page runs it, and no page breaks."""
+"""A log may come from an attacker: whatever is in it, no page runs it, and no page breaks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_the_feed_sends_runs_nothing(hostile, word):
 
 
 @pytest.mark.parametrize("word", WORDS[:-1], ids=range(len(WORDS) - 1))
-def test_what_is_answered_as_a_file_is_not_shown_as_a_page(hostile, word):
+def test_a_download_is_not_shown_as_a_page(hostile, word):
     name, one = next(iter(hostile.logs)), f"e/{to_path(word)}"
     for path in (f"{one}/export.jsonl", f"{one}/export.csv", f"{one}/value/1", f"{one}/output/1.1/{to_path(word)}"):
         answer = hostile("GET", f"/{name}/{path}")
@@ -87,7 +87,7 @@ def test_what_is_answered_as_a_file_is_not_shown_as_a_page(hostile, word):
         assert "text/html" not in answer.headers["content-type"]
 
 
-def test_the_record_as_a_page_may_run_nothing(hostile):
+def test_the_runbook_may_run_nothing(hostile):
     name = next(iter(hostile.logs))
     answer = hostile("GET", f"/{name}/e/{to_path(WORDS[0])}/runbook")
     assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
@@ -103,14 +103,14 @@ def test_the_api_answers_with_json(hostile, word):
         assert isinstance(answer.json(), dict)
 
 
-def test_an_error_says_what_was_asked_without_running_it(hostile):
+def test_an_error_shows_the_request_without_running_it(hostile):
     name = next(iter(hostile.logs))
     for path in ("/<script>/", "/%3Cscript%3E/x", f"/{name}/e/%3Cscript%3E", f"/{name}/?state=%3Cscript%3E"):
         harmless(hostile("GET", path).text)
 
 
 class Trap:
-    """A value that says that it was unpickled."""
+    """A value that records when it is unpickled."""
 
     sprung = False
 
@@ -144,7 +144,7 @@ def test_no_value_is_unpickled_also_of_a_log_that_is_trusted(log):
     caller.close()
 
 
-def test_events_that_do_not_fit_together_are_told_not_raised(log):
+def test_impossible_events_are_reported_and_not_raised(log):
     with closing(sqlite3.connect(log)) as db:
         db.execute("INSERT INTO maintenance (reason) VALUES ('test')")
         changed = "UPDATE event SET step = 'lost[1]' WHERE step = 'ship' AND type = 'StepStarted'"
@@ -161,7 +161,7 @@ def test_events_that_do_not_fit_together_are_told_not_raised(log):
     caller.close()
 
 
-def test_looking_writes_nothing(log):
+def test_showing_a_log_writes_nothing(log):
     before = log.read_bytes()
     caller = Caller(log)
     for path in ("/shop/", "/shop/e/done-1", "/shop/e/asking-1", "/shop/w/check", "/shop/e/done-1/runbook"):

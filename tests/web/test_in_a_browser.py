@@ -44,7 +44,7 @@ def running(*command: str, folder: Path, **more: Any) -> Iterator[subprocess.Pop
 
 
 class Relay:
-    """Stands between the browser and the dashboard, and can be cut."""
+    """A connection between the browser and the dashboard that can be cut."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -55,14 +55,14 @@ class Relay:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def cut(self) -> None:
-        """End every connection, and take no other."""
+        """Close every connection, and accept no other."""
         self.is_cut = True
         for one in [*self._open]:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
-        """Take connections again."""
+    def restore(self) -> None:
+        """Accept connections again."""
         self.is_cut = False
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Shop:
         self.run(what, execution_id).wait(60)
 
     def open(self, path: str, *, base: str = "", **options: Any) -> Page:
-        """Open a page in a window of its own, coming in by the printed address."""
+        """Open a page in a new window, through the printed address."""
         context = self.browser.new_context(**{"viewport": DESK, **options})
         self._contexts.append(context)
         page = context.new_page()
@@ -121,7 +121,7 @@ class Shop:
         return page
 
     def go(self, page: Page, path: str) -> None:
-        """Go on to another page in the same window, which must be there."""
+        """Open another page, which must exist, in the same window."""
         answer = page.goto(page.url.partition("/shop/")[0].rstrip("/") + f"/shop/{path}")
         assert answer is not None and answer.status == (404 if path == PAGES["missing"] else 200), (path, answer)
 
@@ -153,7 +153,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def shop(place: Shop) -> Iterator[Shop]:
-    """The place, without windows of another test."""
+    """The shop, without windows of another test."""
     yield place
     place.close_pages()
 
@@ -166,12 +166,12 @@ def busy(place: Shop) -> str:
 
 
 def when_there(page: Page) -> None:
-    """Wait until what a process has just started is shown."""
+    """Wait until an execution that a process has just started is shown."""
     expect(page.locator("#steps .live").first).to_be_visible(timeout=30_000)
 
 
 def opened(shop: Shop, path: str, **options: Any) -> Page:
-    """Open the page of an execution that may not have begun yet."""
+    """Open the page of an execution that may not have started yet."""
     page = shop.open("", **options)
     expect(page.locator(f"a[href$='{path}']")).to_be_visible(timeout=30_000)
     shop.go(page, path)
@@ -244,7 +244,7 @@ def test_what_is_opened_stays_open_while_the_page_changes(shop, busy):
     expect(reason).to_have_value("a reason")
 
 
-def test_a_connection_that_is_lost_is_told_and_comes_back(shop, busy):
+def test_a_lost_connection_is_shown_and_restored(shop, busy):
     relay = Relay(int(shop.base.rpartition(":")[2]))
     page = shop.open(busy, base=f"http://127.0.0.1:{relay.port}")
     when_there(page)
@@ -252,7 +252,7 @@ def test_a_connection_that_is_lost_is_told_and_comes_back(shop, busy):
     relay.cut()
     expect(page.locator("#link")).to_contain_text("not connected")
     before = version(page)
-    relay.mend()
+    relay.restore()
     expect(page.locator("#link")).to_have_text("live", timeout=20_000)
     later(page, before)
     relay.close()
@@ -341,20 +341,20 @@ PAGES = {
 
 
 def serious(page: Page, *rules: str) -> list[tuple[str, str]]:
-    """What axe finds that keeps somebody from using the page, by all its rules or some; its script is in the page."""
+    """Return the serious problems that axe finds, by all its rules or some; its script is in the page."""
     options = {"resultTypes": ["violations"], **({"runOnly": [*rules]} if rules else {})}
     found = page.evaluate("options => axe.run(document, options).then(found => found.violations)", options)
     return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
 
 def overflow(page: Page) -> int:
-    """How many pixels it would have to be scrolled sideways."""
+    """Return how many pixels the page would have to be scrolled sideways."""
     return max(0, int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth")))
 
 
 @pytest.mark.soak
-def test_every_page_fits_320_pixels_and_serves_everybody_by_day_and_by_night(shop):
-    """Nothing that axe calls serious, no sideways scrolling, no complaint of the browser about the policy."""
+def test_every_page_fits_320_pixels_and_is_accessible_in_light_and_dark(shop):
+    """No serious problem for axe, no sideways scrolling, no complaint of the browser about the policy."""
     for process in (shop.run("wait", "asking-1"), shop.run("each", "each-1"), shop.run("order", "order-1")):
         process.wait(60)
     complaints: list[str] = []
@@ -387,7 +387,7 @@ def test_pictures_of_every_page_are_kept(shop, look, options):
 
 
 @pytest.mark.soak
-def test_nothing_moves_for_who_asked_for_less_motion(shop, busy):
+def test_nothing_moves_with_reduced_motion(shop, busy):
     still, moving = (opened(shop, busy, reduced_motion=wish) for wish in ("reduce", "no-preference"))
 
     def animations(page: Page) -> int:

@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_jupyter(monkeypatch):
-    """Whoever runs the suite inside Jupyter is not asked."""
+    """Hide the Jupyter in which the suite may be running."""
     for name in ("JUPYTERHUB_SERVICE_PREFIX", "JPY_PARENT_PID"):
         monkeypatch.delenv(name, raising=False)
 
 
 def opened(url: str) -> str:
-    """Open an address as a browser does, which keeps cookies."""
+    """Open an address as a browser does, with cookies."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     with browser.open(url, timeout=30) as answer:
         return answer.read().decode()
@@ -59,7 +59,7 @@ def test_the_link_leads_to_the_list_and_starts_once(log):
         opened(shown.url)
 
 
-def test_a_log_in_memory_has_none(no_jupyter):
+def test_a_log_in_memory_has_no_dashboard(no_jupyter):
     connect(":memory:")
     with pytest.raises(CerebelumError, match="in memory"):
         dashboard()
@@ -88,8 +88,8 @@ def test_in_jupyter_it_is_a_page_of_jupyter(log, monkeypatch, tmp_path):
 
 
 @pytest.mark.soak
-def test_behind_a_real_jupyter_its_login_is_the_door(log, tmp_path):
-    """jupyter-server-proxy, a Unix socket, a base path of its own, and a stream that comes through."""
+def test_behind_a_real_jupyter_its_login_controls_access(log, tmp_path):
+    """It uses jupyter-server-proxy, a Unix socket, a base path, and a stream through the proxy."""
     state = tmp_path / "state"
     named = state / "cerebelum_nb" / "dashboard-logs"
     named.parent.mkdir(parents=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""What the pages show, and that they need no script."""
+"""What the pages show; they need no script."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def rollout(wf):
 
 
 def ids(page: str) -> list[str]:
-    """The executions of a list, in their order."""
+    """Return the executions of a list, in order."""
     rows = [row["id"] or "" for row in Page(page).of("tr") if row.get("id")]
     return [name.removeprefix("x-") for name in rows if name.startswith("x-")]
 
 
-def test_one_log_is_shown_at_once(dashboard):
+def test_a_single_log_is_shown_at_once(dashboard):
     assert dashboard("GET", "/").headers["location"] == "./shop/"
 
 
@@ -59,7 +59,7 @@ def release(wf):
     wf.timeline(smoke_tests)
 
 
-def test_children_are_linked_with_their_caller_and_listed_when_they_are_asked_for(dashboard, log):
+def test_children_are_linked_with_their_caller_and_listed_by_a_filter(dashboard, log):
     with SqliteStore(log, durability="normal") as store:
         release.run(store=store, execution_id="release-1")
         (child,) = [row.execution_id for row in store.executions(caller="release-1")[0]]
@@ -88,11 +88,11 @@ def test_children_are_linked_with_their_caller_and_listed_when_they_are_asked_fo
         ("since=1h&show=active&q=asl", ["asleep-1"]),
     ],
 )
-def test_a_filter_stands_in_the_address(dashboard, query, found):
+def test_a_filter_is_in_the_address(dashboard, query, found):
     assert ids(dashboard.get(f"/shop/?{query}")) == found
 
 
-def test_names_and_tags_are_shown_and_lists_are_narrowed_to_a_tag(log, dashboard):
+def test_names_and_tags_are_shown_and_a_list_is_filtered_by_a_tag(log, dashboard):
     with SqliteStore(log) as store:
         tag(store, "done-1", ["eu", "prod"])
         tag(store, "paying-1", ["eu"])
@@ -120,7 +120,7 @@ def test_pages_of_a_list_join_without_a_gap(dashboard):
 
 
 @pytest.mark.parametrize("query", ["state=nonsense", "show=all", "since=soon", "before=1", "before=9e9.1", "limit=0"])
-def test_a_filter_that_means_nothing_is_explained(dashboard, query):
+def test_an_invalid_filter_is_explained(dashboard, query):
     answer = dashboard("GET", f"/shop/?{query}")
     assert answer.status_code == 400 and "Invalid request" in answer.text
 
@@ -164,7 +164,7 @@ def test_what_waits_for_a_person_has_a_form(dashboard):
     assert '"cost": 36' in page.words
 
 
-def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
+def test_a_read_only_dashboard_has_no_form_that_changes_anything(log):
     caller = Caller(log, read_only=True)
     for path in ("/shop/", "/shop/e/asking-1", "/shop/e/failed-1"):
         assert [form for form in Page(caller.get(path)).of("form") if form.get("method") == "post"] == []
@@ -173,7 +173,7 @@ def test_a_dashboard_that_only_shows_has_no_form_that_changes_anything(log):
 
 @pytest.fixture
 def each(tmp_path):
-    """A dashboard of a foreach, of which one item failed."""
+    """A dashboard of a foreach with one failed item."""
     log = tmp_path / "each.db"
     with SqliteStore(log) as store, suppress(WorkflowError):
         rollout.run(store=store, execution_id="each-1")
@@ -224,12 +224,12 @@ def test_an_earlier_state_is_shown_as_it_was(dashboard):
 
 
 @pytest.mark.parametrize("version", ["0", "99", "-1", "x", "9" * 30])
-def test_a_version_that_is_not_there_is_explained(dashboard, version):
+def test_a_missing_version_is_explained(dashboard, version):
     assert dashboard("GET", f"/shop/e/failed-1/at/{version}").status_code == 400
 
 
 @pytest.mark.parametrize("path", ["/none/", "/shop/e/none", "/shop/none/x", "/shop/e/none/feed", "/static/none"])
-def test_what_is_not_there_is_not_found(dashboard, path):
+def test_missing_pages_are_not_found(dashboard, path):
     assert dashboard("GET", path).status_code == 404
 
 

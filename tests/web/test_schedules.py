@@ -20,7 +20,7 @@ from .conftest import Caller, Page, check, deliver
 
 @pytest.fixture
 def scheduled(log):
-    """A log in which one schedule has started an execution, which failed, and another one has started nothing."""
+    """A log with a schedule that has started an execution, which failed, and a schedule that has started nothing."""
     with SqliteStore(log) as store, FakeClock(datetime(2026, 3, 29, 22, tzinfo=UTC)) as clock:
         deliver.schedule(cron="0 6 * * 1-5", timezone="Europe/Madrid", inputs={"size": "<b>"}, store=store)
         check.schedule(every="2 hours", schedule_id="often", catch_up="1 day", store=store)
@@ -32,7 +32,7 @@ def scheduled(log):
 
 
 def words_of(caller, path="/shop/schedules"):
-    """What a page says, without the signs of states."""
+    """Return the words of a page without the signs of states."""
     said = Page(caller.get(path)).words
     return " ".join("".join(letter if letter.isascii() else " " for letter in said).split())
 
@@ -46,7 +46,7 @@ def test_a_schedule_says_when_it_starts_what_and_how_the_last_run_went(dashboard
     assert "e/deliver-20260330T040000Z" in dashboard.get("/shop/schedules")
 
 
-def test_the_list_leads_to_it_where_there_are_schedules(dashboard, scheduled, made):
+def test_the_list_links_to_the_schedules_if_there_are_any(dashboard, scheduled, made):
     assert 'href="schedules"' in dashboard.get("/shop/")
     other = Caller(made)
     assert 'href="schedules"' not in other.get("/shop/")
@@ -64,7 +64,7 @@ def test_it_is_paused_and_resumed_by_a_form_and_the_log_says_by_whom(dashboard, 
     assert (paused.by, resumed.by) == ("ana via dashboard", "bo via dashboard")
 
 
-def test_one_that_only_shows_has_no_form_and_refuses(scheduled):
+def test_a_read_only_dashboard_has_no_forms_for_schedules_and_refuses_changes(scheduled):
     caller = Caller(scheduled, read_only=True)
     assert [form for form in Page(caller.get("/shop/schedules")).of("form") if form.get("method") == "post"] == []
     assert caller.post("/shop/s/deliver/pause").status_code == 403
@@ -72,7 +72,7 @@ def test_one_that_only_shows_has_no_form_and_refuses(scheduled):
 
 
 @pytest.mark.parametrize("path", ["/shop/s/none/pause", "/shop/s/deliver/delete"])
-def test_what_is_not_there_cannot_be_changed(dashboard, scheduled, path):
+def test_a_missing_schedule_cannot_be_changed(dashboard, scheduled, path):
     assert dashboard.post(path).status_code == 404
 
 
@@ -86,11 +86,11 @@ def test_programs_read_and_change_them_as_json(dashboard, scheduled):
     assert answer.json() == {"schedule_id": "often", "action": "pause"}
 
 
-def test_the_execution_says_for_which_time_it_was_started(dashboard, scheduled):
+def test_an_execution_shows_the_time_for_which_it_was_started(dashboard, scheduled):
     assert "Scheduled for (UTC)2026-03-30 04:00:00" in words_of(dashboard, "/shop/e/deliver-20260330T040000Z")
 
 
-def test_they_are_a_view_that_sql_reads(scheduled):
+def test_schedules_are_a_view_in_sql(scheduled):
     with closing(sqlite3.connect(scheduled)) as db:
         rows = db.execute("SELECT schedule_id, cron, every, timezone, last_at, catch_up FROM schedules").fetchall()
     assert rows == [

@@ -1,4 +1,4 @@
-"""Starting it: where the token is kept, and that opening it shows the token to nobody."""
+"""Starting the dashboard: where the token is kept; and opening it shows the token to nobody."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_token_that_is_kept_in_a_file_is_the_same_at_the_next_start(tmp_path):
 @pytest.mark.parametrize(
     ("text", "mode", "why"), [("x" * 20, 0o644, "other users can read"), ("short", 0o600, "no token")]
 )
-def test_a_file_that_is_no_secret_is_refused(tmp_path, text, mode, why):
+def test_an_unsafe_or_invalid_token_file_is_refused(tmp_path, text, mode, why):
     file = tmp_path / "token"
     file.write_text(text)
     file.chmod(mode)

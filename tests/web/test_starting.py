@@ -1,4 +1,4 @@
-"""Starting a workflow from its page: the form of its inputs, what is wrong with them, and what starts it."""
+"""Starting a workflow from its page: the form of its inputs, their problems, and the process that is started."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def release(place, monkeypatch):
-    """A dashboard that may start what is in the log."""
+    """A dashboard that may start the workflows in the log."""
     monkeypatch.chdir(place)
     caller = Caller(place / "release.db", allow_resume=True)
     yield caller
@@ -95,7 +95,7 @@ def release(place, monkeypatch):
 
 
 def kept(path: Path) -> bytes:
-    """Return all bytes of a log, through SQLite: who closes its file takes away the locks of this process."""
+    """Return all bytes of a log through SQLite: opening and closing its file would drop the locks of this process."""
     with closing(sqlite3.connect(path)) as db:
         return db.serialize()
 
@@ -115,12 +115,12 @@ def test_the_form_has_a_field_for_each_input(release):
     assert '["ams3"]' in page.words
 
 
-def test_the_default_of_an_input_that_is_redacted_is_nowhere(release, place):
+def test_the_default_of_a_redacted_input_is_not_in_the_page(release, place):
     assert "letmein" not in release.get("/release/w/deploy/start")
     assert b"letmein" not in kept(place / "release.db")
 
 
-def test_the_form_of_a_workflow_that_does_not_say_what_its_inputs_are_takes_json(release):
+def test_the_form_of_a_workflow_without_declared_inputs_takes_json(release):
     page = Page(release.get("/release/w/untyped/start"))
     assert [one["name"] for one in page.of("textarea")] == ["inputs"]
     answer = release.post("/release/w/untyped/start", inputs="[1]")
@@ -128,7 +128,7 @@ def test_the_form_of_a_workflow_that_does_not_say_what_its_inputs_are_takes_json
 
 
 @pytest.mark.process
-def test_everything_that_is_wrong_is_said_beside_the_fields(release):
+def test_every_problem_is_shown_beside_its_field(release):
     form = {"in.size": "medium", "in.count": "many", "in.regions": "[1", "in.until": "2026-12-24", "name": "four"}
     answer = release.post("/release/w/deploy/start", **form)
     page = Page(answer.text)
@@ -171,7 +171,7 @@ def test_a_form_that_is_sent_twice_starts_one_execution_in_a_process_of_its_own(
 
 
 @pytest.mark.process
-def test_a_program_is_told_everything_that_is_wrong(release):
+def test_a_program_receives_every_problem(release):
     body = '{"inputs": {"size": "medium", "token": "hush-hush"}, "id": "third-1"}'
     address = "/release/api/workflows/deploy/start"
     answer = release("POST", address, body, content_type="application/json")
@@ -193,7 +193,7 @@ def test_only_a_dashboard_that_may_resume_starts_anything(place):
     caller.close()
 
 
-def test_what_was_defined_in_a_cell_is_not_started_and_the_page_says_what_to_do(tmp_path: Path):
+def test_a_workflow_of_a_cell_is_not_started_and_the_page_says_what_to_do(tmp_path: Path):
     cell = "<ipython-input-1-abc>"
     source = "from cerebelum_nb import step, workflow\n@step\ndef a(): ...\n@workflow\ndef w(wf): wf.timeline(a)\n"
     linecache.cache[cell] = (len(source), None, source.splitlines(keepends=True), cell)
