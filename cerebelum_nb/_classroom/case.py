@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._dsl.step import step
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._store.log_file import here
 from .._store.sqlite import SqliteStore
 from .._testing.clock import FakeClock

@@ -28,9 +28,9 @@ from .._core.graph import StepSpec
 from .._text.duration import format_seconds
 from ..errors import StepTimeoutError
 from .call_step import call_step
-from .calling import give_up, unawaited
 from .clock import Deadline, Timer
 from .eager import begin_task
+from .pending_operation import give_up, unawaited
 from .ports import Outcome
 from .scope import Scope, current_scope
 from .threads import can_start_threads

@@ -31,7 +31,7 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     if not recorded and not may_wait(spec):
         return spec.fn(**arguments)
     from .checkpoints import CheckpointHost, Checkpoints  # here: only steps that wait or fail need 4 ms of imports
-    from .lines import LineCheckpoints
+    from .line_checkpoints import LineCheckpoints
 
     if not isinstance(host, CheckpointHost):
         return spec.fn(**arguments)

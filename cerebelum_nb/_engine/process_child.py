@@ -29,8 +29,8 @@ from .._host.caller import shown_as
 from .._host.frontend import Audience, assume_audience
 from .._values import Redactor, encode
 from ..errors import OperationError, SerializationError
-from .calling import unawaited
 from .functions import code_of, name_of
+from .pending_operation import unawaited
 from .ports import Host
 from .process_wire import CALL, Handle, Wire, pack, unpack
 from .scope import Scope, current_scope

@@ -15,7 +15,7 @@ from .._core.state import State
 from .._core.step_state import Operation, StepState
 from .._core.value import Value
 from .._dsl.step import Step
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._operations.trial import Trial, try_out
 from .._store.base import Store
 from .._store.event_key import event_of

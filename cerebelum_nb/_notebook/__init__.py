@@ -16,7 +16,7 @@ from typing import Any
 
 from .._engine.cancel import cancel_execution
 from .._engine.origin import notebook_path
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._store.connect import resolve_store
 from ..errors import CerebelumError
 from .cells import Cell, read_cell

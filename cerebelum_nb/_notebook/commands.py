@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .._engine.cancel import cancel_execution
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._store.connect import resolve_store
 from .._text.duration import format_seconds
 from .._text.json_text import parse

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from .._core.graph import Policy
-from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.functions import code_of
+from .._engine.pending_operation import PendingOperation, offer, wrap
 from .._engine.resume_points import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._text.duration import Duration, seconds

@@ -17,8 +17,8 @@ from .._core.events import (
 )
 from .._core.step_state import Operation
 from .._core.value import Value
-from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
+from .._engine.pending_operation import PendingOperation, offer, wrap
 from .._engine.resume_points import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._engine.scope_lookup import scope_here

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
 
-from .._engine.calling import PendingOperation
+from .._engine.pending_operation import PendingOperation
 from .._engine.scope import Scope
 from .api import run_under
 from .note import note

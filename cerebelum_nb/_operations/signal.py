@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .._core.events import OperationFailed, SignalAwaited, SignalReceived, SignalTaken
-from .._engine.calling import PendingOperation, offer, wrap
 from .._engine.clock import Deadline
 from .._engine.functions import code_of
+from .._engine.pending_operation import PendingOperation, offer, wrap
 from .._engine.resume_points import waits_in_plain_steps
 from .._engine.scope import Scope
 from .._engine.scope_lookup import scope_here

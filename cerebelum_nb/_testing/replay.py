@@ -22,7 +22,7 @@ from .._core.resume_plan import StepAction
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import summarise
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._history.try_step import try_spec
 from .._store.base import Commit, Store
 from .._store.memory import MemoryStore

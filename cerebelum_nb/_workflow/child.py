@@ -23,12 +23,12 @@ from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
 from .._core.value import Value
-from .._engine.calling import PendingOperation, offer
 from .._engine.children import MOST_DEPTH
 from .._engine.clock import Deadline
 from .._engine.execution import Execution
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import RETRY_SECONDS
+from .._engine.pending_operation import PendingOperation, offer
 from .._engine.scope import Scope, current_scope
 from .._engine.turns import later_turn
 from .._engine.values import ExecutionValues

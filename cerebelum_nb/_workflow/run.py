@@ -20,8 +20,8 @@ from .._engine import display_hooks
 from .._engine.crash import Crashed
 from .._engine.execution import Execution
 from .._engine.interrupt import on_sigint
+from .._engine.run_sync import STOPPED
 from .._engine.signals import send
-from .._engine.sync import STOPPED
 from .concurrency import supersede
 from .outcome import cause_of, is_rollback, outcome_of, result_of, warn_of_stale
 from .result import Result

@@ -14,7 +14,7 @@ from .._engine.cancel import cancel_execution
 from .._engine.cluster_access import load_cluster_module
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.patience import briefly, patiently
-from .._engine.sync import run_sync
+from .._engine.run_sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
 from .._store.connect import resolve_store
