@@ -306,9 +306,9 @@ class ExecutionClient:
         Raises:
             ScheduleNotFoundError: there is no such schedule.
         """
-        from .._workflow.schedule import named
+        from .._workflow.schedule import find_schedule
 
-        return named(schedule_id, self._store)
+        return find_schedule(schedule_id, self._store)
 
     def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a call of this client from sync code: a script, or a cell.

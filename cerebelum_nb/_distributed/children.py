@@ -22,7 +22,7 @@ from .._core.step_state import Phase
 from .._engine.clock import Clock, Deadline
 from .._engine.plan_payloads import blueprint_of
 from .._store.base import Store
-from .._workflow.child import UNFINISHED, Child, Reached, left_alone
+from .._workflow.child import UNFINISHED, Child, Reached, abandoned_reason
 from .._workflow.definition import Definition
 from .._workflow.outcome import outcome_of
 from .._workflow.result import Result
@@ -118,7 +118,7 @@ class RemoteChildren:
             raise self._lost(child, found)
         while True:
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
-                await self._on_polls(self._cluster.stop(child.id, left_alone(child)))
+                await self._on_polls(self._cluster.stop(child.id, abandoned_reason(child)))
                 found = await self._read(child.id, asked, wait=True)
             if child.ends(found.state, is_first=is_first):
                 return Reached(found.state, partial(self._ended, child.workflow, child.id, found))
@@ -196,7 +196,7 @@ class RemoteChildren:
             if not over.done():
                 over.cancel()
                 if not host.continues_elsewhere:
-                    stop = self._cluster.stop(child.id, left_alone(child))
+                    stop = self._cluster.stop(child.id, abandoned_reason(child))
                     asyncio.run_coroutine_threadsafe(stop, self._polls)
 
     def _ended(self, workflow: Definition, execution_id: str, found: _Found) -> Result:

@@ -30,12 +30,12 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
-from .._workflow.execution_id import check_id, new_id, own
-from .._workflow.fork import forked, prepare
+from .._workflow.execution_id import check_id, id_in_workflow, new_id
+from .._workflow.fork import fork_events, prepare
 from .._workflow.outcome import is_rollback, outcome_of, warn_of_stale
 from .._workflow.result import Result
 from .._workflow.rollback import Undoing, rollback_events
-from .._workflow.start import Resuming, Told, refuse_in_step, resumed, started
+from .._workflow.start import Resuming, StartOptions, refuse_in_step, resume_events, start_event
 from ..errors import (
     CerebelumError,
     ExecutionBusyError,
@@ -147,8 +147,13 @@ class DistributedExecutor:
                 return await self.resume(workflow, made_id, store=local, inputs=inputs)
             return await self._follow(workflow, plan, cluster, made_id, local)
         blueprint = blueprint_of(plan, redactor)
-        event = started(
-            workflow, plan, value, current_clock.get().now(), blueprint.digest, told=Told(labels, redactor, ())
+        event = start_event(
+            workflow,
+            plan,
+            value,
+            current_clock.get().now(),
+            blueprint.digest,
+            options=StartOptions(labels, redactor, ()),
         )
         publish_plan(plan, blueprint, redactor, cluster.blobs)
         await cluster.launch(made_id, plan, [event], self._terms, again=False)
@@ -182,7 +187,7 @@ class DistributedExecutor:
             execution_id,
             "resume",
             store,
-            lambda there, digest: resumed(there, given, there.now(), digest),
+            lambda there, digest: resume_events(there, given, there.now(), digest),
         )
 
     async def rollback(
@@ -291,7 +296,7 @@ class DistributedExecutor:
             workflow, local, followed.redactor, parent, from_step, inputs, overrides, rerun=rerun, fork_id=made_id
         )
         blueprint = blueprint_of(plan, followed.redactor)
-        events = forked(followed, made, followed.now(), blueprint.digest)
+        events = fork_events(followed, made, followed.now(), blueprint.digest)
         whole = [_with_payload(event, local) for event in events]
         publish_plan(plan, blueprint, followed.redactor, cluster.blobs)
         await cluster.launch(made_id, plan, whole, self._terms, again=False)
@@ -355,12 +360,12 @@ class DistributedExecutor:
                 )
             execution_id = rows[0].execution_id
         try:
-            found = own(workflow, execution_id, local, what)
+            found = id_in_workflow(workflow, execution_id, local, what)
         except ExecutionNotFoundError:
             found = check_id(execution_id if isinstance(execution_id, str) else execution_id.execution_id)
         if await cluster.run_id(found) is not None and not _held_here(local, found):
             await Mirror(cluster, found, local).follow(wait=False)
-        return own(workflow, found, local, what)
+        return id_in_workflow(workflow, found, local, what)
 
     async def _follow(
         self,

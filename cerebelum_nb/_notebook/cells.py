@@ -62,7 +62,9 @@ class Cell:
         values = {name: namespace[name] for name in self.assigns if name in namespace}
         return {name: value for name, value in values.items() if not isinstance(value, types.ModuleType)}
 
-    def unseen(self, before: dict[str, Any], namespace: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    def assigned_by_magics(
+        self, before: dict[str, Any], namespace: dict[str, Any], hidden: Collection[str]
+    ) -> dict[str, Any]:
         """Return the data that its magics assigned, which its text does not show: ``%time y = f()``."""
         return {
             name: value

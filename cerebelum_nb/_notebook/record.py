@@ -111,7 +111,7 @@ class Record:
             value = await cell.run(namespace)
             shown.append(value)
             changed = {n: namespace[n] for n, digest in cell.digests(namespace).items() if before.get(n) != digest}
-            changed |= cell.unseen(names, namespace, self.hidden)
+            changed |= cell.assigned_by_magics(names, namespace, self.hidden)
             left = {name: item for name, item in cell.passing(namespace).items() if is_storable(item)} | changed
             if cell.assigns:
                 return _as_result({**cell.result(namespace), **left})
@@ -137,7 +137,7 @@ class Record:
         execution.payloads = (as_payload(code, pieces(parts, redactor)),)
         execution.handle = lambda _: "run the cell again"
         try:
-            await run.go_as_far_as(OneStage(completes=False), quietly=True)
+            await run.run_until(OneStage(completes=False), quietly=True)
         except WorkflowError as error:
             raise self._own(error, cell) from None
         return shown[-1]

@@ -14,7 +14,7 @@ from .._engine.clock import current_clock
 from .._store.event_key import event_of
 from .._text.json_text import parse
 from .._text.times import timestamp
-from .._workflow.schedule import told_of_schedule
+from .._workflow.schedule import schedule_to_dict
 from .listing import Wanted, list_executions
 from .names import from_path
 
@@ -60,7 +60,7 @@ class Api:
     def schedules(self, request: Request) -> Response:
         """List the schedules, as ``cerebelum schedule list --json`` does."""
         log = self._logs.named(request.path_params["log"])
-        return _json({"schedules": [_bounded(told_of_schedule(state)) for state in log.store.schedules()]})
+        return _json({"schedules": [_bounded(schedule_to_dict(state)) for state in log.store.schedules()]})
 
     def execution(self, request: Request) -> Response:
         """Return an execution, as ``cerebelum status --json`` does, without unpickling anything."""

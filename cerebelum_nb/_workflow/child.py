@@ -1,9 +1,9 @@
-"""A workflow run inside a step: a separate execution, which its caller waits for.
+"""Run a workflow inside a step as a child: a separate execution, for which its caller waits.
 
-It is a durable operation of the step. Its id derives from its caller, the step, the visit and the inputs, so a resume
-of the caller after a crash finds it again: a complete one gives its result, one that failed or was interrupted is
-resumed, and a hibernated one is waited for. The caller's process, a scheduler or a person may run it, whoever is first;
-the others wait for its end (_engine/children.py says how they learn of it).
+It is a durable operation of the step. Its id derives from the caller, the step, the visit and the inputs, so a resume
+of the caller after a crash finds it again: a complete child gives its result, a failed or interrupted child is resumed,
+and the step waits for a hibernated one. Whoever is first runs it, the caller's process, a scheduler or a person; the
+others wait for its end (_engine/children.py says how they learn of it).
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ from .definition import Definition
 from .execution_id import new_id
 from .result import Result
 from .run import Run
-from .start import Caller, Resuming, ended, launch, resumed, started, take_up
+from .start import Caller, Resuming, ended, launch, resume_events, start_event, take_up
 
-__all__ = ["UNFINISHED", "Child", "Reached", "left_alone", "offer_child", "run_child", "undo_children"]
+__all__ = ["UNFINISHED", "Child", "Reached", "abandoned_reason", "offer_child", "run_child", "undo_children"]
 
-_LOOK_SECONDS = 1.0
-"""How often the log is asked for a child that another process runs; its end is also told at once."""
+_CHECK_SECONDS = 1.0
+"""How often the log is checked for events of a child that another process runs; of its end this process also learns at
+once."""
 
 UNFINISHED = (ExecutionState.FAILED, ExecutionState.PAUSED, ExecutionState.CANCELLED, ExecutionState.ROLLED_BACK)
-"""The ends that are not what a caller waits for."""
+"""The ends of a child that give its caller no result."""
 
 
 def offer_child(
@@ -55,14 +56,14 @@ def offer_child(
     """Make the call that runs a workflow as a child: an async step awaits it, in a plain step it runs at once.
 
     Args:
-        scope: the step that calls.
+        scope: the calling step.
         workflow: the workflow.
-        verb: the method that it called.
-        inputs: the inputs it gave.
-        options: the other arguments it gave, by name.
+        verb: the method that was called.
+        inputs: the inputs.
+        options: the other arguments, by name.
 
     Raises:
-        CerebelumError: an option was given, which a child does not take.
+        CerebelumError: an option is set: a child takes inputs only.
     """
     what = f"{workflow.variable}.{verb}(...)"
     if given := [name for name, value in options.items() if value not in (None, False, ())]:
@@ -80,13 +81,13 @@ def offer_child(
 
 
 async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *, keep: bool = True) -> Result:
-    """Run a workflow as a child of a step, or continue the one that an earlier attempt began, and wait for its end.
+    """Run a workflow as a child of a step, or continue the child of an earlier attempt, and wait for its end.
 
     Args:
         scope: the step.
-        workflow: what runs.
-        inputs: what its steps receive.
-        keep: whether its output is recorded for the step, whose own result is not the same.
+        workflow: the workflow.
+        inputs: its inputs.
+        keep: whether its output is recorded with the operation; not needed when it is the step's own result.
 
     Raises:
         WorkflowError: it failed, or was stopped or cancelled; the message says how to continue.
@@ -97,9 +98,9 @@ async def run_child(scope: Scope, workflow: Definition, inputs: Inputs | None, *
 
 
 async def undo_children(scope: Scope, workflow: Definition) -> None:
-    """Roll back the children that ran for the step which an attempt undoes, the last one first.
+    """Roll back the children of the step that an attempt undoes, the last one first.
 
-    Those that another execution started stay as they are: they came with the history that a fork copied.
+    Children that another execution started stay as they are: a fork has copied the history that names them.
 
     Raises:
         WorkflowError: an undo failed.
@@ -113,14 +114,14 @@ async def undo_children(scope: Scope, workflow: Definition) -> None:
 
 
 class Reached(NamedTuple):
-    """A child that has come to the end that its caller's step wants: its last state, and how to get its result."""
+    """A child that has reached its goal: its last state, and a function that makes its result."""
 
     state: State
     result: Callable[[], Result]
 
 
 class Runner(Protocol):
-    """Runs the children of an attempt: this process does (:class:`_Here`), or a cluster (_distributed/children.py)."""
+    """Runs the children of an attempt in this process (:class:`_Here`) or on a cluster (_distributed/children.py)."""
 
     async def finished(self, child: Child) -> Reached:
         """Run it, or wait for whoever runs it, until it has reached its goal.
@@ -140,8 +141,8 @@ class Runner(Protocol):
 
 
 @runtime_checkable
-class Elsewhere(Protocol):
-    """The execution around an attempt that a worker of a cluster runs."""
+class ClusterExecution(Protocol):
+    """The execution of an attempt that a worker of a cluster runs."""
 
     child_runner: Runner
 
@@ -157,7 +158,7 @@ class Child(ABC):
         self.runner: Runner
         if isinstance(host, Execution):
             self.runner = _Here(host)
-        elif isinstance(host, Elsewhere):
+        elif isinstance(host, ClusterExecution):
             self.runner = host.child_runner
         else:
             raise CerebelumError(
@@ -167,22 +168,22 @@ class Child(ABC):
 
     @abstractmethod
     def make_ready(self, state: State, here: Execution) -> Run:
-        """Start or resume it here; ``state`` is what is recorded of it."""
+        """Start or resume it here; ``state`` is its recorded state."""
 
     @abstractmethod
     def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
-        """Make the events with which what is recorded continues elsewhere; the arguments are those of `resumed`."""
+        """Make the events that start or resume it on a cluster; the arguments are those of `resume_events`."""
 
     def begin_waiting(self) -> Any:
-        """Record that its step waits for it."""
+        """Record that the step waits for it."""
         return self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
 
     async def is_fresh(self, state: State) -> bool:
-        """Whether the step may continue a child that has failed: not when it was woken to hear of just that."""
+        """Whether the step may continue a child that has failed: not if this failure is what woke the step."""
         known = self.scope.recorded(self.op)
         if known is None or not known.ended or state.lifecycle not in UNFINISHED or state.lifecycle is self.goal:
             return True
-        await self.begin_waiting()  # it has heard: a later attempt, or a resume, continues the child
+        await self.begin_waiting()  # the step knows of it now: its next attempt, or a resume, continues the child
         return False
 
     def ends(self, state: State, *, is_first: bool) -> bool:
@@ -198,23 +199,23 @@ class Child(ABC):
         return False
 
     def is_interrupted(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step ends what it waits for before it continues it."""
+        """Whether to resume it even while it waits for something."""
         return False
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether the step continues it, as a resume of the caller asks for.
+        """Whether the step continues it, as a resume of the caller should.
 
-        One that is paused may have been stopped with the caller, just before that was resumed.
+        A paused child may have been stopped with the caller, just before the caller was resumed.
         """
         paused = state.lifecycle is ExecutionState.PAUSED
         return paused or (is_first and state.lifecycle is not ExecutionState.CANCELLED)
 
     def failure(self, state: State, cause: BaseException | None = None) -> WorkflowError:
         """Make the error with which the step fails."""
-        told = f"child {self.id} of workflow '{self.workflow.name}' {_ending(state)}"
+        text = f"child {self.id} of workflow '{self.workflow.name}' {_describe_end(state)}"
         if state.lifecycle is ExecutionState.CANCELLED:
-            told += f". It is never resumed: resume its caller with rerun='{self.scope.step}' to start another one"
-        error = WorkflowError(told, execution_id=self.id, failed_step=state.failed_step)
+            text += f". It is never resumed: resume its caller with rerun='{self.scope.step}' to start another one"
+        error = WorkflowError(text, execution_id=self.id, failed_step=state.failed_step)
         error.__cause__ = cause
         return error
 
@@ -250,7 +251,7 @@ class _Here:
             try:
                 run = await self._begin(child, state)
             except ExecutionBusyError as busy:
-                if busy.execution_id != child.id:  # it is refused because of another one
+                if busy.execution_id != child.id:  # refused because of another execution
                     raise
                 state = await self._wait_for_others(child, state, busy=True)
                 continue
@@ -266,7 +267,7 @@ class _Here:
             state = await self.recorded(child.id)
 
     def _may_run(self, state: State) -> bool:
-        """Whether to run it now: not while it sleeps, nor while this process is stopping."""
+        """Whether to run it now: not while it hibernates, nor while this process is stopping."""
         if not state.hibernated:
             return not (self.host.driver.draining and state.version)
         return not self.host.driver.draining and state.wake_at is not None and state.wake_at <= self.host.clock.now()
@@ -289,7 +290,7 @@ class _Here:
         token = current_scope.set(None)
         try:
             run = child.make_ready(state, self.host)
-            execution = run.attended(self.host)
+            execution = run.run_for(self.host)
         finally:
             current_scope.reset(token)
         if self.host.driver.draining:
@@ -297,7 +298,7 @@ class _Here:
         return run
 
     async def _wait_for(self, child: Child, run: Run) -> None:
-        """Wait for one that runs here; if the step ends first, stop it too."""
+        """Wait for a child that runs here; if the step ends first, stop the child too."""
         try:
             await child.scope.wait_until(None, child.op, until=lambda: run.done, busy=True)
         finally:
@@ -306,10 +307,10 @@ class _Here:
             if not run.done:
                 execution.attended_by = None
                 if not (self.host.superseded or self.host.driver.cancelled):
-                    execution.ask_to_stop(self.host.stop_requested or left_alone(child))
+                    execution.ask_to_stop(self.host.stop_requested or abandoned_reason(child))
 
     async def _wait_for_others(self, child: Child, state: State, *, busy: bool = False) -> State:
-        """Wait until something happens to one that does not run for this step, or until it is due; read it then."""
+        """Wait until something happens to a child that does not run here, or until it is due; return its state then."""
         wake_at = state.wake_at if state.hibernated and not self.host.driver.draining else None
         due = None if wake_at is None else Deadline(self.host.clock, wake_at)
         watch = _Watch(child, self.host, state.version)
@@ -321,8 +322,8 @@ class _Here:
         return await self.recorded(child.id)
 
 
-def left_alone(child: Child) -> str:
-    """Say why a child is stopped whose step has ended."""
+def abandoned_reason(child: Child) -> str:
+    """Return the reason for stopping a child whose step has ended."""
     return f"step '{child.scope.step}' no longer waits for it"
 
 
@@ -357,19 +358,19 @@ class _Call(Child):
         return result
 
     def make_ready(self, state: State, here: Execution) -> Run:
-        """Start it, or resume it as a person would: what failed runs again."""
+        """Start it, or resume it as a user would: what failed runs again."""
         if not state.version:
             return launch(self.workflow, self._given, here.store, self.id, wait=here.stays, caller=self._caller)
         self._check_caller(state)
         return take_up(self.workflow, self.id, store=here.store, wait=here.stays)
 
     def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
-        """Start it, or resume it, as above."""
+        """Start it, or resume it, like `make_ready`."""
         if not values.state.version:
             inputs = values.encode(self._given, path="inputs")
-            return [started(self.workflow, values.plan, inputs, now, blueprint, self._caller)]
+            return [start_event(self.workflow, values.plan, inputs, now, blueprint, self._caller)]
         self._check_caller(values.state)
-        return resumed(values, Resuming(), now, blueprint)[0]
+        return resume_events(values, Resuming(), now, blueprint)[0]
 
     @property
     def _caller(self) -> Caller:
@@ -384,7 +385,7 @@ class _Call(Child):
             )
 
     async def _recorded(self, child: str, output: Value) -> Result:
-        """Return the result of a child whose end the step has recorded; its history may since have been pruned."""
+        """Return the result of a child whose end the step has recorded; the child's history may have been pruned."""
         state = await self.runner.recorded(child)
         if state.lifecycle is not ExecutionState.COMPLETED:
             name = "output"
@@ -404,37 +405,37 @@ class _Undo(Child):
         self.op, self.id = scope.identify("child", workflow.name.replace(":", ";"), child), child
 
     def make_ready(self, state: State, here: Execution) -> Run:
-        """Begin to roll it back, or continue that."""
+        """Begin its rollback, or continue it."""
         from .rollback import roll_back  # as in workflow.py: a rollback is rare
 
         return roll_back(self.workflow, self.id, store=here.store, wait=here.stays)
 
     def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
-        """Begin to roll it back, or continue that, as above."""
+        """Begin its rollback, or continue it, like `make_ready`."""
         from .rollback import Undoing, rollback_events
 
         return rollback_events(values, Undoing(), now, blueprint)
 
     def is_interrupted(self, state: State, *, is_first: bool) -> bool:
-        """Whether it still runs forwards: its own waits no longer matter."""
+        """Whether its rollback has not begun: then what it waits for no longer matters."""
         return is_first and not state.is_rolling_back
 
     def can_resume(self, state: State, *, is_first: bool) -> bool:
-        """Whether it can be rolled back: a failed rollback is continued by the next one of its caller."""
+        """Whether its rollback continues: after a failed one, only in the next rollback of its caller."""
         return is_first or state.lifecycle is ExecutionState.PAUSED
 
 
-def _ending(state: State) -> str:
-    """Say how an execution ended."""
+def _describe_end(state: State) -> str:
+    """Describe how an execution ended."""
     because = f": {state.reason}" if state.reason else ""
     match state.lifecycle:
         case ExecutionState.FAILED if state.error is not None:
             where = f" at step '{state.failed_step}'" if state.failed_step else ""
-            told = str(state.error)
-            if told.startswith("WorkflowError: child "):  # its own child failed: the first and last are enough
-                first, *more = re.split(r": (?:\.\.\.: )?child ", told.removeprefix("WorkflowError: "))
-                told = ": ".join([first, *(["..."] if len(more) > 1 else []), *(f"child {one}" for one in more[-1:])])
-            return f"failed{where}: {told}"
+            text = str(state.error)
+            if text.startswith("WorkflowError: child "):  # a chain of children: name only the first and the last
+                first, *more = re.split(r": (?:\.\.\.: )?child ", text.removeprefix("WorkflowError: "))
+                text = ": ".join([first, *(["..."] if len(more) > 1 else []), *(f"child {one}" for one in more[-1:])])
+            return f"failed{where}: {text}"
         case ExecutionState.PAUSED:
             return f"is paused{because}"
         case ExecutionState.CANCELLED:
@@ -454,17 +455,17 @@ class _Watch:
     def look(self) -> None:
         """Check now, and again in a second; on the engine's loop."""
         store = self._host.store
-        with suppress(CerebelumError):  # the run's own commits report what is wrong with the log
+        with suppress(CerebelumError):  # an unreadable log is reported by the caller's commits
             row = store.execution(self._child.id)
             is_free = row.holder is None or not store.lease_left(row.holder)
             self._moved = row.version != self._version or (is_free and row.summary.state is ExecutionState.RUNNING)
         if self._moved:
             self._host.look_again()
         else:
-            self._timer = self._host.loop.call_later(_LOOK_SECONDS, self.look)
+            self._timer = self._host.loop.call_later(_CHECK_SECONDS, self.look)
 
     def has_moved(self) -> bool:
-        """Whether something happened to it."""
+        """Whether something has happened to the child."""
         known = self._child.scope.recorded(self._child.op)
         return self._moved or (known is not None and known.ended)
 

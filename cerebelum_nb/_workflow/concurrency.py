@@ -1,6 +1,6 @@
-"""Concurrency keys: which slot an execution needs, and what happens to those that have it.
+"""Concurrency keys: which slot an execution needs, and what happens to an execution that has it.
 
-How executions queue for a slot is in _engine/queue.py.
+_engine/queue.py says how executions queue for a slot.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ messages = logging.getLogger("cerebelum_nb")
 
 
 def concurrency_of(key: Any, on_conflict: Any) -> Concurrency | None:
-    """Check what ``@workflow`` was given.
+    """Check ``concurrency_key=`` and ``on_conflict=``.
 
     Raises:
-        WorkflowDefinitionError: it is invalid.
+        WorkflowDefinitionError: they are invalid.
     """
     if key is None:
         if on_conflict is not None:
@@ -61,12 +61,12 @@ def slot_of(plan: Plan, inputs: Mapping[str, Any]) -> str:
     """Return the slot of an execution with these inputs; "" if it needs none.
 
     Args:
-        plan: its workflow.
-        inputs: its inputs, checked.
+        plan: its plan.
+        inputs: its inputs, already checked.
 
     Raises:
         InputsError: the input that is the key is not given.
-        CerebelumError: the function that returns the key raised, or returned something else.
+        CerebelumError: the function that returns the key raised, or did not return a key.
     """
     rule = plan.concurrency
     if rule is None:
@@ -80,11 +80,11 @@ def slot_of(plan: Plan, inputs: Mapping[str, Any]) -> str:
             )
         value = inputs[rule.key]
     else:
-        value = _called(rule.key, plan, inputs)
+        value = _call_key(rule.key, plan, inputs)
     return "" if value is None else f"{plan.workflow}:{_text(value, plan)}"
 
 
-def _called(key: Callable[[Any], object], plan: Plan, inputs: Mapping[str, Any]) -> object:
+def _call_key(key: Callable[[Any], object], plan: Plan, inputs: Mapping[str, Any]) -> object:
     given = inputs if plan.shape is None else plan.shape.make(dict(inputs))
     try:
         return key(given)
@@ -116,14 +116,14 @@ def _text(value: object, plan: Plan) -> str:
 
 
 def refuse_if_busy(plan: Plan, store: Store, execution_id: str, slot: str) -> None:
-    """Raise ExecutionBusyError when a workflow with ``on_conflict="refuse"`` has to wait for another execution."""
+    """Raise ExecutionBusyError if ``on_conflict`` is ``"refuse"`` and the slot is not free."""
     if slot and plan.concurrency is not None and plan.concurrency.on_conflict == "refuse":
         for row in ahead_of(store, slot, execution_id, None):
             raise busy(execution_id, slot, row)
 
 
 def refuse_if_caller_has(plan: Plan, store: Store, slot: str, caller: str) -> None:
-    """Raise CerebelumError if a child needs the slot that one of its callers holds until the child has ended."""
+    """Raise CerebelumError if a child needs the slot of a caller, which keeps it until the child has ended."""
     first = store.in_slot(slot) if slot else None
     above: str | None = caller
     while first is not None and above:
@@ -137,7 +137,7 @@ def refuse_if_caller_has(plan: Plan, store: Store, slot: str, caller: str) -> No
 
 
 def supersede(execution: Execution) -> None:
-    """Cancel the executions before a queued one, if its workflow says so."""
+    """Cancel the executions before a queued one, if ``on_conflict`` is ``"cancel"``."""
     rule, state = execution.plan.concurrency, execution.state
     if rule is None or rule.on_conflict != "cancel":
         return

@@ -1,4 +1,4 @@
-"""``@workflow``, which makes a :class:`.workflow.Workflow` of a function, and the workflows of this process."""
+"""``@workflow``, which makes a :class:`.workflow.Workflow` of a function, and the registry of workflows."""
 
 from __future__ import annotations
 

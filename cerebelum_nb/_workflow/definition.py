@@ -1,7 +1,7 @@
-"""What a workflow is, before it runs: a function that describes a timeline, the plan it makes, and how that is shown.
+"""A workflow before it runs: the function that describes its timeline, the plan, and how both are shown.
 
-The function is evaluated again at every start and every resume, in its own module, so an edited step is the one that
-runs.
+The function is evaluated at every start and every resume, as its module defines it then, so an edited step is the step
+that runs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Definition(Composite, ABC):
             self.shape = shape_of(inputs, f"@workflow of '{name}'", fn.__globals__)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by name, as functions are; one that its module does not hold, by what it is made of."""
+        """Pickle it by name, like a function, if its module holds it; otherwise by its parts."""
         made_of = self._fn, self.name, self.max_jumps, self.on_failure, self._inputs, self.timeout
         return by_name(self) or (type(self), (*made_of, self.concurrency, self.tags))
 
@@ -146,7 +146,7 @@ class Definition(Composite, ABC):
         return plan, report
 
     def validate(self) -> Report:
-        """Evaluate the timeline as it is now and report what is wrong with it, all at once.
+        """Evaluate the timeline as it is now and report everything that is wrong with it.
 
         The notes say at which lines steps that wait cannot continue, and why.
         """
@@ -190,7 +190,7 @@ class Definition(Composite, ABC):
 
     @property
     def variable(self) -> str:
-        """How the user calls it, for messages that say what to type."""
+        """The name of its variable, for calls in messages."""
         return str(self.fn.__name__)
 
 
@@ -203,7 +203,7 @@ def _lists_that_are_no_inputs(plan: Plan, shape: Shape) -> Iterator[str]:
 
 
 def describe_path(plan: Plan) -> str:
-    """Write a plan's timeline as it was written.
+    """Write a plan's timeline as in code.
 
     Example:
         >>> describe_path(Plan(workflow="w", timeline=(("a",), ("b", "c")), steps={}))

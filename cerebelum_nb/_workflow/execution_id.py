@@ -1,7 +1,7 @@
-"""Which execution of a workflow is meant: a given id, or the newest that can be resumed; and what a valid id is.
+"""Find the execution of a workflow by its id, or the newest that can be resumed; check and make ids.
 
-Two notebooks or scripts may write one log, and each may have a workflow of the same name. So the newest execution is
-searched among those that were started here.
+Two notebooks or scripts may use the same log and each have a workflow of the same name. So the newest execution is
+searched for among those that this notebook or script has started.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from .._text.text import cut
 from ..errors import ResumeError
 from .definition import Definition
 
-__all__ = ["check_id", "find", "new_id", "own", "tell_of_unfinished"]
+__all__ = ["check_id", "find_execution", "id_in_workflow", "new_id", "warn_of_unfinished"]
 
 messages = logging.getLogger("cerebelum_nb")
 
 _PAGE = 20
-_MOST_LOOKED_AT = 1000
-"""How many unfinished executions of other notebooks are searched for one of this notebook."""
+_MOST_SEARCHED = 1000
+"""How many unfinished executions are searched for one of this notebook."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
 
 
-def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
-    """Return the whole id of an execution of this workflow; None takes the newest that can be resumed.
+def find_execution(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
+    """Return the full id of an execution of this workflow; None means the newest that can be resumed.
 
     Raises:
         ResumeError: it belongs to another workflow, or there is nothing to resume.
@@ -51,11 +51,11 @@ def find(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -
     """
     if execution_id is None:
         return _newest(workflow, log)
-    return own(workflow, execution_id, log, "resume")
+    return id_in_workflow(workflow, execution_id, log, "resume")
 
 
-def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
-    """Return the whole id of an execution of this workflow; ``verb`` is what will be done with it.
+def id_in_workflow(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str) -> str:
+    """Return the full id of an execution of this workflow; ``verb`` says in messages what it is for.
 
     Raises:
         ResumeError: it belongs to another workflow.
@@ -71,15 +71,15 @@ def own(workflow: Definition, execution_id: ExecutionLike, log: Store, verb: str
 
 
 def _newest(workflow: Definition, log: Store) -> str:
-    """The newest that can be resumed; the paused prefix of a sweep does not count."""
+    """Return the id of the newest execution that can be resumed; the paused prefix of a sweep does not count."""
     here, newest = origin(), None
-    for row in islice(_resumable(workflow, log), _MOST_LOOKED_AT):
-        whose = _origin_of(row, log)
-        if not here or not whose or whose == here:
+    for row in islice(_resumable(workflow, log), _MOST_SEARCHED):
+        started_from = _origin_of(row, log)
+        if not here or not started_from or started_from == here:
             return row.execution_id
-        newest = newest or (row.execution_id, whose)
+        newest = newest or (row.execution_id, started_from)
     if newest is not None:
-        return _of_another(workflow, *newest)
+        return _accept_other_origin(workflow, *newest)
     done, total = log.executions(workflow=workflow.name, limit=1)
     last = ""
     if done:
@@ -103,27 +103,30 @@ def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
 
 
 def _origin_of(row: ExecutionRow, log: Store) -> str:
-    """Read which notebook or script started an execution; "" when the log does not say."""
-    for event in log.events(row.execution_id, upto=2):  # a fork's first event is its own
+    """Return the notebook or script that started an execution; "" if the log does not say."""
+    for event in log.events(row.execution_id, upto=2):  # the first event of a fork is not the start
         if isinstance(event, WorkflowStarted):
             is_own = event.module == "__main__" and is_script(event.source)
             return event.origin or (str(Path(event.source).resolve()) if is_own else "")
     return ""
 
 
-def _of_another(workflow: Definition, execution_id: str, whose: str) -> str:
-    """Take the execution that another notebook or script started, if both mean the same workflow by its name.
+def _accept_other_origin(workflow: Definition, execution_id: str, started_from: str) -> str:
+    """Return an execution that another notebook or script has started, if its workflow is surely the same.
 
-    Two scripts may each have a workflow called 'report': with the code of one, a run of the other would complete as
-    something it never was.
+    Two scripts may each define a workflow 'report': resumed with the code of the other one, an execution would complete
+    as something it never was.
+
+    Raises:
+        ResumeError: the workflow may be another one.
     """
-    if workflow.fn.__module__ == "__main__" and Path(whose).exists():
+    if workflow.fn.__module__ == "__main__" and Path(started_from).exists():
         raise ResumeError(
             f"workflow '{workflow.name}' has nothing to resume that was started here. The newest that can be resumed, "
-            f"execution {execution_id}, was started from {whose}, which has its own workflow of that name. To "
+            f"execution {execution_id}, was started from {started_from}, which has its own workflow of that name. To "
             f"resume it with the code of this one, give its id: {resume_call(workflow.variable, execution_id)}"
         )
-    messages.warning("resuming execution %s, which was started from %s", execution_id, whose)
+    messages.warning("resuming execution %s, which was started from %s", execution_id, started_from)
     return execution_id
 
 
@@ -137,15 +140,15 @@ def _is_prefix(row: ExecutionRow, log: Store) -> bool:
     return any(map(is_shared_prefix, last))
 
 
-_asked: set[tuple[str, str]] = set()
-"""The workflows whose unfinished executions were searched, by log and name: once per process, as there may be many."""
+_searched: set[tuple[str, str]] = set()
+"""The logs and workflows whose unfinished executions were searched, which is done once per process: it may be slow."""
 
 
-def tell_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
-    """When a notebook is run from the top again, say that an earlier run of it can be resumed."""
-    if not in_cells() or (log.location, workflow.name) in _asked:
+def warn_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
+    """Warn, when a notebook is run again from its top, that an earlier execution with these inputs can be resumed."""
+    if not in_cells() or (log.location, workflow.name) in _searched:
         return
-    _asked.add((log.location, workflow.name))
+    _searched.add((log.location, workflow.name))
     here = origin()
     for row in islice(_resumable(workflow, log), _PAGE):
         is_alive = row.holder is not None and log.lease_left(row.holder)
@@ -169,7 +172,7 @@ def check_id(execution_id: Any) -> str:
         TypeError: it is not text.
         ValueError: it begins with '-', is not printable, or is longer than 200 characters.
     """
-    if not isinstance(execution_id, str) or not execution_id.strip():  # a new one: nothing has it yet
+    if not isinstance(execution_id, str) or not execution_id.strip():
         raise TypeError(f"an execution id must be text, such as 'k3v9x2ma4t', not {execution_id!r}")
     if execution_id.startswith("-"):
         raise ValueError(f"an execution id must not begin with '-', like an option: {execution_id!r}")

@@ -1,6 +1,6 @@
-"""Finding the workflow of a recorded execution: in the module it was started from, or where the caller says.
+"""Find the workflow of a recorded execution: in the module it was started from, or where the caller says.
 
-Only the workflow object is looked for here; nothing runs it. How code is loaded is in load.py.
+Nothing here runs the workflow. load.py loads the code.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Origin", "Runnable", "WorkflowFinder", "find_workflow", "origin_of"]
 W = TypeVar("W")
 
 Origin = WorkflowStarted
-"""What the log says about where a workflow's code was: its ``module``, ``qualname`` and ``source``."""
+"""The event that says where a workflow's code was: its ``module``, ``qualname`` and ``source``."""
 
 
 class Runnable(Protocol):
-    """What callers need of a workflow: its name, and how to resume or roll back one of its executions."""
+    """What callers need of a workflow: its name, and methods to resume and roll back its executions."""
 
     name: str
 
@@ -47,16 +47,16 @@ class Runnable(Protocol):
         """Undo what an execution has done."""
 
     def plan_rollback(self, execution_id: str, to: Any = None, **options: Any) -> Any:
-        """Show what that would undo."""
+        """Show what a rollback would undo."""
 
 
 def origin_of(store: Store, execution_id: str) -> Origin:
-    """Read where the code of an execution was when it started; ``execution_id`` is a whole id.
+    """Read where the code of an execution was when it started; ``execution_id`` is a full id.
 
     Raises:
-        WorkflowNotFoundError: the log is damaged: it does not say.
+        WorkflowNotFoundError: the log does not say, so it is damaged.
     """
-    for event in store.events(execution_id, upto=2):  # a fork's first event is its own
+    for event in store.events(execution_id, upto=2):  # the first event of a fork is not the start
         if isinstance(event, WorkflowStarted):
             return event
     raise WorkflowNotFoundError(
@@ -72,37 +72,38 @@ def find_workflow(
     notebook: str | os.PathLike[str] | None = None,
     may_run: bool = True,
 ) -> Runnable:
-    """Find the workflow of an execution: in the module it was started from, or the script if that is still there.
+    """Find the workflow of an execution in the module or script it was started from.
 
     Args:
-        origin: what the log says of it, from :func:`origin_of`.
-        execution_id: for messages.
+        origin: where its code was, from :func:`origin_of`.
+        execution_id: the execution, for messages.
         module: import this module instead of the recorded one.
         notebook: look in the definitions of this notebook instead.
-        may_run: whether the code that the log names may be run (``Store.may_run``); code named by a person always may.
+        may_run: whether the code that the log names may be run (``Store.may_run``); code that the caller names always
+            may.
 
     Raises:
         WorkflowNotFoundError: the module cannot or must not be imported, or has no such workflow.
     """
     if notebook is not None:
-        found = _in(load_notebook(notebook), origin)
+        found = _workflow_in(load_notebook(notebook), origin)
         where = f"the notebook {os.fspath(notebook)}"
     else:
         name = module or origin.module
         if name == "__main__":
-            live = _in(sys.modules["__main__"], origin)
+            live = _workflow_in(sys.modules["__main__"], origin)
             if live is not None:
                 return live
             if not is_script(origin.source) or not Path(origin.source).is_file():
                 raise WorkflowNotFoundError(_not_a_module(origin, execution_id))
             if not may_run:
                 raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
-            found, where = _in(load_script(origin.source), origin), f"the script {origin.source}"
+            found, where = _workflow_in(load_script(origin.source), origin), f"the script {origin.source}"
         else:
             if module is None and not may_run and name not in sys.modules:
                 raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
             loaded = load_module(name, source="" if module else origin.source)
-            found = _in(loaded, origin)
+            found = _workflow_in(loaded, origin)
             where = f"the module {name} ({getattr(loaded, '__file__', None) or 'no file'})"
     if found is None:
         raise WorkflowNotFoundError(
@@ -114,7 +115,7 @@ def find_workflow(
 
 
 class WorkflowFinder(Generic[W]):
-    """The workflows a scheduler knows, and how it finds others.
+    """Finds workflows for a scheduler.
 
     Args:
         known: returns the workflows defined in this process, by module and name.
@@ -139,11 +140,11 @@ class WorkflowFinder(Generic[W]):
         self._failed: dict[str, str] = {}
 
     def find(self, origin: Origin, execution_id: str = "ID", *, may_run: bool = True) -> W:
-        """Return the workflow of an execution: defined here, in the named module or notebook, or where it began.
+        """Return the workflow of an execution: from this process, the given modules and notebook, or its origin.
 
         Args:
-            origin: what the log says of it.
-            execution_id: for messages.
+            origin: where its code was.
+            execution_id: the execution, for messages.
             may_run: whether the code that the log names may be run.
 
         Raises:
@@ -151,23 +152,24 @@ class WorkflowFinder(Generic[W]):
         """
         module = origin.module
         live = self._known().get((module, origin.workflow))
-        if live is not None and _is_of(live, origin):
+        if live is not None and _is_recorded_workflow(live, origin):
             return live
-        found = next((made for named in self._named if (made := _in(named, origin)) is not None), None)
+        found = next((made for named in self._named if (made := _workflow_in(named, origin)) is not None), None)
         if found is None and not may_run and module not in {"__main__", *sys.modules}:
             raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
         if found is None and module and module != "__main__":
-            found = _in(self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source)), origin)
+            loaded = self._load(module, lambda: load_module(module, _REACHABLE, source=origin.source))
+            found = _workflow_in(loaded, origin)
         elif found is None and is_script(origin.source) and Path(origin.source).is_file():
             if not may_run:
                 raise WorkflowNotFoundError(_not_trusted(origin, execution_id))
-            found = _in(self._load(origin.source, lambda: load_script(origin.source)), origin)
+            found = _workflow_in(self._load(origin.source, lambda: load_script(origin.source)), origin)
         if found is None:
-            raise WorkflowNotFoundError(_to_be_named(origin))
+            raise WorkflowNotFoundError(_not_found(origin))
         return cast(W, found)
 
     def _load(self, name: str, load: Callable[[], ModuleType]) -> ModuleType:
-        """Load code once; a failed load is not repeated for each execution."""
+        """Load code once; after a failure it is not tried again for other executions."""
         if name in self._failed:
             raise WorkflowNotFoundError(self._failed[name])
         try:
@@ -183,8 +185,8 @@ _REACHABLE = (
 )
 
 
-def _to_be_named(origin: Origin) -> str:
-    """Say how to tell a scheduler where a workflow is."""
+def _not_found(origin: Origin) -> str:
+    """Make the message for a workflow that a scheduler does not find."""
     what = f"workflow '{origin.workflow}'"
     if origin.module and origin.module != "__main__":
         return (
@@ -203,15 +205,15 @@ def _to_be_named(origin: Origin) -> str:
     )
 
 
-def _is_of(workflow: Any, origin: Origin) -> bool:
-    """Whether a workflow of this process is the recorded one: of two scripts both are modules called ``__main__``."""
+def _is_recorded_workflow(workflow: Any, origin: Origin) -> bool:
+    """Whether a workflow of this process is the recorded one: two scripts are both modules named ``__main__``."""
     if origin.module != "__main__" or not is_script(origin.source):
         return True
     return bool(Path(inspect.unwrap(workflow.fn).__code__.co_filename).absolute() == Path(origin.source).absolute())
 
 
-def _in(module: ModuleType, origin: Origin) -> Runnable | None:
-    """Find a workflow by the function it was made of, else by its name."""
+def _workflow_in(module: ModuleType, origin: Origin) -> Runnable | None:
+    """Find a workflow in a module by its name; of several, the one made of the recorded function."""
     from .._dsl.step import Step
 
     made = {
@@ -225,7 +227,7 @@ def _in(module: ModuleType, origin: Origin) -> Runnable | None:
 
 
 def _not_trusted(origin: Origin, execution_id: str) -> str:
-    """Say that the code named by the log was not chosen here, and how to choose it."""
+    """Make the message for code that only the log names, with the command that names it."""
     file = origin.source if origin.module == "__main__" else origin.module
     return (
         f"execution {execution_id} of workflow '{origin.workflow}' was not started by you on this machine, and it "
@@ -237,17 +239,17 @@ def _not_trusted(origin: Origin, execution_id: str) -> str:
 
 
 def _not_a_module(origin: Origin, execution_id: str) -> str:
-    told = f"execution {execution_id} of workflow '{origin.workflow}' was started "
+    beginning = f"execution {execution_id} of workflow '{origin.workflow}' was started "
     if is_script(origin.source):
         return (
-            f"{told}by the script {origin.source}, which no longer exists. Name the file that has it now:\n\n"
+            f"{beginning}by the script {origin.source}, which no longer exists. Name the file that has it now:\n\n"
             f"    cerebelum resume {shlex.quote(execution_id)} --module PATH.py"
         )
     *command, call = ways(origin, execution_id)
     if not is_cell(origin.source):
-        return f"{told}at a prompt, so its code is not in a file. Define it there again, then:\n\n    {call}"
+        return f"{beginning}at a prompt, so its code is not in a file. Define it there again, then:\n\n    {call}"
     here = f":\n\n    {command[0]}" if command else ", by adding --notebook and the notebook's path to the command."
     return (
-        f"{told}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
+        f"{beginning}in a notebook, which nothing here can import. Open the notebook, run the cells that define it, "
         f"then:\n\n    {call}\n\nOr run only its definitions from here{here}"
     )

@@ -1,7 +1,7 @@
-"""Preparing a fork: the part of the parent's history that it keeps, and what replaces the rest.
+"""Prepare a fork: choose which part of the parent's history it keeps, and what it runs.
 
 The parent is only read, so it may be running, here or elsewhere. Events are copied; values that are not JSON are stored
-once per content and shared.
+once per content, so they are shared.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .._store.connect import resolve_store
 from .._values import Redactor
 from .concurrency import slot_of
 from .definition import Definition
-from .execution_id import check_id, new_id, own
+from .execution_id import check_id, id_in_workflow, new_id
 from .resume_plan import ResumePlan
 from .run import Run
 from .start import refuse_in_step
 
-__all__ = ["Fork", "fork", "forked", "prepare", "preview"]
+__all__ = ["Fork", "fork", "fork_events", "prepare", "preview"]
 
 Overrides = Mapping[Any, Any]
 
@@ -48,7 +48,7 @@ _UNSEEN = Value("none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
-    """What a fork of an execution would be."""
+    """A prepared fork."""
 
     plan: Plan
     parent: str
@@ -61,9 +61,9 @@ class Fork:
     stale: dict[str, list[str]]
 
     def begin(self, at: int, plan: str = "") -> list[Event]:
-        """The events a fork begins with: what it keeps, and that it is a fork."""
+        """Make the events that a fork begins with: those that it keeps, and ``WorkflowForked``."""
         slot = slot_of(self.plan, self.inputs)
-        forked = WorkflowForked(
+        fork_events = WorkflowForked(
             at=at,
             parent=self.parent,
             parent_version=self.kept.version,
@@ -78,7 +78,7 @@ class Fork:
             plan="" if plan == self.before.plan else plan,
             slot=None if slot == self.before.slot else slot,
         )
-        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
+        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), fork_events]
 
 
 def fork(
@@ -101,17 +101,17 @@ def fork(
     made = prepare(workflow, log, redactor, execution_id, from_step, inputs, overrides, rerun, fork_id)
     with engine_of(log).create(fork_id, made.plan, redactor, Context) as execution:
         blueprint = blueprint_of(made.plan, redactor)
-        events = forked(execution, made, execution.clock.now(), blueprint.digest)
+        events = fork_events(execution, made, execution.clock.now(), blueprint.digest)
         execution.payloads = keep_parts(made.plan, log, redactor, blueprint)
         execution.stays = wait
         return Run(execution, workflow.variable, *events, stale=made.chosen.stale)
 
 
-def forked(values: ExecutionValues, made: Fork, now: int, plan: str) -> list[Event]:
+def fork_events(values: ExecutionValues, made: Fork, now: int, plan: str) -> list[Event]:
     """Make the events that a fork begins with.
 
     Args:
-        values: the fork, of which nothing is recorded; it gets what this process knows about the parent beyond the log.
+        values: the fork, which is not recorded yet; it gets the parent's values that are only in this process.
         made: the prepared fork.
         now: the time, µs since the epoch.
         plan: the digest of its plan.
@@ -169,7 +169,7 @@ def prepare(
 ) -> Fork:
     """Choose what a fork keeps and what it runs; the arguments are those of :meth:`~cerebelum_nb.Workflow.fork`."""
     plan = workflow.plan()
-    parent = own(workflow, execution_id, log, "fork")
+    parent = id_in_workflow(workflow, execution_id, log, "fork")
     if overrides is not None and not isinstance(overrides, Mapping):
         raise TypeError(
             f"overrides must be a dict of steps to results, such as {{'build': 'image-7'}}, not {overrides!r}"

@@ -1,7 +1,7 @@
-"""Running code that was recorded: a module, a script's file, the definitions of a notebook.
+"""Load code that the log names: a module, a script, the definitions of a notebook.
 
-A module is imported, which runs it. A script runs from its top, as Python does for a process pool: the block under ``if
-__name__ == "__main__":`` is left out, and it ends where it would start a run. In a notebook, only definitions are run.
+A module is imported, which runs it. A script runs from its top, as Python runs it for a process pool: without the block
+under ``if __name__ == "__main__":``; it ends where it would start a run. Of a notebook, only the definitions are run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .statements import (
 __all__ = ["ELSEWHERE", "load_module", "load_notebook", "load_script"]
 
 ELSEWHERE = "Run this in the folder it is imported from, or name another one with --module"
-"""Advice for resuming one execution when its module is not found."""
+"""What to do if the module of an execution is not found."""
 
 
 def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> ModuleType:
@@ -48,8 +48,8 @@ def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> Modu
 
     Args:
         name: its name, or the path of a Python file.
-        advice: what to do when there is none.
-        source: the recorded file; while it exists, the module is found from anywhere.
+        advice: what to do if it is not found, for the message.
+        source: the recorded file: while it exists, the module is found from any directory.
 
     Raises:
         WorkflowNotFoundError: it does not exist, or raised when it was imported; the message says where.
@@ -67,16 +67,16 @@ def load_module(name: str, advice: str = ELSEWHERE, *, source: str = "") -> Modu
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise WorkflowNotFoundError(f"the module {name!r} is not found from {here}. {advice}") from error
-        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
+        raise WorkflowNotFoundError(_describe_error(f"the module {name!r}", error)) from error
     except RunStartedError as error:
-        told = f"the module {name!r} starts a run when it is imported{_at(error)}"
-        raise WorkflowNotFoundError(f"{told}\nMove it under `if __name__ == '__main__':`, then try again") from error
+        message = f"the module {name!r} starts a run when it is imported{_location(error)}"
+        raise WorkflowNotFoundError(f"{message}\nMove it under `if __name__ == '__main__':`, then try again") from error
     except (Exception, SystemExit) as error:  # a module may raise anything
-        raise WorkflowNotFoundError(_raised(f"the module {name!r}", error)) from error
+        raise WorkflowNotFoundError(_describe_error(f"the module {name!r}", error)) from error
 
 
 def _root_of(name: str, source: str) -> str:
-    """Return the folder a module of this name was imported from, if its file is still there."""
+    """Return the folder from which a module was imported; "" if its file no longer exists."""
     path = Path(source)
     parts = name.split(".")
     inside = [*parts, "__init__"] if path.stem == "__init__" else parts
@@ -89,8 +89,8 @@ def load_script(path: str | os.PathLike[str]) -> ModuleType:
     """Run a script up to where it would start a run, and return it as a module.
 
     Its top level runs, as Python runs it for a process pool, without the block under ``if __name__ == "__main__":``. So
-    its definitions see the same settings as when it was run. A file in a package may import from that
-    package, as with ``python -m``.
+    its definitions see the same settings as when it was run. A file in a package can import from that package, as with
+    ``python -m``.
 
     Raises:
         WorkflowNotFoundError: it cannot be read, is not valid Python, raised, or reads its command line.
@@ -102,23 +102,23 @@ def load_script(path: str | os.PathLike[str]) -> ModuleType:
     except OSError as error:
         raise WorkflowNotFoundError(f"{what} cannot be read ({error.strerror})") from error
     except (SyntaxError, ValueError) as error:
-        raise WorkflowNotFoundError(_raised(what, error)) from error
-    module = _as_main(place)
-    vars(module)["__package__"] = _look_in_package(place)
+        raise WorkflowNotFoundError(_describe_error(what, error)) from error
+    module = _make_main_module(place)
+    vars(module)["__package__"] = _add_package_to_path(place)
     stopped_at: int | None = None
     try:
         with loading(), _unknown_arguments(place):
             _run(compile(_NotMain().visit(tree), str(place), "exec", dont_inherit=True), module)
     except RunStartedError as error:
         stopped_at = _line_of(error, str(place))
-    except (Exception, SystemExit) as error:  # it may raise anything
-        raise WorkflowNotFoundError(_raised(what, error)) from error
+    except (Exception, SystemExit) as error:  # a script may raise anything
+        raise WorkflowNotFoundError(_describe_error(what, error)) from error
     _refuse_other_settings(what, place, module, stopped_at)
     return module
 
 
 def _line_of(error: BaseException, file: str) -> int | None:
-    """Return the line of the program's top level where it ended."""
+    """Return the line of the top level at which a script ended."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file and f.name == "<module>"]
     return lines[0] if lines else None
 
@@ -126,7 +126,7 @@ def _line_of(error: BaseException, file: str) -> int | None:
 def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_at: int | None) -> None:
     """Raise WorkflowNotFoundError if the part that did not run changes something that steps read.
 
-    A step would silently run with other settings than in the recorded run.
+    Otherwise a step would silently run with other settings than in the recorded run.
     """
     body = parse_python(place.read_bytes(), str(place)).body
     wanted = wanted_names(body)
@@ -152,7 +152,7 @@ def _refuse_other_settings(what: str, place: Path, module: ModuleType, stopped_a
 
 
 def _run(code: CodeType, module: ModuleType) -> None:
-    """Run a program where no event loop is running, because it may start one."""
+    """Run code in a thread without an event loop, because it may start one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -164,12 +164,13 @@ def _run(code: CodeType, module: ModuleType) -> None:
 
 
 class _NotMain(ast.NodeTransformer):
-    """Make a program see that it is not the main one, while its classes still belong to ``__main__``.
+    """Make a script's test of ``__name__`` false, although it is executed as ``__main__``.
 
-    As when it ran: values whose class is recorded in ``__main__`` can be restored, and fingerprints stay the same.
+    Its classes must belong to ``__main__``, as in the recorded run: then values of these classes can be restored, and
+    fingerprints stay the same.
     """
 
-    def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # the name ast calls
+    def visit_FunctionDef(self, node: ast.AST) -> ast.AST:  # ast requires this name
         return node
 
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef  # noqa: N815
@@ -185,8 +186,8 @@ class _NotMain(ast.NodeTransformer):
         return ast.copy_location(ast.Compare(sides[0], node.ops, sides[1:]), node)
 
 
-class _Unknown(list[str]):
-    """The command line of a loaded program, of which only the program's name is known."""
+class _UnknownArguments(list[str]):
+    """The ``sys.argv`` of a loaded script: only the script's name is known, and reading more raises an error."""
 
     def __init__(self, name: str) -> None:
         super().__init__([name])
@@ -212,29 +213,29 @@ class _Unknown(list[str]):
 
 @contextmanager
 def _unknown_arguments(place: Path) -> Iterator[None]:
-    before, sys.argv = sys.argv, _Unknown(str(place))
+    before, sys.argv = sys.argv, _UnknownArguments(str(place))
     try:
         yield
     finally:
         sys.argv = before
 
 
-def _as_main(place: Path) -> ModuleType:
+def _make_main_module(place: Path) -> ModuleType:
     module = ModuleType("__main__", f"The definitions of {place}.")
     vars(module)["__file__"] = str(place)
     return module
 
 
-def _look_beside(path: Path) -> None:
-    """Let a file import what is next to it."""
+def _add_folder_to_path(path: Path) -> None:
+    """Let a file import modules of its folder."""
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
-def _look_in_package(path: Path) -> str | None:
-    """Let a file import what is next to it, and from its package, if it is in one; return the package's name."""
-    _look_beside(path)
+def _add_package_to_path(path: Path) -> str | None:
+    """Let a file import modules of its folder and of its package; return the package's name, "" if it has none."""
+    _add_folder_to_path(path)
     folder, parts = path.parent, list[str]()
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
@@ -247,9 +248,9 @@ def _look_in_package(path: Path) -> str | None:
 def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
     """Run only the definitions of a notebook and return them as a module.
 
-    Run, in the notebook's order: imports, functions (so steps and workflows), classes, and the assignments of names
-    that these use, unless they await or start something (``result = deploy.run()``). Everything else (calls, magics,
-    loops) is left out.
+    Definitions are imports, functions (and with them steps and workflows), classes, and the assignments of names that
+    these use, unless they await or start something (``result = deploy.run()``). They run in the notebook's order;
+    everything else (calls, magics, loops) is left out.
 
     Raises:
         WorkflowNotFoundError: it is not a notebook, or a definition raised.
@@ -267,7 +268,7 @@ def load_notebook(path: str | os.PathLike[str]) -> ModuleType:
 
 
 class _Part(NamedTuple):
-    """A cell, or a whole script: the name of its file in tracebacks, and what it is called in a message."""
+    """A cell: the name of its file in tracebacks, its name in messages, and its code."""
 
     file: str
     what: str
@@ -275,39 +276,39 @@ class _Part(NamedTuple):
 
 
 def _define(place: Path, parts: list[_Part]) -> ModuleType:
-    """Run what defines something."""
-    _look_beside(place)
-    module = _as_main(place)
+    """Run the definitions in a module of their own."""
+    _add_folder_to_path(place)
+    module = _make_main_module(place)
     nodes = [node for part in parts for node in part.tree.body]
     wanted, assigned = wanted_names(nodes), {name for node in nodes if is_assignment(node) for name in bound(node)}
     for part in parts:
         for node in part.tree.body:
             if not defines(node, wanted, assigned):
-                for name in bound(node) & wanted:  # its value is unknown: using it must not go unnoticed
+                for name in bound(node) & wanted:  # unknown values must raise NameError when used
                     vars(module).pop(name, None)
                 continue
             try:
                 exec(_compiled(node, part), module.__dict__)
-            except (Exception, SystemExit) as error:  # it may raise anything
-                raise WorkflowNotFoundError(_raised(part.what, error)) from error
+            except (Exception, SystemExit) as error:  # a definition may raise anything
+                raise WorkflowNotFoundError(_describe_error(part.what, error)) from error
     return module
 
 
 def _compiled(node: ast.stmt, part: _Part) -> CodeType:
-    """Compile a definition of a cell; not with the ``__future__`` of this module."""
+    """Compile a definition of a cell, without the ``__future__`` imports of this module."""
     return compile(ast.Module(body=[node], type_ignores=[]), part.file, "exec", dont_inherit=True)
 
 
-def _raised(what: str, error: BaseException) -> str:
-    """Say what was raised and at which line of the user's code."""
-    told = error.msg if isinstance(error, SyntaxError) else str(error)
+def _describe_error(what: str, error: BaseException) -> str:
+    """Describe an error, with the line of the user's code that raised it."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
     if isinstance(error, WorkflowNotFoundError):
-        return f"{what} was not run: {told}{_at(error)}"
-    return f"{what} raised {type(error).__name__}: {told}{_at(error)}\nFix it, then try again"
+        return f"{what} was not run: {message}{_location(error)}"
+    return f"{what} raised {type(error).__name__}: {message}{_location(error)}\nFix it, then try again"
 
 
-def _at(error: BaseException) -> str:
-    """Name the line of the user's code, on a separate line."""
+def _location(error: BaseException) -> str:
+    """Return the line of the user's code that raised an error, as another line of the message."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"\n  at {error.filename}, line {error.lineno}"
     machinery = {importlib.__file__, ast.__file__}

@@ -1,7 +1,7 @@
-"""``execution_id=..., resume=True``: run an execution with a chosen id once, however often the call is made.
+"""``execution_id=..., resume=True``: run an execution once, however often the call is made.
 
-A notebook or script that runs again from the top asks for the same id with the same inputs: it gets the recorded
-outcome, resumes an unfinished execution, or starts a new one.
+When a notebook or script runs again from its top, it asks for the same id with the same inputs. Then it gets the
+recorded outcome, resumes the unfinished execution, or starts a new one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..errors import (
     UntrustedValueError,
 )
 from .definition import Definition
-from .execution_id import check_id, own
+from .execution_id import check_id, id_in_workflow
 from .run import Run
 from .start import ended, launch, refuse_in_step, take_up
 
 __all__ = ["Resume", "launch_once", "watch_holder"]
 
 Resume = bool | Literal["replace_inputs"]
-"""False starts a new execution; True resumes the one of that id; the word also replaces its recorded inputs."""
+"""False starts a new execution; True resumes the execution with that id; the text also replaces its inputs."""
 
 _MOST_SHOWN = 60
 
@@ -51,7 +51,7 @@ def launch_once(
     labels: Labels = NO_LABELS,
     refresh: Any = (),
 ) -> Run:
-    """Prepare the execution of an id: a new one, a recorded one to resume, or one that has ended.
+    """Prepare the execution with an id: start it, resume it, or return it if it has ended.
 
     The arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
@@ -70,28 +70,28 @@ def launch_once(
             'execution_id="2026-05-report"; without an id, resume() takes the newest'
         )
     log = resolve_store(store)
-    if leases_of(log).running(check_id(execution_id)) is not None:  # it may have just started and not be in the log yet
+    if leases_of(log).running(check_id(execution_id)) is not None:  # perhaps not in the log yet
         raise running_here(execution_id)
     if not _is_known(log, execution_id):
         try:
             return launch(workflow, inputs, log, execution_id, wait=wait, labels=labels, refresh=refresh)
         except ResumeError:
             if not _is_known(log, execution_id):
-                raise  # else another process has started it since
-    own(workflow, execution_id, log, "resume")
+                raise  # otherwise another process has just started it
+    id_in_workflow(workflow, execution_id, log, "resume")
     state = fold(log.events(execution_id))
     has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
     if inputs is not None:
         differing = _differences(log, execution_id, state.inputs, check_inputs(inputs, workflow.plan().shape))
         if differing and (has_ended or resume != "replace_inputs"):
-            raise _other_inputs(workflow, execution_id, differing, has_ended=has_ended)
+            raise _different_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:
         return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
     return ended(workflow, execution_id, log, state)
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
-    """Watch the holder of an execution, as ``resume()`` does, until it is known whether it is alive."""
+    """Watch the holder of an execution until it is known whether it is alive, as ``resume()`` does."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
         await leases_of(log).wait_until_seen(execution_id)
 
@@ -105,7 +105,7 @@ def _is_known(log: Store, execution_id: str) -> bool:
 
 
 def _differences(log: Store, execution_id: str, recorded: Value | None, given: dict[str, Any]) -> dict[str, str]:
-    """Say how each input differs from the recorded one; secrets are never in the log, so they are not compared."""
+    """Describe how each input differs from the recorded one; secrets, which are never in the log, are not compared."""
     redactor = Redactor(log.redact)
     value = encode(given, redactor=redactor, path="inputs")
     if recorded is None or (value.codec, value.json, value.digest) == (recorded.codec, recorded.json, recorded.digest):
@@ -121,11 +121,11 @@ def _differences(log: Store, execution_id: str, recorded: Value | None, given: d
         if name in recorded.masked:
             continue
         if name not in given:
-            found[name] = f"was {_shown(known[name], redactor)} and is not given"
+            found[name] = f"was {_preview(known[name], redactor)} and is not given"
         elif name not in known:
-            found[name] = f"is {_shown(given[name], redactor)} and was not given"
+            found[name] = f"is {_preview(given[name], redactor)} and was not given"
         elif _encoded(known[name], redactor) != _encoded(given[name], redactor):
-            found[name] = f"was {_shown(known[name], redactor)} and is {_shown(given[name], redactor)}"
+            found[name] = f"was {_preview(known[name], redactor)} and is {_preview(given[name], redactor)}"
     return found
 
 
@@ -134,11 +134,11 @@ def _encoded(value: Any, redactor: Redactor) -> tuple[str, str, str]:
     return encoded.codec, encoded.json, encoded.digest
 
 
-def _shown(value: Any, redactor: Redactor) -> str:
+def _preview(value: Any, redactor: Redactor) -> str:
     return cut(encode(value, redactor=redactor, path="inputs").text.partition("\n")[0], _MOST_SHOWN)
 
 
-def _other_inputs(
+def _different_inputs(
     workflow: Definition, execution_id: str, differing: Mapping[str, str], *, has_ended: bool
 ) -> ResumeError:
     listed = "\n".join(f"  - {name} {how}" for name, how in differing.items())

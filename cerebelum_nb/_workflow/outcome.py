@@ -1,4 +1,4 @@
-"""How a run ended: its result, or the error to raise, which says what is kept and how to resume it."""
+"""Make the outcome of a run: its result, or the error to raise, which says what is kept and how to resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("cerebelum_nb")
 
 
 def result_of(execution: ExecutionView) -> Result:
-    """Return how far an execution is."""
+    """Return the result of an execution as it is now."""
     hint, advice = "", None
     if not execution.state.status.is_final:
         hint = execution.handle(None) if execution.handle else resume_call(execution.variable, execution.id)
@@ -47,11 +47,11 @@ def result_of(execution: ExecutionView) -> Result:
 
 
 def outcome_of(execution: ExecutionView, *, undoes: bool) -> Result:
-    """Return the result of a run that is over, or raise what it failed with.
+    """Return the result of a run that is over, or raise its error.
 
     Args:
         execution: the execution.
-        undoes: whether the run was a rollback, so that ROLLED_BACK is no failure.
+        undoes: whether the run was a rollback, for which ROLLED_BACK is success.
     """
     __tracebackhide__ = True
     state = execution.state
@@ -86,23 +86,23 @@ def outcome_of(execution: ExecutionView, *, undoes: bool) -> Result:
 
 
 def cause_of(execution: ExecutionView) -> BaseException | None:
-    """Return the exception of a step in this process that failed the execution, starting at the user's own frames."""
+    """Return the exception with which a step failed the execution in this process, from the first frame of the user."""
     if execution.cause is None:
         return None
     error = without_secrets(execution.cause, execution.redactor)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and is_library_frame(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return BaseException.with_traceback(error, trace)  # a user's class may define its own, which raises
+    return BaseException.with_traceback(error, trace)  # the user's class may override it with a method that raises
 
 
 def is_rollback(state: State, events: Iterable[Event]) -> bool:
-    """Whether a run that begins with these events rolls an execution in this state back."""
+    """Whether a run that begins with these events is a rollback."""
     return state.is_rolling_back or any(isinstance(event, RollbackStarted) for event in events)
 
 
 def warn_of_stale(execution: ExecutionView, stale: Sequence[str]) -> None:
-    """Warn of results that a resume keeps although their code or inputs have changed."""
+    """Warn of the results that a resume keeps although their code or inputs have changed."""
     if stale:
         log.warning(
             "kept the results of %s, although their code or inputs have changed; to run them again: %s",
@@ -114,7 +114,7 @@ def warn_of_stale(execution: ExecutionView, stale: Sequence[str]) -> None:
 def _ended_by(
     execution: ExecutionView, error: BaseException, where: str, kept: str, unrecorded: Sequence[str]
 ) -> BaseException:
-    """Return the error that says what ended a run that could not record its end, and how to resume it."""
+    """Make the error for a run that could not record its end: what ended it, and how to resume."""
     if not isinstance(error, Exception) or isinstance(error, (ExecutionBusyError, Crashed)):
         return error
     lost = ""
@@ -122,13 +122,13 @@ def _ended_by(
         names = ", ".join(f"'{name}'" for name in unrecorded)
         lost = f" {names} finished too, but could not be recorded: a resume runs {names} again."
     advice = advise_on(execution, what="To resume it:")
-    assert advice is not None  # a resume is always one
-    told = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
+    assert advice is not None  # it can be resumed
+    message = f"{where} ended: {_sentence(error)}\n{kept}.{lost} {advice}"
     ended: CerebelumError
     if isinstance(error, StoreError):
-        ended = StoreError(told, transient=error.transient)
+        ended = StoreError(message, transient=error.transient)
     else:
-        ended = WorkflowError(told, execution_id=execution.id, resume_hint=advice.call)
+        ended = WorkflowError(message, execution_id=execution.id, resume_hint=advice.call)
     ended.__cause__ = error
     return ended
 
@@ -158,6 +158,6 @@ def _failure(execution: ExecutionView, where: str, kept: str) -> WorkflowError:
 
 
 def _sentence(error: BaseException) -> str:
-    """The error's class, except for our own, and its text; a failing ``__str__`` must not hide the outcome."""
-    told = describe(error)
-    return told.message if isinstance(error, CerebelumError) else f"{told.type}: {told.message}"
+    """Return the text of an error, after its class unless it is one of ours."""
+    info = describe(error)  # str(error) of a user's class may raise, which would hide the outcome
+    return info.message if isinstance(error, CerebelumError) else f"{info.type}: {info.message}"

@@ -105,7 +105,7 @@ class Result:
         resume_hint: str = "",
         advice: Advice | None = None,
     ) -> Result:
-        """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads what is recorded."""
+        """Make a result of a folded state; ``load`` decodes a step's value, ``events`` reads the recorded events."""
         return cls(
             execution_id=execution_id,
             workflow=state.workflow,
@@ -182,10 +182,10 @@ _UNTIL = {
 
 
 def _next(state: State, advice: Advice | None, resume_hint: str) -> str:
-    told = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
+    parts = [] if advice is None else [f"{advice.what} {'; '.join(advice.ways)}"]
     if state.wake_at is not None:
         until = _UNTIL.get(state.status, "it wakes")
-        told.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
+        parts.append(f"{until} at {utc(state.wake_at)}, if a scheduler runs (cerebelum scheduler)")
     if resume_hint and (advice is None or resume_hint not in advice.ways):
-        told.append(f"to resume it yourself: {resume_hint}")
-    return "; ".join(told)
+        parts.append(f"to resume it yourself: {resume_hint}")
+    return "; ".join(parts)

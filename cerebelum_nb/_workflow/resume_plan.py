@@ -1,4 +1,4 @@
-"""``ResumePlan``: the table that says what a resume would run, and why."""
+"""``ResumePlan``: the table of what a resume would run, and why."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ResumePlan:
             f"{_MARKS[p.action]} {p.step:<{width}}  {p.action.value:<{wide}}  {'; '.join(p.reasons)}".rstrip()
             for p in self.steps
         ]
-        return "\n".join([f"{self.workflow}{self._title()}: {self._sums()}", *lines, *self._hint()])
+        return "\n".join([f"{self.workflow}{self._title()}: {self._counts()}", *lines, *self._hint()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         row = Html(
@@ -107,7 +107,7 @@ class ResumePlan:
         shown = Html("<div><b>{}</b>{}: {}<table><thead>{}</thead><tbody>{}</tbody></table>{}</div>").format(
             self.workflow,
             self._title(),
-            self._sums(),
+            self._counts(),
             head,
             Html().join(rows),
             Html().join(map(Html("<div>{}</div>").format, self._hint())),
@@ -119,7 +119,7 @@ class ResumePlan:
             return f", rollback of {self.execution_id}"
         return f", {self._fork}" if self._fork else ""
 
-    def _sums(self) -> str:
+    def _counts(self) -> str:
         counts = {action: sum(p.action is action for p in self.steps) for action in StepAction}
         return ", ".join(f"{count} {action.value}" for action, count in counts.items() if count) or "nothing is done"
 
@@ -139,7 +139,7 @@ def look_ahead(
     inputs: Mapping[str, Any] | None = None,
     rerun: str | Collection[str] = (),
 ) -> ResumePlan:
-    """Say what a resume would do; reads the log and writes nothing.
+    """Make the plan of a resume; reads the log and writes nothing.
 
     Raises:
         ResumeError: it cannot be resumed as asked.
@@ -177,13 +177,13 @@ def look_ahead(
 
 
 def _with_entry(planned: PlannedStep, plan: Plan, state: State) -> PlannedStep:
-    """Add to a step that runs where it is entered, if it waited somewhere."""
-    told = resume_points.look_ahead(plan.steps[planned.step], state) if planned.action is StepAction.RUN else ""
-    return replace(planned, reasons=(*planned.reasons, told)) if told else planned
+    """Add to a step that would run at which line it is entered, if it has waited at one."""
+    reason = resume_points.look_ahead(plan.steps[planned.step], state) if planned.action is StepAction.RUN else ""
+    return replace(planned, reasons=(*planned.reasons, reason)) if reason else planned
 
 
 def _with_source(planned: PlannedStep, values: ExecutionValues) -> PlannedStep:
-    """Add to a step that would run which execution its result is taken from, if that can be known now."""
+    """Add to a step that would run from which execution its cached result is taken, if that can be known now."""
     spec = values.plan.steps[planned.step]
     if planned.action is not StepAction.RUN or spec.policy.cache is None or planned.step in values.plan.each:
         return planned

@@ -1,4 +1,4 @@
-"""Preparing and previewing a rollback: what is undone, in which order, and what has no handler."""
+"""Prepare and preview a rollback: what is undone, in which order, and which steps have no handler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .._store.connect import resolve_store
 from .._text.text import counted
 from .._values import Redactor
 from .definition import Definition
-from .execution_id import own
+from .execution_id import id_in_workflow
 from .resume_plan import ResumePlan
 from .run import Run
 from .start import refuse_in_step, replaced_inputs
@@ -42,7 +42,7 @@ class Undoing(NamedTuple):
     mark_done: Mapping[str, Any] = MappingProxyType({})
 
     def last(self, plan: Plan) -> str | None:
-        """Return the name of the last step that stays done; None when everything is undone.
+        """Return the name of the last step that stays done; None if everything is undone.
 
         Raises:
             ResumeError: the workflow has no such step.
@@ -67,7 +67,7 @@ def roll_back(
     given = Undoing(to, inputs, repeat, mark_done or {})
     given.last(plan)
     with engine_of(log).claim(
-        own(workflow, execution_id, log, "roll back"), plan, Redactor(log.redact), Context
+        id_in_workflow(workflow, execution_id, log, "roll back"), plan, Redactor(log.redact), Context
     ) as found:
         found.stays = wait
         blueprint = blueprint_of(plan, found.redactor)
@@ -81,9 +81,9 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
 
     Args:
         found: the execution.
-        given: what the rollback was given.
+        given: the arguments of the rollback.
         now: the time, µs since the epoch.
-        digest: of the plan as it is now.
+        digest: the digest of the current plan.
 
     Raises:
         As :meth:`~cerebelum_nb.Workflow.rollback`, for what prevents a rollback.
@@ -107,10 +107,10 @@ def preview(
     """Show what a rollback would do; the arguments are those of :meth:`~cerebelum_nb.Workflow.plan_rollback`."""
     plan, log = workflow.plan(), resolve_store(store)
     last = None if to is None else step_named(plan, to, "plan_rollback")
-    found = own(workflow, execution_id, log, "roll back")
+    found = id_in_workflow(workflow, execution_id, log, "roll back")
     state = fold(log.events(found))
     unknown = unknown_outcomes(plan, state)
-    told = [
+    steps = [
         PlannedStep(
             step=name,
             action=StepAction.ASK,
@@ -122,9 +122,9 @@ def preview(
         if undone:
             handler = next(iter({plan.undo[part.name].name for part in plan.parts(step) if part.name in plan.undo}))
             what = "undoes it" if known.items is None else f"undoes {counted(undone, 'item')}"
-            told.append(PlannedStep(step=step, action=StepAction.UNDO, reasons=(f"{handler} {what}",)))
+            steps.append(PlannedStep(step=step, action=StepAction.UNDO, reasons=(f"{handler} {what}",)))
         elif is_kept:
-            told.append(
+            steps.append(
                 PlannedStep(
                     step=step,
                     action=StepAction.KEEP,
@@ -133,5 +133,5 @@ def preview(
             )
         else:
             why = f"it has no handler (@{step}.on_rollback)"
-            told.append(PlannedStep(step=step, action=StepAction.FORGET, reasons=(why,)))
-    return ResumePlan(plan.workflow, found, tuple(told), rollback=True)
+            steps.append(PlannedStep(step=step, action=StepAction.FORGET, reasons=(why,)))
+    return ResumePlan(plan.workflow, found, tuple(steps), rollback=True)

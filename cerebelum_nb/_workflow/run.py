@@ -1,4 +1,4 @@
-"""``Run``: a handle on an execution in this process, in the foreground or behind a cell."""
+"""``Run``: a handle on an execution in this process, in the foreground or in the background."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ __all__ = ["Run"]
 log = logging.getLogger("cerebelum_nb")
 
 _GRACE_SECONDS = 1.0
-"""How long a stop waits for async steps to clean up before it leaves them behind."""
+"""How long a stop waits for async steps to clean up before it abandons them."""
 
 
-_HEARD_SECONDS = 0.2
-"""How long after a failure in the background it may still be awaited."""
+_AWAITED_SECONDS = 0.2
+"""How long to wait, after a failure in the background, for somebody to await the run before it is logged."""
 
-_unheard: set[Run] = set()
-"""Those that failed in the background just now; told at the exit when their loop has ended before."""
+_unreported: set[Run] = set()
+"""Runs that have just failed in the background: if their loop ends first, they are logged at the exit."""
 
 
 @atexit.register
-def _tell_at_exit() -> None:
-    for run in list(_unheard):
-        run._tell()
+def _report_at_exit() -> None:
+    for run in list(_unreported):
+        run._report()
 
 
 class Run:
@@ -73,7 +73,7 @@ class Run:
         execution.variable = variable
         execution.queue_place.when_queued = partial(supersede, execution)
         self._undoes = is_rollback(execution.state, events)
-        self._is_heard = False  # whether it is awaited, or shown
+        self._is_reported = False  # whether it is awaited or shown
         warn_of_stale(execution, stale)
 
     @property
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def execution(self) -> Execution:
-        """The engine's side of it."""
+        """The engine's object for it."""
         return self._execution
 
     @property
@@ -109,24 +109,24 @@ class Run:
             await self._settled()
         return self.outcome()
 
-    async def unseen(self) -> Result:
-        """Run it and wait, without a view; the caller sees to stops."""
+    async def run_without_view(self) -> Result:
+        """Run it and wait, without a view; the caller handles stops."""
         __tracebackhide__ = True
         with self._ready():
             self._start()
         await self._settled()
         return self.outcome()
 
-    async def leave(self) -> Result:
-        """Record that it started, and run nothing; a scheduler runs it."""
+    async def record_start(self) -> Result:
+        """Record that it has started, and leave running it to a scheduler."""
         __tracebackhide__ = True
         self._execution.driver.take(Drain(), self._execution.now())
-        return await self.unseen()
+        return await self.run_without_view()
 
-    async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
-        """Run it up to a limit and wait; ``events`` are recorded first.
+    async def run_until(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
+        """Record ``events``, run it up to a limit, and wait.
 
-        ``quietly`` shows no view of it, and lets the first stop break into a step that blocks the loop.
+        With ``quietly`` there is no view, and the first Ctrl-C interrupts even a step that blocks the loop.
         """
         __tracebackhide__ = True
         execution = self._execution
@@ -140,16 +140,16 @@ class Run:
             self.outcome()
 
     def background(self) -> Run:
-        """Run it without waiting; that it started is in the log when this returns, unless the log is locked."""
+        """Run it without waiting; when this returns, its start is in the log, unless the log is locked."""
         with self._ready():
             self._start()
         self._execution.engine.flush()
-        self._execution.done.add_done_callback(self._tell_later)
+        self._execution.done.add_done_callback(self._report_later)
         return self
 
-    def attended(self, caller: Execution) -> Execution:
-        """Run it for a step of another execution, which waits for it and says how it ended."""
-        self._is_heard, self._execution.attended_by = True, caller
+    def run_for(self, caller: Execution) -> Execution:
+        """Run it for a step of another execution, which waits for it and reports how it ended."""
+        self._is_reported, self._execution.attended_by = True, caller
         caller.children[self.execution_id] = self._execution
         with self._ready():
             self._start()
@@ -157,32 +157,32 @@ class Run:
 
     @property
     def cause(self) -> BaseException | None:
-        """What a step raised in this process, if that failed it."""
+        """The exception with which a step failed it in this process."""
         return cause_of(self._execution)
 
-    def _tell_later(self, done: asyncio.Future[None]) -> None:
-        """Report a failure that is not awaited, which would otherwise go unnoticed."""
-        if self._is_heard or (done.exception() is None and self.status is not ExecutionState.FAILED):
+    def _report_later(self, done: asyncio.Future[None]) -> None:
+        """Log a failure that nobody awaits, which would otherwise go unnoticed."""
+        if self._is_reported or (done.exception() is None and self.status is not ExecutionState.FAILED):
             return
-        _unheard.add(self)
-        # In its own context: what is written goes to the cell in sight, not to the one that started it.
-        self._execution.loop.call_later(_HEARD_SECONDS, self._tell, context=contextvars.Context())
+        _unreported.add(self)
+        # In an empty context the message goes to the current cell and not to the cell that started the run.
+        self._execution.loop.call_later(_AWAITED_SECONDS, self._report, context=contextvars.Context())
 
-    def _tell(self) -> None:
-        _unheard.discard(self)
-        if self._is_heard:
+    def _report(self) -> None:
+        _unreported.discard(self)
+        if self._is_reported:
             return
-        self._is_heard = True
+        self._is_reported = True
         try:
             self.outcome()
-        except Exception as error:  # noqa: BLE001 - whatever a log or a codec raised is what to show
-            with suppress(Exception):  # the log may go to a stream that is closed
+        except Exception as error:  # noqa: BLE001 - whatever a log or a codec has raised is reported
+            with suppress(Exception):  # the logger's stream may be closed
                 log.error("in the background: %s", error)
 
     async def wait(self) -> Result:
-        """Wait until it is done and return its result; raise what it failed with."""
+        """Wait until it is done; return its result, or raise its error."""
         __tracebackhide__ = True
-        self._is_heard = True
+        self._is_reported = True
         await self._over()
         return self.outcome()
 
@@ -190,8 +190,8 @@ class Run:
         return self.wait().__await__()
 
     def watch(self) -> None:
-        """Show it while it runs behind the cell, and how it ended; returns at once."""
-        self._is_heard = self._is_heard or bool(display_hooks.factories)
+        """Show it live in a notebook, and how it ended; returns at once."""
+        self._is_reported = self._is_reported or bool(display_hooks.factories)
         display_hooks.watch(self._execution)
 
     def slider(self) -> Any:
@@ -204,7 +204,7 @@ class Run:
             self._execution.ask_to_stop(reason)
 
     def drain(self) -> None:
-        """Let running steps finish, start no others, and leave the rest to the process that resumes it next."""
+        """Let running steps finish and start no others; another process resumes it."""
         self._execution.drain()
 
     async def send_signal(self, name: str, data: Any = None, *, signal_id: str | None = None) -> bool:
@@ -240,7 +240,7 @@ class Run:
         return self._execution.engine.made_ready(self._execution)
 
     def _start(self, *more: Event) -> None:
-        if not self._execution.over:  # else it has ended long ago, and its recorded outcome is asked for
+        if not self._execution.over:  # otherwise it ended earlier, and only its outcome is wanted
             self._execution.engine.start(self._execution, *self._events, *more)
 
     async def _settled(self) -> None:
@@ -262,7 +262,7 @@ class Run:
             await self._waiting_threads_over()
 
     async def _over(self) -> None:
-        """Wait until it no longer runs here; how it ended is for :meth:`outcome` to say."""
+        """Wait until it no longer runs here."""
         done = self._execution.done
         if done.done():
             return
@@ -279,9 +279,9 @@ class Run:
             done.remove_done_callback(tell)
 
     async def _waiting_threads_over(self) -> None:
-        """Let the threads of plain steps that were taken out of their wait end, so that a resume finds none.
+        """Wait until the threads of plain steps whose wait was interrupted have ended, so that a resume finds none.
 
-        After a crash that a test asked for, this is true of all of them: real ones would be gone.
+        After a crash that a test has simulated, wait for all threads: a real crash would have ended them.
         """
         over = asyncio.Event()
         done = self._execution.done
@@ -306,6 +306,6 @@ class Run:
         return result_of(self._execution)
 
     def outcome(self) -> Result:
-        """Return the result of one that is done, or raise what it failed with."""
+        """Return the result of a run that is done, or raise its error."""
         __tracebackhide__ = True
         return outcome_of(self._execution, undoes=self._undoes)

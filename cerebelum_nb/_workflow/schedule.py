@@ -1,7 +1,7 @@
-"""Schedules of workflows: made, changed, paused and deleted here; what starts their executions is the scheduler.
+"""Create, change, pause and delete the schedules of workflows; a scheduler starts their executions.
 
-A schedule is stored in the log (_core/schedule.py says how), so any process can change it, and every scheduler of the
-log sees the change at once.
+A schedule is stored in the log (see _core/schedule.py), so any process can change it, and every scheduler of the log
+sees the change at once.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from .concurrency import SCHEDULE_SLOT, slot_of
 from .definition import Definition
 from .execution_id import check_id
 from .find import Origin
-from .start import refuse_in_step, started
+from .start import refuse_in_step, start_event
 
 __all__ = [
     "Schedule",
     "begin",
+    "find_schedule",
     "make_schedule",
-    "named",
     "origin_of_schedule",
     "recurrence_of",
+    "schedule_to_dict",
     "schedules",
-    "told_of_schedule",
 ]
 
 _LEAST_CATCH_UP = 10.0
-_MOST_ID = 180  # the ids of its executions add the time
+_MOST_ID = 180  # the ids of its executions are longer by the time
 
 
 class Schedule:
@@ -79,9 +79,9 @@ class Schedule:
 
     @property
     def known(self) -> ScheduleState:
-        """Everything known of it."""
+        """Its state."""
         found = self._store.schedule(self.schedule_id)
-        assert found is not None, "a schedule that was made stays in the log"
+        assert found is not None, "even a deleted schedule stays in the log"
         return found
 
     @property
@@ -107,7 +107,7 @@ class Schedule:
 
     @property
     def inputs(self) -> Any:
-        """What its executions are started with."""
+        """The inputs of its executions."""
         return decode(_value(self.known.definition), self._store.payload)
 
     @property
@@ -131,7 +131,8 @@ class Schedule:
         Args:
             count: how many.
         """
-        return [time for moment in coming(self.known, checked_count(count, "count")) if (time := self._local(moment))]
+        times = coming_times(self.known, checked_count(count, "count"))
+        return [at(moment).astimezone(zone_of(self.timezone)) for moment in times]
 
     def pause(self, *, by: str | None = None) -> None:
         """Start nothing until it is resumed; times in between are skipped.
@@ -139,7 +140,7 @@ class Schedule:
         Args:
             by: who pauses it, as recorded in the log; by default the user of this process.
         """
-        _change(self._store, self.schedule_id, lambda state, now: core.SchedulePaused(at=now, by=_who(by)), "ACTIVE")
+        _change(self._store, self.schedule_id, lambda state, now: core.SchedulePaused(at=now, by=_user(by)), "ACTIVE")
 
     def resume(self, *, by: str | None = None) -> None:
         """Start executions again, beginning with the next time.
@@ -149,7 +150,7 @@ class Schedule:
         """
 
         def resumed(state: ScheduleState, now: int) -> ScheduleEvent:
-            return core.ScheduleResumed(at=now, next_at=recurrence_of(state.definition).after(now), by=_who(by))
+            return core.ScheduleResumed(at=now, next_at=recurrence_of(state.definition).after(now), by=_user(by))
 
         _change(self._store, self.schedule_id, resumed, "PAUSED")
 
@@ -159,7 +160,7 @@ class Schedule:
         Args:
             by: who deletes it, as recorded in the log; by default the user of this process.
         """
-        _change(self._store, self.schedule_id, lambda state, now: core.ScheduleDeleted(at=now, by=_who(by)), "")
+        _change(self._store, self.schedule_id, lambda state, now: core.ScheduleDeleted(at=now, by=_user(by)), "")
 
     def _local(self, moment: int | None) -> datetime | None:
         return None if moment is None else at(moment).astimezone(zone_of(self.timezone))
@@ -184,7 +185,7 @@ def make_schedule(
     store: Store | None,
     by: str | None = None,
 ) -> Schedule:
-    """Make a schedule, or change the one of that id; the arguments are those of ``Workflow.schedule``."""
+    """Create a schedule, or change the one with that id; the arguments are those of ``Workflow.schedule``."""
     refuse_in_step(workflow)
     if (cron is None) == (every is None):
         given = "both are given" if cron is not None else "neither is given"
@@ -209,8 +210,8 @@ def make_schedule(
             f"the id of a schedule can have at most {_MOST_ID} characters: its executions add the time to it"
         )
     zone = zone_of(timezone).key
-    value = _kept(check_inputs(inputs, plan.shape), log)
-    code = started(workflow, plan, value, 0, "")
+    value = _encode_inputs(check_inputs(inputs, plan.shape), log)
+    code = start_event(workflow, plan, value, 0, "")
     micros = 0 if every is None else Every(every, 0).micros
     expression = "" if cron is None else _cron(cron, zone).expression
 
@@ -231,7 +232,7 @@ def make_schedule(
             timezone=zone,
             catch_up=round(late * 1e6),
             overlap=overlap,
-            by=_who(by),
+            by=_user(by),
         )
         if state.state != core.DELETED and _is_same(state.definition, defined):
             return None
@@ -247,11 +248,11 @@ def schedules(store: Store | None = None) -> list[Schedule]:
     return [Schedule(log, state.schedule_id) for state in log.schedules()]
 
 
-def named(schedule_id: str, store: Store | None = None) -> Schedule:
+def find_schedule(schedule_id: str, store: Store | None = None) -> Schedule:
     """Return a schedule by its id or an unambiguous prefix.
 
     Raises:
-        ScheduleNotFoundError: there is none, or several begin with that.
+        ScheduleNotFoundError: there is none, or several begin with that prefix.
     """
     log = resolve_store(store)
     known = [state.schedule_id for state in log.schedules()]
@@ -268,7 +269,7 @@ def named(schedule_id: str, store: Store | None = None) -> Schedule:
     )
 
 
-def coming(state: ScheduleState, count: int) -> list[int]:
+def coming_times(state: ScheduleState, count: int) -> list[int]:
     """Return the coming times of a schedule, µs since the epoch."""
     rule = recurrence_of(state.definition)
     times: list[int] = []
@@ -279,8 +280,8 @@ def coming(state: ScheduleState, count: int) -> list[int]:
     return times
 
 
-def told_of_schedule(state: ScheduleState) -> dict[str, Any]:
-    """Return a schedule as JSON holds it."""
+def schedule_to_dict(state: ScheduleState) -> dict[str, Any]:
+    """Return a schedule as JSON-able data."""
     definition = state.definition
     return {
         "schedule_id": state.schedule_id,
@@ -300,14 +301,14 @@ def told_of_schedule(state: ScheduleState) -> dict[str, Any]:
 
 
 def recurrence_of(definition: ScheduleSet) -> Recurrence:
-    """Return the rule of a schedule."""
+    """Return the times of a schedule as a rule."""
     if definition.every:
         return Every(definition.every / 1e6, definition.anchor)
     return _cron(definition.cron, definition.timezone)
 
 
 def origin_of_schedule(definition: ScheduleSet) -> Origin:
-    """Return what the log says of where a schedule's workflow is."""
+    """Return where the code of a schedule's workflow was when it was set."""
     return Origin(
         at=definition.at,
         workflow=definition.workflow,
@@ -323,16 +324,17 @@ def origin_of_schedule(definition: ScheduleSet) -> Origin:
 def begin(
     workflow: Definition, state: ScheduleState, event: ScheduleStarted, store: Store
 ) -> tuple[ScheduleEvent, Commit | None]:
-    """Make the commit that records the start of an execution; a scheduler runs it when it is due, or its turn comes.
+    """Make the commit that records the start of an execution; a scheduler runs it when it is due or gets its slot.
 
     Args:
-        workflow: what is started.
-        state: its schedule.
-        event: that it is started, and when.
+        workflow: the workflow.
+        state: the schedule.
+        event: the event that the execution was started.
         store: the log.
 
     Returns:
-        The event and the commit; or that the time is skipped, as the execution before it has not ended.
+        The event and the commit; or, if the time is skipped because the previous execution has not ended, another event
+        and None.
     """
     plan, redactor, definition = workflow.plan(), Redactor(store.redact), state.definition
     value = _value(definition)
@@ -350,7 +352,7 @@ def begin(
     if has_it is not None:
         begun = WorkflowQueued(at=at, behind=has_it.execution_id)
     start = replace(
-        started(workflow, plan, value, at, blueprint.digest, slot=slot),
+        start_event(workflow, plan, value, at, blueprint.digest, slot=slot),
         scheduled_at=event.due_at,
         timezone=definition.timezone,
     )
@@ -374,7 +376,10 @@ def _change(
     make: Callable[[ScheduleState, int], ScheduleEvent | None],
     only: str | None,
 ) -> None:
-    """Append an event, made of what is recorded; ``only`` is the state in which there is something to change."""
+    """Append an event that ``make`` makes of the current state.
+
+    ``only`` is the state in which there is something to change: "" any except DELETED, None any at all.
+    """
 
     def write() -> None:
         with short_try():
@@ -391,8 +396,8 @@ def _change(
     leases_of(store).notify()
 
 
-def _kept(inputs: dict[str, Any], log: Store) -> Value:
-    """Encode the inputs of a schedule, which the log has to hold whole."""
+def _encode_inputs(inputs: dict[str, Any], log: Store) -> Value:
+    """Encode the inputs of a schedule, which must be completely in the log."""
     value = encode(inputs, redactor=Redactor(log.redact), path="inputs")
     if value.masked:
         raise ValueError(
@@ -422,7 +427,7 @@ def _refuse_another(state: ScheduleState, workflow: Definition) -> None:
 
 
 def _is_same(one: ScheduleSet, other: ScheduleSet) -> bool:
-    """Whether two definitions differ in nothing but when and by whom they were made."""
+    """Whether two definitions differ only in when and by whom they were made."""
     return replace(one, at=0, anchor=0, next_at=None, by="") == replace(other, at=0, anchor=0, next_at=None, by="")
 
 
@@ -436,7 +441,7 @@ def _cron(expression: str, zone: str) -> Cron:
         ) from None
 
 
-def _who(by: str | None) -> str:
+def _user(by: str | None) -> str:
     if by is not None:
         return by
     try:

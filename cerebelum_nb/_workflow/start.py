@@ -1,6 +1,6 @@
-"""Preparing an execution: what a start, a resume and a wake-up record first. Nothing runs here.
+"""Prepare an execution: make the events that a start, a resume or a wake-up records first. Nothing runs here.
 
-Each takes the workflow as it is now, claims the execution, and returns a :class:`.run.Run` that has not begun; errors
+Each takes the workflow as it is now, claims the execution, and returns a :class:`.run.Run` that has not begun. Errors
 are raised before anything is written.
 """
 
@@ -51,7 +51,7 @@ from .._values import Redactor, encode
 from ..errors import CerebelumError, ExecutionNotFoundError
 from .concurrency import SCHEDULE_SLOT, refuse_if_busy, refuse_if_caller_has, slot_of
 from .definition import Definition
-from .execution_id import check_id, find, new_id, tell_of_unfinished
+from .execution_id import check_id, find_execution, new_id, warn_of_unfinished
 from .run import Run
 
 __all__ = [
@@ -62,8 +62,8 @@ __all__ = [
     "launch",
     "refuse_in_step",
     "replaced_inputs",
-    "resumed",
-    "started",
+    "resume_events",
+    "start_event",
     "take_up",
     "wait_until_seen",
     "wake",
@@ -73,17 +73,17 @@ messages = logging.getLogger("cerebelum_nb")
 
 
 class Caller(NamedTuple):
-    """Who starts a child: the execution, its step, and how many callers the child has above it."""
+    """The caller of a child: the execution, its step, and how many callers the child has above it."""
 
     execution_id: str
     step: str
     depth: int
 
 
-class Told(NamedTuple):
-    """Options of a start: name, tags, the steps that take no cached result.
+class StartOptions(NamedTuple):
+    """Options of a start: name and tags, and the steps that take no cached result.
 
-    ``redactor`` knows the secrets, which must be in neither.
+    ``redactor`` knows the secrets, which may be in neither name nor tags.
     """
 
     labels: Labels
@@ -104,15 +104,7 @@ def launch(
 ) -> Run:
     """Prepare a new execution; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
-    Args:
-        workflow: the workflow.
-        inputs: as there.
-        store: as there.
-        execution_id: as there.
-        wait: as there.
-        caller: who starts it, if it is a child.
-        labels: its name, and its tags besides those of the workflow.
-        refresh: as there.
+    ``caller`` is the caller of a child; ``labels`` has the name, and the tags besides those of the workflow.
     """
     refuse_in_step(workflow)
     plan = workflow.plan()
@@ -130,15 +122,15 @@ def launch(
         execution.stays = wait
         keep_inputs(execution, given, value)
         blueprint = blueprint_of(plan, redactor)
-        told = Told(labels, redactor, refreshed)
-        event = started(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot, told)
+        options = StartOptions(labels, redactor, refreshed)
+        event = start_event(workflow, plan, value, execution.clock.now(), blueprint.digest, caller, slot, options)
         if caller is None:
-            tell_of_unfinished(workflow, log, value)
+            warn_of_unfinished(workflow, log, value)
         execution.payloads = keep_parts(plan, log, redactor, blueprint)
         return Run(execution, workflow.variable, event)
 
 
-def started(
+def start_event(
     workflow: Definition,
     plan: Plan,
     inputs: Value,
@@ -146,22 +138,22 @@ def started(
     blueprint: str,
     caller: Caller | None = None,
     slot: str = "",
-    told: Told | None = None,
+    options: StartOptions | None = None,
 ) -> WorkflowStarted:
     """Make the event that starts an execution.
 
     Args:
         workflow: the workflow.
-        plan: the same as it is now.
-        inputs: what steps receive, as the log holds it.
+        plan: its plan as it is now.
+        inputs: the encoded inputs.
         now: the time, µs since the epoch.
         blueprint: the digest of the plan's blueprint.
-        caller: who starts it, if it is a child.
-        slot: the slot, which only one execution at a time may have.
-        told: its other options.
+        caller: the caller of a child.
+        slot: its slot, which only one execution may have at a time.
+        options: name, tags and refreshed steps.
     """
     by = caller or Caller("", "", 0)
-    labels, redactor, refresh = told or Told(NO_LABELS, None, ())
+    labels, redactor, refresh = options or StartOptions(NO_LABELS, None, ())
     name, tags = labels.name, workflow.tags
     if labels.tags:
         tags = check_tags({*tags, *labels.tags})
@@ -193,7 +185,7 @@ def started(
 
 
 def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> Run:
-    """Make the handle of an ended execution, whose outcome is the recorded one."""
+    """Make the handle of an execution that has ended; its outcome is the recorded one."""
     execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
     execution.over = True
     execution.done.set_result(None)
@@ -223,17 +215,17 @@ def take_up(
 ) -> Run:
     """Prepare to resume a recorded execution; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
-    ``live`` names completed steps whose unstorable value the caller still has.
+    ``live`` has the completed steps whose value cannot be stored and is still in the caller's memory.
     """
     refuse_in_step(workflow)
     plan = workflow.plan()
     log = resolve_store(store)
-    found = find(workflow, execution_id, log)
+    found = find_execution(workflow, execution_id, log)
     with engine_of(log).claim(found, plan, Redactor(log.redact), Context) as execution:
         execution.stays = wait
         given = Resuming(skip_completed_steps, inputs, rerun, repeat, mark_done or {}, live)
         blueprint = blueprint_of(plan, execution.redactor)
-        events, stale = resumed(execution, given, execution.now(), blueprint.digest)
+        events, stale = resume_events(execution, given, execution.now(), blueprint.digest)
         if execution.state.lifecycle is not ExecutionState.RUNNING:
             refuse_if_busy(plan, log, found, slot_after(events, execution.state))
         execution.payloads = keep_parts(plan, log, execution.redactor, blueprint)
@@ -252,7 +244,7 @@ class Resuming:
     live: Collection[str] = ()
 
 
-def resumed(
+def resume_events(
     execution: ExecutionValues, given: Resuming, now: int, blueprint: str
 ) -> tuple[list[Event], tuple[str, ...]]:
     """Make the events that a resume begins with.
@@ -309,22 +301,22 @@ def resumed(
 
 
 async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
-    """Return the whole id of an execution to resume, once it is known whether its holder lives.
+    """Return the full id of an execution to resume, once it is known whether its holder is alive.
 
-    A holder on another machine is watched for as long as its lease lasts; the claim that follows decides whether the
+    A holder on another machine is watched for the length of its lease; the claim that follows decides whether the
     execution may be taken over.
     """
     refuse_in_step(workflow)
     log = resolve_store(store)
-    found = find(workflow, execution_id, log)
+    found = find_execution(workflow, execution_id, log)
     await leases_of(log).wait_until_seen(found)
     return found
 
 
 def wake(workflow: Definition, execution_id: str, store: Store, reason: str, *, died: bool) -> Run | None:
-    """Prepare one that is due or was left; the arguments are those of :meth:`~cerebelum_nb.Workflow.wake`.
+    """Prepare an execution that is due or was left by a dead process, for :meth:`~cerebelum_nb.Workflow.wake`.
 
-    The holder is not watched here: the scheduler, which calls this, has been watching it.
+    The holder is not watched here: the scheduler, which calls this, has watched it.
     """
     plan = workflow.plan()
     engine = engine_of(store)
@@ -354,12 +346,12 @@ def _is_cancelled(store: Store, execution_id: str) -> bool:
 
 
 def replaced_inputs(execution: ExecutionValues, inputs: Inputs | None) -> Value | None:
-    """Merge new inputs into the recorded ones; return them when that changes something."""
+    """Merge new inputs into the recorded ones; return the result if it differs."""
     return merged_inputs(execution, inputs)[1]
 
 
 def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[dict[str, Any], Value | None]:
-    """Merge new inputs into the recorded ones; return all of them, and as a value when that changes something."""
+    """Merge new inputs into the recorded ones; return the result, and its encoded value if it differs."""
     store, recorded = execution.store, execution.state.inputs
     merged, value = merge_inputs(store, execution.redactor, execution.id, recorded, inputs, shape=execution.plan.shape)
     keep_inputs(execution, merged, value)
@@ -367,14 +359,14 @@ def merged_inputs(execution: ExecutionValues, inputs: Inputs | None) -> tuple[di
 
 
 def calling_step() -> Scope | None:
-    """Return the calling step, if any; a process forked in a step does not count."""
+    """Return the calling step, if any; a process that was forked in a step is not in the step."""
     stop_when_loading()
     scope = current_scope.get()
     return scope if scope is not None and scope.is_here() else None
 
 
 def refuse_in_step(workflow: Definition, verb: str = "") -> None:
-    """Raise CerebelumError inside a step; ``verb`` is the method that it called, if that is known."""
+    """Raise CerebelumError inside a step; ``verb`` is the called method, if it is known."""
     if (scope := calling_step()) is not None:
         variable = workflow.variable
         called = f"calls {variable}.{verb}(...)" if verb else f"starts, resumes or changes workflow '{variable}'"

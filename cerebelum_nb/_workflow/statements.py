@@ -1,6 +1,7 @@
-"""What a notebook or a script defines: which statements of it define something, and which run something.
+"""Find out which statements of a notebook or script define something, and which run something.
 
-Only syntax: nothing runs here. load.py runs the definitions, and `cerebelum promote` writes them into a module.
+Only the syntax is read: nothing runs here. load.py runs the definitions, and `cerebelum promote` writes them into a
+module.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def read_cells(place: Path) -> list[str]:
 
 
 def parse_cell(source: str) -> ast.Module | None:
-    """Parse a cell; one that is not Python defines nothing."""
+    """Parse a cell; None if it is not Python."""
     try:
         return parse_python(as_python(source))
     except SyntaxError:
@@ -71,7 +72,7 @@ def parse_cell(source: str) -> ast.Module | None:
 
 
 def as_python(source: str) -> str:
-    """Turn magics into calls, which are left out later."""
+    """Turn the magics of a cell into calls, which are not definitions."""
     if not any(line.lstrip()[:1] in ("%", "!", "?") or line.rstrip().endswith("?") for line in source.splitlines()):
         return source
     from IPython.core.inputtransformer2 import TransformerManager
@@ -104,7 +105,7 @@ def asks_for_main(test: ast.expr) -> bool:
 
 
 def wanted_names(nodes: list[ast.stmt]) -> set[str]:
-    """Name what the definitions use, directly or indirectly."""
+    """Return the names that definitions use, directly or indirectly."""
     wanted = {name for node in nodes if is_definition(node) for name in used(node)}
     while True:
         more = {name for node in nodes if (bound(node) | modified(node)) & wanted for name in used(node)} - wanted
@@ -125,7 +126,7 @@ def is_assignment(node: ast.stmt) -> bool:
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk what runs when a statement runs: not the bodies of functions and classes."""
+    """Walk the nodes that run when a statement runs, so not the bodies of functions and classes."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
@@ -133,7 +134,7 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def bound(node: ast.AST) -> set[str]:
-    """Name what a statement assigns to or deletes, including items and attributes."""
+    """Return the names that a statement assigns to or deletes, even only an item or an attribute."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {node.name}
     targets = (n for n in _outside_functions(node) if isinstance(getattr(n, "ctx", None), (ast.Store, ast.Del)))
@@ -141,9 +142,9 @@ def bound(node: ast.AST) -> set[str]:
 
 
 def modified(node: ast.AST) -> set[str]:
-    """Name what a statement calls a method of, for its effect: ``settings.update(...)``."""
+    """Return the names whose methods a statement calls for their effect: ``settings.update(...)``."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return set()  # what its body modifies, it does not modify by being defined
+        return set()  # its body does not run when it is defined
     calls = (
         n.value.func for n in _outside_functions(node) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)
     )
@@ -161,7 +162,7 @@ def used(node: ast.AST) -> Iterator[str]:
 
 
 def runs_something(node: ast.AST) -> bool:
-    """Whether it runs something immediately; the body of a lambda does not count."""
+    """Whether a node runs something immediately; the body of a lambda does not count."""
     match node:
         case ast.Lambda():
             return False

@@ -1,8 +1,8 @@
-"""``Stepper``: an execution run cell by cell.
+"""``Stepper``: run an execution cell by cell.
 
-Between two cells the execution is paused in the log and no process holds it: any kernel may attach and continue. So
-each call here is a resume with a limit, and a handle holds nothing that is not in the log, except values kept only in
-memory.
+Between two cells the execution is paused in the log and no process holds it: any kernel can attach and continue. So
+each call here is a resume with a limit, and a handle holds nothing that is not in the log, except for values that
+cannot be stored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["StepReport", "Stepper"]
 
 
 def _call(rerun: str | None) -> str:
-    """Write the call of this handle that continues; ``rerun`` is a finished step that has to run again."""
+    """Write the call that continues; ``rerun`` is a finished step that must run again."""
     return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
 
 
@@ -50,12 +50,13 @@ TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one call did.
+    """The report of one call.
 
     Attributes:
         ran: the steps that ended, with their outcome and a short form of their value.
         next: the steps that would run next; empty at the end.
         status: the execution's state now.
+        note: a remark, such as that a step was skipped.
     """
 
     ran: tuple[tuple[str, str, str], ...]
@@ -64,7 +65,7 @@ class StepReport:
     note: str = ""
 
     def __repr__(self) -> str:
-        return "\n".join([*([self.note] if self.note else []), *map(_line, self.ran), self._onwards()])
+        return "\n".join([*([self.note] if self.note else []), *map(_line, self.ran), self._next_line()])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         row = Html(
@@ -72,10 +73,10 @@ class StepReport:
         )
         rows = Html().join(row.format(*ran) for ran in self.ran)
         note = Html("{}<br>").format(self.note) if self.note else ""
-        shown = Html("<div>{}<table>{}</table>{}</div>").format(note, rows, self._onwards())
+        shown = Html("<div>{}<table>{}</table>{}</div>").format(note, rows, self._next_line())
         return {"text/plain": repr(self), "text/html": shown}
 
-    def _onwards(self) -> str:
+    def _next_line(self) -> str:
         if self.status is ExecutionState.COMPLETED:
             return "completed"
         return f"next: {as_stage(self.next)}" if self.next else "next: the end"
@@ -121,7 +122,7 @@ class Stepper:
 
     @property
     def status(self) -> ExecutionState:
-        """Its state now, whichever process moved it."""
+        """Its state now, whichever process has run it."""
         return self._state().status
 
     @property
@@ -145,7 +146,7 @@ class Stepper:
             ExecutionBusyError: it is running, here or elsewhere.
         """
         __tracebackhide__ = True
-        return await self._go(OneStage())
+        return await self._run(OneStage())
 
     async def run_to(self, step: object) -> StepReport:
         """Run up to and including a step, then pause.
@@ -164,7 +165,7 @@ class Stepper:
                 f"step '{name}' is completed: to run it once more, await run.rerun({name!r}), or await "
                 f"run.back_to({name!r}) for it and all that follows"
             )
-        moved = await self._go(UpTo(name))
+        moved = await self._run(UpTo(name))
         if name in (ran for ran, _, _ in moved.ran):
             return moved
         return StepReport(moved.ran, moved.next, moved.status, f"'{name}' was skipped on the route this run took")
@@ -180,7 +181,7 @@ class Stepper:
         """
         __tracebackhide__ = True
         if self._state().lifecycle is not ExecutionState.COMPLETED:
-            await self._go(None)
+            await self._run(None)
         state = self._state()
         return Result.of(self._id, state, self._load, lambda: self._store.events(self._id))
 
@@ -198,7 +199,7 @@ class Stepper:
         name = step_named(self._workflow.plan(), step, "rerun")
         if name not in self._state().steps:
             raise ResumeError(f"step '{name}' has not run yet: await run.run_to({name!r}) runs it")
-        return await self._go(OneStage(), (name,))
+        return await self._run(OneStage(), (name,))
 
     async def back_to(self, step: object) -> StepReport:
         """Go back before a step: it and everything after it must run again; runs nothing.
@@ -214,7 +215,7 @@ class Stepper:
         plan = self._workflow.plan()
         name = step_named(plan, step, "back_to")
         reset = tuple(n for n in following(plan, self._state(), name) if n in plan.steps)
-        return await self._go(NoStage(), reset)
+        return await self._run(NoStage(), reset)
 
     async def mark_done(self, step: object, *, value: Any = None) -> StepReport:
         """Record that a step was done by hand; it is not run.
@@ -237,7 +238,7 @@ class Stepper:
                 execution, execution.now(), execution.state, name, value, f"the value of step '{name}'"
             )
 
-        return await self._go(NoStage(), (), done)
+        return await self._run(NoStage(), (), done)
 
     def watch(self) -> None:
         """Show it while it runs behind the cell, until it pauses; returns at once.
@@ -272,7 +273,7 @@ class Stepper:
             f"{len(state.finished)} of {state.total_steps} steps done{at}>"
         )
 
-    async def _go(
+    async def _run(
         self,
         limit: Limit | None,
         rerun: Collection[str] = (),
@@ -280,7 +281,7 @@ class Stepper:
     ) -> StepReport:
         __tracebackhide__ = True
         here = running_here(self._store, self._id)
-        if here is not None and isinstance(here.driver.limit, NoStage):  # begun while the log was locked
+        if here is not None and isinstance(here.driver.limit, NoStage):  # its `begin` still waits for a locked log
             await asyncio.wait([here.done])
         unchanged = self._store.execution(self._id).version == self._seen
         await leases_of(self._store).wait_until_seen(self._id)
@@ -294,7 +295,7 @@ class Stepper:
         with execution.engine.made_ready(execution):
             events = () if mark is None else (mark(execution),)
         try:
-            await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
+            await run.run_until(limit, *events, quietly=isinstance(limit, NoStage))
         finally:
             self._live, self._seen = execution.live, execution.state.version
         state = execution.state

@@ -1,7 +1,7 @@
-"""``sweep``: variants of a run that share a prefix, run side by side and compared in a table.
+"""``sweep``: run variants that share a prefix side by side, and compare them in a table.
 
 The prefix is an execution that is paused before the step where the variants diverge. Each variant is a fork of it, with
-an id derived from the prefix and the variant, so repeating a sweep over the same prefix finds finished variants and
+an id derived from the prefix and the variant. So a repeated sweep over the same prefix finds the finished variants and
 resumes the others.
 """
 
@@ -33,7 +33,7 @@ from .._store.connect import resolve_store
 from .._values import decode, fingerprint_args
 from ..errors import CerebelumError, ExecutionStoppedError, ResumeError, SerializationError, StoreError
 from .definition import Definition
-from .execution_id import new_id, own
+from .execution_id import id_in_workflow, new_id
 from .fork import fork
 from .run import Run
 from .start import launch, take_up
@@ -47,7 +47,7 @@ __all__ = ["sweep"]
 _COLUMNS = ("execution_id", "state", "duration", "output", "error")
 
 
-class Elsewhere(Protocol):
+class ClusterRunner(Protocol):
     """Runs executions on a cluster, and copies their history into a log."""
 
     async def run_before(
@@ -88,7 +88,7 @@ class Elsewhere(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Variant:
-    """One row: its own overrides and inputs, the inputs it changes overall, and its id."""
+    """A variant: its overrides and inputs, all the inputs that it changes, and its id."""
 
     overrides: dict[str, Any]
     inputs: dict[str, Any]
@@ -106,7 +106,7 @@ async def sweep(
     concurrency: int,
     rerun: str | Collection[str],
     store: Store | None,
-    there: Elsewhere | None = None,
+    cluster: ClusterRunner | None = None,
 ) -> pd.DataFrame:
     """Run variants from a shared prefix; the arguments are those of :meth:`~cerebelum_nb.Workflow.sweep`."""
     log = resolve_store(store)
@@ -116,15 +116,15 @@ async def sweep(
         raise ValueError(
             f"concurrency (how many variants run at once) must be a whole number from 1, not {concurrency!r}"
         )
-    prefix = await _prefix(workflow, step, first, execution_id, log, there)
-    variants = _named(log, prefix, step, variants)
-    work = _Sweep(workflow, step, prefix, log, concurrency, rerun, there)
+    prefix = await _prefix(workflow, step, first, execution_id, log, cluster)
+    variants = _with_ids(log, prefix, step, variants)
+    work = _Sweep(workflow, step, prefix, log, concurrency, rerun, cluster)
     await work.run(variants)
     return _table(log, variants, work.refused)
 
 
 def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[str, Any], list[_Variant]]:
-    """Read the arguments: the inputs of the prefix, and each variant."""
+    """Read the arguments; return the inputs of the prefix and the variants."""
     plan = workflow.plan()
     listed = not (inputs is None or isinstance(inputs, Mapping))
     for name, given in (("overrides", overrides), ("inputs", inputs if listed else None)):
@@ -149,8 +149,8 @@ def _variants(workflow: Definition, overrides: Any, inputs: Any) -> tuple[dict[s
     return made[0].changed, made
 
 
-def _named(log: Store, prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
-    """Give each variant an id derived from the prefix and its differences; equal ones are numbered."""
+def _with_ids(log: Store, prefix: str, step: str, variants: Sequence[_Variant]) -> list[_Variant]:
+    """Give each variant an id derived from the prefix and its differences; equal variants are numbered."""
     recorded = fold(log.events(prefix)).inputs
     known = {} if recorded is None else decode(recorded, log.payload, trusted=log.trusted, where="the inputs")
     met: Counter[str] = Counter()
@@ -174,54 +174,54 @@ async def _prefix(
     inputs: Inputs,
     execution_id: ExecutionLike | None,
     log: Store,
-    there: Elsewhere | None,
+    cluster: ClusterRunner | None,
 ) -> str:
-    """Make sure that an execution has run the steps before ``at``, and return its id."""
+    """Run the prefix up to the step, unless it has been run, and return its id."""
     __tracebackhide__ = True
-    if there is not None:
-        return await _prefix_there(workflow, step, inputs, execution_id, log, there)
+    if cluster is not None:
+        return await _prefix_on_cluster(workflow, step, inputs, execution_id, log, cluster)
     if execution_id is None:
         run = launch(workflow, inputs, log, None)
     else:
-        found = own(workflow, execution_id, log, "sweep over")
+        found = id_in_workflow(workflow, execution_id, log, "sweep over")
         history = log.events(found)
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
         run = await patiently(lambda: take_up(workflow, found, store=log))
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
-    await run.go_as_far_as(Before(step))
+    await run.run_until(Before(step))
     if not run.execution.driver.limited:
-        raise _missed(run.execution_id, run.status, step, run.results)
+        raise _missed_step(run.execution_id, run.status, step, run.results)
     return run.execution_id
 
 
-async def _prefix_there(
+async def _prefix_on_cluster(
     workflow: Definition,
     step: str,
     inputs: Inputs,
     execution_id: ExecutionLike | None,
     log: Store,
-    there: Elsewhere,
+    cluster: ClusterRunner,
 ) -> str:
-    """As `_prefix`, on a cluster."""
+    """Do the same as `_prefix` on a cluster."""
     __tracebackhide__ = True
     if execution_id is None:
         found = new_id()
-        await there.run_before(workflow, step, inputs, found, again=False, store=log)
+        await cluster.run_before(workflow, step, inputs, found, again=False, store=log)
     else:
-        found = own(workflow, execution_id, log, "sweep over")
+        found = id_in_workflow(workflow, execution_id, log, "sweep over")
         history = log.events(found)
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
-        await there.run_before(workflow, step, None, found, again=True, store=log)
+        await cluster.run_before(workflow, step, None, found, again=True, store=log)
     state = fold(log.events(found))
     if not _is_before(workflow, step, state):
-        raise _missed(found, state.status, step, state.finished)
+        raise _missed_step(found, state.status, step, state.finished)
     return found
 
 
-def _missed(prefix: str, status: ExecutionState, step: str, ways: Iterable[str]) -> ResumeError:
+def _missed_step(prefix: str, status: ExecutionState, step: str, ways: Iterable[str]) -> ResumeError:
     return ResumeError(
         f"execution {prefix}, the shared prefix of this sweep, is {status} and did not reach step "
         f"'{step}': it took another route. Sweep at a step that it runs: {', '.join(ways) or 'there is none'}"
@@ -247,11 +247,11 @@ class _Sweep:
         log: Store,
         concurrency: int,
         rerun: str | Collection[str],
-        there: Elsewhere | None,
+        cluster: ClusterRunner | None,
     ) -> None:
         self.workflow, self.step, self.prefix, self.log, self.rerun = workflow, step, prefix, log, rerun
-        self.there, self.loop = there, asyncio.get_running_loop()
-        self.at_work: dict[str, asyncio.Future[bool] | None] = {}  # on a cluster, and what stops it
+        self.cluster, self.loop = cluster, asyncio.get_running_loop()
+        self.at_work: dict[str, asyncio.Future[bool] | None] = {}  # variants on a cluster, and the calls that stop them
         self.free = asyncio.Semaphore(concurrency)
         self.running: set[Run] = set()
         self.refused: dict[str, str] = {}
@@ -265,8 +265,8 @@ class _Sweep:
             ExecutionStoppedError: it was stopped; everything can be resumed.
         """
         __tracebackhide__ = True
-        with on_sigint(self.stop), _told(f"{self.workflow.name} at {self.step}", len(variants)) as self.ended:
-            tasks = [asyncio.ensure_future(self._one(variant)) for variant in variants]
+        with on_sigint(self.stop), _progress(f"{self.workflow.name} at {self.step}", len(variants)) as self.ended:
+            tasks = [asyncio.ensure_future(self._run_variant(variant)) for variant in variants]
             try:
                 await asyncio.gather(*tasks)
             except BaseException:
@@ -284,23 +284,23 @@ class _Sweep:
             )
 
     def stop(self) -> None:
-        """Pause all of them, and start no others."""
+        """Pause the running variants, and start no others."""
         self.stopped = True
         for run in list(self.running):
             run.stop()
-        self.loop.call_soon_threadsafe(self._stop_there)
+        self.loop.call_soon_threadsafe(self._stop_on_cluster)
 
-    def _stop_there(self) -> None:
-        if self.there is not None:
+    def _stop_on_cluster(self) -> None:
+        if self.cluster is not None:
             for execution_id in self.at_work:
-                self.at_work[execution_id] = asyncio.ensure_future(self.there.stop(execution_id))
+                self.at_work[execution_id] = asyncio.ensure_future(self.cluster.stop(execution_id))
 
-    async def _one(self, variant: _Variant) -> None:
+    async def _run_variant(self, variant: _Variant) -> None:
         async with self.free:
             if self.stopped:
                 return
-            if self.there is not None:
-                await self._one_there(variant, self.there)
+            if self.cluster is not None:
+                await self._run_on_cluster(variant, self.cluster)
                 return
             try:
                 run = await patiently(lambda: self._make(variant))
@@ -315,21 +315,21 @@ class _Sweep:
                 return
             self.running.add(run)
             try:
-                await run.unseen()
+                await run.run_without_view()
             except StoreError:
                 raise
             except CerebelumError:
-                pass  # how it ended is in the log, and so in the table
+                pass  # the log has its end, and the table shows it
             finally:
                 self.running.discard(run)
                 self.ended(run.status)
 
-    async def _one_there(self, variant: _Variant, there: Elsewhere) -> None:
+    async def _run_on_cluster(self, variant: _Variant, cluster: ClusterRunner) -> None:
         name, known = variant.execution_id, self.log.events(variant.execution_id, upto=1)
         self.at_work[name] = None
         try:
             if not known:
-                await there.fork(
+                await cluster.fork(
                     self.workflow,
                     self.prefix,
                     self.step,
@@ -339,12 +339,12 @@ class _Sweep:
                     store=self.log,
                 )
             elif not self._is_done(name):
-                await there.resume(self.workflow, name, rerun=self.rerun, store=self.log)
+                await cluster.resume(self.workflow, name, rerun=self.rerun, store=self.log)
         except StoreError:
             raise
         except CerebelumError as error:
             if not self.log.events(name, upto=1):
-                self.refused[name] = f"{type(error).__name__}: {error}"  # else how it ended is in the log
+                self.refused[name] = f"{type(error).__name__}: {error}"  # otherwise the log has its end
         finally:
             del self.at_work[name]
             self.ended(self.log.execution(name).summary.state if name not in self.refused else ExecutionState.FAILED)
@@ -371,18 +371,18 @@ class _Sweep:
         try:
             return take_up(self.workflow, variant.execution_id, rerun=self.rerun, store=self.log)
         except ResumeError:
-            if state is ExecutionState.COMPLETED:  # none of it is to run again
+            if state is ExecutionState.COMPLETED:  # nothing in it must run again
                 return None
             raise
 
 
 @contextmanager
-def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
-    """On a terminal, show progress in one line on stderr; return the function to call when a variant ends."""
+def _progress(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
+    """Show progress in one line on stderr, if a person reads it; yield the function to call when a variant ends."""
     ends: Counter[ExecutionState] = Counter()
     stream = sys.stderr if in_cells() or (sys.stderr is not None and sys.stderr.isatty()) else None
 
-    def tell() -> None:
+    def show() -> None:
         states = ", ".join(f"{count} {state.lower().replace('_', ' ')}" for state, count in ends.items())
         if stream is not None:
             stream.write(f"\r{what}: {ends.total()} of {total} variants{f' ({states})' if states else ''}")
@@ -390,9 +390,9 @@ def _told(what: str, total: int) -> Iterator[Callable[[ExecutionState], None]]:
 
     def ended(state: ExecutionState) -> None:
         ends[state] += 1
-        tell()
+        show()
 
-    tell()
+    show()
     try:
         yield ended
     finally:
@@ -434,8 +434,8 @@ def _output(log: Store, execution_id: str, state: State) -> Any:
 
 def _columns(outputs: Sequence[Any]) -> dict[str, list[Any]]:
     """Return outputs as columns: one per member if all outputs are objects."""
-    there = [output for output in outputs if output is not None]
-    if not there or not all(isinstance(output, dict) for output in there):
+    found = [output for output in outputs if output is not None]
+    if not found or not all(isinstance(output, dict) for output in found):
         return {"output": list(outputs)}
-    members = dict.fromkeys(name for output in there for name in output)
+    members = dict.fromkeys(name for output in found for name in output)
     return {f"output.{name}": [None if o is None else o.get(name) for o in outputs] for name in members}

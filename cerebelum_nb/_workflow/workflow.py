@@ -1,4 +1,4 @@
-"""``Workflow`` and its methods. Each is a signature and its documentation; the work is done elsewhere."""
+"""``Workflow`` and its methods: signatures and documentation. Other modules do the work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .._text.duration import Duration
 from ..errors import CerebelumError
 from .child import offer_child, run_child, undo_children
 from .definition import Definition
-from .execution_id import find
+from .execution_id import find_execution
 from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
@@ -42,7 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _for_sync_code(
+def _make_sync(
     call: Callable[Concatenate[Workflow, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Workflow, P], R]:
     """Make the sync counterpart of an async method, with the same arguments."""
@@ -180,13 +180,13 @@ class Workflow(Definition):
         return await (await patiently(make)).foreground()
 
     async def output_of(self, inputs: Inputs) -> Any:
-        """Run it as a child of the present step, and return its output."""
+        """Run it as a child of the current step, and return its output."""
         scope = calling_step()
         assert scope is not None, "a workflow on a timeline is run by a step"
         return (await run_child(scope, self, inputs, keep=False)).output
 
     async def undo_children(self) -> None:
-        """Roll back the children of the step that the present attempt undoes."""
+        """Roll back the children of the step that the current attempt undoes."""
         scope = calling_step()
         assert scope is not None, "children are undone by a step"
         await undo_children(scope, self)
@@ -259,7 +259,7 @@ class Workflow(Definition):
             CerebelumError: no event loop is running here (use :meth:`run` in a script).
             Otherwise as :meth:`execute`, for what is known before it runs.
         """
-        self._need_a_loop("in the background", "start")
+        self._require_loop("in the background", "start")
         labels = Labels.of(name, tags)
         make = partial(
             launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
@@ -353,7 +353,7 @@ class Workflow(Definition):
         )
         return await (await patiently(make)).foreground()
 
-    resume_sync = _for_sync_code(resume)
+    resume_sync = _make_sync(resume)
 
     def wake(self, execution_id: str, *, store: Store, reason: str, died: bool) -> Run | None:
         """Resume an execution that is due, or that a dead process left; for schedulers.
@@ -397,7 +397,7 @@ class Workflow(Definition):
         Raises:
             As :meth:`start`.
         """
-        self._need_a_loop("cell by cell", "begin")
+        self._require_loop("cell by cell", "begin")
         log = resolve_store(store)
         run = briefly(partial(launch_once, self, inputs, log, execution_id, resume=resume))
         run.execution.driver.limit = NoStage()
@@ -422,7 +422,7 @@ class Workflow(Definition):
             ExecutionNotFoundError: there is no such execution.
         """
         log = resolve_store(store)
-        return self._stepper(find(self, execution_id, log), log)
+        return self._stepper(find_execution(self, execution_id, log), log)
 
     def plan_resume(
         self,
@@ -450,7 +450,7 @@ class Workflow(Definition):
 
         plan, log = self.plan(), resolve_store(store)
         given = None if inputs is None else check_inputs(inputs)
-        return look_ahead(plan, log, find(self, execution_id, log), inputs=given, rerun=rerun)
+        return look_ahead(plan, log, find_execution(self, execution_id, log), inputs=given, rerun=rerun)
 
     async def rollback(
         self,
@@ -529,7 +529,7 @@ class Workflow(Definition):
         )
         return await (await patiently(make)).foreground()
 
-    rollback_sync = _for_sync_code(rollback)
+    rollback_sync = _make_sync(rollback)
 
     def plan_rollback(
         self, execution_id: ExecutionLike, to: object = None, *, store: Store | None = None
@@ -637,7 +637,7 @@ class Workflow(Definition):
         )
         return await run.foreground()
 
-    fork_sync = _for_sync_code(fork)
+    fork_sync = _make_sync(fork)
 
     def plan_fork(
         self,
@@ -735,10 +735,10 @@ class Workflow(Definition):
             concurrency=concurrency,
             rerun=rerun,
             store=store,
-            there=_executor(core_url, quiet=True) if distributed or core_url is not None else None,
+            cluster=_executor(core_url, quiet=True) if distributed or core_url is not None else None,
         )
 
-    sweep_sync = _for_sync_code(sweep)
+    sweep_sync = _make_sync(sweep)
 
     def schedule(
         self,
@@ -804,7 +804,7 @@ class Workflow(Definition):
         """End an execution for good, wherever it runs; see :func:`cerebelum_nb._engine.cancel.cancel_execution`."""
         await cancel_execution(resolve_store(store), execution_id, reason=reason, by=None)
 
-    def _need_a_loop(self, how: str, call: str) -> None:
+    def _require_loop(self, how: str, call: str) -> None:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -823,5 +823,5 @@ class Workflow(Definition):
 
 
 def _executor(core_url: str | None, **options: Any) -> Any:
-    """Make the executor for a cluster; it is above this package, and needs extra packages."""
+    """Make the executor for a cluster, which is in a package above this one and needs an extra."""
     return load_cluster_module("executor").DistributedExecutor(core_url, **options)

@@ -11,7 +11,7 @@ from ..._core.schedule import ScheduleState
 from ..._text.recurrence import described, in_zone
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import timestamp
-from ..._workflow.schedule import Schedule, coming, make_schedule, named, told_of_schedule
+from ..._workflow.schedule import Schedule, coming_times, find_schedule, make_schedule, schedule_to_dict
 from ...errors import InputsError
 from ..app import Exit, Failure, log_options, open_log, print_json, write_command
 from ..code import workflow_named
@@ -98,7 +98,7 @@ def add(
     except (TypeError, ValueError) as error:
         raise Failure(str(error), Exit.USAGE) from error
     if json_:
-        print_json(told_of_schedule(made.known))
+        print_json(schedule_to_dict(made.known))
         return
     _say(made.known)
     click.echo("A scheduler of this log starts it:")
@@ -113,7 +113,7 @@ def list_(ctx: click.Context, json_: bool) -> None:
     """List the schedules of a log."""
     found = open_log(ctx).schedules()
     if json_:
-        print_json({"schedules": [told_of_schedule(state) for state in found]})
+        print_json({"schedules": [schedule_to_dict(state) for state in found]})
         return
     if not found:
         click.secho("no schedules yet: `cerebelum schedule add CODE:WORKFLOW --cron '0 6 * * *'`", err=True, dim=True)
@@ -130,8 +130,8 @@ def list_(ctx: click.Context, json_: bool) -> None:
 @click.pass_context
 def next_(ctx: click.Context, schedule_id: str, count: int, json_: bool) -> None:
     """Show the coming times of a schedule, in its time zone."""
-    state = named(schedule_id, open_log(ctx)).known
-    times = coming(state, count)
+    state = find_schedule(schedule_id, open_log(ctx)).known
+    times = coming_times(state, count)
     if json_:
         zone = state.definition.timezone
         print_json(
@@ -172,7 +172,7 @@ def delete(ctx: click.Context, schedule_id: str) -> None:
 
 
 def _change(ctx: click.Context, schedule_id: str, how: Callable[[Schedule], object]) -> None:
-    found = named(schedule_id, open_log(ctx))
+    found = find_schedule(schedule_id, open_log(ctx))
     how(found)
     _say(found.known)
 
