@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from .._client.reading import entry
+from .._client.reading import status_from_row
 from .._engine.clock import current_clock
 from .._engine.plan_payloads import parts_kept
 from .._history.sources import Log, snapshot
@@ -119,7 +119,7 @@ def _html(log: SqliteStore, execution_id: str) -> str:
             rows=rows,
             code={code: parts for code in codes if (parts := parts_kept(log, code)) is not None},
             head=record.events[-1][1].hex(),
-            interrupted=entry(log, row, current_clock.get().now()).interrupted,
+            interrupted=status_from_row(log, row, current_clock.get().now()).interrupted,
             made_at=datetime.now(UTC),
             version=version("cerebelum_nb"),
         )

@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import items_told, notes_told, row_of, undo_rows, waits_of
+from .._core.describe import describe_items, describe_notes, row_of, undo_rows, waits_of
 from .._core.fork import lineage
-from .._core.labels import told
+from .._core.labels import describe_labels
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
@@ -117,7 +117,7 @@ class Picture:
         yield "  ".join(
             [styled(name, "bold"), styled(clean(self.row.execution_id), "bold"), styled(state.text, state.style)]
         )
-        if labels := told(shown.name, shown.tags):
+        if labels := describe_labels(shown.name, shown.tags):
             yield from wrap(clean(labels))
         done = shown.state is ExecutionState.COMPLETED
         share = 1.0 if done else shown.done_steps / shown.total_steps if shown.total_steps else 0.0
@@ -178,7 +178,7 @@ class Picture:
             yield styled(f"  ... {counted(left_out, 'earlier step')}", "dim")
         yield from table(_STEPS, rows, room)[1:]
         for name, step in steps[left_out:]:
-            for line in notes_told(step, _MOST_LINES):
+            for line in describe_notes(step, _MOST_LINES):
                 yield from wrap(clean(f"{name}: {line}"), "  ")
         for name, step in steps[left_out:]:
             if step.phase is Phase.FAILED and step.error is not None:
@@ -232,7 +232,7 @@ class Picture:
         assert step.items is not None
         total, wide = len(step.items.keys), 8 if room is not None and room < 60 else 16
         share = step.items.settled / total if total else 1.0
-        return f"{'' if step.settled else bar(share, wide) + ' '}{items_told(step, self.now)}"
+        return f"{'' if step.settled else bar(share, wide) + ' '}{describe_items(step, self.now)}"
 
     def _time_until(self, due_at: int) -> str:
         left = (due_at - self.now) / 1e6

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from .._client.reading import entry
+from .._client.reading import status_from_row
 from .._core.fold import fold
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -47,7 +47,7 @@ class ExecutionReader:
         row = self._store.execution(self.execution_id)
         self._state = fold(self._store.events(self.execution_id, self._state.version, row.version), self._state)
         now = time.time_ns() // 1000
-        shown = entry(self._store, row, now)
+        shown = status_from_row(self._store, row, now)
         if row.on_cluster and not shown.interrupted:
             self._take_heartbeats()
         return Picture(
@@ -82,7 +82,7 @@ def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> It
     rows.sort(key=lambda row: row.summary.state is ExecutionState.COMPLETED)
     most = _MOST if depth == 0 else _MOST_BELOW
     for row in rows[:most]:
-        yield Child(depth=depth, row=row, interrupted=entry(store, row, now).interrupted)
+        yield Child(depth=depth, row=row, interrupted=status_from_row(store, row, now).interrupted)
         if depth < _DEEPEST:
             yield from children_of(store, row.execution_id, now, depth + 1)
     if total > most:

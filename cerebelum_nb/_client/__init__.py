@@ -1,1 +1,1 @@
-"""The status client, with which other programs query and control the executions of a log."""
+"""The status client: other programs use it to query and control the executions of a log."""

@@ -1,7 +1,4 @@
-"""What the client does to executions: resume one, and wait for it from sync code.
-
-The engine does the work; this module calls it and turns the outcome into a word.
-"""
+"""Resume an execution for the client, and wait from sync code. The engine does the work."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ __all__ = ["ResumeOutcome", "resume_execution", "run_sync"]
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 _in_background: set[asyncio.Task[Any]] = set()
-"""Runs that this process resumed: an event loop does not keep its tasks alive."""
+"""The runs that this process has resumed: an event loop does not keep its tasks alive."""
 
 
 class ResumeOutcome(str):
@@ -37,7 +34,7 @@ class ResumeOutcome(str):
     reason: str
 
     def __new__(cls, word: str, reason: str = "") -> Self:
-        """Make one from its word."""
+        """Make an outcome from its word."""
         made = super().__new__(cls, word)
         made.reason = reason
         return made
@@ -47,7 +44,7 @@ class ResumeOutcome(str):
 
 
 async def resume_execution(store: Store, execution_id: str, *, skip_completed_steps: bool) -> ResumeOutcome:
-    """Resume an execution in this process, and return when that is recorded or refused."""
+    """Resume an execution in this process; return when the resume is recorded or refused."""
     row = store.execution(execution_id)
     execution_id = row.execution_id
     leases = leases_of(store)
@@ -59,15 +56,15 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
         raise
     except CerebelumError as error:
         return ResumeOutcome("failed_to_resume", str(error))
-    there = store.location.startswith(CLUSTER)
-    where: dict[str, Any] = {"core_url": store.location} if there else {"store": store}
+    on_cluster = store.location.startswith(CLUSTER)
+    where: dict[str, Any] = {"core_url": store.location} if on_cluster else {"store": store}
     run = asyncio.ensure_future(workflow.resume(execution_id, skip_completed_steps, **where))
     _in_background.add(run)
-    run.add_done_callback(_forget)
-    while there and not run.done():
+    run.add_done_callback(_discard)
+    while on_cluster and not run.done():
         if (await asyncio.to_thread(store.execution, execution_id)).version > row.version:
             return ResumeOutcome("resumed")
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
     while not run.done():
         if leases.running(execution_id) is not None and store.execution(execution_id).version > row.version:
             return ResumeOutcome("resumed")
@@ -76,7 +73,7 @@ async def resume_execution(store: Store, execution_id: str, *, skip_completed_st
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine from sync code, even where a loop is running, and for the runs it resumed."""
+    """Wait for a coroutine from sync code, even where a loop is running, and for the runs that it resumed."""
     try:
         stop_when_loading()
     except BaseException:
@@ -84,7 +81,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         raise
     try:
         return block_on(
-            lambda: _whole(work),
+            lambda: _wait_for_runs(work),
             what="this call",
             instead="Write await: await client.list_executions()",
             thread="cerebelum-client",
@@ -94,7 +91,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def _whole(work: Coroutine[Any, Any, T]) -> T:
+async def _wait_for_runs(work: Coroutine[Any, Any, T]) -> T:
     result = await work
     here = asyncio.get_running_loop()
     runs = [run for run in _in_background if run.get_loop() is here]
@@ -104,7 +101,7 @@ async def _whole(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
-    """Turn the end of a run that ended at once into a word; the log has the details."""
+    """Turn the end of a run that has already ended into a word; the log has the details."""
     error = run.exception()
     if isinstance(error, StoreError):
         raise error
@@ -115,7 +112,7 @@ def _outcome(run: asyncio.Future[Any], moved: bool) -> ResumeOutcome:
     return ResumeOutcome("failed_to_resume", str(error))
 
 
-def _forget(run: asyncio.Task[Any]) -> None:
+def _discard(run: asyncio.Task[Any]) -> None:
     _in_background.discard(run)
     if not run.cancelled():
-        run.exception()  # it is in the log: nobody need await it
+        run.exception()  # marks it as retrieved: the log has the error

@@ -1,7 +1,7 @@
 """The client: list executions and their status; resume, decide and cancel.
 
-This module has only the calls; status.py has what they return, reading.py reads it from the log, acting.py acts on an
-execution.
+This module has only the calls. status.py has the objects that they return, reading.py reads these from the log, and
+acting.py resumes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._store.connect import resolve_store
 from .._store.log_file import path_of
 from ..errors import StoreError
 from .lazy import Preview
-from .reading import ACTIVE, INTERRUPTED, entry, listed, status_of
+from .reading import ACTIVE, INTERRUPTED, list_statuses, status_from_row, status_of
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class ExecutionClient:
         labels = Labels.of(name, tags)
         which: dict[str, Any] = {"workflow": workflow_name, "status": wanted, "children": children}
         which |= {"name": labels.name or None, "tags": labels.tags}
-        found, total = listed(self._store, _now(), **which, limit=limit, offset=offset)
+        found, total = list_statuses(self._store, _now(), **which, limit=limit, offset=offset)
         return ExecutionPage(found, total, offset + len(found) < total)
 
     async def list_active_workflows(self) -> list[ExecutionStatus]:
@@ -152,7 +152,7 @@ class ExecutionClient:
         """
         rows, _ = self._store.executions(states=ACTIVE)
         now = _now()
-        return [entry(self._store, row, now) for row in rows]
+        return [status_from_row(self._store, row, now) for row in rows]
 
     async def resume_execution(self, execution_id: str, skip_completed_steps: bool = True) -> ResumeOutcome:
         """Resume an execution in this process, in the background of the running loop.

@@ -1,4 +1,4 @@
-"""Fields of a status that are read from the log, or decoded, when they are first used.
+"""Dataclass fields that are computed on first access: read from the log, or decoded.
 
 This module knows nothing about statuses.
 """
@@ -14,7 +14,7 @@ from .._text.json_text import parse
 from .._values import decode
 from ..errors import SerializationError, StoreError
 
-__all__ = ["Later", "Preview", "Stored", "jsonable", "late", "later"]
+__all__ = ["Lazy", "Preview", "Stored", "jsonable", "lazy", "lazy_fields"]
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Preview(str):
     reason: str
 
     def __new__(cls, text: str, type: str = "", reason: str = "") -> Self:  # noqa: A002  # the attribute's name
-        """Make one from its text."""
+        """Make a preview from its text."""
         made = super().__new__(cls, text)
         made.type, made.reason = type, reason
         return made
@@ -43,7 +43,7 @@ class Preview(str):
         return f"<{self.type or 'value'}, not loaded: {self}>"
 
 
-class Later:
+class Lazy:
     """A value that is computed once, on first access."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -58,8 +58,8 @@ class Later:
         return self._made
 
 
-class Stored(Later):
-    """A value of the log; a :class:`Preview` if it cannot or must not be decoded."""
+class Stored(Lazy):
+    """A value of the log, decoded on first access; a :class:`Preview` if it cannot or must not be decoded."""
 
     def __init__(self, value: Value, store: Store, where: str) -> None:
         super().__init__(self._decode)
@@ -71,8 +71,8 @@ class Stored(Later):
         except (SerializationError, StoreError) as error:
             return Preview(self.value.preview, self.value.type, str(error))
 
-    def shown(self) -> Any:
-        """Return a JSON-able form, without unpickling: JSON as it is, a preview of the rest."""
+    def to_plain(self) -> Any:
+        """Return it as JSON-able data, without unpickling: JSON as it is, or a preview."""
         if not self.value.is_json:
             return self.value.preview
         try:
@@ -81,8 +81,8 @@ class Stored(Later):
             return f"not shown: {error}"
 
 
-class _Late:
-    """A field that may be given a :class:`Later`, and then shows what that computes."""
+class _LazyField:
+    """A field that computes a :class:`Lazy` value on access."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -91,7 +91,7 @@ class _Late:
         if instance is None:
             return self
         found = vars(instance)[self._name]
-        while isinstance(found, Later):
+        while isinstance(found, Lazy):
             found = found.get()
         return found
 
@@ -99,25 +99,25 @@ class _Late:
         vars(instance)[self._name] = value
 
 
-def late(*names: str) -> Callable[[type[T]], type[T]]:
+def lazy_fields(*names: str) -> Callable[[type[T]], type[T]]:
     """Compute these fields of a dataclass on first access."""
 
     def declare(cls: type[T]) -> type[T]:
         for name in names:
-            setattr(cls, name, _Late(name))
+            setattr(cls, name, _LazyField(name))
         return cls
 
     return declare
 
 
-def later(make: Callable[[], T]) -> T:
-    """Give such a field what ``make`` will return, and its type."""
-    return cast(T, Later(make))
+def lazy(make: Callable[[], T]) -> T:
+    """Return a lazy value, typed as the value that ``make`` will return."""
+    return cast(T, Lazy(make))
 
 
 def jsonable(instance: object, name: str) -> Any:
-    """Return a field in JSON-able form, without unpickling values of the log."""
+    """Return a field as JSON-able data, without unpickling values of the log."""
     found = vars(instance)[name]
-    while isinstance(found, Later) and not isinstance(found, Stored):
+    while isinstance(found, Lazy) and not isinstance(found, Stored):
         found = found.get()
-    return found.shown() if isinstance(found, Stored) else found
+    return found.to_plain() if isinstance(found, Stored) else found

@@ -1,7 +1,7 @@
-"""How a status is read: the row of the execution, and when more is needed, the fold of its events.
+"""Read the status of executions: from the row, and the details from the fold of the events.
 
-A row is a summary of the fold, made in the same transaction as the events. So an entry of a list costs one row, and its
-details, when accessed, one fold of the events up to the row's version.
+A row summarises the fold and is written in the same transaction as the events. So an entry of a list costs one row, and
+its details, when they are accessed, one fold of the events up to the row's version.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from .._store.base import ExecutionRow, Store
 from .._text.json_text import parse
 from .._text.times import at
 from .._values.outputs import Outputs
-from .lazy import Stored, later
+from .lazy import Stored, lazy
 from .status import ApprovalInfo, ExecutionStatus, SleepInfo, StepStatus
 
-__all__ = ["ACTIVE", "INTERRUPTED", "entry", "listed", "status_of"]
+__all__ = ["ACTIVE", "INTERRUPTED", "list_statuses", "status_from_row", "status_of"]
 
 _WAITING = tuple(state for state in RUN_OR_WAIT if state is not ExecutionState.RUNNING)
 ACTIVE = (ExecutionState.QUEUED, *RUN_OR_WAIT)
-"""States in which a process should be running an execution, or will run it."""
+"""States in which a process is running an execution, or should be, or will be."""
 
 INTERRUPTED = "interrupted"
-"""Not a state: lists show it, and find it, where the process of an active execution has died."""
+"""Not a state: lists show it, and can filter by it, if the process of an active execution has died."""
 
 _NEARLY_DONE = 99.9
 
 
-def listed(
+def list_statuses(
     store: Store,
     now: int,
     *,
@@ -50,30 +50,30 @@ def listed(
     name: str | None = None,
     tags: Sequence[str] = (),
 ) -> tuple[list[ExecutionStatus], int]:
-    """Read a page of a list, newest first, and how many match; ``status`` may be ``INTERRUPTED``.
+    """Read a page of a list, newest first, and how many executions match; ``status`` may be ``INTERRUPTED``.
 
-    Without ``exact`` they are only counted far enough to know whether more follow the page.
+    Without ``exact`` they are only counted far enough to know whether more follow.
     """
     caller = None if children else ""
     if status == INTERRUPTED:
         rows, _ = store.executions(workflow=workflow, states=ACTIVE, caller=caller, name=name, tags=tags)
-        dead = [shown for row in rows if (shown := entry(store, row, now)).interrupted]
+        dead = [shown for row in rows if (shown := status_from_row(store, row, now)).interrupted]
         return dead[offset : offset + limit], len(dead)
     states = () if status is None else (ExecutionState(status),)
     which: dict[str, Any] = {"workflow": workflow, "states": states, "caller": caller, "name": name, "tags": tags}
     rows, total = store.executions(**which, limit=limit, offset=offset, exact=exact)
-    return [entry(store, row, now) for row in rows], total
+    return [status_from_row(store, row, now) for row in rows], total
 
 
 def status_of(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
-    """Read an execution whole; ``now`` is in µs since the epoch."""
-    status = entry(store, row, now)
-    status.completed_steps  # noqa: B018  # folds the events now, not when the log has grown
+    """Read a whole status; ``now`` is in µs since the epoch."""
+    status = status_from_row(store, row, now)
+    status.completed_steps  # noqa: B018  # folds the events now, before the log grows
     return status
 
 
-def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
-    """Make a status of a row; the fields that need the events are read at the first look."""
+def status_from_row(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
+    """Make a status from a row; fields that need the events are read on first access."""
     shown, details = row.summary, _Details(store, row, now)
     interrupted = _is_interrupted(store, row)
     if shown.completed_at is not None:
@@ -92,14 +92,14 @@ def entry(store: Store, row: ExecutionRow, now: int) -> ExecutionStatus:
         total_steps=shown.total_steps,
         current_step_name=shown.current_step or _failed_step(store, row),
         progress_percentage=_progress(shown.state, shown.done_steps, shown.total_steps),
-        completed_steps=later(lambda: details.steps),
-        inputs=later(lambda: details.inputs),
-        step_outputs=later(lambda: details.outputs),
+        completed_steps=lazy(lambda: details.steps),
+        inputs=lazy(lambda: details.inputs),
+        step_outputs=lazy(lambda: details.outputs),
         error=shown.error,
-        sleep_info=later(lambda: details.sleep),
-        approval_info=later(lambda: details.approval),
-        queued_behind=None if shown.state is not ExecutionState.QUEUED else later(lambda: details.behind),
-        notes=later(lambda: details.notes),
+        sleep_info=lazy(lambda: details.sleep),
+        approval_info=lazy(lambda: details.approval),
+        queued_behind=None if shown.state is not ExecutionState.QUEUED else lazy(lambda: details.behind),
+        notes=lazy(lambda: details.notes),
         elapsed_seconds=(end - shown.started_at) / 1e6,
         interrupted=interrupted,
         caller=shown.caller,
@@ -144,7 +144,7 @@ class _Details:
     @cached_property
     def notes(self) -> dict[str, dict[str, Any]]:
         return {
-            name: {key: _noted(value) for key, value in step.notes.items()}
+            name: {key: _decode_note(value) for key, value in step.notes.items()}
             for name, step in self._state.attempted()
             if step.notes
         }
@@ -157,7 +157,7 @@ class _Details:
         return SleepInfo(
             duration_ms=found.duration_ms or 0,
             sleep_started_at=at(found.at),
-            remaining_ms=self._left(found.due_at) or 0,
+            remaining_ms=self._time_left(found.due_at) or 0,
             data=self._data(found),
         )
 
@@ -171,7 +171,7 @@ class _Details:
             data=self._data(found),
             timeout_ms=None if found.due_at is None else (found.due_at - found.at) // 1000,
             requested_at=at(found.at),
-            remaining_timeout_ms=self._left(found.due_at),
+            remaining_timeout_ms=self._time_left(found.due_at),
         )
 
     @cached_property
@@ -195,7 +195,7 @@ class _Details:
         )
 
     def _open(self, kind: str) -> list[Operation]:
-        """The operations of this kind that are waiting now."""
+        """Return the operations of this kind that are waiting."""
         found = (
             known.operations.get(key.removesuffix(f"@{step}"))
             for key, step in self._state.waiting.items()
@@ -206,22 +206,22 @@ class _Details:
     def _data(self, operation: Operation) -> Stored | None:
         return None if operation.data is None else self._store_of(operation.data, f"the data of {operation.op}")
 
-    def _left(self, due_at: int | None) -> int | None:
+    def _time_left(self, due_at: int | None) -> int | None:
         return None if due_at is None else max(0, -((self._now - due_at) // 1000))
 
     def _store_of(self, value: Value, what: str) -> Stored:
         return Stored(value, self._store, f"{what} of execution {self._row.execution_id}")
 
 
-def _noted(value: Value) -> Any:
-    """Decode a note; in a log from elsewhere it may be anything."""
+def _decode_note(value: Value) -> Any:
+    """Decode a note; in a log from elsewhere it may not be JSON."""
     with suppress(ValueError):
         return parse(value.json)
     return value.text
 
 
 def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
-    """Whether no process is running an execution that should run: its holder is dead, or released it midway."""
+    """Whether no process is running an execution that should run: its holder is dead, or has released it midway."""
     if row.summary.state not in ACTIVE:
         return False
     from .._engine.leases import (
@@ -233,8 +233,8 @@ def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
     if row.holder is not None:
         return not store.lease_left(row.holder)
     if row.summary.state is ExecutionState.QUEUED:
-        return False  # a scheduler runs it when its turn comes
-    # A hibernating one needs no process.
+        return False  # a scheduler runs it when it gets its slot
+    # a hibernated execution needs no process
     return not (
         row.summary.state in _WAITING
         and (row.summary.wake_at is not None or isinstance(_last_event(store, row), WorkflowHibernated))
@@ -249,7 +249,7 @@ def _failed_step(store: Store, row: ExecutionRow) -> str | None:
 
 
 def _last_event(store: Store, row: ExecutionRow) -> object:
-    """Read the last event, except tag changes, which may come at any time."""
+    """Read the last event that is not a change of tags, which is possible at any time."""
     version = row.version
     while version:
         (last,) = store.events(row.execution_id, after=version - 1, upto=version) or (None,)

@@ -1,7 +1,6 @@
-"""The status of an execution: frozen data, the same for client, command line and faces, and its JSON.
+"""The status of an execution: frozen data for the client, the command line and views, as JSON, text and HTML.
 
-reading.py reads it. How it is shown (a line, a few lines for terminals, a table for notebooks) is below the data: only
-text, nothing is decoded for it.
+reading.py reads it. Text and HTML are made without decoding values.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .._core.labels import told
+from .._core.labels import describe_labels
 from .._core.state_name import ExecutionState
 from .._text.duration import format_seconds
 from .._text.html import Html
@@ -22,16 +21,16 @@ from .._text.text import cut
 from .._text.times import timestamp
 from .._values import preview
 from .._values.outputs import Outputs
-from .lazy import jsonable, late
+from .lazy import jsonable, lazy_fields
 
 __all__ = ["ApprovalInfo", "ExecutionStatus", "SleepInfo", "StepStatus"]
 
 _LONGEST = 60
-_LONGEST_NAME = 200  # a new id is not longer
+_LONGEST_NAME = 200  # the longest valid id
 _MOST_STEPS = 30
 
 
-@late("output")
+@lazy_fields("output")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepStatus:
     """A completed step.
@@ -80,7 +79,7 @@ class StepStatus:
         return f"StepStatus({self.step_index}: {self.step_name!r}, {self.status})"
 
 
-@late("data")
+@lazy_fields("data")
 @dataclass(frozen=True, kw_only=True)
 class SleepInfo:
     """An open sleep; if there are several, the one that ends first.
@@ -127,7 +126,7 @@ class SleepInfo:
         }
 
 
-@late("data")
+@lazy_fields("data")
 @dataclass(frozen=True, kw_only=True)
 class ApprovalInfo:
     """An open approval; if there are several, the first requested.
@@ -177,7 +176,7 @@ class ApprovalInfo:
         }
 
 
-@late("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind", "notes")
+@lazy_fields("completed_steps", "inputs", "step_outputs", "sleep_info", "approval_info", "queued_behind", "notes")
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExecutionStatus:
     """An execution as it was when this was read.
@@ -292,7 +291,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Keep what JSON can hold; show the rest. A status made by hand, in a test, may hold anything."""
+    """Return a value as JSON-able data, with previews: a status made in a test may hold any object."""
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -308,7 +307,7 @@ def _as_line(status: ExecutionStatus) -> str:
     """Describe it in one line: the execution, its state, its progress."""
     at = f" at {_name(status.current_step_name)}" if status.current_step_name else ""
     gone = ", interrupted" if status.interrupted else ""
-    called = f" ({_name(labels)})" if (labels := told(status.name, status.tags)) else ""
+    called = f" ({_name(labels)})" if (labels := describe_labels(status.name, status.tags)) else ""
     return (
         f"{_name(status.workflow_name)} {_name(status.execution_id)}{called}: {status.status}{at}{gone}, "
         f"{_done(status)}, {format_seconds(status.elapsed_seconds)}"
@@ -324,7 +323,7 @@ def _as_text(status: ExecutionStatus) -> str:
             _as_line(status),
             *(f"  {note}" for note in _notes(status)),
             *(f"  {_name(step.step_name):<{width}}  {_took(step):>8}  {_output(step)}".rstrip() for step in steps),
-            *([f"  ... {more} more"] if (more := _left_out(status)) else []),
+            *([f"  ... {more} more"] if (more := _omitted(status)) else []),
         ]
     )
 
@@ -340,7 +339,7 @@ def _as_html(status: ExecutionStatus) -> Html:
         "<td style='text-align:left'><code>{}</code></td></tr>"
     )
     rows = Html().join(row.format(_name(step.step_name), _took(step), _output(step)) for step in _shown_steps(status))
-    more = _left_out(status)
+    more = _omitted(status)
     rest = Html("<div>... {} more</div>").format(more) if more else ""
     head = Html("<thead><tr><th>step</th><th>took</th><th>result</th></tr></thead>")
     table = Html("<table>{}<tbody>{}</tbody></table>{}").format(head, rows, rest) if rows else ""
@@ -351,7 +350,7 @@ def _as_html(status: ExecutionStatus) -> Html:
     return Html("<div><b>{}</b> <code>{}</code> {}<span style='color:{}'>{}</span>{}, {}, {}{}{}{}</div>").format(
         _name(status.workflow_name),
         _name(status.execution_id),
-        f"{_name(labels)} " if (labels := told(status.name, status.tags)) else "",
+        f"{_name(labels)} " if (labels := describe_labels(status.name, status.tags)) else "",
         color,
         status.status.words,
         at,
@@ -364,7 +363,7 @@ def _as_html(status: ExecutionStatus) -> Html:
 
 
 def _name(text: str) -> str:
-    """Show a name or an id: in a log from elsewhere it may have any length and hold control characters."""
+    """Clean and cut a name or an id: in a log from elsewhere it may be long and hold control characters."""
     return clean(cut(text, _LONGEST_NAME))
 
 
@@ -378,12 +377,13 @@ def _notes(status: ExecutionStatus) -> list[str]:
         notes.append(clean(status.error.splitlines()[0]))
     if status.status is ExecutionState.QUEUED:
         notes.append(f"queued behind {status.queued_behind}" if status.queued_behind else "queued: it is next")
-    told = [
+    lines = [
         f"{_name(step)}: {_name(f'{name} {value if isinstance(value, str) else json.dumps(value)}')}"
         for step, noted in status.notes.items()
         for name, value in noted.items()
     ]
-    notes += told if len(told) <= _MOST_STEPS else [*told[:_MOST_STEPS], f"... {len(told) - _MOST_STEPS} more notes"]
+    more = len(lines) - _MOST_STEPS
+    notes += lines if more <= 0 else [*lines[:_MOST_STEPS], f"... {more} more notes"]
     if (sleep := status.sleep_info) is not None:
         notes.append(f"sleeps for another {format_seconds(sleep.remaining_ms / 1000)}")
     if (approval := status.approval_info) is not None:
@@ -397,7 +397,7 @@ def _shown_steps(status: ExecutionStatus) -> tuple[StepStatus, ...]:
     return status.completed_steps[:_MOST_STEPS]
 
 
-def _left_out(status: ExecutionStatus) -> int:
+def _omitted(status: ExecutionStatus) -> int:
     return max(0, len(status.completed_steps) - _MOST_STEPS)
 
 

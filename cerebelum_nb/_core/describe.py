@@ -20,11 +20,8 @@ __all__ = [
     "Waiting",
     "detail",
     "headline",
-    "items_told",
     "note",
     "note_text",
-    "notes_told",
-    "rollback_told",
     "row_of",
     "shown_state",
     "title",
@@ -89,7 +86,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
 }
 
 
-def items_told(step: StepState, now: int) -> str:
+def describe_items(step: StepState, now: int) -> str:
     """Describe the progress of the items of a foreach, with the failed ones and the one that has run longest.
 
     Args:
@@ -98,7 +95,7 @@ def items_told(step: StepState, now: int) -> str:
 
     Example:
         >>> from .step_state import Items
-        >>> items_told(StepState(items=Items(keys={"ams3": 0, "nyc1": 1}, done=1)), now=0)
+        >>> describe_items(StepState(items=Items(keys={"ams3": 0, "nyc1": 1}, done=1)), now=0)
         '1 of 2 items done'
     """
     items = step.items
@@ -174,12 +171,12 @@ def row_of(name: str) -> str:
     return f"undo {owner_of(undone)}" if undone else owner_of(name)
 
 
-def rollback_told(state: State) -> str:
+def describe_rollback(state: State) -> str:
     """Describe the progress of a rollback; empty if there is none.
 
     Example:
         >>> from .state import Rollback
-        >>> rollback_told(State(rollback=Rollback(todo={"plan": None})))
+        >>> describe_rollback(State(rollback=Rollback(todo={"plan": None})))
         '0 undone, 1 still to undo'
     """
     rollback = state.rollback
@@ -446,11 +443,11 @@ def shown_state(step: StepState, over: bool = False) -> str:
             return "interrupted" if step.interrupted or begun else "skipped" if over else "waiting"
 
 
-def notes_told(step: StepState, most: int = 100) -> list[str]:
+def describe_notes(step: StepState, most: int = 100) -> list[str]:
     """Write the notes of a step, one per line; at most the last ``most``.
 
     Example:
-        >>> notes_told(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))
+        >>> describe_notes(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))
         ['url: https://example.org', 'size: 3']
     """
     return [f"{name}: {one_line(note_text(value))}" for name, value in [*(step.notes or {}).items()][-most:]]

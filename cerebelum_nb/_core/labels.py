@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 from .._text.text import cut
 
-__all__ = ["MOST_TAGS", "NO_LABELS", "Labels", "changed_tags", "check_name", "check_tags", "name_fits", "told"]
+__all__ = [
+    "MOST_TAGS",
+    "NO_LABELS",
+    "Labels",
+    "changed_tags",
+    "check_name",
+    "check_tags",
+    "describe_labels",
+    "name_fits",
+]
 
 MOST_TAGS = 50
 """How many tags an execution may have."""
@@ -100,7 +109,7 @@ def changed_tags(tags: tuple[str, ...], added: Iterable[str], removed: Iterable[
     return tuple(sorted({*tags, *added}.difference(removed)))
 
 
-def told(name: str | None, tags: Iterable[str]) -> str:
+def describe_labels(name: str | None, tags: Iterable[str]) -> str:
     """Write a name and tags for people, on one line.
 
     Example:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.describe import items_told, undo_rows
+from .._core.describe import describe_items, undo_rows
 from .._core.events import Event, StepCompleted, StepFailed
 from .._core.fold import fold
 from .._core.graph import key_of, step_of
@@ -145,7 +145,7 @@ class Snapshot:
             took = format_seconds((known.ended_at - known.started_at) / 1e6) if known.settled else ""
             text = short(known.output) if known.has_result else str(known.error) if known.error else ""
             if known.items is not None and not known.settled:
-                text = items_told(known, self.state.updated_at)
+                text = describe_items(known, self.state.updated_at)
             rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(text, 60)))
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         for name, kept in self.variables.items():

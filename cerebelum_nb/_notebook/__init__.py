@@ -1,6 +1,6 @@
-"""The IPython extension: ``%load_ext cerebelum_nb`` gives ``%cerebelum`` and ``%%step``.
+"""The IPython extension: ``%load_ext cerebelum_nb`` adds ``%cerebelum`` and ``%%step``.
 
-``%%step`` cells are rewritten before IPython looks for magics: a magic cannot await, and a step may.
+``%%step`` cells are rewritten before IPython looks for magics: a magic cannot await, and a step may have to.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load(shell: Any) -> None:
     if as_step not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.append(as_step)
     shell.register_magic_function(_command(shell), "line", "cerebelum")
-    shell.register_magic_function(_never, "cell", "step")
+    shell.register_magic_function(_refuse_magic, "cell", "step")
     shell.set_hook("complete_command", complete, re_key=r"%?cerebelum\b.*")
 
 
@@ -64,7 +64,7 @@ async def run_step(line: str, body: str) -> Any:
     """Run a ``%%step`` cell, or use its recorded result.
 
     Args:
-        line: what follows ``%%step``: the step's name.
+        line: the text after ``%%step``: the step's name.
         body: the rest of the cell.
 
     Returns:
@@ -102,7 +102,8 @@ async def run_step(line: str, body: str) -> Any:
 def notebook_name() -> str:
     """Return the name under which the notebook's own run is recorded.
 
-    It is the name given to ``%cerebelum notebook NAME``, else the notebook's file if the front end provides it.
+    It is the name given to ``%cerebelum notebook NAME``, or else the name of the notebook's file, if the front end
+    provides it.
     """
     from IPython import get_ipython
 
@@ -135,7 +136,7 @@ def _command(shell: Any) -> Callable[[str], Any]:
 
 
 def _expanded(shell: Any, line: str) -> str:
-    """Expand ``{run.execution_id}`` and ``$name``, as for any magic; the JSON of a response does not change."""
+    """Expand ``{run.execution_id}`` and ``$name`` as for any magic, but not in the JSON of a response."""
     words = line.split(maxsplit=2)
     if words[:1] != ["approve"] or len(words) < 3:
         return str(shell.var_expand(line, 1))
@@ -151,7 +152,7 @@ def _start_over() -> Note:
     return Note("this notebook", "starts over; every step will run")
 
 
-def _never(line: str, cell: str) -> None:
+def _refuse_magic(line: str, cell: str) -> None:
     """Make the cell a step of the notebook's own run, as in %%step load.
 
     Its assigned variables, or its last expression, are recorded; run again unchanged, it is skipped and they are
@@ -161,7 +162,7 @@ def _never(line: str, cell: str) -> None:
 
 
 def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
-    """Read the cell in ``file``, whose text is a call of ours: tracebacks must show what the user wrote."""
+    """Read a cell, and make tracebacks show the user's text of it instead of the call that replaced it."""
     source = f"\n{shell.transform_cell(body)}"  # the first line of the cell is %%step
     if file is None:
         file = shell.compile.cache(source, shell.execution_count, raw_code=source)
@@ -169,7 +170,7 @@ def _read(shell: Any, name: str, body: str, file: str | None) -> Cell:
         shown = f"# %%step {name}{source}"
         linecache.cache[file] = entry = (len(shown), None, shown.splitlines(keepends=True), file)
         if (cells := getattr(linecache, "_ipython_cache", None)) is not None:
-            cells[file] = entry  # IPython before 8 refills `cache` from it whenever it shows a traceback
+            cells[file] = entry  # for a traceback, IPython before 8 refills `cache` from it
 
     def compiled(tree: ast.AST) -> types.CodeType:
         flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

@@ -1,4 +1,4 @@
-"""A ``%%step`` cell as a step: what it assigns and reads, and how it is run and restored. No log, no display."""
+"""A ``%%step`` cell as a step: find what it assigns and reads, run it, and restore its result. No log, no display."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Cell:
     Attributes:
         name: the step's name.
         source: the body as it is executed, magics already rewritten.
-        assigns: the variables that are its result, in order; empty if its last expression is.
-        reads: the globals it reads before it assigns them.
+        assigns: the variables that are its result, in order; empty if its last expression is the result.
+        reads: the globals that it reads before it assigns them.
         shows: whether to show its last expression.
-        bound: every name its text binds.
+        bound: every name that its text binds.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Cell:
     definitions: tuple[tuple[str, types.CodeType], ...]
 
     async def run(self, namespace: dict[str, Any]) -> Any:
-        """Run it in a namespace, as any cell; return the value of its last expression."""
+        """Run it in a namespace, like any cell; return the value of its last expression."""
         __tracebackhide__ = True
         await _evaluate(self.body, namespace)
         return namespace.pop(_VALUE, None)
 
     def result(self, namespace: dict[str, Any]) -> dict[str, Any]:
-        """Return what it has assigned, modules left out."""
+        """Return the variables that it has assigned, except modules."""
         values = {name: namespace[name] for name in self.assigns if name in namespace}
         return {name: value for name, value in values.items() if not isinstance(value, types.ModuleType)}
 
@@ -76,19 +76,19 @@ class Cell:
             and before.get(name, _MISSING) is not value
         }
 
-    def passing(self, namespace: dict[str, Any]) -> dict[str, Any]:
-        """Return what loops, ``with`` and patterns left behind under the names they bind: ``i`` after ``for i in``."""
+    def left_by_blocks(self, namespace: dict[str, Any]) -> dict[str, Any]:
+        """Return the variables that loops, ``with`` and patterns have bound, such as ``i`` after ``for i in``."""
         names = sorted(name for name in self.bound if name not in self.assigns and not name.startswith("_"))
         found = {name: namespace[name] for name in names if name in namespace}
         return {name: value for name, value in found.items() if not isinstance(value, _NAMED)}
 
     def digests(self, namespace: dict[str, Any]) -> dict[str, str]:
-        """Digest the data it reads, so that what it changes in place can be detected."""
+        """Digest the data that it reads, to detect changes in place."""
         read = {name: namespace[name] for name in self.reads if name in namespace and name not in self.assigns}
         return {n: fingerprint_args((v,), {}) for n, v in read.items() if not isinstance(v, _NAMED)}
 
     def restore(self, result: dict[str, Any], namespace: dict[str, Any]) -> None:
-        """Restore what it assigned, and define its imports, functions and classes again."""
+        """Restore the variables that it assigned, and run its imports and definitions again."""
         for kind, code in self.definitions:
             if kind == "import":
                 exec(code, namespace)
@@ -100,12 +100,12 @@ class Cell:
     def parts(
         self, namespace: dict[str, Any], hidden: Collection[str] = (), redactor: Redactor | None = None
     ) -> list[Part]:
-        """Return the parts of its code and of what it reads, as they are now.
+        """Return the parts of its code and of the variables that it reads, as they are now.
 
         Args:
-            namespace: where it would run.
-            hidden: names that do not count, such as IPython's own.
-            redactor: secrets, whose values do not count.
+            namespace: the namespace in which it would run.
+            hidden: names to ignore, such as IPython's.
+            redactor: knows secrets, whose values are ignored.
         """
         found = [Part(kind="code", name=self.name, digest=file_digest(self.source), text=self.source, line=1)]
         code: list[str] = []
@@ -178,7 +178,7 @@ def _variable(name: str, value: Any, redactor: Redactor | None) -> Part:
 
 
 def _assigned(node: ast.AST) -> Iterator[str]:
-    """The variables assigned at the cell's own level; those of loops and ``with`` are only passing names."""
+    """Yield the variables assigned at the cell's top level, but not those that loops and ``with`` bind."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Lambda():
             return
@@ -205,7 +205,7 @@ def _names(target: ast.AST) -> Iterator[str]:
 
 
 def _free(tree: ast.Module, source: str, bound: frozenset[str]) -> tuple[str, ...]:
-    """The globals that are read before they are certainly assigned; a function's are read when it is called."""
+    """Return the globals that are read before they are certainly assigned, including those of functions."""
     table = symtable.symtable(source, "<cell>", "exec")
     inner = {name for child in table.get_children() for name in _globals_of(child, inlined=True)}
     found: dict[str, None] = dict.fromkeys(sorted(inner - bound))
@@ -219,7 +219,7 @@ def _free(tree: ast.Module, source: str, bound: frozenset[str]) -> tuple[str, ..
 
 
 def _stored(node: ast.AST) -> Iterator[str]:
-    """The names that a cell binds anywhere at its own level."""
+    """Yield the names that a cell binds anywhere outside functions and classes."""
     match node:
         case ast.Name(ctx=ast.Store() | ast.Del()):
             yield node.id
@@ -235,16 +235,16 @@ def _stored(node: ast.AST) -> Iterator[str]:
         case ast.MatchMapping(rest=str(name)):
             yield name
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            yield from _assigned(node)  # only a walrus leaves it
+            yield from _assigned(node)  # only a walrus binds a name outside it
             return
     for child in ast.iter_child_nodes(node):
         yield from _stored(child)
 
 
 def _globals_of(table: symtable.SymbolTable, *, inlined: bool = False) -> Iterator[str]:
-    """The globals that the scopes inside a cell read; ``inlined`` leaves comprehensions to :func:`_loads`.
+    """Yield the globals that the scopes inside a cell read; with ``inlined``, :func:`_loads` covers comprehensions.
 
-    Since Python 3.12 a comprehension at the top is not a separate scope.
+    Since Python 3.12 a comprehension at the top level is not a separate scope.
     """
     if not (inlined and table.get_name() in ("listcomp", "setcomp", "dictcomp")):
         inlined = False
@@ -256,7 +256,7 @@ def _globals_of(table: symtable.SymbolTable, *, inlined: bool = False) -> Iterat
 
 
 def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The names a statement reads at the cell's own level, except those it has just bound itself."""
+    """Yield the names that a statement reads at the cell's top level, except those that it has bound before."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             around: Iterable[ast.AST] = node.decorator_list
@@ -271,7 +271,7 @@ def _loads(node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[str]:
             return  # a separate scope, see _globals_of
         case ast.GeneratorExp():
             yield from _loads(node.generators[0].iter, local)
-            return  # likewise
+            return  # the rest is a separate scope too
         case ast.ListComp() | ast.SetComp() | ast.DictComp():
             for generator in node.generators:
                 yield from _loads(generator.iter, local)
@@ -328,7 +328,7 @@ def _block(body: list[ast.stmt], local: frozenset[str]) -> Iterator[str]:
 
 
 def _certain(node: ast.stmt) -> frozenset[str]:
-    """The names that are bound once a statement is done, whatever way it took."""
+    """Return the names that a statement binds, whichever path it takes."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return frozenset({node.name})

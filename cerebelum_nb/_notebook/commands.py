@@ -1,4 +1,4 @@
-"""The commands of ``%cerebelum``: each is a function of its arguments that returns something to show."""
+"""The commands of ``%cerebelum``: functions of the command's words that return an object to show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["complete", "run_command"]
 
 _SHOWN = 20
 _WIDEST = 36
-"""Characters of a result in a table that is to fit a cell."""
+"""The most characters of a result in a table, which must fit a cell."""
 _OF_THE_NOTEBOOK = ("notebook", "fresh")
 
 
@@ -54,7 +54,7 @@ def run_command(words: list[str]) -> Any:
 
 def complete(shell: Any, event: Any) -> list[str]:
     """Complete a command, the id of an execution, a workflow or a step."""
-    words = event.line[: len(event.line)].split()
+    words = event.line.split()
     given = words[1:] if event.line.endswith(" ") else words[1:-1]
     if not given:
         return [*_COMMANDS, *_OF_THE_NOTEBOOK]
@@ -94,27 +94,27 @@ def _status(execution_id: str | None = None) -> Any:
     from .._client.client import ExecutionClient
 
     async def read() -> Any:
-        return await ExecutionClient().get_execution_status(_chosen(execution_id))
+        return await ExecutionClient().get_execution_status(_full_id(execution_id))
 
     return run_sync(read)
 
 
 def _plan(execution_id: str | None = None) -> Any:
     """What a resume would run, and why."""
-    found = _chosen(execution_id)
-    return _of(found).plan_resume(found)
+    found = _full_id(execution_id)
+    return _find_workflow(found).plan_resume(found)
 
 
 def _resume(execution_id: str | None = None, step: str | None = None) -> Any:
     """Resume an execution; with a step, or the word stale, run that again."""
-    found = _chosen(execution_id)
-    workflow = _of(found)
+    found = _full_id(execution_id)
+    workflow = _find_workflow(found)
     return run_sync(lambda: workflow.resume(found, rerun=() if step is None else step))
 
 
 def _history(execution_id: str | None = None) -> Any:
     """The steps of one execution, one row per attempt; history.steps() has all of it."""
-    found = _frame("steps", execution_id=_chosen(execution_id))
+    found = _frame("steps", execution_id=_full_id(execution_id))
     return found[["step", "attempt", "state"]].assign(
         took=[format_seconds(took.total_seconds()) if took == took else "" for took in found["duration"]],
         result=found["error"].fillna(found["output"]).fillna("").str.slice(0, _WIDEST),
@@ -123,24 +123,24 @@ def _history(execution_id: str | None = None) -> Any:
 
 def _watch(execution_id: str | None = None) -> Any:
     """The live picture of one execution."""
-    return sys.modules["cerebelum_nb"].watch(_chosen(execution_id))
+    return sys.modules["cerebelum_nb"].watch(_full_id(execution_id))
 
 
 def _approve(execution_id: str, *response: str) -> Any:
     """Approve what an execution is waiting for; the response is JSON."""
-    found, given = _chosen(execution_id), _json(" ".join(response))
-    return _decided(found, lambda client: client.approve(found, given), "approved")
+    found, given = _full_id(execution_id), _json(" ".join(response))
+    return _decide(found, lambda client: client.approve(found, given), "approved")
 
 
 def _reject(execution_id: str, *reason: str) -> Any:
     """Reject it, with a reason."""
-    found = _chosen(execution_id)
+    found = _full_id(execution_id)
     if not reason:
         raise CerebelumError(f"give a reason, for the step and the log: %cerebelum reject {found} too dear")
-    return _decided(found, lambda client: client.reject(found, " ".join(reason)), "rejected")
+    return _decide(found, lambda client: client.reject(found, " ".join(reason)), "rejected")
 
 
-def _decided(execution_id: str, decide: Callable[[ExecutionClient], Coroutine[Any, Any, None]], word: str) -> Note:
+def _decide(execution_id: str, decide: Callable[[ExecutionClient], Coroutine[Any, Any, None]], word: str) -> Note:
     from .._client.client import ExecutionClient
 
     run_sync(lambda: decide(ExecutionClient()))
@@ -161,7 +161,7 @@ def _json(text: str) -> Any:
 
 def _cancel(execution_id: str, *reason: str) -> Any:
     """End an execution for good."""
-    found, why = _chosen(execution_id), " ".join(reason) or None
+    found, why = _full_id(execution_id), " ".join(reason) or None
     return Note(found, run_sync(lambda: cancel_execution(resolve_store(None), found, reason=why, by=None)))
 
 
@@ -175,7 +175,7 @@ def _help() -> Any:
 
 
 class Text(str):
-    """Text that is shown as it is."""
+    """Text whose repr is the text itself."""
 
     __slots__ = ()
 
@@ -213,8 +213,8 @@ def _frame(what: str, **how: Any) -> Any:
     return getattr(history, what)(**how)
 
 
-def _chosen(execution_id: str | None) -> str:
-    """The whole id; without one, the newest execution's."""
+def _full_id(execution_id: str | None) -> str:
+    """Return the full id; without an id, that of the newest execution."""
     log = resolve_store(None)
     if execution_id is not None:
         return log.execution(execution_id).execution_id
@@ -228,8 +228,8 @@ def _workflow_of(execution_id: str) -> str:
     return resolve_store(None).execution(execution_id).summary.workflow
 
 
-def _of(execution_id: str) -> Workflow:
-    """The workflow of an execution, as it is defined in this kernel now."""
+def _find_workflow(execution_id: str) -> Workflow:
+    """Return the workflow of an execution, as it is defined in this kernel now."""
     name = _workflow_of(execution_id)
     made = [workflow for workflow in registered().values() if workflow.name == name]
     if not made:

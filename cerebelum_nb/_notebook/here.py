@@ -35,10 +35,10 @@ class Here:
     """
 
     def __init__(
-        self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str, told: str = ""
+        self, step: str, names: Mapping[str, Any], error: BaseException | None, source: str, message: str = ""
     ) -> None:
         self.__dict__.update(names)
-        self.__dict__["_here"] = (step, dict(names), error, source, told)
+        self.__dict__["_here"] = (step, dict(names), error, source, message)
 
     @property
     def step(self) -> str:
@@ -64,8 +64,8 @@ class Here:
         return [*self.names, "names", "step", "error"]
 
     def __repr__(self) -> str:
-        step, names, _, source, told = self.__dict__["_here"]
-        head = f"<here: in step '{step}'" + (f", {told}" if told else "")
+        step, names, _, source, message = self.__dict__["_here"]
+        head = f"<here: in step '{step}'" + (f", {message}" if message else "")
         return "\n".join([f"{head}; its {source}s>", *(f"  {name} = {_short(value)}" for name, value in names.items())])
 
 
@@ -99,36 +99,36 @@ def here(
     if isinstance(error, WorkflowError) and error.failed_step and error.__cause__ is not None:
         frame = _frame_of(error.__cause__)
         if frame is not None:
-            names, redactor = _hidden(frame)
-            told = redactor.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
-            return _given(Here(error.failed_step, names, error.__cause__, "variable", told), into)
+            names, redactor = _locals_without_secrets(frame)
+            message = redactor.mask(f"{type(error.__cause__).__name__}: {error.__cause__}")
+            return _copy_into(Here(error.failed_step, names, error.__cause__, "variable", message), into)
     log = resolve_store(store)
     if isinstance(error, WorkflowError):
         error = error.execution_id
     if error is not None and not isinstance(error, str):
         raise TypeError(f"here() takes the error of a run or the id of an execution, not {error!r}")
-    return _given(_recorded(log, error), into)
+    return _copy_into(_recorded(log, error), into)
 
 
-def _given(found: Here, into: MutableMapping[str, Any] | None) -> Here:
-    """Copy the names, except over steps, which the workflow would lose."""
+def _copy_into(found: Here, into: MutableMapping[str, Any] | None) -> Here:
+    """Copy the names, but not over steps and workflows, which the notebook would lose."""
     if into is not None:
         into.update({n: v for n, v in found.names.items() if not isinstance(into.get(n), (Step, Workflow))})
     return found
 
 
-def _hidden(frame: FrameType) -> tuple[dict[str, Any], Redactor]:
-    """The local variables, those that show a secret as a `Secret`: a notebook stores what it displays."""
-    names = {name: value for name, value in frame.f_locals.items() if name[0] != "."}  # those are a twin's own
+def _locals_without_secrets(frame: FrameType) -> tuple[dict[str, Any], Redactor]:
+    """Return the local variables; one that shows a secret becomes a `Secret`, as a notebook stores what it displays."""
+    names = {name: value for name, value in frame.f_locals.items() if name[0] != "."}  # a twin's own begin with a dot
     redactor = Redactor()
     secrets = {name: value for name, value in frame.f_globals.items() if isinstance(value, Secret)}
     gather([names, secrets], redactor, set(), 0)
     if not redactor:
         return names, redactor
-    return {name: Secret(value) if _shows(value, redactor) else value for name, value in names.items()}, redactor
+    return {name: Secret(value) if _reveals(value, redactor) else value for name, value in names.items()}, redactor
 
 
-def _shows(value: object, redactor: Redactor) -> bool:
+def _reveals(value: object, redactor: Redactor) -> bool:
     if isinstance(value, Secret):
         return False
     if isinstance(value, bytes):
@@ -138,13 +138,13 @@ def _shows(value: object, redactor: Redactor) -> bool:
 
 
 def _last_error() -> WorkflowError | None:
-    """The workflow's failure that was shown last in this kernel."""
+    """Return the last error shown in this kernel, if it is the failure of a workflow."""
     error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return error if isinstance(error, WorkflowError) else None
 
 
 def _frame_of(error: BaseException) -> FrameType | None:
-    """The step's own frame: the outermost of the user's."""
+    """Return the frame of the step: the outermost frame of the user's code."""
     return next((t.tb_frame for t in _traces(error.__traceback__) if not _is_ours(t)), None)
 
 
@@ -184,7 +184,7 @@ def _spec_of(state: State, step: str) -> StepSpec | None:
 
 
 def _arguments(log: Store, execution_id: str, state: State, step: str) -> dict[str, Any]:
-    """The arguments of the step; if the workflow is not defined here, everything available to it."""
+    """Return the arguments of the step; if the workflow is not defined here, all that could be arguments."""
     spec = _spec_of(state, step)
     wanted = [n for n in state.finished if spec is None or spec.takes_rest or n in (*spec.requires, *spec.optional)]
     arguments = {}

@@ -1,4 +1,4 @@
-"""An explicit switch for code that must run an event loop inside the running one."""
+"""``enable_nesting``: an explicit switch for code that must run an event loop inside the running one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Note``: one line that says what happened to a step, with the variables that were restored."""
+"""``Note``: a line that says what happened to a step, and which variables were restored."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A notebook's own run: one execution, in which each ``%%step`` cell is a step.
+"""A notebook's own run: an execution in which each ``%%step`` cell is a step.
 
-The user chooses the order, so the plan of each call holds only the step that runs; between two cells the execution is
-paused. `cells` describes cells; nothing is displayed here.
+The user chooses the order, so the plan of each call has only the step that runs. Between two cells the execution is
+paused. cells.py describes cells; nothing is displayed here.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class Record:
 
     @property
     def execution_id(self) -> str | None:
-        """The id of the notebook's newest execution that was not cancelled; None before its first cell."""
+        """The id of the notebook's newest execution; None before its first cell, and after it was cancelled."""
         rows, _ = self.store.executions(workflow=self.notebook, limit=1, exact=False)
         if not rows or rows[0].summary.state is ExecutionState.CANCELLED:
             return None
         return rows[0].execution_id
 
     def state(self) -> State:
-        """Fold what is recorded of it."""
+        """Return its state."""
         found = self.execution_id
         return State() if found is None else fold(self.store.events(found))
 
     def look(self, cell: Cell, namespace: dict[str, Any]) -> Skipped | list[str]:
-        """Return a cell's recorded result, or why it must run; no reason if it never ran."""
+        """Return a cell's recorded result, or the reasons why it must run; none if it has never run."""
         check_name(cell.name)
         state = self.state()
         step = state.steps.get(cell.name)
@@ -112,10 +112,10 @@ class Record:
             shown.append(value)
             changed = {n: namespace[n] for n, digest in cell.digests(namespace).items() if before.get(n) != digest}
             changed |= cell.assigned_by_magics(names, namespace, self.hidden)
-            left = {name: item for name, item in cell.passing(namespace).items() if is_storable(item)} | changed
+            left = {name: item for name, item in cell.left_by_blocks(namespace).items() if is_storable(item)} | changed
             if cell.assigns:
-                return _as_result({**cell.result(namespace), **left})
-            kept = value if is_storable(value) else None  # shown, and not kept: a figure, say
+                return _avoid_error_key({**cell.result(namespace), **left})
+            kept = value if is_storable(value) else None  # such as a figure, which is shown but not stored
             return {_IN_PLACE: left, _SHOWN: kept} if left else kept
 
         def is_storable(value: Any) -> bool:
@@ -132,17 +132,17 @@ class Record:
         plan = Plan(workflow=self.notebook, timeline=timeline, steps={cell.name: spec}, stage_of={cell.name: 0})
         if self.execution_id is not None:
             await leases_of(self.store).wait_until_seen(self.execution_id)
-        run = await patiently(lambda: self._taken_up(plan, redactor))
+        run = await patiently(lambda: self._claim(plan, redactor))
         execution = run.execution
         execution.payloads = (as_payload(code, pieces(parts, redactor)),)
         execution.handle = lambda _: "run the cell again"
         try:
             await run.run_until(OneStage(completes=False), quietly=True)
         except WorkflowError as error:
-            raise self._own(error, cell) from None
+            raise self._user_error(error, cell) from None
         return shown[-1]
 
-    def _taken_up(self, plan: Plan, redactor: Redactor) -> Run:
+    def _claim(self, plan: Plan, redactor: Redactor) -> Run:
         engine = engine_of(self.store)
         (name,) = plan.steps
         found = self.execution_id
@@ -164,7 +164,7 @@ class Record:
             )
             return Run(execution, self.notebook, resumed)
 
-    def _own(self, error: WorkflowError, cell: Cell) -> BaseException:
+    def _user_error(self, error: WorkflowError, cell: Cell) -> BaseException:
         from IPython.display import display
 
         cause = error.__cause__
@@ -176,12 +176,12 @@ class Record:
                 f"stored with an underscore to leave it out, or create it in a cell without %%step."
             )
             cause.args = (f"{cause}\n{advice}",)
-        else:  # next to the error, whose text is the user's own; many versions of IPython do not show its notes
+        else:  # beside the user's error: many versions of IPython do not show the notes of an exception
             display(Note(cell.name, "failed; finished steps are kept. Fix the cell and run it again"))  # type: ignore[no-untyped-call]
         return cause
 
     def _differences(self, cell: Cell, step: StepState, parts: list[Part], namespace: dict[str, Any]) -> list[str]:
-        """Say why a cell must run again; nothing if only its own output differs."""
+        """Return the reasons why a cell must run again; none if only its own output differs."""
         old = parts_kept(self.store, step.code) if step.code is not None else None
         if old is None:
             return ["its code changed"]
@@ -200,7 +200,7 @@ class Record:
 
 
 def _variables(cell: Cell, result: Any) -> dict[str, Any] | None:
-    """The variables in a recorded result; None when it is the value of the last expression."""
+    """Return the variables in a recorded result; None if it is the value of the last expression."""
     if cell.assigns:
         return result if isinstance(result, dict) else None
     if isinstance(result, dict) and _IN_PLACE in result and set(result) <= {_IN_PLACE, _SHOWN}:
@@ -214,7 +214,7 @@ def _same(value: Any, name: str, parts: Iterable[Part]) -> bool:
 
 
 def _root(part: Part) -> str:
-    """The name in the cell through which a part is reached."""
+    """Return the name in the cell through which a part is reached."""
     return "" if part.kind == "code" else part.name.partition(".")[0].partition("[")[0].partition("(")[0]
 
 
@@ -223,6 +223,6 @@ def _digest(parts: Iterable[Part]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _as_result(variables: dict[str, Any]) -> dict[str, Any]:
-    """A dict whose only key is "error" would be a failure."""
+def _avoid_error_key(variables: dict[str, Any]) -> dict[str, Any]:
+    """Add a key to a dict whose only key is "error": returned by a step, it would be a failure."""
     return {**variables, "_": None} if set(variables) == {"error"} else variables

@@ -1,1 +1,1 @@
-"""Durable operations in steps: ``sleep``, ``poll``, ``retry``, ``context.run``, approvals."""
+"""Durable operations in steps: ``sleep``, ``poll``, ``retry``, ``context.run``, approvals and signals."""

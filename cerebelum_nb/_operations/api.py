@@ -203,7 +203,7 @@ class _Poll:
             if given is not None and not callable(given):
                 raise TypeError(f"poll: {argument} is a function, not {given!r}")
         pause = _seconds(5000 if interval is None else interval, "poll: interval")
-        most = _attempts(max_attempts, "poll", default=None if timeout is not None else 30)
+        most = _check_attempts(max_attempts, "poll", default=None if timeout is not None else 30)
         limit = None if timeout is None else _seconds(timeout, "poll: timeout")
         succeeded = success_condition or bool
         return offer("poll(...)", durable_poll, check_fn, pause, most, limit, succeeded, on_attempt)
@@ -284,7 +284,7 @@ def retry(
         raise ValueError(f"retry: backoff multiplies the delay and must be a number from 0, not {backoff!r}")
     if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter <= 1:
         raise ValueError(f"retry: jitter (the random share of a delay) must be from 0 to 1, not {jitter!r}")
-    attempts = _attempts(max_attempts, "retry", default=3)
+    attempts = _check_attempts(max_attempts, "retry", default=3)
     assert attempts is not None
     policy = Policy(
         retry_delay=_seconds(delay, "retry: delay"),
@@ -329,7 +329,7 @@ def run(name: str, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: A
 def run_under(
     scope: Scope | None, name: str, fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> PendingOperation[Any]:
-    """Do a side effect once, under a scope if it is known; see :func:`run`."""
+    """Do a side effect once, in the given scope if there is one; see :func:`run`."""
     if fn is None or not callable(fn):
         raise TypeError(
             f"context.run({name!r}, ...): give the function and its arguments separately, "
@@ -368,7 +368,7 @@ def _decorator_of_poll(
         raise TypeError(f"@poll: condition must be a function of the step's result, not {condition!r}")
     pause = 5.0 if interval is None else seconds(interval, unit="s", what="@poll: interval")
     limit = None if timeout is None else seconds(timeout, unit="s", what="@poll: timeout")
-    most = _attempts(max_attempts, "@poll", default=None if timeout is not None else 30)
+    most = _check_attempts(max_attempts, "@poll", default=None if timeout is not None else 30)
 
     def poll_body(body: F, /) -> F:
         async def around(*args: Any, **kwargs: Any) -> Any:
@@ -384,7 +384,7 @@ def _seconds(duration: Duration, what: str) -> float:
     return seconds(duration, unit="ms", what=what)
 
 
-def _attempts(value: int | None, what: str, *, default: int | None) -> int | None:
+def _check_attempts(value: int | None, what: str, *, default: int | None) -> int | None:
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

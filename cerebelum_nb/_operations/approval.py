@@ -32,7 +32,7 @@ __all__ = ["answer_outside", "approval", "digest_of", "wait_for_approval"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 answer_outside: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("cerebelum_answer", default=None)
-"""Answers outside an execution, where there is nobody to ask: tests put a function here."""
+"""A function that answers outside an execution, where there is nobody to ask; tests set it."""
 
 
 def wait_for_approval(
@@ -117,7 +117,7 @@ def approval(
 
 
 def digest_of(shown: Value | None) -> str:
-    """Hash what was shown to the person who decides.
+    """Hash the data that is shown to the person who decides.
 
     Example:
         >>> digest_of(None)
@@ -144,7 +144,7 @@ async def _ask(
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
     operation = scope.recorded(op)
     due = _deadline(scope, operation, limit)
-    if operation is None or not operation.is_decided:  # asked again after an interruption
+    if operation is None or not operation.is_decided:  # after an interruption it asks again
         if operation is None:
             await scope.record_mismatch(op)
         request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
@@ -152,12 +152,12 @@ async def _ask(
     while True:
         operation = await _decision(scope, op, due)
         if operation.error is not None:
-            raise await _denied(scope, operation)
+            raise await _refusal_error(scope, operation)
         assert operation.result is not None, "an approval without an error has a response"
         response = scope.execution.decode(operation.result, f"the approval '{approval_type}'")
         if operation.done:
             return response
-        problem = await _judge(validate, response)
+        problem = await _check_response(validate, response)
         if problem is None:
             await scope.record(OperationCompleted, op, output=operation.result)
             return response
@@ -165,7 +165,7 @@ async def _ask(
 
 
 def _deadline(scope: Scope, asked: Operation | None, limit: float | None) -> Deadline | None:
-    """Return the deadline; an earlier request keeps its own."""
+    """Return the deadline; after an interruption, that of the recorded request."""
     clock = scope.execution.clock
     if asked is not None:
         return None if asked.due_at is None else Deadline(clock, asked.due_at)
@@ -187,8 +187,8 @@ async def _decision(scope: Scope, op: str, due: Deadline | None) -> Operation:
     return look()
 
 
-async def _denied(scope: Scope, operation: Operation) -> CerebelumError:
-    """Make the error to raise; a later run of the step asks again."""
+async def _refusal_error(scope: Scope, operation: Operation) -> CerebelumError:
+    """Record that the approval failed, so that a later attempt asks again; return the error to raise."""
     assert operation.error is not None
     where = (
         f"the approval '{operation.approval_type}' that step '{scope.step}' of execution {scope.execution.id} asked for"
@@ -207,13 +207,13 @@ async def _denied(scope: Scope, operation: Operation) -> CerebelumError:
     return error
 
 
-async def _judge(validate: Callable[[Any], object] | None, response: Any) -> str | None:
+async def _check_response(validate: Callable[[Any], object] | None, response: Any) -> str | None:
     """Return why a response is refused, or None if it is accepted."""
     if validate is None:
         return None
     try:
         verdict = await invoke(functools.partial(validate, response))
-    except Exception as error:  # noqa: BLE001 - user code: what it raises is its answer
+    except Exception as error:  # noqa: BLE001 - what the user's function raises is the reason
         return str(error) or type(error).__name__
     return None if verdict is None or verdict else f"the response {response!r} was not accepted"
 
@@ -226,7 +226,7 @@ async def _ask_outside(approval_type: str, data: Any, validate: Callable[[Any], 
             f"step in a workflow, or answer in the test: with cerebelum_nb.testing.answering(response): ..."
         )
     response = answer(approval_type, data)
-    problem = await _judge(validate, response)
+    problem = await _check_response(validate, response)
     if problem is not None:
         raise ApprovalRejectedError(f"the approval '{approval_type}' was refused: {problem}", reason=problem)
     return response

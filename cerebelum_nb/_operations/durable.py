@@ -1,6 +1,6 @@
-"""How an operation runs: what it records under its step, what it reads there, and how it waits.
+"""Run the durable operations: record them under their step, use what is recorded, and wait.
 
-api.py has the public functions, and checks their arguments.
+api.py has the public functions and checks their arguments.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ async def durable_poll(
             spent = (record.now() - began) / 1e6
             failure = PollTimeoutError(
                 f"poll of {name_of(check_fn)} gave up after {number} checks in {format_seconds(spent)}; the last "
-                f"result was {_shown(scope, result)}. Raise max_attempts or timeout, or find out why it does not "
+                f"result was {_preview_of(scope, result)}. Raise max_attempts or timeout, or find out why it does not "
                 f"succeed",
                 attempts=number,
                 elapsed=spent,
@@ -104,7 +104,7 @@ async def durable_poll(
             raise failure
         pause = interval if limit is None else min(interval, limit.rest() / 1e6)
         due = Deadline.after(record.clock, pause)
-        await record.attempt(PollAttempted, number, due, result=_shown(scope, result))
+        await record.attempt(PollAttempted, number, due, result=_preview_of(scope, result))
 
 
 async def durable_retry(
@@ -119,10 +119,10 @@ async def durable_retry(
 ) -> Any:
     """Call until it does not raise, continuing after the recorded attempts."""
     scope = scope or scope_here("retry(...)")
-    told = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
+    arguments = f"{_fingerprint_of(scope, args, kwargs)}:{max_attempts}:{policy.retry_delay}:{policy.backoff}"
     if policy.max_delay is not None or policy.jitter:
-        told += f":{policy.max_delay}:{policy.jitter}"
-    record = _Record.of(scope, "retry", fn, told)
+        arguments += f":{policy.max_delay}:{policy.jitter}"
+    record = _Record.of(scope, "retry", fn, arguments)
     call = functools.partial(fn, *args, **kwargs)
     found, result = record.finished()
     if found:
@@ -150,7 +150,7 @@ async def durable_retry(
         else:
             await record.complete(result, number)
             return result
-        import random  # here: most runs retry nothing, and it takes a millisecond
+        import random  # not at the top: most runs retry nothing, and the import takes a millisecond
 
         due = Deadline.after(record.clock, policy.delay(number - 1, random.random()))
         await record.attempt(RetryAttempted, number, due, error=record.describe(last))
@@ -174,12 +174,12 @@ async def durable_run(
             )
         return scope.execution.decode(operation.result, f"context.run({name!r})")
     await scope.record_mismatch(op)
-    scope.confirm()  # a read, not a commit: a process that lost its lease must not do what it cannot record
+    scope.confirm()  # a process that has lost its lease must not do what it cannot record; this only reads
     result = await invoke(call)
     try:
         value = scope.execution.encode(result, path=f"context.run({name!r})")
     except SerializationError:
-        await scope.record(OperationCompleted, op, output=_not_kept(scope, result))
+        await scope.record(OperationCompleted, op, output=_preview_only(scope, result))
         raise
     await scope.record(OperationCompleted, op, output=value)
     if not value.restorable:
@@ -191,7 +191,7 @@ async def durable_run(
 
 
 class _Record:
-    """What a poll or a retry writes to and reads from the log; outside an execution, nothing."""
+    """The record of a poll or a retry in the log; outside an execution it records nothing."""
 
     def __init__(self, scope: Scope | None, op: str) -> None:
         self.scope, self.op = scope, op
@@ -250,7 +250,7 @@ class _Record:
         try:
             value = self.scope.execution.encode(result, path=self.op)
         except SerializationError:
-            value = _not_kept(self.scope, result)
+            value = _preview_only(self.scope, result)
         await self.scope.record(OperationCompleted, self.op, output=value, number=number)
 
     def describe(self, error: BaseException) -> ErrorInfo:
@@ -268,13 +268,13 @@ async def invoke(fn: Callable[[], Any]) -> Any:
 
 
 def _fingerprint_of(scope: Scope | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Digest arguments, to tell operations of one name apart; outside an execution it is not used."""
+    """Digest arguments, to distinguish operations with one name; "" outside an execution, where it is not used."""
     return "" if scope is None else fingerprint_args(args, kwargs, redactor=scope.execution.redactor)
 
 
-def _shown(scope: Scope | None, result: Any) -> str:
+def _preview_of(scope: Scope | None, result: Any) -> str:
     return preview(result, 120, redactor=None if scope is None else scope.execution.redactor)
 
 
-def _not_kept(scope: Scope, result: Any) -> Value:
+def _preview_only(scope: Scope, result: Any) -> Value:
     return scope.execution.encode(result, keep=False)

@@ -115,25 +115,25 @@ async def _wait(
     else:
         due = None if limit is None else Deadline.after(clock, limit)
     await scope.record(SignalAwaited, op, name=name, due_at=None if due is None else due.at)
-    looked: dict[int, None] = {}
+    seen_signals: dict[int, None] = {}
     while True:
         state = scope.execution.state
         seen = state.last_signal
         for version, signal in list(state.signals.items()):
-            if signal.name != name or version in looked:
+            if signal.name != name or version in seen_signals:
                 continue
-            looked[version] = None
+            seen_signals[version] = None
             if not await _matches(scope, signal, match):
                 continue
             await scope.record(SignalTaken, op, received=version)
             taken = scope.recorded(op)
-            if taken is not None and taken.result is not None:  # else another step was first
+            if taken is not None and taken.result is not None:  # otherwise another step was first
                 return scope.execution.decode(taken.result, f"the signal '{name}'")
         if scope.execution.state.last_signal > seen:
             continue
         if due is not None and due.rest() <= 0:
             break
-        await scope.wait_until(due, op, until=functools.partial(_came, scope, seen))
+        await scope.wait_until(due, op, until=functools.partial(_has_new_signal, scope, seen))
     assert due is not None
     error = SignalTimeoutError(
         f"no signal '{name}' arrived within {format_seconds(limit or 0)} for step '{scope.step}' of execution "
@@ -143,7 +143,7 @@ async def _wait(
     raise error
 
 
-def _came(scope: Scope, seen: int) -> bool:
+def _has_new_signal(scope: Scope, seen: int) -> bool:
     return scope.execution.state.last_signal > seen
 
 

@@ -1,4 +1,4 @@
-"""Trying a step on the arguments of a recorded run: the function runs, and nothing is written.
+"""Try a step on the arguments of a recorded run: its function runs, and nothing is written.
 
 Its operations return what they returned in that run, matched as in a resume; sleeps that the run did not make are
 skipped. Any other operation that the run did not record would really happen, and is refused unless ``repeat`` is set.
@@ -36,9 +36,9 @@ __all__ = ["Trial", "try_out"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How a trial ended: ``value`` and ``live`` are what the step returned, ``error`` is why it failed, masked.
+    """The end of a trial: ``value`` and ``live`` are the step's result, ``error`` is why it failed, masked.
 
-    ``line`` is where it was entered, None at its top.
+    ``line`` is the line at which it was entered; None for its top.
     """
 
     seconds: float
@@ -64,13 +64,13 @@ async def try_out(
         spec: the step as it is now.
         store: the log, which is only read.
         execution_id: the recorded run.
-        state: the fold of it as the step had started; with ``at_line`` before it ended.
-        operations: what the step recorded in that run.
+        state: the state of that run when the step had started; with ``at_line``, before the step ended.
+        operations: the operations that the step recorded in that run.
         repeat: whether operations that are not recorded may really happen.
-        at_line: whether to enter it where its next attempt would continue, rather than at its top.
+        at_line: whether to enter the step where its next attempt would continue, rather than at its top.
 
     Returns:
-        How it ended, including an exception of the step.
+        The result, or the step's exception.
     """
     host = (_LineTrialHost if at_line else _TrialHost)(spec, store, execution_id, state)
     attempt = Attempt(spec, _TrialScope(host, spec.name, state, operations, repeat=repeat))
@@ -103,7 +103,7 @@ class _TrialHost(ExecutionValues):
 
         self._shape = shape_taken(spec.fn) if spec.takes_inputs else None
         self.loop = asyncio.get_running_loop()
-        self.clock: Clock = SystemClock()  # a test clock jumps when the runs of an engine wait; a trial is none of them
+        self.clock: Clock = SystemClock()  # a fake clock only advances when runs of an engine wait
         self.context = contextvars.copy_context()
         self.watchers: set[Callable[[], None]] = set()
         self.stop_requested: str | None = None
@@ -111,11 +111,11 @@ class _TrialHost(ExecutionValues):
         self.outcome: asyncio.Future[Outcome] = self.loop.create_future()
         known = remembered(store, execution_id)
         self.live_inputs = known.inputs
-        self.encode(known.inputs)  # the redactor learns the secrets that this process still knows
+        self.encode(known.inputs)  # so that the redactor knows the secrets that this process has
         self.recall(known.results, state)
 
     def shaped_inputs(self) -> Any:
-        """Return the inputs as the step's annotation says: the class that its workflow declares is unknown here."""
+        """Return the inputs as an instance of the class in the step's annotation; that of its workflow is unknown."""
         inputs = self.inputs()
         return inputs if self._shape is None or self._shape.take(inputs)[1] else self._shape.make(inputs)
 
@@ -124,7 +124,7 @@ class _TrialHost(ExecutionValues):
         return self.clock.now()
 
     def post_record(self, event: Event, waiter: Waiter) -> None:
-        """Write nothing, and say so at once."""
+        """Write nothing, and report success at once."""
         if not waiter.done():
             waiter.set_result(None)
 
@@ -138,7 +138,7 @@ class _TrialHost(ExecutionValues):
         """Do nothing, as above."""
 
     def confirm(self) -> None:
-        """Let it begin: no lease is needed to write nothing."""
+        """Do nothing: without writing, no lease is needed."""
 
     def ended(self, outcome: Outcome) -> None:
         """Take the outcome."""
@@ -161,7 +161,7 @@ class _TrialHost(ExecutionValues):
 
 
 class _LineTrialHost(_TrialHost):
-    """One that restores the variables that the run recorded at a line."""
+    """A trial that restores the variables which the run recorded at a line."""
 
     def payload(self, value: Value) -> bytes:
         """Return the bytes of recorded variables."""
@@ -188,7 +188,7 @@ class _TrialScope(Scope):
         if kind == "sleep" or (operation is not None and (operation.done or operation.is_decided)):
             return operation
         if not self._repeat or kind in ("approval", "signal"):
-            what = _WORDS[kind].format(rest.partition(":")[0])
+            what = _DESCRIPTIONS[kind].format(rest.partition(":")[0])
             way = ": nobody is asked in a trial" if kind in ("approval", "signal") else "; repeat=True really does it"
             raise CerebelumError(
                 f"step '{self.step}' would do {what}, which the recorded run did not do with these arguments{way}"
@@ -203,7 +203,7 @@ class _TrialScope(Scope):
             await asyncio.sleep(max(0, due.rest()) / 1e6)
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     "run": "context.run('{}')",
     "poll": "a poll of {}",
     "retry": "a retry of {}",

@@ -1,1 +1,1 @@
-"""Resumes executions that are due or were left by a dead process."""
+"""The scheduler starts the executions of schedules, and resumes those that are due or were left by a dead process."""

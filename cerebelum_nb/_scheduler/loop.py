@@ -1,8 +1,8 @@
-"""The work of a scheduler: start scheduled executions, resume those that are due or left behind, sleep until the next
-wake-up.
+"""The loop of a scheduler: start scheduled executions, resume those that are due or left, sleep until the next wake-up.
 
-Between two wake-ups it checks twice a second a number that changes when another process has written, and once a second
-whether the processes that hold executions are alive. It keeps nothing in memory about executions that are not running.
+While it sleeps, it checks twice a second whether another process has written to the log (a number then changes), and
+once a second whether the processes that hold executions are alive. It keeps nothing in memory about executions that are
+not running.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["SchedulerLoop"]
 
 log = logging.getLogger("cerebelum_nb.scheduler")
 
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 _LEFT_SECONDS = 1.0
 _PAGE = 100
 _AT_ONCE = 100
@@ -41,7 +41,7 @@ _KEPT = 10_000
 
 
 class SchedulerLoop:
-    """The work of one scheduler over one log."""
+    """The loop of one scheduler over one log."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SchedulerLoop:
         self._runs: dict[str, Run] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._not_before: dict[str, int] = {}  # executions that cannot be resumed now, and until when
-        self._told: set[str] = set()
+        self._said_once: set[str] = set()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._nudged = asyncio.Event()
@@ -80,10 +80,10 @@ class SchedulerLoop:
                     version, moment = self.store.data_version(), self._loop.time()
                     if moment - left_at >= _LEFT_SECONDS:
                         left_at = moment
-                        self._take_up_left()
+                        self._resume_left()
                     schedule_at = self._schedules.start_due(self._now())
-                    self._take_up_queued()
-                    next_at = min(filter(None, (schedule_at, self._take_up_due())), default=0)
+                    self._run_queued()
+                    next_at = min(filter(None, (schedule_at, self._resume_due())), default=0)
                     seen = version
                 except StoreError as error:
                     self._say(f"the log cannot be used at the moment: {error}", once=True)
@@ -102,7 +102,7 @@ class SchedulerLoop:
         self._nudged.set()
 
     def nudge(self) -> None:
-        """Look again soon; from any thread."""
+        """Check the log again soon; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._nudged.set)
 
@@ -116,7 +116,7 @@ class SchedulerLoop:
             if rest <= 0:
                 return
             try:
-                async with asyncio.timeout(min(rest, _LOOK_SECONDS)):
+                async with asyncio.timeout(min(rest, _CHECK_SECONDS)):
                     await self._nudged.wait()
             except TimeoutError:
                 if self.store.data_version() != seen:
@@ -124,12 +124,12 @@ class SchedulerLoop:
 
     # -- what is due ----------------------------------------------------------------------------------------
 
-    def _take_up_due(self) -> int:
-        """Resume what is due; return when to look again, µs, or 0 if nothing is coming."""
+    def _resume_due(self) -> int:
+        """Resume the executions that are due; return when the next one is, µs, or 0 if none is coming."""
         offset, now = 0, self._now()
         while len(self._runs) < _AT_ONCE:
             rows = self.store.due(now, limit=_PAGE, offset=offset)
-            taken = sum(self._take_up(row, died=False) for row in rows)
+            taken = sum(self._resume(row, died=False) for row in rows)
             if len(rows) < _PAGE:
                 break
             offset += len(rows) - taken
@@ -139,24 +139,24 @@ class SchedulerLoop:
             later.append(following)
         return min(later, default=0)
 
-    def _take_up_left(self) -> None:
+    def _resume_left(self) -> None:
         if len(self._runs) >= _AT_ONCE:
             return
         for row in self.store.abandoned(limit=_PAGE):
-            self._take_up(row, died=True)
-        for caller, child in self.store.answered(limit=_PAGE):  # whoever ended the child died before it told its caller
+            self._resume(row, died=True)
+        for caller, child in self.store.answered(limit=_PAGE):  # its process died before it told the caller
             with short_try():
                 notify_caller(self.store, child, caller, fold(self.store.events(child, upto=1)).caller_step)
 
-    def _take_up_queued(self) -> None:
-        """Run the queued executions whose turn has come; one that cannot run here gives up its place."""
+    def _run_queued(self) -> None:
+        """Run the queued executions that get their slot; one that cannot run here gives up its place."""
         now = self._now()
         for row in self._places.turns(now, lambda name: self._not_before.get(name, 0) <= now):
-            if not self._take_up(row, died=False) and row.execution_id in self._not_before:
+            if not self._resume(row, died=False) and row.execution_id in self._not_before:
                 self._places.give_up(row.execution_id)
 
-    def _take_up(self, row: ExecutionRow, *, died: bool) -> bool:
-        """Resume one execution, if possible; return whether it was."""
+    def _resume(self, row: ExecutionRow, *, died: bool) -> bool:
+        """Resume an execution, if possible; return whether it was."""
         execution_id, now = row.execution_id, self._now()
         if (
             self._not_before.get(execution_id, 0) > now
@@ -175,19 +175,19 @@ class SchedulerLoop:
                 return False
             run = workflow.wake(execution_id, store=self.store, reason=_why(died=died), died=died)
         except ExecutionBusyError:
-            self._put_off(execution_id, _LEFT_SECONDS)
+            self._postpone(execution_id, _LEFT_SECONDS)
             return False
         except OutcomeUnknownError as error:
             self._pause(execution_id, str(error))
             return False
-        except StoreError as error:  # if only this one cannot be read, the next round skips it
-            self._put_off(execution_id, _LEFT_SECONDS if error.transient else 10.0)
+        except StoreError as error:  # if only this execution cannot be read, the next round skips it
+            self._postpone(execution_id, _LEFT_SECONDS if error.transient else 10.0)
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything, and the other executions continue
             kind = row.summary.workflow if isinstance(error, WorkflowNotFoundError) else execution_id
-            told = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
-            self._say(f"{execution_id} of {row.summary.workflow} is not resumed: {told}", once=True, about=kind)
-            self._put_off(execution_id, 60.0)
+            problem = error if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
+            self._say(f"{execution_id} of {row.summary.workflow} is not resumed: {problem}", once=True, about=kind)
+            self._postpone(execution_id, 60.0)
             return False
         if run is None:
             return False
@@ -201,24 +201,24 @@ class SchedulerLoop:
         return True
 
     async def _finish(self, run: Run) -> None:
-        """Wait until it ends, however it ends, and give its place to the next one."""
+        """Wait until a run ends, report how, and let the next one begin."""
         try:
             outcome = _outcome(await run)
         except ExecutionBusyError as error:
             outcome = f"no longer run here: {str(error).splitlines()[0]}"
         except CerebelumError as error:
             outcome = f"{run.status}: {str(error).splitlines()[0]}"
-        except Exception as error:  # noqa: BLE001 - a defect of ours: the others continue
+        except Exception as error:  # noqa: BLE001 - a defect of this library; the other executions continue
             outcome = f"ended with {type(error).__name__}: {error}"
         finally:
             self._runs.pop(run.execution_id, None)
             self._nudged.set()
         self._say(f"{run.execution_id}: {outcome}")
 
-    # -- what dies again and again ---------------------------------------------------------------------------
+    # -- executions whose processes die ----------------------------------------------------------------------
 
     def _may_try_again(self, row: ExecutionRow) -> bool:
-        """Whether to try an execution left by a dead process now; pause it if that is hopeless."""
+        """Whether to resume an execution of a dead process now; pause it after too many deaths."""
         state = fold(self.store.events(row.execution_id))
         if not state.deaths:
             return True
@@ -234,16 +234,16 @@ class SchedulerLoop:
         due = state.updated_at + round(wait * 1e6)
         if due <= self._now():
             return True
-        self._put_off(row.execution_id, (due - self._now()) / 1e6)
+        self._postpone(row.execution_id, (due - self._now()) / 1e6)
         return False
 
     def _pause(self, execution_id: str, reason: str) -> None:
-        """Leave an execution to a person."""
+        """Pause an execution, for a person to decide."""
         with short_try():
             if pause_orphan(self.store, execution_id, reason, self._now()):
                 self._say(f"{execution_id} is paused: {reason}")
 
-    def _put_off(self, execution_id: str, seconds: float) -> None:
+    def _postpone(self, execution_id: str, seconds: float) -> None:
         if len(self._not_before) >= _KEPT:
             self._not_before.clear()
         self._not_before[execution_id] = self._now() + round(seconds * 1e6)
@@ -251,11 +251,11 @@ class SchedulerLoop:
     def _say(self, text: str, *, once: bool = False, about: str = "") -> None:
         if once:
             key = about or text
-            if key in self._told:
+            if key in self._said_once:
                 return
-            if len(self._told) >= _KEPT:
-                self._told.clear()
-            self._told.add(key)
+            if len(self._said_once) >= _KEPT:
+                self._said_once.clear()
+            self._said_once.add(key)
         self._tell(text)
 
     @staticmethod

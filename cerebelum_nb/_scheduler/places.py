@@ -1,7 +1,7 @@
-"""Keeping the places of queued executions that have no process.
+"""Keep the places of queued executions that have no process.
 
-Keeping a place means holding the lease: those behind it wait. If a scheduler dies or cannot run an execution, it no
-longer keeps the place, and the queue skips it.
+To keep a place is to hold the execution's lease: the executions behind it wait. If a scheduler dies or cannot run an
+execution, it no longer keeps the place, and the queue skips the execution.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Places:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: dict[str, int] = {}  # the version of each at the last look
+        self._kept: dict[str, int] = {}  # the version of each when it was last read
 
     def turns(self, now: int, may_try: Callable[[str], bool]) -> list[ExecutionRow]:
-        """Keep the places of those without a process; return the executions whose turn has come.
+        """Keep the places of executions without a process; return those that get their slot.
 
         Args:
             now: the time, µs since the epoch.
-            may_try: whether, as far as is known, the execution with this id can run here.
+            may_try: returns whether the execution with this id can run here, as far as is known.
         """
         leases, come, slots, offset = leases_of(self._store), list[ExecutionRow](), set[str](), 0
         known, self._kept = self._kept, {}
@@ -73,7 +73,7 @@ class Places:
         return True
 
     def _is_cancelled(self, execution_id: str) -> bool:
-        """Cancel one with a request to cancel, which no run of it can notice."""
+        """Cancel an execution if that was requested: no run of it is there to notice the request."""
         request = fold(self._store.events(execution_id)).cancel
         if request is None:
             return False

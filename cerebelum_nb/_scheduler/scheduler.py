@@ -1,7 +1,4 @@
-"""The scheduler: resumes what is due and what a dead process left, and sleeps in between.
-
-loop.py does the work; _workflow/find.py finds the code of workflows.
-"""
+"""``scheduler()``, and what ``cerebelum scheduler`` runs. loop.py does the work; _workflow/find.py finds the code."""
 
 from __future__ import annotations
 
@@ -135,10 +132,10 @@ async def _until_signalled(work: SchedulerLoop) -> None:
         if pressed == 1:
             work.stop()
         else:
-            os._exit(1)  # a running thread would keep the process alive; everything committed is kept
+            os._exit(1)  # a running thread would keep the process alive; all that is committed stays
 
     can_handle = threading.current_thread() is threading.main_thread() and os.name != "nt"
-    signals = (signal.SIGTERM, signal.SIGINT) if can_handle else ()  # a loop on Windows takes no handlers
+    signals = (signal.SIGTERM, signal.SIGINT) if can_handle else ()  # an event loop on Windows takes no handlers
     for number in signals:
         loop.add_signal_handler(number, handle)
     try:

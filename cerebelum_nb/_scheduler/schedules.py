@@ -1,4 +1,4 @@
-"""Schedules: recording the start of an execution for each time that has come.
+"""Start the executions of schedules whose time has come, by recording the start.
 
 The start and the schedule's event are one transaction, so each time is started once, whichever scheduler is first and
 wherever it dies. The execution is then due, and is resumed like any other.
@@ -24,22 +24,22 @@ _AGAIN_MICROS = 60_000_000
 
 
 class Schedules:
-    """The schedules of one log, as one scheduler sees them."""
+    """Starts the executions of the schedules of one log, for one scheduler."""
 
     def __init__(
         self, store: Store, code: WorkflowFinder[Workflow], say: Callable[[str], None], *, trust_code: bool
     ) -> None:
         self._store, self._code, self._say, self._trust_code = store, code, say, trust_code
-        self._hindered: dict[str, tuple[int, int, str]] = {}  # by schedule: its version, until when, why
+        self._failed: dict[str, tuple[int, int, str]] = {}  # by schedule: its version, until when, why
 
     def start_due(self, now: int) -> int:
-        """Record the starts of all times that have come; return when to look again, µs, or 0 if nothing is coming."""
+        """Record the starts of all times that have come; return when the next one is, µs, or 0 if none is coming."""
         again = []
         for known in self._store.schedules(due_by=now):
             state: ScheduleState | None = known
             while state is not None and state.next_at is not None and state.next_at <= now:
                 state = self._start(state, now)
-            version, until, _ = self._hindered.get(known.schedule_id, (0, 0, ""))
+            version, until, _ = self._failed.get(known.schedule_id, (0, 0, ""))
             if until > now and state is None and version >= known.version:
                 again.append(until)
         following = self._store.next_schedule()
@@ -48,8 +48,8 @@ class Schedules:
         return min(again, default=0)
 
     def _start(self, state: ScheduleState, now: int) -> ScheduleState | None:
-        """Handle the next time; return the schedule after it, or None to leave it for now."""
-        version, until, why = self._hindered.get(state.schedule_id, (0, 0, ""))
+        """Handle the next time; return the schedule after it, or None if it cannot be handled now."""
+        version, until, why = self._failed.get(state.schedule_id, (0, 0, ""))
         if version != state.version:
             until, why = 0, ""
         try:
@@ -61,20 +61,20 @@ class Schedules:
                 event, commit = begin(self._workflow(state), state, event, self._store)
         except StoreError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever its code raises, it is one of many
-            told = str(error) if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
-            if told != why:
-                self._say(f"schedule {state.schedule_id} cannot start {state.definition.workflow}: {told}")
-            self._hindered[state.schedule_id] = state.version, now + _AGAIN_MICROS, told
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything, and the other schedules continue
+            problem = str(error) if isinstance(error, CerebelumError) else f"{type(error).__name__}: {error}"
+            if problem != why:
+                self._say(f"schedule {state.schedule_id} cannot start {state.definition.workflow}: {problem}")
+            self._failed[state.schedule_id] = state.version, now + _AGAIN_MICROS, problem
             return None
         assert event is not None, "it is due"
         after = evolve_schedule(state, event)
         if not self._store.append_schedule(after, event, commit):
-            return None  # another scheduler did it, or the schedule was changed: the next round sees it
-        self._hindered.pop(state.schedule_id, None)
+            return None  # another scheduler has done it, or the schedule was changed: the next round reads it again
+        self._failed.pop(state.schedule_id, None)
         if commit is not None:
             parts_written(self._store, commit.payloads)
-        self._say(_told(after, event))
+        self._say(_describe(after, event))
         return after
 
     def _workflow(self, state: ScheduleState) -> Workflow:
@@ -82,7 +82,7 @@ class Schedules:
         return self._code.find(origin_of_schedule(state.definition), state.schedule_id, may_run=may_run)
 
 
-def _told(state: ScheduleState, event: object) -> str:
+def _describe(state: ScheduleState, event: object) -> str:
     zone = state.definition.timezone
     if isinstance(event, ScheduleStarted):
         return f"schedule {state.schedule_id}: {event.execution_id} starts, for {in_zone(event.due_at, zone)}"

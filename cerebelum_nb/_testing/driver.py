@@ -24,7 +24,7 @@ from .._text.duration import Duration, seconds
 from .._workflow.once import launch_once
 from .._workflow.result import Result
 from .._workflow.run import Run
-from .._workflow.start import take_up
+from .._workflow.start import prepare_resume
 from .._workflow.workflow import Workflow
 from ..errors import ExecutionBusyError
 from .clock import FakeClock
@@ -182,7 +182,7 @@ class Driver:
                 assert self._fate is not None
                 repeat = [n for n in self._fate.repeat if self.state(execution_id).step(n) is not None]
                 make = partial(
-                    take_up, started.flow, execution_id, inputs=started.inputs, repeat=repeat, store=self.store
+                    prepare_resume, started.flow, execution_id, inputs=started.inputs, repeat=repeat, store=self.store
                 )
             started.task = _begin(make)
 

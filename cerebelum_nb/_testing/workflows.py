@@ -11,7 +11,7 @@ from .._core.state_name import ExecutionState
 from .._store.memory import MemoryStore
 from .._workflow.once import launch_once
 from .._workflow.run import Run
-from .._workflow.start import take_up
+from .._workflow.start import prepare_resume
 from .._workflow.workflow import Workflow
 from .doubles import with_doubles
 from .driver import Driver
@@ -130,7 +130,7 @@ class Workflows:
         else:
             options: dict[str, Any] = {"inputs": inputs, "rerun": _names_of(rerun), "repeat": _names_of(repeat)}
             options["mark_done"] = {_name(step): result for step, result in (mark_done or {}).items()}
-            make = partial(take_up, doubled, found, store=self.store, **options)
+            make = partial(prepare_resume, doubled, found, store=self.store, **options)
         return self._go(found, doubled, inputs or given, make)
 
     def close(self) -> None:

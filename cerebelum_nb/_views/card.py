@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from .._core.describe import items_told, notes_told, row_of, shown_state, undo_rows, waits_of
+from .._core.describe import describe_items, describe_notes, row_of, shown_state, undo_rows, waits_of
 from .._core.graph import key_of
-from .._core.labels import told
+from .._core.labels import describe_labels
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState
@@ -130,7 +130,7 @@ class Card:
             total=state.total_steps,
             reason=state.reason or "",
             advice=advice,
-            labels=told(state.name, state.tags),
+            labels=describe_labels(state.name, state.tags),
         )
 
     @property
@@ -234,7 +234,7 @@ def _row(
         state=state,
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=percent if step.phase is Phase.RUNNING else None,
-        note=", ".join(filter(None, (note, *notes_told(step, _MOST_NOTED)))),
+        note=", ".join(filter(None, (note, *describe_notes(step, _MOST_NOTED)))),
         parallel=parallel,
         printed=printed,
     )
@@ -251,7 +251,7 @@ def _row_of_items(name: str, step: StepState, now: int, parallel: bool, over: bo
         state=shown_state(step, over),
         seconds=((step.ended_at if step.settled else now) - step.started_at) / 1e6 if step.started_at else None,
         percent=None if step.settled or not items.keys else 100 * items.settled / len(items.keys),
-        note=error or items_told(step, now),
+        note=error or describe_items(step, now),
         parallel=parallel,
         printed="\n".join(f"[{key_of(item)}] {line}" for item in shown for line in _tail(items.steps[item].printed)),
     )

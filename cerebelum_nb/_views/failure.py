@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .._core.describe import rollback_told
+from .._core.describe import describe_rollback
 from .._core.graph import Plan, undone_by
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -66,7 +66,7 @@ class Failure:
             inputs=tuple(_inputs(plan, state, step)) if step is not None else (),
             printed="\n".join(_printed(state, step).splitlines()[-_LAST_PRINTED:]),
             advice=advice,
-            kept=f"{rollback_told(state) or counted(len(state.finished), 'finished step') + ' kept'}.",
+            kept=f"{describe_rollback(state) or counted(len(state.finished), 'finished step') + ' kept'}.",
         )
 
     @property

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from .._client.reading import entry
+from .._client.reading import status_from_row
 from .._core.events import ItemsListed, StepCompleted, StepFailed, StepInterrupted, StepStarted
 from .._core.fold import fold
 from .._core.graph import Plan, owner_of
@@ -101,7 +101,7 @@ class Reading:
             fold((event,), self._state)
             self._recorded.take(event)
         self.over = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
-        interrupted = not self.over and entry(self._store, row, now).interrupted
+        interrupted = not self.over and status_from_row(self._store, row, now).interrupted
         if interrupted:
             self.over = True
             self._state.reason = self._state.reason or "its process ended"

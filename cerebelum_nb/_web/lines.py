@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import Waiting, items_told, row_of, undo_rows, waits_of
+from .._core.describe import Waiting, describe_items, row_of, undo_rows, waits_of
 from .._core.events import SignalReceived
 from .._core.state import State
 from .._core.step_state import Operation, Phase, StepState
@@ -161,5 +161,5 @@ def _title(span: Span) -> str:
 
 def _waits(step: StepState, now: int) -> Iterator[Waiting]:
     if step.items is not None:
-        yield Waiting(items_told(step, now))
+        yield Waiting(describe_items(step, now))
     yield from waits_of(step)

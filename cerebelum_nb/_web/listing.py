@@ -13,7 +13,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-from .._client.reading import ACTIVE, INTERRUPTED, entry
+from .._client.reading import ACTIVE, INTERRUPTED, status_from_row
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._store.base import ExecutionRow
@@ -226,7 +226,7 @@ def _interrupted(log: ShownLog, wanted: Wanted, now: int) -> Listed:
 
 def _entry(log: ShownLog, row: ExecutionRow, now: int) -> Entry:
     is_active = row.summary.state in ACTIVE
-    interrupted = is_active and entry(log.store, row, now).interrupted
+    interrupted = is_active and status_from_row(log.store, row, now).interrupted
     return Entry(row=row, interrupted=interrupted, is_live=is_active and not interrupted)
 
 

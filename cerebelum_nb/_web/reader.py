@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .._client.reading import entry
+from .._client.reading import status_from_row
 from .._core import events as e
 from .._core.describe import detail
 from .._core.fold import fold
@@ -139,7 +139,7 @@ class ExecutionReader:
                 self._forget()  # some events may have been taken
                 raise
             final = row.summary.state.is_final or row.summary.state is ExecutionState.PAUSED
-            interrupted = not final and entry(store, row, now).interrupted
+            interrupted = not final and status_from_row(store, row, now).interrupted
             key = (row.version, row.holder and row.holder.key, interrupted)
             if self._taken is None or self._taken[0] != key:
                 self._taken = key, self._picture(row, now, interrupted=interrupted)

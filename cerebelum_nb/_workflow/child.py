@@ -38,7 +38,7 @@ from .definition import Definition
 from .execution_id import new_id
 from .result import Result
 from .run import Run
-from .start import Caller, Resuming, ended, launch, resume_events, start_event, take_up
+from .start import Caller, Resuming, ended, launch, prepare_resume, resume_events, start_event
 
 __all__ = ["UNFINISHED", "Child", "Reached", "abandoned_reason", "offer_child", "run_child", "undo_children"]
 
@@ -362,7 +362,7 @@ class _Call(Child):
         if not state.version:
             return launch(self.workflow, self._given, here.store, self.id, wait=here.stays, caller=self._caller)
         self._check_caller(state)
-        return take_up(self.workflow, self.id, store=here.store, wait=here.stays)
+        return prepare_resume(self.workflow, self.id, store=here.store, wait=here.stays)
 
     def begin(self, values: ExecutionValues, now: int, blueprint: str) -> Sequence[Event]:
         """Start it, or resume it, like `make_ready`."""

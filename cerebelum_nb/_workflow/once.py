@@ -30,7 +30,7 @@ from ..errors import (
 from .definition import Definition
 from .execution_id import check_id, id_in_workflow
 from .run import Run
-from .start import ended, launch, refuse_in_step, take_up
+from .start import ended, launch, prepare_resume, refuse_in_step
 
 __all__ = ["Resume", "launch_once", "watch_holder"]
 
@@ -86,7 +86,7 @@ def launch_once(
         if differing and (has_ended or resume != "replace_inputs"):
             raise _different_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:
-        return take_up(workflow, execution_id, inputs=inputs, wait=wait, store=log)
+        return prepare_resume(workflow, execution_id, inputs=inputs, wait=wait, store=log)
     return ended(workflow, execution_id, log, state)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from .._core.describe import rollback_told
+from .._core.describe import describe_rollback
 from .._core.events import Event, RollbackStarted
 from .._core.graph import undone_by
 from .._core.state import State
@@ -64,9 +64,9 @@ def outcome_of(execution: ExecutionView, *, undoes: bool) -> Result:
         raise _ended_by(execution, error, where, kept, unrecorded)
     match state.lifecycle:
         case ExecutionState.FAILED:
-            raise _failure(execution, where, rollback_told(state) or kept) from cause_of(execution)
+            raise _failure(execution, where, describe_rollback(state) or kept) from cause_of(execution)
         case ExecutionState.ROLLED_BACK if not undoes:
-            raise _failure(execution, where, f"It is rolled back: {rollback_told(state)}") from cause_of(execution)
+            raise _failure(execution, where, f"It is rolled back: {describe_rollback(state)}") from cause_of(execution)
         case ExecutionState.PAUSED:
             advice = advise_on(execution)
             assert advice is not None  # a paused execution always has one

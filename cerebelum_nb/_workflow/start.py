@@ -60,11 +60,11 @@ __all__ = [
     "calling_step",
     "ended",
     "launch",
+    "prepare_resume",
     "refuse_in_step",
     "replaced_inputs",
     "resume_events",
     "start_event",
-    "take_up",
     "wait_until_seen",
     "wake",
 ]
@@ -200,7 +200,7 @@ def _loaded_from(space: dict[str, Any]) -> str:
     return resolved(file)
 
 
-def take_up(
+def prepare_resume(
     workflow: Definition,
     execution_id: ExecutionLike | None,
     *,

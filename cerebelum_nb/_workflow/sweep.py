@@ -36,7 +36,7 @@ from .definition import Definition
 from .execution_id import id_in_workflow, new_id
 from .fork import fork
 from .run import Run
-from .start import launch, take_up
+from .start import launch, prepare_resume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,7 +187,7 @@ async def _prefix(
         history = log.events(found)
         if _is_before(workflow, step, fold(history)) or _has_run(step, history):
             return found
-        run = await patiently(lambda: take_up(workflow, found, store=log))
+        run = await patiently(lambda: prepare_resume(workflow, found, store=log))
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
     await run.run_until(Before(step))
@@ -369,7 +369,7 @@ class _Sweep:
             return None
         state = self.log.execution(variant.execution_id).summary.state
         try:
-            return take_up(self.workflow, variant.execution_id, rerun=self.rerun, store=self.log)
+            return prepare_resume(self.workflow, variant.execution_id, rerun=self.rerun, store=self.log)
         except ResumeError:
             if state is ExecutionState.COMPLETED:  # nothing in it must run again
                 return None

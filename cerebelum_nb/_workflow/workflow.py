@@ -26,7 +26,7 @@ from .execution_id import find_execution
 from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
-from .start import calling_step, refuse_in_step, take_up, wait_until_seen, wake
+from .start import calling_step, prepare_resume, refuse_in_step, wait_until_seen, wake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -340,7 +340,7 @@ class Workflow(Definition):
             )
             return result
         make = partial(
-            take_up,
+            prepare_resume,
             self,
             await wait_until_seen(self, execution_id, store),
             skip_completed_steps=skip_completed_steps,
@@ -815,7 +815,7 @@ class Workflow(Definition):
 
     def _stepper(self, execution_id: str, log: Store) -> Stepper:
         def go_on(found: str, rerun: Collection[str], live: Collection[str]) -> Run:
-            return take_up(self, found, rerun=rerun, live=live, store=log)
+            return prepare_resume(self, found, rerun=rerun, live=live, store=log)
 
         from .stepper import Stepper
 

@@ -106,7 +106,7 @@ def test_only_a_step_line_is_rewritten():
 def test_what_loops_and_patterns_leave_behind_is_found(source, left):
     made, namespace = cell(source), {}
     asyncio.run(made.run(namespace))
-    assert made.passing(namespace) == left
+    assert made.left_by_blocks(namespace) == left
 
 
 class Box:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from ..._client.reading import ACTIVE, entry
+from ..._client.reading import ACTIVE, status_from_row
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._store.event_key import event_at, event_of
@@ -247,7 +247,7 @@ def _consistency(db: sqlite3.Connection) -> Iterator[Check]:
 def _executions(store: SqliteStore) -> Iterator[Check]:
     now = time.time_ns() // 1000
     rows, _ = store.executions(states=ACTIVE)
-    found = [entry(store, row, now) for row in rows]
+    found = [status_from_row(store, row, now) for row in rows]
     dead = [shown for shown in found if shown.interrupted]
     held = {row.execution_id: row.holder for row in rows if row.holder is not None}
     stale = [shown.execution_id for shown in dead if shown.execution_id in held]

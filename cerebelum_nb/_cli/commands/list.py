@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from ..._client.reading import ACTIVE, entry, listed
+from ..._client.reading import ACTIVE, list_statuses, status_from_row
 from ..._client.status import ExecutionStatus
-from ..._core.labels import told
+from ..._core.labels import describe_labels
 from ..._core.state_name import ExecutionState
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
@@ -70,7 +70,7 @@ def list(  # noqa: A001  # the command's name
     now = _now()
     which: dict[str, Any] = {"workflow": workflow, "status": status, "children": children}
     which |= {"name": labels.name or None, "tags": labels.tags}
-    found, total = listed(store, now, **which, limit=limit, offset=offset, exact=json_)
+    found, total = list_statuses(store, now, **which, limit=limit, offset=offset, exact=json_)
     more = offset + len(found) < total
     if json_:
         print_json(
@@ -86,11 +86,13 @@ def list(  # noqa: A001  # the command's name
         if any(shown.name or shown.tags for shown in found):
             columns.insert(2, _NAMED)
             for row, shown in zip(cells, found, strict=True):
-                row.insert(2, Cell(told(shown.name, shown.tags)))
+                row.insert(2, Cell(describe_labels(shown.name, shown.tags)))
         for line in table(columns, cells, width()):
             emit(line)
     if not found:
-        others = 0 if children or total else listed(store, now, **which | {"children": True}, limit=0, offset=0)[1]
+        others = 0
+        if not (children or total):
+            _, others = list_statuses(store, now, **which | {"children": True}, limit=0, offset=0)
         filtered = bool(status or workflow or name or tags)
         _remark(_nothing_found(total, offset, filtered=filtered, children=others))
     elif more:
@@ -110,7 +112,7 @@ def active(ctx: click.Context, json_: bool) -> None:
     store = open_either(ctx)
     rows, _ = store.executions(states=ACTIVE)
     now = _now()
-    found = [entry(store, row, now) for row in rows]
+    found = [status_from_row(store, row, now) for row in rows]
     if json_:
         print_json({"executions": [shown.to_dict() for shown in found], "total": len(found), "has_more": False})
         return

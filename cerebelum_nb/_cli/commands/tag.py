@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..._client.reading import listed
+from ..._client.reading import list_statuses
 from ..._core.state_name import ExecutionState
 from ...errors import ExecutionNotFoundError
 from ..app import core_option, labels_of, log_options, open_either, print_json
@@ -87,7 +87,7 @@ def tag(
         found = [_full_id(store, word) for word in named]
     else:
         wanted |= {"name": labels.name or None, "tags": labels.tags, "children": True}
-        rows, _ = listed(store, time.time_ns() // 1000, **wanted, limit=_ALL, offset=0)
+        rows, _ = list_statuses(store, time.time_ns() // 1000, **wanted, limit=_ALL, offset=0)
         found = [one.execution_id for one in rows]
     changed = []
     for execution_id in dict.fromkeys(found):
