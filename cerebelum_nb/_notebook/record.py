@@ -137,7 +137,7 @@ class Record:
         execution.payloads = (as_payload(code, pieces(parts, redactor)),)
         execution.handle = lambda _: "run the cell again"
         try:
-            await run.run_until(OneStage(completes=False), quietly=True)
+            await run.go_as_far_as(OneStage(completes=False), quietly=True)
         except WorkflowError as error:
             raise self._user_error(error, cell) from None
         return shown[-1]

@@ -231,4 +231,4 @@ async def _run(make: Callable[[], Run]) -> Result:
                 raise
             await asyncio.sleep(0.005)
         else:
-            return await run.run_without_view()
+            return await run.unseen()

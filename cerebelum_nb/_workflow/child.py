@@ -290,7 +290,7 @@ class _Here:
         token = current_scope.set(None)
         try:
             run = child.make_ready(state, self.host)
-            execution = run.run_for(self.host)
+            execution = run.attended(self.host)
         finally:
             current_scope.reset(token)
         if self.host.driver.draining:

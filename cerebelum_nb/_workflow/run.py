@@ -109,7 +109,7 @@ class Run:
             await self._settled()
         return self.outcome()
 
-    async def run_without_view(self) -> Result:
+    async def unseen(self) -> Result:
         """Run it and wait, without a view; the caller handles stops."""
         __tracebackhide__ = True
         with self._ready():
@@ -117,13 +117,13 @@ class Run:
         await self._settled()
         return self.outcome()
 
-    async def record_start(self) -> Result:
+    async def leave(self) -> Result:
         """Record that it has started, and leave running it to a scheduler."""
         __tracebackhide__ = True
         self._execution.driver.take(Drain(), self._execution.now())
-        return await self.run_without_view()
+        return await self.unseen()
 
-    async def run_until(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
+    async def go_as_far_as(self, limit: Limit | None, *events: Event, quietly: bool = False) -> None:
         """Record ``events``, run it up to a limit, and wait.
 
         With ``quietly`` there is no view, and the first Ctrl-C interrupts even a step that blocks the loop.
@@ -147,7 +147,7 @@ class Run:
         self._execution.done.add_done_callback(self._report_later)
         return self
 
-    def run_for(self, caller: Execution) -> Execution:
+    def attended(self, caller: Execution) -> Execution:
         """Run it for a step of another execution, which waits for it and reports how it ended."""
         self._is_reported, self._execution.attended_by = True, caller
         caller.children[self.execution_id] = self._execution

@@ -45,7 +45,7 @@ def _call(rerun: str | None) -> str:
     return "await run.next()" if rerun is None else f"await run.rerun({rerun!r})"
 
 
-PrepareResume = Callable[[str, Collection[str], Collection[str]], Run]
+TakeUp = Callable[[str, Collection[str], Collection[str]], Run]
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Stepper:
         'image shipped'
     """
 
-    def __init__(self, workflow: Definition, store: Store, execution_id: str, prepare_resume: PrepareResume) -> None:
-        self._workflow, self._store, self._prepare_resume = workflow, store, prepare_resume
+    def __init__(self, workflow: Definition, store: Store, execution_id: str, take_up: TakeUp) -> None:
+        self._workflow, self._store, self._take_up = workflow, store, take_up
         self._id = execution_id
         self._live: Mapping[str, Any] = {}
         self._seen = 0
@@ -286,7 +286,7 @@ class Stepper:
         unchanged = self._store.execution(self._id).version == self._seen
         await leases_of(self._store).wait_until_seen(self._id)
         live = self._live if unchanged else {}
-        run = await patiently(lambda: self._prepare_resume(self._id, rerun, live))
+        run = await patiently(lambda: self._take_up(self._id, rerun, live))
         execution = run.execution
         execution.handle = _call
         before = execution.state.version
@@ -295,7 +295,7 @@ class Stepper:
         with execution.engine.made_ready(execution):
             events = () if mark is None else (mark(execution),)
         try:
-            await run.run_until(limit, *events, quietly=isinstance(limit, NoStage))
+            await run.go_as_far_as(limit, *events, quietly=isinstance(limit, NoStage))
         finally:
             self._live, self._seen = execution.live, execution.state.version
         state = execution.state

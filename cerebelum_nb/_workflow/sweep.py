@@ -190,7 +190,7 @@ async def _prefix(
         run = await patiently(lambda: prepare_resume(workflow, found, store=log))
     call = sweep_call(workflow.variable, step, run.execution_id)
     run.execution.handle = lambda _: call
-    await run.run_until(Before(step))
+    await run.go_as_far_as(Before(step))
     if not run.execution.driver.limited:
         raise _missed_step(run.execution_id, run.status, step, run.results)
     return run.execution_id
@@ -315,7 +315,7 @@ class _Sweep:
                 return
             self.running.add(run)
             try:
-                await run.run_without_view()
+                await run.unseen()
             except StoreError:
                 raise
             except CerebelumError:

@@ -14,7 +14,7 @@ from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.settings import Terms
 from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._values import encode
-from cerebelum_nb._workflow.start import started
+from cerebelum_nb._workflow.start import start_event
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -92,7 +92,7 @@ async def test_a_thousand_executions_sleep_and_wake(server, log):
     cluster = await Cluster.connect(server.url)
     plan = sleepers.plan()
     for number in range(1000):
-        event = started(sleepers, plan, encode({}), time.time_ns() // 1000, "")
+        event = start_event(sleepers, plan, encode({}), time.time_ns() // 1000, "")
         await cluster.launch(f"z{number}", plan, [event], Terms(release_after=0.5), again=False)
     async with asyncio.timeout(600):
         states = []

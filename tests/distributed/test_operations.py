@@ -36,7 +36,7 @@ from cerebelum_nb._distributed.remote import open_remote
 from cerebelum_nb._distributed.settings import Terms
 from cerebelum_nb._distributed.worker import Worker
 from cerebelum_nb._values import encode
-from cerebelum_nb._workflow.start import started
+from cerebelum_nb._workflow.start import start_event
 
 from .test_commands import cerebelum
 
@@ -194,7 +194,7 @@ async def test_a_step_on_a_cluster_knows_the_time_for_which_a_schedule_started_i
 
     flow = flow_of("scheduled", backup)
     await served(flow)
-    begun = started(flow, flow.plan(), encode({}), 1_800_000_000_000_000, "")
+    begun = start_event(flow, flow.plan(), encode({}), 1_800_000_000_000_000, "")
     begun = replace(begun, scheduled_at=1_800_000_000_000_000, timezone="Europe/Madrid")
     await (await Cluster.connect(server.url)).launch("sch1", flow.plan(), [begun], Terms(), again=False)
     assert (await executor.follow(flow, "sch1", store=log)).output == "2027-01-15T09:00:00+01:00"

@@ -364,7 +364,7 @@ async def until(log, state, *ids):
 
 async def test_what_is_left_to_a_scheduler_runs_in_its_turn(log):
     for n in range(3):
-        await launch_once(brief, API, log, f"k{n}", resume=False).record_start()
+        await launch_once(brief, API, log, f"k{n}", resume=False).leave()
     assert states(log) == {"k0": "SLEEPING", "k1": "QUEUED", "k2": "QUEUED"}
     assert {log.execution(name).holder for name in states(log)} == {None}
     told = []
@@ -397,7 +397,7 @@ async def test_a_scheduler_keeps_the_place_of_one_whose_process_died_and_gives_i
 
 async def test_one_that_a_scheduler_keeps_in_the_queue_can_be_cancelled(log):
     first = brief.start({**API, "seconds": 0.4}, store=log, execution_id="k0")
-    await launch_once(brief, API, log, "k1", resume=False).record_start()
+    await launch_once(brief, API, log, "k1", resume=False).leave()
     background = scheduler(log)
     async with asyncio.timeout(60):
         while log.execution("k1").holder is None:

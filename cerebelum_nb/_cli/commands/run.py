@@ -230,4 +230,4 @@ async def _record(
     workflow: Workflow, inputs: dict[str, Any], store: Store, execution_id: str, *, resume: bool, **how: Any
 ) -> None:
     """Record the start and leave the rest to a scheduler."""
-    await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).record_start()
+    await launch_once(workflow, inputs, store, execution_id, resume=resume, **how).leave()
