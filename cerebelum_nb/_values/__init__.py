@@ -1,4 +1,4 @@
-"""Values on their way to the log and back: codec, previews, secrets.
+"""Values on their way to the log and back: encoding, previews, secrets.
 
 This file only re-exports; importing it does not load pandas, numpy or cloudpickle.
 """

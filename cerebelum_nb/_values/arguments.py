@@ -1,7 +1,7 @@
-"""A digest of the arguments of an operation, the same in every process.
+"""Digest the arguments of an operation; the digest is the same in every process.
 
-It distinguishes operations; it is not a content address and must not be used to restore anything. Sets, dicts,
-identities and hash seeds do not count; for a live object or an object of this library, only the class counts.
+It distinguishes operations; it is not a content address and must not be used to restore anything. The order of sets and
+dicts, identities and hash seeds do not count; of a live object or an object of this library, only the class counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, redactor
         >>> fingerprint_args(("a@b.c",), {}) == fingerprint_args(("a@b.c",), {})
         True
     """
-    text = _flat(args, kwargs)
+    text = _json_text(args, kwargs)
     if text is None:
         digest = _Digest(redactor)
         digest.feed(tuple(args))
@@ -51,8 +51,8 @@ def fingerprint_args(args: Sequence[Any], kwargs: Mapping[str, Any], *, redactor
     return hashlib.sha256(masked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _flat(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
-    """The common case, plain data, as JSON text."""
+def _json_text(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Write plain data, the common case, as JSON; None for anything else."""
     given = [list(args), dict(kwargs)]
     if plain(given):
         with suppress(ValueError):  # NaN, or an int with too many digits
@@ -73,7 +73,7 @@ class _Digest:
             self.hash.update(data)
 
     def feed(self, value: Any) -> None:
-        """Add a value; a value inside itself counts by its distance."""
+        """Add a value; a value that contains itself counts by the distance."""
         if type(value) in SCALARS or type(value) in (bytes, bytearray):
             self._leaf(value)
             return
@@ -103,15 +103,15 @@ class _Digest:
         cls = type(value)
         if isinstance(value, Secret):
             self.put("secret")
-        elif cls.__module__.partition(".")[0] == _OURS:  # a step's context is a new one in every attempt
+        elif cls.__module__.partition(".")[0] == _OURS:  # a step's context is a new object in every attempt
             self.put("ours", type_name(value))
         elif cls is dict:
             self.put("dict", str(len(value)))
-            for digest in sorted(self._apart(item) for item in value.items()):
+            for digest in sorted(self._digest_of(item) for item in value.items()):
                 self.put(digest)
         elif cls in (set, frozenset):
             self.put(cls.__name__, str(len(value)))
-            for digest in sorted(self._apart(item) for item in value):
+            for digest in sorted(self._digest_of(item) for item in value):
                 self.put(digest)
         elif cls in (list, tuple):
             self.put(cls.__name__, str(len(value)))
@@ -136,7 +136,7 @@ class _Digest:
         else:
             self._object(value)
 
-    def _apart(self, value: Any) -> bytes:
+    def _digest_of(self, value: Any) -> bytes:
         inner = _Digest(self.redactor)
         inner.open = self.open
         inner.feed(value)
@@ -161,7 +161,7 @@ class _Digest:
                 self.feed(const)
 
     def _object(self, value: Any) -> None:
-        """An object counts by what it would be rebuilt from, or else by its class."""
+        """Add an object by what it would be rebuilt from, or by its class if it cannot be pickled."""
         try:
             made = value.__reduce_ex__(4)
         except Exception:  # noqa: BLE001 - a live object, or a user's __reduce__ that raises

@@ -1,7 +1,7 @@
-"""Frames, series, arrays and Arrow tables as Arrow IPC bytes, and back: compact, and safe to load from anybody.
+"""Write frames, series, arrays and Arrow tables as Arrow IPC bytes, and restore them: compact, and safe from anybody.
 
-Only values that come back unchanged are accepted: a frame is read again and compared, and one that differs (with
-columns of objects, say) is left to cloudpickle. pandas and pyarrow are imported when such a value appears.
+Only values that come back unchanged are accepted: a frame is read again and compared, and if it differs (for example
+with columns of objects) it is left to cloudpickle. pandas and pyarrow are imported when such a value appears.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .bounds import MOST_VALUE_BYTES
 __all__ = ["dumps", "loads", "takes"]
 
 _ABOUT = b"cerebelum_nb"
-"""The key under which a table's schema says what it was made of."""
+"""The key of a table's schema under which it says what value it was made of."""
 _LABELS = {str, int, type(None)}
 
 
 def dumps(value: Any, *, compress: bool = True) -> bytes | None:
-    """Write a value as Arrow IPC; None if it is of another type, would not come back unchanged, or pyarrow is missing.
+    """Write a value as Arrow IPC; None if it has another type, would not come back unchanged, or pyarrow is missing.
 
     Args:
         value: anything.
-        compress: False leaves texts in it readable, for a search.
+        compress: False leaves texts searchable.
     """
     if not takes(value):
         return None
@@ -39,15 +39,15 @@ def dumps(value: Any, *, compress: bool = True) -> bytes | None:
         table = _TO_TABLE[kind](value)
         if table is None:
             return None
-        payload = _written(table, compress)
-        del table  # it can be a copy of the value, and to compare takes another
+        payload = _to_bytes(table, compress)
+        del table  # it may be a copy of the value, and comparing makes another
         return payload if kind[0] != "pandas" or _same(loads(payload), value) else None
     except (pa.ArrowException, TypeError, ValueError, OverflowError, NotImplementedError):
         return None  # Arrow has no such type
 
 
 def takes(value: Any) -> bool:
-    """Whether a value has such a type, and pyarrow is there; it may still not come back unchanged."""
+    """Whether a value has a type for Arrow and pyarrow is installed; it may still not come back unchanged."""
     return _kind(value) in _TO_TABLE and find_spec("pyarrow") is not None
 
 
@@ -64,8 +64,8 @@ def loads(payload: bytes, *, trusted: bool = True) -> Any:
         trusted: False limits their decompressed size.
 
     Raises:
-        ImportError: pyarrow, or pandas or numpy, is not installed.
-        ValueError: the bytes are not valid (``pyarrow.ArrowInvalid`` is one), or they hold too much.
+        ImportError: pyarrow, pandas or numpy is not installed.
+        ValueError: the bytes are invalid (``pyarrow.ArrowInvalid`` is a ValueError), or hold too much.
     """
     import pyarrow as pa
 
@@ -76,10 +76,10 @@ def loads(payload: bytes, *, trusted: bool = True) -> Any:
 
 
 def _decompressed_sizes(payload: bytes) -> Iterator[int]:
-    """Yield the size that each compressed buffer claims, which Arrow allocates for it.
+    """Yield the decompressed size that each buffer claims, which Arrow allocates for it.
 
-    The claim is before the compressed bytes, and where that is, is in the metadata of each message, a
-    flatbuffer of the Arrow format (Message.fbs); pyarrow tells neither without decompressing.
+    The claim precedes the compressed bytes, and the metadata of each message says where that is; it is a flatbuffer of
+    the Arrow format (Message.fbs). pyarrow gives neither without decompressing.
     """
     import pyarrow as pa
 
@@ -97,15 +97,15 @@ def _decompressed_sizes(payload: bytes) -> Iterator[int]:
             for number in range(struct.unpack_from("<I", about, buffers)[0] if buffers else 0):
                 start, length = struct.unpack_from("<qq", about, buffers + 4 + 16 * number)
                 if length >= 8:
-                    yield max(0, struct.unpack_from("<q", body, start)[0])  # -1: it is stored as it is
+                    yield max(0, struct.unpack_from("<q", body, start)[0])  # -1: stored uncompressed
     except struct.error as exc:
         raise ValueError(f"its Arrow metadata is damaged ({exc})") from exc
 
 
 def _follow(data: memoryview, table: int, field: int | None = None) -> int:
-    """Return where the table or vector is that a field of a flatbuffer's table refers to; 0 when it has none.
+    """Return the offset of the table or vector to which a field of a flatbuffer's table refers; 0 if it is absent.
 
-    Without a field, what is at ``table`` is the reference itself: that of the root.
+    Without a field, the reference itself is at ``table``, as for the root.
     """
     at = table
     if field is not None:
@@ -119,10 +119,10 @@ def _follow(data: memoryview, table: int, field: int | None = None) -> int:
     return at + int(struct.unpack_from("<I", data, at)[0])
 
 
-def _written(table: Any, compress: bool) -> bytes:
+def _to_bytes(table: Any, compress: bool) -> bytes:
     import pyarrow as pa
 
-    sink = io.BytesIO()  # grows in place and gives its bytes away, where a buffer of Arrow's would be copied
+    sink = io.BytesIO()  # hands over its bytes, where a buffer of Arrow would be copied
     options = pa.ipc.IpcWriteOptions(compression="zstd" if compress else None)
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
@@ -130,7 +130,7 @@ def _written(table: Any, compress: bool) -> bytes:
 
 
 def _from_table(table: Any) -> Any:
-    table.validate(full=True)  # offsets that point nowhere would end the process when they are followed
+    table.validate(full=True)  # invalid offsets would crash the process
     metadata = dict(table.schema.metadata or {})
     about = parse(metadata.pop(_ABOUT))
     table = table.replace_schema_metadata(metadata or None)
@@ -147,7 +147,7 @@ def _from_table(table: Any) -> Any:
             frame = table.to_pandas(self_destruct=True)  # frees each column when it is converted
             del table
             for number, dtype in enumerate(frame.dtypes):
-                if dtype == "category":  # only their numbers are Arrow's memory still, which cannot be changed
+                if dtype == "category":  # their codes are still memory of Arrow, which is read-only
                     frame.isetitem(number, frame.iloc[:, number].array.copy())
             if about["freq"] is not None:
                 frame.index.freq = about["freq"]
@@ -158,7 +158,7 @@ def _from_table(table: Any) -> Any:
 
 
 def _check_rows(table: Any) -> None:
-    """Refuse rows that take no space in Arrow (of type null, say) but would in pandas."""
+    """Refuse rows that take no space in Arrow, such as those of type null, but would in pandas."""
     if table.num_columns and table.num_rows > 8 * table.nbytes:
         raise ValueError(f"it claims {table.num_rows:,} rows in {table.nbytes:,} bytes")
 
@@ -220,7 +220,7 @@ def _pandas(frame: Any, **about: Any) -> Any:
     if any(dtype == "object" for dtype in frame.dtypes):
         return None
     if frame.index.nlevels > 1 and not all(name is None or isinstance(name, str) for name in frame.index.names):
-        return None  # pyarrow would make text of the names, and warn
+        return None  # pyarrow would convert the names to text, and warn
     return _marked(pa.Table.from_pandas(frame), freq=getattr(frame.index, "freqstr", None), **about)
 
 
@@ -232,7 +232,7 @@ def _same(one: Any, other: Any) -> bool:
     try:
         check(one.iloc[:0], other.iloc[:0], check_index_type=True)  # types and names; much slower on the values
         return bool(one.equals(other) and one.attrs == other.attrs and len(freqs) == 1)
-    except (AssertionError, TypeError, ValueError):  # the last two: what cannot be compared
+    except (AssertionError, TypeError, ValueError):  # the last two: values that cannot be compared
         return False
 
 

@@ -1,4 +1,4 @@
-"""Limits on the memory that reading a log from elsewhere may take for compressed data."""
+"""Limits on the memory for decompressing data of a log from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import zlib
 __all__ = ["MOST_CODE_BYTES", "MOST_VALUE_BYTES", "inflate"]
 
 MOST_CODE_BYTES = 16 << 20
-"""The text of a step's code and of what it uses; a thousand times what is usual."""
+"""The most bytes of a step's code and what it uses; a thousand times the usual size."""
 MOST_VALUE_BYTES = 1 << 30
-"""A decompressed value: as large as the log accepts one that is not compressed."""
+"""The most bytes of a decompressed value; the log accepts uncompressed values of the same size."""
 
 
 def inflate(data: bytes, most: int = MOST_CODE_BYTES) -> bytes:
-    """Decompress, and stop at a limit: two megabytes of zlib can hold two gigabytes.
+    """Decompress up to a limit: two megabytes of zlib can hold two gigabytes.
 
     Raises:
         ValueError: it is larger, or the bytes are damaged.

@@ -1,8 +1,8 @@
-"""Classes by reference: ``module:qualname``, found again in any process that defines them.
+"""Refer to classes as ``module:qualname``, and find them in any process that defines them.
 
-The classes of a notebook or a script belong to ``__main__``. Another process may hold the same definitions under
-another name (the command line loads a script as a module, and a notebook as one that is in no list), so the namespaces
-of the workflow's own steps, its *home*, are searched too.
+The classes of a notebook or a script belong to ``__main__``. Another process may have the same definitions in another
+module: the command line loads a script or a notebook as a module that is not in ``sys.modules``. So the namespaces of
+the workflow's steps, its *home*, are searched too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOVED = {
     "cerebelum_nb.engine.context": "cerebelum_nb._operations.context",
     "cerebelum_nb.values.classes": __name__,
 }
-"""Where our own modules are now that values in older logs name: for ``ExecutionState``, for ``Context``, and
-`main_class`, which is there in place of every class of ``__main__``."""
+"""The new names of modules that values in older logs name: of ``ExecutionState``, of ``Context``, and of `main_class`,
+to which pickles refer for every class of ``__main__``."""
 
 
 class UnknownClassError(LookupError):
@@ -34,8 +34,9 @@ class UnknownClassError(LookupError):
 
 
 def reference(cls: type, home: Home = ()) -> str | None:
-    """Name a class so that `resolve` finds it, or return None: for example if it is local to a function or was
-    replaced.
+    """Return a reference with which `resolve` finds a class.
+
+    None if there is none, for example because the class is local to a function or was redefined.
 
     Example:
         >>> from fractions import Fraction
@@ -77,7 +78,7 @@ def _namespaces(module: str, home: Home, importing: bool) -> Iterable[Mapping[st
         yield vars(sys.modules[MAIN])
         return
     if module not in sys.modules:
-        # What is a module there may be the running program here, and must not be run a second time.
+        # The module may be the running program, which must not be run a second time.
         program = getattr(sys.modules[MAIN], "__file__", None)
         if program is not None and Path(program).stem == module:
             yield vars(sys.modules[MAIN])

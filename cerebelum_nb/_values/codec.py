@@ -1,8 +1,8 @@
-"""Converts any Python value to what the log holds, and back.
+"""Encode any Python value for the log, and decode it.
 
-JSON if the value survives it unchanged, by exact types; JSON with tags for other standard types (tags.py); Arrow for
-frames, series, arrays and tables if pyarrow is installed (arrow.py); otherwise a pickle (pickles.py). This module reads
-and writes no files.
+A value becomes JSON if it survives that unchanged, with exact types; JSON with tags for other standard types (tags.py);
+Arrow for frames, series, arrays and tables if pyarrow is installed (arrow.py); otherwise a pickle (pickles.py). This
+module reads and writes no files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["decode", "encode", "json_of", "plain"]
 
 _CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
 
-_written = compact(allow_nan=False)
+_dump = compact(allow_nan=False)
 
 
 def encode(
@@ -44,8 +44,8 @@ def encode(
         home: where else to look for the classes of ``__main__``.
 
     Returns:
-        A `Value`; ``masked`` lists where secrets were: ``token``, ``db.password``, ``[2].key``,
-        ``["a key"]``, or ``""`` for the whole value.
+        A `Value`; its ``masked`` lists where secrets were: ``token``, ``db.password``, ``[2].key``, ``["a key"]``, or
+        ``""`` for the whole value.
 
     Raises:
         SerializationError: it cannot be stored; the message and ``.path`` name the culprit inside it.
@@ -68,7 +68,7 @@ def encode(
     for codec in ("json", "tagged"):
         writer = Writer(redactor, home, tags=codec == "tagged")
         try:
-            text = _written(writer.write(value))
+            text = _dump(writer.write(value))
         except (NotJsonError, ValueError):  # the latter: an int with too many digits
             continue
         return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
@@ -87,10 +87,10 @@ def decode(
     """Restore a value; each call returns a new one.
 
     Args:
-        value: what `encode` returned, or the log holds.
+        value: an encoded value.
         load: reads the payload of a digest.
         trusted: False refuses values that need unpickling.
-        where: what the value is, for errors: ``"the output of step 'fetch'"``.
+        where: names the value in errors: ``"the output of step 'fetch'"``.
         missing: returns the replacement for the secret that was masked at a path.
         home: where else to look for the classes of ``__main__``.
 
@@ -151,7 +151,7 @@ def _from_members(
     missing: Callable[[str], Secret[Any]],
     home: Home,
 ) -> Any:
-    """Restore a list of values of several codecs, as :func:`~cerebelum_nb._core.items.joined` writes it."""
+    """Restore a list of values with several codecs, as :func:`~cerebelum_nb._core.items.joined` writes it."""
     masked: dict[int, list[str]] = {}
     for path in value.masked:
         index, _, inner = path[1:].partition("]")
@@ -159,7 +159,7 @@ def _from_members(
     restored = []
     for place, (codec, *rest) in enumerate(parse(value.json)):
         if len(rest) == 1:
-            member = Value(codec, _written(rest[0]), masked=tuple(masked.get(place, ())))
+            member = Value(codec, _dump(rest[0]), masked=tuple(masked.get(place, ())))
         else:
             digest, kind, shown = rest
             member = Value(codec, digest=digest, type=kind, preview=shown)
@@ -167,7 +167,7 @@ def _from_members(
     return restored
 
 
-def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:
+def _restore_masks(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:
     for path in value.masked:
         tree = put(tree, split_path(path), missing(path), tagged=value.codec == "tagged")
     return tree
@@ -175,7 +175,7 @@ def _masked_back(tree: Any, value: Value, missing: Callable[[str], Secret[Any]])
 
 def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) -> Any:
     try:
-        return _masked_back(parse(value.json), value, missing)
+        return _restore_masks(parse(value.json), value, missing)
     except (ValueError, TypeError, LookupError) as exc:
         raise SerializationError(
             f"{where or 'This value'} is stored as JSON that cannot be read ({exc}). Run the step that returned it "
@@ -187,10 +187,10 @@ def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) 
 def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
     name = where or "This value"
     try:
-        return read(_masked_back(parse(value.json), value, missing), home, importing=trusted)
+        return read(_restore_masks(parse(value.json), value, missing), home, importing=trusted)
     except UnknownClassError as exc:
-        told = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
-        raise (SerializationError if trusted else UntrustedValueError)(told, path=where) from exc
+        message = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
+        raise (SerializationError if trusted else UntrustedValueError)(message, path=where) from exc
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as exc:
         raise SerializationError(
             f"{name} is stored as tagged JSON that cannot be read ({type(exc).__name__}: {exc}). Run the step that "
@@ -204,11 +204,13 @@ def _from_arrow(value: Value, load: Callable[[str], bytes], trusted: bool, where
     try:
         return arrow.loads(payload, trusted=trusted and not isinstance(payload, ForeignBytes))
     except ImportError as exc:
-        told = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
-        raise SerializationError(f"{where or 'This value'} is {_what(value)}; {told}", path=where) from exc
+        message = f"it is stored as Arrow, and {exc.name} is not installed: pip install 'cerebelum_nb[arrow]'"
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}; {message}", path=where) from exc
     except (ValueError, TypeError, KeyError, OSError) as exc:  # ArrowInvalid is a ValueError
-        told = f"and its Arrow bytes cannot be read ({type(exc).__name__}: {exc}). Run the step that returned it again."
-        raise SerializationError(f"{where or 'This value'} is {_what(value)}, {told}", path=where) from exc
+        message = (
+            f"and its Arrow bytes cannot be read ({type(exc).__name__}: {exc}). Run the step that returned it again."
+        )
+        raise SerializationError(f"{where or 'This value'} is {_what(value)}, {message}", path=where) from exc
 
 
 def _what(value: Value) -> str:
@@ -230,7 +232,7 @@ def _json(value: object) -> str | None:
 def json_of(value: object) -> str | None:
     """Write a `plain` value as JSON; None if no UTF-8 text brings it back unchanged."""
     try:
-        text = _written(value)
+        text = _dump(value)
         if not text.isascii():
             text.encode()  # a lone surrogate is not UTF-8, and SQL cannot read it
     except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate
@@ -269,7 +271,7 @@ def _as_bytes(value: object, redactor: Redactor, path: str, home: Home) -> Value
         try:
             payload = pickles.dumps(value, home)
         except Exception as exc:  # noqa: BLE001 - pickling runs whatever the classes define
-            raise _unstorable(value, exc, redactor, path) from None  # it says why; where in a pickler helps nobody
+            raise _unstorable(value, exc, redactor, path) from None  # the frames of a pickler do not help
     named = _find_named(value, path, redactor)
     if named is None and redactor.reveals(payload):
         named = find(value, path, lambda key, item: _reveals(item, redactor), redactor=redactor, deepest=True) or (
@@ -324,7 +326,7 @@ def _unstorable(value: object, exc: Exception, redactor: Redactor, path: str) ->
 def _fails(value: object) -> bool:
     try:
         pickles.dumps(value)
-    except Exception:  # noqa: BLE001 - the reason does not matter here, only where it is
+    except Exception:  # noqa: BLE001 - only whether it fails matters here
         return True
     return False
 

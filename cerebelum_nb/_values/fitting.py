@@ -1,6 +1,6 @@
-"""Converting values to annotations: text to a number, to a date, to a member of an enumeration.
+"""Convert values to the types of annotations: text to a number, a date or a member of an enumeration.
 
-Values are converted if nothing is lost; all problems are collected.
+Values are converted only if nothing is lost. All problems are collected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Field", "MisfitError", "fields_of", "fit", "learn", "made_of", "plai
 
 
 class MisfitError(Exception):
-    """A value that does not fit; the text says what would."""
+    """A value does not fit; the arguments are the problems."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Field:
     default: Callable[[], Any] | None = None
 
 
-_learnt: weakref.WeakKeyDictionary[type[Any], dict[str, Field]] = weakref.WeakKeyDictionary()
+_learned: weakref.WeakKeyDictionary[type[Any], dict[str, Field]] = weakref.WeakKeyDictionary()
 """The fields of classes, with annotations resolved where they were declared as inputs."""
 
 
 def learn(cls: type[Any], space: Mapping[str, Any] | None) -> None:
     """Read the fields of a class, and of the classes in them."""
-    if cls in _learnt:
+    if cls in _learned:
         return
     try:
         hints = get_type_hints(cls, include_extras=True)
@@ -50,7 +50,7 @@ def learn(cls: type[Any], space: Mapping[str, Any] | None) -> None:
         if space is None:
             raise
         hints = get_type_hints(cls, {**vars(sys.modules[cls.__module__]), **space}, include_extras=True)
-    _learnt[cls] = _fields(cls, hints)
+    _learned[cls] = _fields(cls, hints)
     todo = list(hints.values())
     while todo:
         kind = todo.pop()
@@ -61,7 +61,7 @@ def learn(cls: type[Any], space: Mapping[str, Any] | None) -> None:
 
 def fields_of(cls: type[Any]) -> dict[str, Field]:
     learn(cls, None)
-    return _learnt[cls]
+    return _learned[cls]
 
 
 def _fields(cls: type[Any], hints: Mapping[str, Any]) -> dict[str, Field]:
@@ -103,7 +103,7 @@ def made_of(
         elif field.default is not None:
             made[name] = field.default()
         elif field.required:
-            problems.append(f"{where} is missing: give {said(field.type)}")
+            problems.append(f"{where} is missing: give {describe_type(field.type)}")
     for name in given:
         if name not in fields:
             hint = did_you_mean(str(name), fields, f"{cls.__name__} has: {', '.join(fields) or 'none'}", most=1)
@@ -240,7 +240,7 @@ def _refuse() -> Any:
     raise TypeError
 
 
-def _of_text(kind: type[Any], read: Callable[[str], Any]) -> Callable[[Any], Any]:
+def _parser(kind: type[Any], read: Callable[[str], Any]) -> Callable[[Any], Any]:
     return lambda value: value if type(value) is kind else read(_text(value))
 
 
@@ -256,14 +256,14 @@ _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     float: _number,
     bool: _truth,
     str: _text,
-    datetime: _of_text(datetime, datetime.fromisoformat),
-    date: _of_text(date, date.fromisoformat),
-    time: _of_text(time, time.fromisoformat),
+    datetime: _parser(datetime, datetime.fromisoformat),
+    date: _parser(date, date.fromisoformat),
+    time: _parser(time, time.fromisoformat),
     timedelta: _length,
     Decimal: lambda value: value if isinstance(value, Decimal) else Decimal(str(value)),
     Path: lambda value: value if isinstance(value, Path) else Path(_text(value)),
 }
-_WORDS = {
+_DESCRIPTIONS = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -285,29 +285,29 @@ _WORDS = {
 
 
 def _wrong(kind: Any, value: Any, where: str) -> MisfitError:
-    return MisfitError(f"{where} is {cut(repr(value), 60)}, not {said(kind)}")
+    return MisfitError(f"{where} is {cut(repr(value), 60)}, not {describe_type(kind)}")
 
 
-def said(kind: Any) -> str:
-    """Describe an annotation in words."""
+def describe_type(kind: Any) -> str:
+    """Describe an annotation in words, for a message."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(said(part) for part in parts)
+        return " or ".join(describe_type(part) for part in parts)
     if origin is Literal:
         return f"one of {', '.join(map(repr, parts))}"
     if origin in (typing.Annotated, typing.Required, typing.NotRequired):
-        return said(parts[0])
+        return describe_type(parts[0])
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return f"one of {', '.join(repr(member.value) for member in kind)}"
     if (origin or kind) in (list, set, frozenset) and parts:
-        return f"a list of {said(parts[0])}"
+        return f"a list of {describe_type(parts[0])}"
     if kind is Secret or origin is Secret:
         return "a secret"
-    return _WORDS.get(origin or kind) or str(getattr(kind, "__name__", kind))
+    return _DESCRIPTIONS.get(origin or kind) or str(getattr(kind, "__name__", kind))
 
 
 def plain(value: Any) -> Any:
-    """Convert a value for the log: without classes that only this code knows."""
+    """Convert a value for the log, to types that can be read without its classes."""
     if isinstance(value, Secret):
         return value
     if isinstance(value, enum.Enum):

@@ -1,4 +1,4 @@
-"""Bytes from elsewhere, of unknown origin, which are never unpickled."""
+"""Bytes of unknown origin, which are never unpickled."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def gather(value: object, redactor: Redactor, seen: set[int], depth: int) -> None:
-    """Add the secrets of a value made of containers and dataclasses."""
+    """Add the secrets in a value made of containers and dataclasses to a redactor."""
     if isinstance(value, Secret):
         redactor.add(value)
         return

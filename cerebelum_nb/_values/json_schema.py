@@ -36,24 +36,24 @@ _JSON: dict[Any, dict[str, Any]] = {
 
 
 def schema_of(cls: type[Any], fields: Mapping[str, Field], outer: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """Describe a class; a recursive class is only named.
+    """Describe a class; inside itself it is only named.
 
     Args:
         cls: the class.
         fields: its fields by name.
-        outer: the classes it is described in.
+        outer: the classes around it.
     """
     if cls in outer:
         return {"title": cls.__name__, "type": "object"}
     outer = (*outer, cls)
-    told: dict[str, Any] = {"title": cls.__name__, "type": "object"}
-    told["properties"] = {name: dict(_described(field, outer)) for name, field in fields.items()}
-    told["required"] = [name for name, field in fields.items() if field.required]
-    told["additionalProperties"] = False
-    return told
+    schema: dict[str, Any] = {"title": cls.__name__, "type": "object"}
+    schema["properties"] = {name: dict(_describe_field(field, outer)) for name, field in fields.items()}
+    schema["required"] = [name for name, field in fields.items() if field.required]
+    schema["additionalProperties"] = False
+    return schema
 
 
-def _described(field: Field, outer: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+def _describe_field(field: Field, outer: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     yield from _schema(field.type, outer).items()
     if field.default is not None:
         default = plain(field.default())

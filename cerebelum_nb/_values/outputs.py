@@ -27,7 +27,7 @@ class Outputs(Mapping[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         loaded = {}
         for name in self._values:
-            with suppress(SerializationError, StoreError):  # what cannot be read here cannot be read there either
+            with suppress(SerializationError, StoreError):  # it cannot be read after unpickling either
                 loaded[name] = self._load(name)
         return Outputs, (dict(self._values), loaded.__getitem__)
 

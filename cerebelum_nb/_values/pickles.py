@@ -1,8 +1,8 @@
-"""Pickles: cloudpickle, with the classes of ``__main__`` by reference.
+"""Pickle values with cloudpickle, but the classes of ``__main__`` by reference.
 
 cloudpickle stores a class of a notebook or script by value. After a restart such a value belongs to a copy of its
-class: ``isinstance``, ``==`` and ``is`` of an enum's member are all False, and the globals that its methods read are in
-the log. So classes are stored by name, as plain pickle does; only a class that cannot be found by name is copied.
+class: ``isinstance``, ``==`` and ``is`` for an enum's member are all False, and the globals that its methods read are
+in the log. So classes are stored by name, as plain pickle does; only a class that cannot be found by name is copied.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Unpickler", "dumps", "fingerprint", "loads", "pickler"]
 
 
 def dumps(value: object, home: Home = ()) -> bytes:
-    """Pickle a value; raises whatever its classes raise."""
+    """Pickle a value; this raises whatever its classes raise."""
     return _pickled(value, home, pickler())
 
 
 def fingerprint(value: object, home: Home = ()) -> bytes:
-    """Digest a value, except parts that reading it changes: the caches of ``cached_property``, the blocks of a frame.
+    """Digest a value without the parts that reading it changes: caches of ``cached_property``, the blocks of a frame.
 
     Returns:
         A digest that detects a change in place; ``b""`` if the value cannot be pickled.
@@ -36,7 +36,7 @@ def fingerprint(value: object, home: Home = ()) -> bytes:
 
 
 def loads(payload: bytes, home: Home = ()) -> Any:
-    """Unpickle a value; classes of ``__main__`` are first searched in the home."""
+    """Unpickle a value; classes of ``__main__`` are searched for in the home first."""
     return Unpickler(io.BytesIO(payload), home).load()
 
 
@@ -50,8 +50,8 @@ def _pickled(value: object, home: Home, pickler: Any) -> bytes:
 
 @lru_cache(maxsize=1)
 def pickler() -> Any:
-    """Return the class of picklers that dump a value; each has a ``home``."""
-    import cloudpickle  # late: a run whose values are all JSON never needs it
+    """Return the class of the picklers; each has a ``home``."""
+    import cloudpickle  # not at the top: a run whose values are all JSON does not need it
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
         home: Home = ()
@@ -88,7 +88,7 @@ def _cached(cls: type) -> set[str]:
 
 
 class Unpickler(pickle.Unpickler):
-    """Loads what `dumps` made."""
+    """Loads the pickles that `dumps` makes."""
 
     def __init__(self, file: io.BytesIO, home: Home) -> None:
         super().__init__(file)

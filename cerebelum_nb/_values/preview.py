@@ -1,6 +1,6 @@
-"""A few readable lines about any value, bounded in time and size.
+"""Describe any value in a few readable lines, in bounded time and size.
 
-For the log, tables and errors; never used to restore a value. It does not import pandas or numpy: their objects are
+It is for the log, tables and errors, never to restore a value. pandas and numpy are not imported: their objects are
 recognised by the module of their class.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["preview", "type_name"]
 ITEMS = 12
 DEPTH = 4
 LONGEST_TEXT = 1_000_000
-"""When secrets are masked, longer texts are described, not shown: masking comes before cutting."""
+"""If secrets are masked, a longer text is only described: all of it would have to be masked before it is cut."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -31,8 +31,8 @@ def preview(value: object, limit: int = 200, *, redactor: Redactor | None = None
     """Describe a value in at most ``limit`` characters, the same in every process.
 
     Args:
-        value: anything; a ``repr`` that raises is handled, and a large container is never walked.
-        limit: the longest text returned, in characters.
+        value: anything; its ``repr`` may raise, and of a large container only the beginning is read.
+        limit: the most characters to return.
         redactor: secrets to mask.
 
     Example:
@@ -44,7 +44,7 @@ def preview(value: object, limit: int = 200, *, redactor: Redactor | None = None
 
 
 def type_name(value: object) -> str:
-    """Name the class of a value as ``module.qualname``."""
+    """Return the class of a value as ``module.qualname``."""
     cls = type(value)
     return f"{cls.__module__}.{cls.__qualname__}"
 
@@ -108,7 +108,7 @@ class _Preview:
             text = "{" + self._pairs(value.items(), ": ", depth, len(value)) + "}"
             return text if cls is dict else f"{name}({text})"
         if isinstance(value, (set, frozenset)):
-            if len(value) > 50:  # which ones come first differs from process to process
+            if len(value) > 50:  # which members come first differs between processes
                 return f"<{name} of {len(value):,}>"
             text = "{" + ", ".join(sorted(self.show(item, depth + 1) for item in value)) + "}" if value else ""
             return text if cls is set and value else f"{name}({text})"

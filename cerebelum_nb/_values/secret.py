@@ -13,7 +13,7 @@ from ..errors import SecretMissingError, SerializationError
 __all__ = ["MASK", "Secret", "join_path", "reveal_to", "split_path"]
 
 MASK = "********"
-"""What replaces a secret in a text."""
+"""The text that replaces a secret."""
 
 T = TypeVar("T")
 
@@ -47,8 +47,8 @@ class Secret(Generic[T]):
 
         Args:
             path: where it was in the value.
-            execution_id: whose value it was.
-            step: which step's result; "" for the inputs.
+            execution_id: the execution to which the value belongs.
+            step: the step whose result the value is; "" for the inputs.
         """
         secret: Secret[Any] = cls.__new__(cls)
         secret._missing, secret._source = path, (execution_id, step)
@@ -73,7 +73,7 @@ class Secret(Generic[T]):
             for redactor in _redactors_here():
                 redactor.add(self)
             return self._value
-        raise SecretMissingError(_what_is_missing(self._missing, *self._source), path=self._missing)
+        raise SecretMissingError(_describe_missing(self._missing, *self._source), path=self._missing)
 
     def __getattr__(self, name: str) -> Any:
         """A text that contained a secret is masked as a whole; using its placeholder as text raises this error."""
@@ -128,8 +128,8 @@ def reveal_to(find: Callable[[], Iterable[_Redactor]]) -> None:
     _redactors_here = find
 
 
-def _what_is_missing(path: str, execution_id: str, step: str) -> str:
-    """Say which secret is missing, and how to supply it."""
+def _describe_missing(path: str, execution_id: str, step: str) -> str:
+    """Describe which secret is missing, and how to supply it."""
     holder = f"the result of step '{step}'" if step else "the inputs"
     where = f"{f'at {path!r} ' if path else ''}in {holder}{f' of execution {execution_id}' if execution_id else ''}"
     resume = f"await wf.resume({json.dumps(execution_id) if execution_id else 'id'}, "

@@ -1,7 +1,7 @@
-"""The shape of a workflow's inputs (a dataclass, a TypedDict or a pydantic model), and checking inputs against it.
+"""The shape of a workflow's inputs (a dataclass, a TypedDict or a pydantic model), against which inputs are checked.
 
-The log holds plain values by name, so that inputs are read without the class. The objects that steps receive are made
-from them each time. Pydantic checks its own models; the others are checked in fitting.py.
+The log holds plain values by name, so that inputs can be read without the class. The objects that steps receive are
+made from these each time. Pydantic checks its own models; fitting.py checks the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Shape", "shape_of", "shape_taken"]
 
 
 class Shape:
-    """What a workflow takes as inputs.
+    """The inputs that a workflow takes.
 
     Args:
         cls: the dataclass or TypedDict.
@@ -34,11 +34,11 @@ class Shape:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the inputs; none if they are not known."""
+        """The names of the inputs; empty if they are not known."""
         return tuple(self._fields)
 
     def as_given(self, inputs: Any) -> Any:
-        """Return names with values, also of an instance of the class."""
+        """Return inputs as names with values, also if they are an instance of the class."""
         if dataclasses.is_dataclass(self.cls) and isinstance(inputs, self.cls):
             return {name: getattr(inputs, name) for name in self._fields}
         return inputs
@@ -69,7 +69,7 @@ class Shape:
         return made if typing.is_typeddict(self.cls) else self.cls(**made)
 
     def read(self, name: str, text: str, parsed: Any) -> Any:
-        """Interpret a word of a command line: the text itself if the field takes text, else the parsed JSON.
+        """Interpret a value on a command line: the text itself if the field takes text, otherwise the parsed JSON.
 
         Args:
             name: the input.
@@ -98,11 +98,11 @@ class _ModelShape(Shape):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the inputs; none if it takes others too."""
+        """The names of the inputs; empty if it takes others too."""
         return () if self.cls.model_config.get("extra") == "allow" else tuple(self.cls.model_fields)
 
     def as_given(self, inputs: Any) -> Any:
-        """Return names with values, also of an instance of the model."""
+        """Return inputs as names with values, also if they are an instance of the model."""
         return dict(inputs) if isinstance(inputs, self.cls) else inputs
 
     def take(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -110,7 +110,7 @@ class _ModelShape(Shape):
         try:
             made = self.cls.model_validate(_revealed(given))
         except ValueError as error:
-            return {}, [_of_pydantic(problem) for problem in getattr(error, "errors", list)()] or [str(error)]
+            return {}, [_describe_problem(problem) for problem in getattr(error, "errors", list)()] or [str(error)]
         return {name: plain(value) for name, value in made.model_dump().items()}, []
 
     def make(self, recorded: Mapping[str, Any]) -> Any:
@@ -118,7 +118,7 @@ class _ModelShape(Shape):
         return self.cls.model_validate(_revealed(recorded))
 
     def read(self, name: str, text: str, parsed: Any) -> Any:
-        """Take text where the field is text."""
+        """Return the text itself if the field is text."""
         field = self.cls.model_fields.get(name)
         return text if field is not None and field.annotation is str and not isinstance(parsed, str) else parsed
 
@@ -129,13 +129,13 @@ class _ModelShape(Shape):
 
 
 def shape_of(cls: Any, where: str, space: Mapping[str, Any] | None = None) -> Shape | None:
-    """Read the shape of inputs; None when there is no class.
+    """Read the shape of inputs; None if there is no class.
 
     Args:
         cls: a dataclass, a TypedDict or a pydantic model.
-        where: whose inputs they are, for messages.
-        space: the names of the code that uses it, for annotations that are text: a script that a command has loaded is
-            not the module that is called ``__main__``.
+        where: names the declaration in messages.
+        space: the globals of the code that uses it, for annotations that are text: a script that a command has loaded
+            is not the ``__main__`` in ``sys.modules``.
 
     Raises:
         WorkflowDefinitionError: it is something else, or its annotations cannot be read.
@@ -156,7 +156,7 @@ def shape_of(cls: Any, where: str, space: Mapping[str, Any] | None = None) -> Sh
 
 
 def shape_taken(fn: Callable[..., Any]) -> Shape | None:
-    """Read the shape that a step's parameter ``inputs`` is annotated with; None when that says none."""
+    """Read the shape from the annotation of a step's parameter ``inputs``; None if there is none."""
     try:
         fn = inspect.unwrap(fn)
         return shape_of(get_type_hints(fn).get("inputs"), "", fn.__globals__)
@@ -165,11 +165,11 @@ def shape_taken(fn: Callable[..., Any]) -> Shape | None:
 
 
 def _revealed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Reveal our secrets for pydantic, which has its own."""
+    """Reveal the secrets for pydantic, which has its own secret types."""
     return {name: value.reveal() if isinstance(value, Secret) else value for name, value in given.items()}
 
 
-def _of_pydantic(problem: Mapping[str, Any]) -> str:
+def _describe_problem(problem: Mapping[str, Any]) -> str:
     where = ".".join(map(str, problem["loc"])) or "the inputs"
     if problem["type"] == "missing":
         return f"{where} is missing"

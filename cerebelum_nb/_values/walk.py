@@ -1,6 +1,6 @@
-"""The members of a value, with the text of their path: ``['rows'][3].price``.
+"""Walk the members of a value, with the text of their path: ``['rows'][3].price``.
 
-Used to name the culprit inside a value that cannot be stored. It must not import cloudpickle or change anything.
+It finds the culprit in a value that cannot be stored. It must not import cloudpickle or change anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Found = tuple[str, object]
 
 
 def members(value: Any, redactor: Redactor | None = None) -> Iterator[tuple[str, object, object]]:
-    """Give ``(suffix of the path, key, member)`` of a container, an object or a function."""
+    """Yield ``(suffix of the path, key, member)`` for the members of a container, an object or a function."""
     if type(value).__module__.startswith("pandas"):
         if type(value).__name__ == "DataFrame":
             yield from ((f"[{preview(name, 60, redactor=redactor)}]", name, column) for name, column in value.items())
@@ -68,22 +68,22 @@ def members(value: Any, redactor: Redactor | None = None) -> Iterator[tuple[str,
 def find(
     value: object,
     path: str,
-    is_it: Callable[[object, object], bool],
+    matches: Callable[[object, object], bool],
     *,
     redactor: Redactor | None = None,
     deepest: bool = False,
 ) -> Found | None:
-    """Find the first member ``(path, member)`` for which ``is_it(key, member)`` holds.
+    """Find the first member for which ``matches(key, member)`` is true; return its path and the member.
 
     Args:
-        value: where to look; the value itself is not asked about.
-        path: its name, which the path of what is found starts with.
-        is_it: the question.
+        value: the value to search; it is not tested itself.
+        path: its name, with which the returned path begins.
+        matches: the test.
         redactor: secrets to mask in the path.
-        deepest: the question holds for every holder of the culprit too, so only descend where it holds.
+        deepest: True if every holder of the culprit matches too: then only matching members are searched.
     """
     seen: set[int] = set()
-    holders: list[object] = []  # keeps temporary members alive, so that an id means one object
+    holders: list[object] = []  # keeps temporary members alive, so that ids are unique
 
     def look(value: object, path: str, depth: int) -> Found | None:
         if id(value) in seen or depth > 100:
@@ -91,7 +91,7 @@ def find(
         seen.add(id(value))
         holders.append(value)
         for suffix, key, member in members(value, redactor):
-            if is_it(key, member):
+            if matches(key, member):
                 return (look(member, path + suffix, depth + 1) if deepest else None) or (
                     path + suffix,
                     member,
@@ -106,7 +106,7 @@ def find(
 
 
 def _is_data(value: object) -> bool:
-    """Whether a search should look inside: not in loggers, functions and the modules behind them."""
+    """Whether to search inside a member: not in objects of the standard library, which lead to loggers and modules."""
     if isinstance(value, (dict, list, tuple, set, frozenset)):
         return True
     return type(value).__module__.partition(".")[0] not in sys.stdlib_module_names
