@@ -18,6 +18,9 @@ from .value import Value
 
 __all__ = [
     "Waiting",
+    "describe_items",
+    "describe_notes",
+    "describe_rollback",
     "detail",
     "headline",
     "note",

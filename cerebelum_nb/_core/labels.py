@@ -113,7 +113,7 @@ def describe_labels(name: str | None, tags: Iterable[str]) -> str:
     """Write a name and tags for people, on one line.
 
     Example:
-        >>> told("release 4.2", ("eu", "prod"))
+        >>> describe_labels("release 4.2", ("eu", "prod"))
         'release 4.2 #eu #prod'
     """
     return " ".join([*([name] if name else []), *(f"#{tag}" for tag in tags)])
