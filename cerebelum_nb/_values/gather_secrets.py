@@ -1,4 +1,4 @@
-"""Find the secrets of a value, before any of its texts is masked."""
+"""Find the secrets in a value, before any text in it is masked."""
 
 from __future__ import annotations
 

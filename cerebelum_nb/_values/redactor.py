@@ -28,7 +28,7 @@ SHORTEST = 4
 """Shorter secrets are masked in their own place, but not searched for inside other texts."""
 
 SHORTEST_LINE = 8
-"""Shorter lines of a secret are not searched for: they are often words, such as those of a configuration."""
+"""Shorter lines of a secret are not searched for: they are often ordinary words, as in a configuration."""
 
 _URL_PASSWORD = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s:@]*:([^/?#\s]+)@")
 
@@ -60,7 +60,7 @@ class Redactor:
 
     @property
     def known(self) -> frozenset[str]:
-        """The texts it searches for."""
+        """The texts that it searches for."""
         return frozenset(self._known)
 
     def add(self, secret: object) -> None:
@@ -74,7 +74,7 @@ class Redactor:
             wide = (text.encode(code, "surrogatepass") for text in known for code in ("utf-16-le", "utf-32-le"))
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
             self._needles = tuple({*map(_bytes_of, forms), *wide})
-            self._known = known  # last: a thread that finds it known must find its forms
+            self._known = known  # last: a thread that finds a text here must also find its forms
 
     def hides(self, key: object) -> bool:
         """Whether the value under this dict key is redacted by its name."""
@@ -91,7 +91,7 @@ class Redactor:
                 pieces += [text[end:start], MASK]
             end = max(end, stop)
         masked = "".join([*pieces, text[end:]])
-        # The text left and right of a secret may now form another one: then nothing is kept.
+        # The text left and right of a secret may now form another secret: then nothing is kept.
         return MASK if any(form in masked for form in self._forms) else masked
 
     def begun(self, text: str) -> int:
@@ -104,7 +104,7 @@ class Redactor:
         return 0
 
     def covers(self, number: int | float) -> bool:
-        """Whether this number is, as a text, a secret."""
+        """Whether this number, written as text, is a secret."""
         return bool(self._forms) and str(number) in self._forms
 
     def reveals(self, data: bytes) -> bool:
@@ -139,10 +139,9 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 
 
 def _parts(text: str, depth: int) -> Iterator[str]:
-    """A text, and what programs take out of one.
+    """Yield a text and the parts that programs take out of it.
 
-    That is the text without the line break that a file ends with, each of its lines, the values of JSON, the password
-    of a URL.
+    These are the text without the line break at its end, its lines, the values of JSON, and the password of a URL.
     """
     yield text
     stripped = text.strip()
@@ -158,8 +157,8 @@ def _parts(text: str, depth: int) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """The forms of a secret's text in logs, errors, URLs and JSON."""
-    import html  # here: most runs have no secret, and it takes a millisecond
+    """Yield the forms of a secret's text in logs, errors, URLs and JSON."""
+    import html  # not at the top: most runs have no secret, and the import takes a millisecond
 
     data = _bytes_of(text)
     yield from _escaped(text)
@@ -180,7 +179,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> Iterator[str]:
-    """A text as it is, and as it looks in JSON, in a repr, in the repr of its bytes, and in each of these again."""
+    """Yield a text as it is, in JSON, in a repr, in the repr of its bytes, and in each of these a second time."""
     data = _bytes_of(text)
     once = {
         text,
@@ -191,7 +190,7 @@ def _escaped(text: str) -> Iterator[str]:
     }
     for form in once:
         yield form
-        # A repr escapes one kind of quotes, which one depends on what is around it.
+        # Which kind of quotes a repr escapes depends on the text around it.
         yield form.replace("'", "\\'")
         yield json.dumps(form)[1:-1]
         yield json.dumps(form, ensure_ascii=False)[1:-1]
@@ -199,9 +198,9 @@ def _escaped(text: str) -> Iterator[str]:
 
 
 def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """The base64 of bytes at each of their three possible offsets in something longer.
+    """Yield the base64 of bytes at each of the three possible offsets in a longer text.
 
-    The characters at either end also depend on the neighbours and are left out.
+    The characters at either end also depend on the neighbouring bytes, so they are left out.
     """
     for before in range(3):
         written = encode(b"\0" * before + data).decode()
@@ -211,7 +210,7 @@ def _within_base64(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[st
 
 
 def _bytes_of(text: str) -> bytes:
-    """A text in UTF-8; for undecodable bytes, those bytes."""
+    """Encode a text as UTF-8; undecodable bytes in it as they are."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # another lone surrogate

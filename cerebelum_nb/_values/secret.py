@@ -115,15 +115,15 @@ class _Redactor(Protocol):
     def add(self, secret: object) -> None: ...
 
 
-def _nobody() -> Iterable[_Redactor]:
+def _no_redactors() -> Iterable[_Redactor]:
     return ()
 
 
-_redactors_here: Callable[[], Iterable[_Redactor]] = _nobody
+_redactors_here: Callable[[], Iterable[_Redactor]] = _no_redactors
 
 
 def reveal_to(find: Callable[[], Iterable[_Redactor]]) -> None:
-    """Register a callback for revealed secrets: the engine knows which execution's step runs here."""
+    """Register a function that returns the redactors of the step that runs here; the engine knows it."""
     global _redactors_here
     _redactors_here = find
 
