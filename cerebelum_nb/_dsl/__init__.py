@@ -1,1 +1,1 @@
-"""How a workflow is described: ``@step``, ``>>``, the builder, and the fingerprint of code."""
+"""The description of workflows: ``@step``, ``>>``, the builder, and the fingerprint of code."""

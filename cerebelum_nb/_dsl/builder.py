@@ -80,7 +80,7 @@ class WorkflowBuilder:
         for item in items:
             if not isinstance(item, Step):
                 self._timeline.extend(self._path(item, "timeline"))
-            elif (name := self._one(item, "timeline")) is not None:
+            elif (name := self._step_name(item, "timeline")) is not None:
                 self._timeline.append((name,))
 
     @_by_name
@@ -102,8 +102,8 @@ class WorkflowBuilder:
             when_false: likewise.
             condition: another name for ``on``.
         """
-        where = f"branch after {_said(after)}"
-        name = self._named(after, f"{where}: after=")
+        where = f"branch after {_describe(after)}"
+        name = self._name_of_route_step(after, f"{where}: after=")
         if on is not None and condition is not None:
             self._problems.append(
                 f"{where}: on= and condition= are two names for the same thing: give only one of them"
@@ -116,7 +116,7 @@ class WorkflowBuilder:
             )
         elif inspect.iscoroutinefunction(predicate):
             self._problems.append(f"{where}: the predicate is async; make it a plain def, or do the waiting in a step")
-        elif not _takes_one(predicate):
+        elif not _takes_one_argument(predicate):
             self._problems.append(f"{where}: on= takes the step's result as its one argument: lambda result: ...")
         if when_true is None and when_false is None:
             self._problems.append(
@@ -149,8 +149,8 @@ class WorkflowBuilder:
                 ``"ok"``, ``"error"`` and ``"_"`` match any success, any failure, anything; an exception class matches
                 what was raised; a dict matches as a subset; a function is a predicate on the result.
         """
-        where = f"diverge from {_said(from_step)}"
-        name = self._named(from_step, f"{where}: from_step=")
+        where = f"diverge from {_describe(from_step)}"
+        name = self._name_of_route_step(from_step, f"{where}: from_step=")
         pairs = _pairs(patterns)
         if not pairs:
             self._problems.append(
@@ -177,9 +177,9 @@ class WorkflowBuilder:
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
     def plan(self, max_jumps: int, rolls_back: bool = False) -> Plan:
-        """Freeze what was described."""
+        """Make the plan."""
         for step in self._routed.values():
-            self._same(step)
+            self._register(step)
         specs: dict[str, StepSpec] = {
             name: step.among(self._steps) if isinstance(step, ChildStep) else step.spec()
             for name, step in self._steps.items()
@@ -199,14 +199,14 @@ class WorkflowBuilder:
         )
 
     def _undo(self) -> dict[str, StepSpec]:
-        """The handlers of the steps that have one; for a foreach, those of its body."""
+        """Return the rollback handlers by step; of a foreach, those of its body."""
         parts = (
             part for item in self._steps.values() for part in (item.body if isinstance(item, Foreach) else (item,))
         )
         return {step.name: undo for step in parts if (undo := step.undo_spec()) is not None}
 
     def describes(self, plan: Plan, max_jumps: int, rolls_back: bool) -> bool:
-        """Whether freezing it would surely give this plan; False if there are routes."""
+        """Whether `plan` would surely return this plan; False if there are routes, which cannot be compared."""
         return (
             not (self._branches or self._diverges or self._problems or self._warnings)
             and not (plan.branches or plan.diverges or plan.each)
@@ -222,7 +222,7 @@ class WorkflowBuilder:
     def report(self, plan: Plan) -> Report:
         """Validate the description; report every problem at once."""
         found = validate(plan)
-        errors = found.errors if plan.timeline or not self._problems else ()  # it is empty because of them
+        errors = found.errors if plan.timeline or not self._problems else ()  # then they are why it is empty
         return Report((*self._problems, *errors), (*self._warnings, *found.warnings))
 
     def _target(self, target: object, where: str) -> Target:
@@ -240,7 +240,7 @@ class WorkflowBuilder:
             if isinstance(member, (list, tuple)):
                 stages.append(self._group(member, where))
             else:
-                name = self._one(member, where)
+                name = self._step_name(member, where)
                 stages.append(() if name is None else (name,))
         return tuple(stage for stage in stages if stage)
 
@@ -249,19 +249,19 @@ class WorkflowBuilder:
         for member in members:
             if isinstance(member, (Chain, list, tuple)):
                 self._problems.append(
-                    f"{where}: a parallel list takes steps, not {_said(member)}. Make one step of that chain, or put "
-                    f"its steps in consecutive lists"
+                    f"{where}: a parallel list takes steps, not {_describe(member)}. Make one step of that chain, or "
+                    f"put its steps in consecutive lists"
                 )
                 continue
-            name = self._one(member, where)
+            name = self._step_name(member, where)
             if name is not None:
                 names.append(name)
         if not names:
             self._problems.append(f"{where}: a parallel list is empty; remove it or put steps in it")
         return tuple(names)
 
-    def _named(self, item: object, where: str) -> str | None:
-        """Name the step of a route; the last step of its body also names a foreach."""
+    def _name_of_route_step(self, item: object, where: str) -> str | None:
+        """Return the name of a route's step; the last step of its body also stands for a foreach."""
         item = self._as_step(item)
         if not isinstance(item, (Step, Foreach)):
             self._problems.append(f"{where}: {_not_a_step(item)}")
@@ -279,7 +279,7 @@ class WorkflowBuilder:
             self._problems.append(str(error))
             return item
 
-    def _same(self, item: Step[..., Any] | Foreach) -> None:
+    def _register(self, item: Step[..., Any] | Foreach) -> None:
         """Register a step under its name, and report another one with that name."""
         known = self._steps.setdefault(item.name, item)
         if known is item or (isinstance(known, Foreach) and known.body[-1:] == (item,)):
@@ -291,14 +291,14 @@ class WorkflowBuilder:
         if problem not in self._problems:
             self._problems.append(problem)
 
-    def _one(self, item: object, where: str) -> str | None:
+    def _step_name(self, item: object, where: str) -> str | None:
         if type(item) is Step and (item := item.newest()) is self._steps.setdefault(item.name, item):
-            return item.name  # as nearly all are; what follows would find nothing else
+            return item.name  # the usual case, in which the checks below find nothing
         if isinstance(item, Foreach):
             self._problems.extend(problem for problem in item.problems if problem not in self._problems)
             if item.problems:
                 return None
-            self._same(item)
+            self._register(item)
             return item.name
         item = self._as_step(item)
         if not isinstance(item, Step):
@@ -312,7 +312,7 @@ class WorkflowBuilder:
                 f"{where}: step '{item.name}' is both in a foreach and outside it: make two steps of it"
             )
             return item.name
-        self._same(item)
+        self._register(item)
         return item.name
 
 
@@ -344,7 +344,7 @@ def build(
 
 
 _BUILT: weakref.WeakKeyDictionary[Callable[..., object], tuple[Plan, Report]] = weakref.WeakKeyDictionary()
-"""The last plan of each workflow function: not validated again while it describes the same steps."""
+"""The last plan of each workflow function, which is not validated again while the function describes the same steps."""
 
 
 def _pairs(patterns: Any) -> list[tuple[Any, Any]] | None:
@@ -367,12 +367,12 @@ def _label(pattern: Any) -> str:
     return repr(pattern)
 
 
-def _takes_one(fn: Callable[..., object]) -> bool:
+def _takes_one_argument(fn: Callable[..., object]) -> bool:
     try:
         inspect.signature(fn).bind(None)
     except TypeError:
         return False
-    except ValueError:  # a built-in that does not say
+    except ValueError:  # a built-in without a signature
         return True
     return True
 
@@ -388,7 +388,7 @@ def _wrong_pattern(pattern: Any) -> str | None:
         if not issubclass(pattern, BaseException):
             return "is a class, but not an exception; use a function of the result"
         return None
-    if callable(pattern) and not _takes_one(pattern):
+    if callable(pattern) and not _takes_one_argument(pattern):
         return "takes the step's result as its one argument: lambda result: ..."
     return None
 
@@ -404,7 +404,7 @@ _MISJOINED = (
 
 
 def _hint_for(error: TypeError) -> str | None:
-    """What to write instead, when the workflow function joined things that cannot be joined."""
+    """Return what to write instead, if the workflow function joined things that cannot be joined."""
     trace = error.__traceback__
     if trace is None or trace.tb_next is None or trace.tb_next.tb_next is not None:
         return None
@@ -417,8 +417,8 @@ def _line_of(error: TypeError, fn: Callable[..., object]) -> int:
     return trace.tb_next.tb_lineno - fn.__code__.co_firstlineno + 1
 
 
-def _said(item: object) -> str:
-    """Name a thing in a message; a workflow's own repr would evaluate it."""
+def _describe(item: object) -> str:
+    """Describe an object in a message; the repr of a workflow would evaluate the workflow."""
     if isinstance(item, (Step, Foreach)):
         return f"'{item.name}'"
     if type(item).__name__ == "Workflow":
@@ -442,8 +442,8 @@ def _not_a_step(item: object) -> str:
     if item is None or item is ...:
         return f"a step is expected, not {item!r}: give one, or leave it out"
     if isinstance(item, (set, frozenset)):
-        return f"{_said(item)} is a set, which has no order; put parallel steps in a list"
-    return f"{_said(item)} ({type(item).__name__}) is not a step; steps are made with @step"
+        return f"{_describe(item)} is a set, which has no order; put parallel steps in a list"
+    return f"{_describe(item)} ({type(item).__name__}) is not a step; steps are made with @step"
 
 
 def _origin(step: Step[..., Any] | Foreach) -> str:

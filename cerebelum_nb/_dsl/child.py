@@ -1,9 +1,8 @@
-"""A workflow on the timeline of another: a step that runs it as a child and returns its output."""
+"""A workflow on the timeline of another one: a step that runs it as a child and returns its output."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,26 +14,27 @@ from .._core.graph import Plan, StepSpec
 from .._core.validate import Report
 from ..errors import StepDefinitionError
 from .code import PARTS
+from .constants import digest_of
 from .signature import RESERVED, check_name
 from .step import Step, step
 
 __all__ = ["ChildStep", "Placeable", "child_step", "placed"]
 
 _PLACED = "__cerebelum_workflow__"
-"""The attribute of a step's function that holds the workflow for which the step stands."""
+"""The attribute of a step's function that holds the workflow which the step runs."""
 
 _OPTIONS = ("retries", "retry_delay", "backoff", "max_delay", "jitter", "retry_on", "timeout", "keep")
 
 
 class Placeable(Protocol):
-    """What this module needs of a workflow."""
+    """The part of a workflow that this module uses."""
 
     name: str
     """Its name in the log."""
 
     @property
     def variable(self) -> str:
-        """How the user calls it."""
+        """The name of its variable."""
         ...
 
     def describe(self) -> tuple[Plan, Report]:
@@ -95,7 +95,7 @@ class ChildStep(Step[..., Any]):
         return f"<step {self.name}: workflow {self.workflow.name}>"
 
     def newest(self) -> ChildStep:
-        """Return itself: the workflow is evaluated at every start, so its description is always current."""
+        """Return the step itself: the workflow is evaluated at every start, so the step is always current."""
         return self
 
     def among(self, steps: Collection[str]) -> StepSpec:
@@ -112,7 +112,7 @@ class ChildStep(Step[..., Any]):
         return replace(super().spec(), workflow=self.workflow.name)
 
     def undo_spec(self) -> StepSpec | None:
-        """Describe its undo: its own handler, else the rollback of the child, if a step of the child has one."""
+        """Describe its rollback: its own handler, or the rollback of the child if one of the child's steps has any."""
         if self.undo is not None:
             return super().undo_spec()
         with _describing(self.workflow) as is_first:
@@ -124,7 +124,7 @@ class ChildStep(Step[..., Any]):
     def problems(self) -> Iterator[str]:
         """Return the problems of the workflow, or of its use."""
         with _describing(self.workflow) as is_first:
-            if not is_first:  # it runs itself: its problems are being reported
+            if not is_first:  # the workflow runs itself: its problems are already being collected
                 return
             plan, report = self.workflow.describe()
         name = self.workflow.variable
@@ -139,7 +139,7 @@ class ChildStep(Step[..., Any]):
     def code_hash(self) -> str | None:
         """Digest the function that returns its inputs, and the code of its steps; None if some of it is unknown."""
         codes = [part.digest for part in self.code_parts()]
-        return hashlib.sha256(repr(codes).encode()).hexdigest()[:16]
+        return digest_of(repr(codes))
 
     def code_parts(self) -> tuple[Any, ...]:
         """Return the parts of its code: of the function that returns its inputs, and of the workflow's steps."""
@@ -151,8 +151,8 @@ class ChildStep(Step[..., Any]):
             if is_first:
                 plan, _ = self.workflow.describe()
                 for spec in (spec for name in plan.steps for spec in plan.parts(name)):
-                    told = f"{self.workflow.variable}.{spec.name}"
-                    parts.append(Part(kind="helper", name=told, digest=spec.code or "", text=""))
+                    name = f"{self.workflow.variable}.{spec.name}"
+                    parts.append(Part(kind="helper", name=name, digest=spec.code or "", text=""))
         return tuple(parts)
 
 
@@ -173,7 +173,7 @@ def child_step(workflow: Placeable, item: str = "") -> ChildStep:
 
 
 def placed(plan: Plan) -> Iterator[Any]:
-    """Yield the workflows that stand on the timeline of another one, as steps or within a foreach."""
+    """Yield the workflows on a timeline, as steps or within a foreach."""
     for name in plan.steps:
         for spec in plan.parts(name):
             if (workflow := getattr(spec.fn, _PLACED, None)) is not None:
@@ -181,7 +181,7 @@ def placed(plan: Plan) -> Iterator[Any]:
 
 
 def _nothing() -> dict[str, Any]:
-    """Give no inputs."""
+    """Return no inputs."""
     return {}
 
 
@@ -190,7 +190,7 @@ def _constant(inputs: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _fields(workflow: Placeable) -> dict[str, bool]:
-    """Name the inputs that a workflow declares, each with whether it must be given."""
+    """Return the inputs that a workflow declares, each with whether it must be given."""
     schema = workflow.inputs_schema()
     return {name: name in schema.get("required", ()) for name in schema.get("properties", ())}
 
@@ -239,19 +239,19 @@ def _body(workflow: Placeable, inputs: Callable[..., Any], name: str) -> Callabl
 
 
 def _readers(plan: Plan) -> Iterator[str]:
-    """Name the steps that take inputs."""
+    """Return the names of the steps that take inputs."""
     return (spec.name for name in plan.steps for spec in plan.parts(name) if spec.takes_inputs)
 
 
-_under_description: ContextVar[tuple[str, ...]] = ContextVar("cerebelum_describing", default=())
+_being_described: ContextVar[tuple[str, ...]] = ContextVar("cerebelum_describing", default=())
 
 
 @contextmanager
 def _describing(workflow: Placeable) -> Iterator[bool]:
-    """Note that a workflow is being described; False if it already is, because it runs itself."""
-    around, key = _under_description.get(), f"{id(workflow)}"
-    token = _under_description.set((*around, key))
+    """Mark a workflow as being described; yield False if it already is, because it runs itself."""
+    around, key = _being_described.get(), f"{id(workflow)}"
+    token = _being_described.set((*around, key))
     try:
         yield key not in around
     finally:
-        _under_description.reset(token)
+        _being_described.reset(token)

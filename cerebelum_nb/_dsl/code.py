@@ -1,4 +1,4 @@
-"""What code a step runs, and whether it runs on the event loop."""
+"""Find out which code a step runs, and whether it runs on the event loop."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 __all__ = ["DECORATIONS", "PARTS", "code_of", "is_async", "parts_of"]
 
 DECORATIONS = "__cerebelum_decorations__"
-"""The attribute where decorators under ``@step`` note their arguments, so that a changed interval is changed code."""
+"""The attribute in which decorators under ``@step`` keep their arguments: a changed interval is changed code."""
 PARTS = "__cerebelum_parts__"
-"""The attribute where a generated function lists the parts of its code."""
+"""The attribute of a generated function that returns the parts of its code."""
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether calling it returns a coroutine, as far as its definition tells.
+    """Whether calling it returns a coroutine, as far as its definition shows.
 
-    A plain wrapper of an async function does not show it; its return value does, when it runs.
+    A plain wrapper of an async function does not show it; when it runs, its return value does.
     """
     if type(fn) is types.FunctionType and not fn.__dict__:  # as nearly all are; `inspect` would take 2 us a step
         return bool(fn.__code__.co_flags & inspect.CO_COROUTINE)

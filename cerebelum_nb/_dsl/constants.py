@@ -1,6 +1,6 @@
-"""How a value counts in a fingerprint: by value, by name, or as user code to follow.
+"""Decide how a value counts in a fingerprint: by value, by name, or as user code to follow.
 
-This module only looks at values; `fingerprint` finds what a function reaches.
+This module only looks at values; fingerprint.py finds what a function reaches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "is_user",
     "is_users",
     "name_of",
-    "shown",
+    "shorten",
     "state_of",
 ]
 
@@ -45,10 +45,10 @@ CHEAP = 4_000_000
 """Bytes of the largest array or table whose content counts: a start digests it in a few milliseconds."""
 
 SHORT = 20
-"""Numbers of an array that are shown as they are."""
+"""An array with more numbers is shown by a digest."""
 
 SHOWN = 200
-"""Longer texts of constants are cut and carry a digest."""
+"""Longer texts of constants are cut, and a digest is added."""
 
 DEEPEST = 20
 
@@ -59,7 +59,7 @@ _NAMED = (type, types.FunctionType, types.MethodType, types.BuiltinFunctionType,
 
 
 def _is_late(value: object) -> bool:
-    """Whether a value is exact, of a class whose module is not imported before there is one."""
+    """Whether a value is exact, and its class is in a module that this one does not import."""
     known = (getattr(sys.modules.get(module), name, None) for module, name in _EXACT_LATE)
     return any(cls is not None and isinstance(value, cls) for cls in known)
 
@@ -141,7 +141,7 @@ def _container(value: Any, room: list[int], depth: int) -> str | None:
 
 
 def _array(value: Any, room: list[int], depth: int) -> str | None:
-    """A numpy array or number, whose bytes count."""
+    """Write a numpy array or number, whose bytes count."""
     dtype = getattr(value, "dtype", None)
     if dtype is None or not hasattr(value, "tobytes"):
         return _rebuilt(value, room, depth)
@@ -155,7 +155,7 @@ def _array(value: Any, room: list[int], depth: int) -> str | None:
 
 
 def _table(value: Any, room: list[int], depth: int) -> str | None:
-    """A pandas frame, series or index, whose cells, labels and types count."""
+    """Write a pandas frame, series or index, whose cells, labels and types count."""
     if not hasattr(value, "memory_usage"):
         return _rebuilt(value, room, depth)
     import pandas as pd
@@ -178,7 +178,7 @@ def _table(value: Any, room: list[int], depth: int) -> str | None:
 
 
 def _rebuilt(value: Any, room: list[int], depth: int) -> str | None:
-    """An object of installed code that defines equality: by what it is rebuilt from."""
+    """Write an object of installed code that defines equality, as what it would be rebuilt from."""
     cls = type(value)
     equals: object = cls.__eq__
     if equals is object.__eq__ or isinstance(value, (*_NAMED, types.ModuleType)):
@@ -208,8 +208,8 @@ def _all(values: Iterable[Any], room: list[int], depth: int) -> list[str] | None
     return texts
 
 
-def shown(text: str) -> str:
-    """Cut a long text so that different texts stay different."""
+def shorten(text: str) -> str:
+    """Cut a long text; a digest keeps different texts different."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({digest_of(text)})"
 
 
@@ -219,13 +219,13 @@ def digest_of(text: str) -> str:
 
 
 def name_of(value: Any) -> str:
-    """Name something that does not count by value: a module, a function or class, an object by its class.
+    """Name an object that does not count by value: a module, a function or a class, or any object by its class.
 
-    User code is named without its module, which is ``__main__`` in a script or a cell and something else when imported.
+    User code is named without its module, which is ``__main__`` in a script or a cell, and another one when imported.
     """
     if isinstance(value, types.ModuleType):
         return f"<module {value.__name__}>"
-    if isinstance(value, types.FunctionType):  # functools.wraps gives a wrapper the name of what it wraps
+    if isinstance(value, types.FunctionType):  # not its __module__, which functools.wraps copies
         return f"<{_where(value.__globals__.get('__name__'))}{value.__code__.co_qualname}>"
     if isinstance(value, _NAMED):
         return f"<{_where(getattr(value, '__module__', None) or 'builtins')}{value.__qualname__}>"
@@ -239,7 +239,7 @@ def _where(module: str | None) -> str:
 
 
 def is_live(value: object) -> bool:
-    """Whether a value has content that a fingerprint does not see, so that a change cannot be detected."""
+    """Whether a value has content that is not in the fingerprint, so that a change cannot be detected."""
     if isinstance(value, (types.ModuleType, *_NAMED)) or is_ours(value):
         return False
     return type(value).__name__ not in _EMPTY and not isinstance(value, (logging.Logger, functools.partial))
@@ -260,13 +260,13 @@ _EMPTY = {
 
 
 def is_of_the_shell(value: object) -> bool:
-    """Whether IPython put it into the notebook: ``open``, ``exit``, ``display``, which a script does not have."""
+    """Whether IPython has put it into the notebook, like ``exit`` and ``display``, which a script does not have."""
     module = value.__globals__.get("__name__") if isinstance(value, types.FunctionType) else type(value).__module__
     return str(module).partition(".")[0] in ("IPython", "ipykernel")
 
 
 def state_of(value: object) -> dict[str, object]:
-    """The attributes of an object, without running any code of it."""
+    """Return the attributes of an object without running any code of it."""
     found: dict[str, object] = {}
     for cls in type(value).__mro__:
         slots = vars(cls).get("__slots__", ())
@@ -289,18 +289,18 @@ def attribute_of(value: object, name: str) -> object:
 
 
 def is_ours(value: object) -> bool:
-    """Whether an object is of this library: a step, a secret."""
+    """Whether an object belongs to this library, such as a step or a secret."""
     return any(cls.__module__.partition(".")[0] == _OURS for cls in type(value).__mro__)
 
 
 def is_users(fn: types.FunctionType) -> bool:
-    """Whether a function is the user's own; `functools.wraps` cannot make it look so."""
+    """Whether a function is user code, even if `functools.wraps` has given it another module."""
     return is_user(fn.__globals__.get("__name__"), fn.__code__.co_filename)
 
 
 @lru_cache(maxsize=4096)
 def is_user(module: str | None, file: str = "") -> bool:
-    """Whether code is the user's own: not of the standard library, of a package, or of this one."""
+    """Whether code is user code: not part of the standard library, of an installed package, or of this one."""
     root = (module or "").partition(".")[0]
     if root == "__main__":
         return True

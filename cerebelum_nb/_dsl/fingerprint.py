@@ -1,10 +1,11 @@
-"""The fingerprint of a step's code, and why two of them differ.
+"""Fingerprint a step's code, and explain why two fingerprints differ.
 
-A fingerprint rests on the source of a function and on everything it reaches in user code: helpers, classes,
-constants, defaults, closures. Values are read again at every call; only parses are cached, so nothing stale is used.
-Plain data counts by value, a user's object by its attributes. Installed code, modules, other steps, and what the
-function or its class changes itself count by name; so do live objects (connections, sessions), which `unseen` lists.
-`source` finds a source, `constants` writes a value.
+A fingerprint covers the source of a function and everything it reaches in user code: helpers, classes, constants,
+defaults, closures. Values are read again at every call; only parsed sources are cached, so nothing stale is used.
+
+Plain data counts by value, a user's object by its attributes. Installed code, modules, other steps, and state that the
+function or its class changes count by name; so do live objects (connections, sessions), which `unseen` lists.
+source.py finds a source, constants.py writes a value.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .constants import (
     is_user,
     is_users,
     name_of,
-    shown,
+    shorten,
     state_of,
 )
 from .source import Source, chains, class_source, difference, file_digest, source_of
@@ -47,8 +48,8 @@ Kind = Literal["code", "helper", "constant", "default", "closure", "class", "dec
 class Part:
     """One part of a step's code.
 
-    ``text`` is the source as written, or the value of a constant; ``line`` counts in ``file`` from 1, and is
-    0 for values. ``unseen``: only its class counts, because its content cannot be digested.
+    ``text`` is the source as written, or the value of a constant; ``line`` is its line in ``file``, from 1, and 0 for a
+    value. With ``unseen`` only its class counts, because its content cannot be digested.
     """
 
     kind: Kind
@@ -62,7 +63,7 @@ class Part:
 
 @record
 class Fingerprint:
-    """The digest of a function and all it reaches (16 hex characters), and its parts."""
+    """The digest of a function and all that it reaches (16 hex characters), and its parts."""
 
     digest: str
     parts: tuple[Part, ...]
@@ -71,15 +72,15 @@ class Fingerprint:
 def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     """Fingerprint a function, method, lambda, partial or callable object.
 
-    Comments, formatting, docstrings, annotations and decorators do not count; it is the same on all supported versions
-    of Python.
+    Comments, formatting, docstrings, annotations and decorators do not count. It is the same with all supported
+    versions of Python.
 
     Returns:
-        None when there is no source, as for built-in functions.
+        The fingerprint; None if there is no source, as for built-in functions.
     """
     if type(fn) is types.FunctionType:
-        kept = _alone.get(id(fn.__code__))
-        if kept is not None and _adds_nothing(fn):
+        kept = _self_contained.get(id(fn.__code__))
+        if kept is not None and _is_only_its_code(fn):
             return kept[1]
     root, around = _unwrap(fn)
     if root is None:
@@ -92,9 +93,9 @@ def fingerprint(fn: Callable[..., Any]) -> Fingerprint | None:
     walk.finish()
     lines = sorted(f"{part.kind}\0{part.name}\0{part.digest}" for part in walk.parts)
     found = Fingerprint(digest=digest_of("\n".join(lines)), parts=tuple(walk.parts))
-    if root is fn and _is_alone(fn):
+    if root is fn and _is_self_contained(fn):
         key = id(root.__code__)
-        _alone[key] = weakref.ref(root.__code__, lambda _: _alone.pop(key, None)), found
+        _self_contained[key] = weakref.ref(root.__code__, lambda _: _self_contained.pop(key, None)), found
     return found
 
 
@@ -103,8 +104,8 @@ def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any])
 
     Args:
         code: the compiled code of a cell.
-        names: which of its globals to follow: of objects among them only the code, since they are the cell's data.
-        namespace: what they refer to.
+        names: the globals to follow; of objects only their code counts, since they are data of the cell.
+        namespace: the namespace of the globals.
     """
     walk = _Walk(namespace.get("__name__"))
     wanted = set(names)
@@ -120,33 +121,33 @@ def reach(code: types.CodeType, names: Iterable[str], namespace: dict[str, Any])
 
 
 def function_of(fn: Callable[..., Any]) -> Any:
-    """Find the user's function behind a callable or an installed decorator; None when there is none."""
+    """Find the user's function behind a callable or an installed decorator; None if there is none."""
     return _unwrap(fn)[0]
 
 
 def unseen(parts: Iterable[Part]) -> list[str]:
-    """Name the parts whose changes cannot be detected."""
+    """Describe the parts whose changes cannot be detected."""
     return [
         f"cannot tell whether {part.name} changed: only the type of {part.text} counts" for part in parts if part.unseen
     ]
 
 
 def explain(old: Iterable[Part], new: Iterable[Part]) -> list[str]:
-    """Say what changed between the parts of two fingerprints, in words.
+    """Describe what changed between the parts of two fingerprints.
 
     Returns:
-        Reasons such as "helper `clean` changed at line 3" or "constant TIMEOUT was 5, is 10"; empty when
-        nothing changed. Lines count in the new file or cell.
+        Reasons such as "helper `clean` changed at line 3" or "constant TIMEOUT was 5, is 10"; empty if nothing changed.
+        Lines are those of the new file or cell.
     """
     before, after = ({_key(part): part for part in parts} for parts in (old, new))
     reasons = []
     for key, part in after.items():
         was = before.get(key)
         if was is None:
-            reasons.append(f"{_words(part)} is new")
+            reasons.append(f"{_describe_part(part)} is new")
         elif was.digest != part.digest:
-            reasons.append(f"{_words(part)} {_change(was, part)}")
-    reasons += [f"{_words(part)} is no longer used" for key, part in before.items() if key not in after]
+            reasons.append(f"{_describe_part(part)} {_change(was, part)}")
+    reasons += [f"{_describe_part(part)} is no longer used" for key, part in before.items() if key not in after]
     return reasons
 
 
@@ -154,7 +155,7 @@ def _key(part: Part) -> tuple[str, str]:
     return part.kind, "" if part.kind == "code" else part.name
 
 
-def _words(part: Part) -> str:
+def _describe_part(part: Part) -> str:
     match part.kind:
         case "code":
             return "the step's own code"
@@ -176,24 +177,24 @@ def _change(old: Part, new: Part) -> str:
     return "changed" if line is None else f"changed at line {new.line + line - 1}"
 
 
-_alone: dict[int, tuple[weakref.ref[types.CodeType], Fingerprint]] = {}
-"""Fingerprints of functions that read only their arguments, by the identity of their code, which alone determines them.
+_self_contained: dict[int, tuple[weakref.ref[types.CodeType], Fingerprint]] = {}
+"""Fingerprints of functions that read nothing but their arguments, by the identity of the code that determines them.
 
-A code object is hashed by all that it holds, and equal ones may be in two files."""
+By identity, because the hash of a code object reads all that it holds, and equal code objects may be in two files."""
 
 
-def _is_alone(fn: Any) -> bool:
+def _is_self_contained(fn: Any) -> bool:
     code = fn.__code__
     return (
         not code.co_names
         and not code.co_freevars
         and not any(isinstance(item, types.CodeType) for item in code.co_consts)
-        and _adds_nothing(fn)
+        and _is_only_its_code(fn)
     )
 
 
-def _adds_nothing(fn: Any) -> bool:
-    """Whether a function is only its code."""
+def _is_only_its_code(fn: Any) -> bool:
+    """Whether a function has nothing beside its code: no defaults, no other name, nothing wrapped."""
     return (
         not fn.__defaults__
         and not fn.__kwdefaults__
@@ -206,7 +207,7 @@ def _adds_nothing(fn: Any) -> bool:
 
 
 def _unwrap(fn: Any) -> tuple[Any, list[tuple[Kind, str, object]]]:
-    """Find the user's function behind a callable or an installed decorator, and what is bound to it."""
+    """Find the user's function behind a callable or an installed decorator, and the values bound to it."""
     around: list[tuple[Kind, str, object]] = []
     while not isinstance(fn, types.FunctionType) or (hasattr(fn, "__wrapped__") and not is_users(fn)):
         if isinstance(fn, partial):
@@ -238,7 +239,7 @@ class _Walk:
         self.parts: list[Part] = []
         self.home = home
         self.names: dict[int, str] = {}
-        self.alive: list[object] = []  # so that an id means one object
+        self.alive: list[object] = []  # keeps objects alive, so that ids are unique
         self.read: set[str] = set()
         self.data: dict[str, object] = {}  # globals to add once all code that may change them is known
         self.changed: set[str] = set()
@@ -246,27 +247,27 @@ class _Walk:
         self.with_state = True
 
     def finish(self) -> None:
-        """Add the data that was met on the way."""
+        """Add the data that was found on the way."""
         while self.data:
             name = next(iter(self.data))
             self.variable("constant", name, self.data.pop(name), name.rpartition(".")[2], self.changed)
 
     def value(self, kind: Kind, name: str, value: object) -> None:
-        """Add a value, by value when it is plain data."""
+        """Add a value; plain data counts by value."""
         text = constant(value)
         if text is None:
             self.reach(kind, name, value)
             return
-        self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=shown(text)))
+        self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=shorten(text)))
         if is_user(type(value).__module__):
             self.cls(type(value))
 
     def named(self, kind: Kind, name: str, text: str) -> None:
-        """Add something that counts only by this text."""
+        """Add a part that counts only by this text."""
         self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text))
 
     def visited(self, kind: Kind, name: str, value: object) -> bool:
-        """Whether this object was seen before; another name for it also counts."""
+        """Whether this object was visited before; then another name for it is added."""
         first = self.names.get(id(value))
         if first is None:
             self.names[id(value)] = name
@@ -316,12 +317,12 @@ class _Walk:
         self.named(kind, name, name_of(value))
 
     def unseen(self, kind: Kind, name: str, value: object) -> None:
-        """Add something that counts only by its class."""
+        """Add an object that counts only by its class."""
         text = name_of(value)
         self.parts.append(Part(kind=kind, name=name, digest=digest_of(text), text=text, unseen=True))
 
     def instance(self, kind: Kind, name: str, value: object) -> None:
-        """A user's object: its class and its attributes, except those which its own methods change."""
+        """Add a user's object: its class, and its attributes except those that its methods change."""
         if self.visited(kind, name, value):
             return
         cls = type(value)
@@ -340,7 +341,7 @@ class _Walk:
             self.variable(kind, f"{name}.{attribute}", item, attribute, changed)
 
     def members(self, kind: Kind, name: str, value: Any) -> None:
-        """A container of more than data, such as a table of handlers."""
+        """Add a container that holds more than data, such as a table of handlers."""
         if self.visited(kind, name, value):
             return
         self.named(kind, name, f"<{type(value).__name__} of {len(value):,}>")
@@ -352,7 +353,7 @@ class _Walk:
             self.value(kind, f"{name}[{constant(key) or name_of(key)}]", item)
 
     def function(self, kind: Kind, name: str, fn: types.FunctionType) -> bool:
-        """Add a function and what it reaches; False when it has no source."""
+        """Add a function and what it reaches; return False if it has no source."""
         code = fn.__code__
         source = source_of(code, fn.__globals__)
         if source is None:
@@ -397,14 +398,14 @@ class _Walk:
         )
 
     def variable(self, kind: Kind, name: str, value: object, short: str, changed: Collection[str]) -> None:
-        """Add what a name refers to; something that the code itself changes is state and counts by name.
+        """Add the value of a name; a value that the code itself changes is state and counts by name.
 
         Args:
             kind: its kind.
             name: the name in the fingerprint.
-            value: what it refers to.
+            value: the value.
             short: the name in the source.
-            changed: what the source changes, as in `Source.changes`.
+            changed: the names that the source changes, as in `Source.changes`.
         """
         if (short in changed or f"{short}." in changed) and not isinstance(value, _CODE):
             is_object = is_user(type(value).__module__) and constant(value) is None
@@ -414,7 +415,7 @@ class _Walk:
         self.value(kind, name, value)
 
     def chain(self, chain: tuple[str, ...], prefix: str, value: Any) -> None:
-        """Follow ``mod.helper`` through user modules to what it names."""
+        """Follow ``mod.helper`` through user modules to its value."""
         name = prefix + chain[0]
         for attribute in chain[1:]:
             if not isinstance(value, types.ModuleType) or not is_user(value.__name__):
@@ -432,7 +433,7 @@ class _Walk:
             self.data[name] = value
 
     def imported(self, name: str, package: str | None) -> None:
-        """A user module imported inside a function counts as a whole file, loaded yet or not."""
+        """Add a user module that a function imports: the whole file counts, whether it is loaded yet or not."""
         try:
             name = importlib.util.resolve_name(name, package)
             parent = name.rpartition(".")[0]
@@ -448,7 +449,7 @@ class _Walk:
         self.parts.append(part)
 
     def cls(self, cls: type) -> None:
-        """Add a class by its source and by its attributes, and what its methods and bases reach."""
+        """Add a class: its source and attributes, and what its methods and bases reach."""
         name = cls.__qualname__
         if self.visited("class", name, cls):
             return
@@ -472,7 +473,7 @@ class _Walk:
 
 
 def _functions_in(value: Any) -> Iterator[types.FunctionType]:
-    """The user's functions inside an installed decorator, whether that is a function or an object."""
+    """Yield the user's functions inside an installed decorator, which may be a function or an object."""
     inside: dict[int, Any] = {}
     todo = list((getattr(value, "__dict__", None) or {}).values())
     wrapped = attribute_of(value, "__wrapped__")
@@ -489,7 +490,7 @@ def _functions_in(value: Any) -> Iterator[types.FunctionType]:
 
 
 def _stem(module: Any) -> str:
-    """A module's name, the same whether its file is run or imported."""
+    """Return a module's name, which is the same whether its file is run or imported."""
     if module != "__main__":
         return str(module)
     file = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -497,10 +498,10 @@ def _stem(module: Any) -> str:
 
 
 def _methods(cls: type, item: Any) -> Iterator[types.FunctionType]:
-    """The functions written in a class: of a method, a property, a class or static method."""
+    """Yield the user's functions of a member of a class: a method, a property, a class or static method."""
     names = ("__func__", "__wrapped__", "fget", "fset", "fdel", "func")
     for function in (item, *(attribute_of(item, name) for name in names)):
-        # Those without a file are made by dataclasses and the like.
+        # functions without a file were made by dataclasses and the like
         if not isinstance(function, types.FunctionType) or function.__code__.co_filename == "<string>":
             continue
         if is_users(function):
@@ -520,7 +521,7 @@ def _source_of_class(cls: type) -> Source | None:
 
 
 def _files_of(cls: type) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The files a class may be written in, likely ones first."""
+    """Yield the files in which a class may be defined, the likely ones first."""
     module = sys.modules.get(cls.__module__)
     module_globals = vars(module) if module is not None else {}
     for item in vars(cls).values():

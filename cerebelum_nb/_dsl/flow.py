@@ -1,4 +1,4 @@
-"""``flow``: what a route can do other than run a path."""
+"""``flow``: the actions of a route, which it can take instead of running a path."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from .._core.graph import PLAIN, Each, StepSpec
 from .child import ChildStep
+from .constants import digest_of
 from .signature import RESERVED
 from .step import Chain, Composite, Link, Step
 
@@ -51,20 +51,20 @@ class Foreach(Composite):
         return f"foreach({' >> '.join(step.name for step in self.body)}, {self.parameter}={self.source})"
 
     def spec(self) -> StepSpec:
-        """Describe it as one step, which needs what its body needs from outside."""
+        """Describe it as one step, which needs the results that its body needs from outside."""
         return self._describe()[0]
 
     def each(self) -> Each:
-        """Describe what runs for an item."""
+        """Describe the steps that run for an item."""
         return self._describe()[1]
 
     def _describe(self) -> tuple[StepSpec, Each]:
         specs = tuple(step.spec() for step in self.body)
         if self._described is None or any(old is not new for old, new in zip(self._specs, specs, strict=True)):
-            self._specs, self._described = specs, (self._as_one(specs), self._each(specs))
+            self._specs, self._described = specs, (self._as_one_step(specs), self._each(specs))
         return self._described
 
-    def _as_one(self, specs: tuple[StepSpec, ...]) -> StepSpec:
+    def _as_one_step(self, specs: tuple[StepSpec, ...]) -> StepSpec:
         own = {self.parameter, *(spec.name for spec in specs)}
         reads_inputs = self.source.startswith("inputs.")
         requires = [] if reads_inputs else [self.source]
@@ -79,7 +79,7 @@ class Foreach(Composite):
             takes_context=any(spec.takes_context for spec in specs),
             takes_inputs=reads_inputs or any(spec.takes_inputs for spec in specs),
             policy=PLAIN,
-            code=codes[0] if len(codes) == 1 or None in codes else _digest(codes),
+            code=codes[0] if len(codes) == 1 or None in codes else digest_of(repr(codes)),
         )
 
     def _each(self, specs: tuple[StepSpec, ...]) -> Each:
@@ -140,7 +140,7 @@ def foreach(
 
 
 def _placed(members: tuple[object, ...], item: str) -> tuple[object, ...]:
-    """Replace the workflows in a body with steps: one child runs for each item."""
+    """Replace the workflows in a body with steps, which run a child for each item."""
     return tuple((member.as_step(item) or member) if isinstance(member, Composite) else member for member in members)
 
 
@@ -156,8 +156,8 @@ def _problems(
     yield from _wrong_body(where, body, steps)
     names = [step.name for step in steps]
     if len(given) != 1:
-        told = "is missing" if not given else f"is given {len(given)} times ({', '.join(given)})"
-        yield f"{where}: the list {told}: name the one parameter that receives the item, such as region=regions"
+        problem = "is missing" if not given else f"is given {len(given)} times ({', '.join(given)})"
+        yield f"{where}: the list {problem}: name the one parameter that receives the item, such as region=regions"
     for parameter, source in given.items():
         if parameter in RESERVED:
             yield f"{where}: '{parameter}' is reserved (every step may take it): give the item's parameter another name"
@@ -170,14 +170,17 @@ def _problems(
         if not _is_source(source):
             yield (
                 f"{where}: {parameter}= is the step that returns the list, or text such as 'inputs.regions', "
-                f"not {_said(source)}"
+                f"not {_describe_item(source)}"
             )
         elif getattr(source, "name", source) in names:
             yield f"{where}: it runs over the result of its own body: {parameter}= must be an earlier step"
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
         yield f"{where}: max_concurrency (how many items run at a time) must be a whole number from 1, not {at_once!r}"
     if key is not None and (not callable(key) or isinstance(key, Step)):
-        yield f"{where}: key must be a function of an item, such as key=lambda region: region['name'], not {_said(key)}"
+        yield (
+            f"{where}: key must be a function of an item, such as key=lambda region: region['name'], "
+            f"not {_describe_item(key)}"
+        )
     elif inspect.iscoroutinefunction(key):
         yield f"{where}: key= is async; it must be a plain function of an item"
     if on_error not in ("fail", "collect"):
@@ -195,7 +198,7 @@ def _wrong_body(where: str, body: tuple[object, ...], steps: tuple[Step[..., Any
         elif isinstance(item, Foreach):
             yield f"{where}: a foreach cannot be inside another: make one list of both, or put one after the other"
         else:
-            yield f"{where}: its body must be a step or a chain of steps, a >> b, not {_said(item)}"
+            yield f"{where}: its body must be a step or a chain of steps, a >> b, not {_describe_item(item)}"
     for name, count in Counter(step.name for step in steps).items():
         if count > 1:
             yield f"{where}: step '{name}' occurs {count} times in its body: use it once"
@@ -208,14 +211,10 @@ def _is_source(source: object) -> bool:
     return isinstance(source, (Step, Foreach))
 
 
-def _said(item: object) -> str:
+def _describe_item(item: object) -> str:
     if isinstance(item, Step):
         return f"the step '{item.name}'"
     if inspect.isgenerator(item):
         return "a generator: it cannot be recorded; return a list from a step"
     text = repr(item) if type(item).__name__ != "Workflow" else "a workflow"
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _digest(codes: list[str | None]) -> str:
-    return hashlib.sha256(repr(codes).encode()).hexdigest()[:16]

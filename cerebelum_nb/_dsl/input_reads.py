@@ -1,7 +1,7 @@
-"""Which inputs a step's function reads, as far as its source tells.
+"""Find out which inputs a step's function reads, as far as its source shows.
 
-``inputs["size"]``, ``inputs.get("size")`` and the same of ``context.inputs`` are recognised; any other use of either
-counts as reading any input.
+``inputs["size"]``, ``inputs.get("size")`` and the same of ``context.inputs`` are recognised; any other use counts as
+reading every input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["inputs_read"]
 
 
 def inputs_read(fn: Callable[..., Any], *, takes_inputs: bool, takes_context: bool) -> frozenset[str] | None:
-    """Name the inputs a step reads.
+    """Return the names of the inputs that a step reads.
 
     Args:
         fn: the step's function.
@@ -26,7 +26,7 @@ def inputs_read(fn: Callable[..., Any], *, takes_inputs: bool, takes_context: bo
         takes_context: whether it has a parameter ``context``.
 
     Returns:
-        The names; None when it may read any.
+        The names; None if it may read any input.
 
     Example:
         >>> inputs_read(len, takes_inputs=False, takes_context=False)
@@ -63,7 +63,7 @@ def _reads(tree: ast.AST, parents: dict[ast.AST, ast.AST], inputs: bool, context
 
 
 def _key(node: ast.expr, parents: dict[ast.AST, ast.AST]) -> str | None:
-    """The one input that is read of ``node``; None for any."""
+    """Return the input that is read from ``node``; None if it may be any."""
     parent = parents.get(node)
     if isinstance(parent, ast.Subscript) and parent.value is node:
         return _text(parent.slice)

@@ -15,7 +15,7 @@ from .code import is_async
 __all__ = ["RetryOn", "in_process", "policy_of"]
 
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], object]
-"""Which failures are tried again."""
+"""The type of ``retry_on=``: which failures are retried."""
 
 
 def policy_of(
@@ -84,10 +84,10 @@ def _is_function(retry_on: object) -> bool:
 
 
 def in_process(function: Callable[..., Any], name: str, policy: Policy, process: object) -> Policy:
-    """Return the policy, checked for a step in its own process if ``process`` is set.
+    """Return the policy for a step that runs in its own process if ``process`` is set.
 
     Raises:
-        StepDefinitionError: it cannot.
+        StepDefinitionError: it cannot run in its own process.
     """
     where = f"@step of '{name}'"
     if not isinstance(process, bool):
@@ -107,7 +107,7 @@ def in_process(function: Callable[..., Any], name: str, policy: Policy, process:
 
 
 def _cache(where: str, cache: Any, keep: bool, effect: object) -> float | None:
-    """Return the maximum age of a cached result, in seconds; None if none is taken."""
+    """Return the maximum age of a cached result, in seconds; None without a cache."""
     if cache is False or cache is None:
         return None
     if effect is not None:

@@ -1,7 +1,7 @@
-"""Finding the new definition after its module was executed again, by ``%autoreload`` or ``importlib.reload``.
+"""Find the new definition of a step or workflow after ``%autoreload`` or ``importlib.reload`` of its module.
 
-IPython itself updates functions and classes that a notebook imported by name, but no other objects, so a fixed step ran
-with its old code.
+IPython updates the functions and classes that a notebook has imported by name, but no other objects: without this, a
+fixed step would run with its old code.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def load_of(fn: Callable[..., Any]) -> object:
-    """Return what identifies the current load of a function's module: each reload makes a new spec."""
+    """Return an object that identifies the current load of a function's module: each reload makes a new spec."""
     return getattr(sys.modules.get(fn.__module__ or ""), "__spec__", None)
 
 
 def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
-    """Return the definition with this name in its module now, if that was reloaded since.
+    """Return the definition with this name that its module has now, if the module was reloaded.
 
     Args:
         definition: a step or a workflow.
@@ -38,7 +38,7 @@ def newest(definition: T, name: str, fn: Callable[..., Any], load: object) -> T:
 
 
 def by_name(made: Any) -> str | None:
-    """Return the name of a decorated function in its module; None if the module has something else there."""
+    """Return the name under which its module has a step or workflow; None if it has another object there."""
     found: Any = sys.modules.get(made.__module__)
     for part in made.__qualname__.split("."):
         found = getattr(found, part, None)

@@ -1,4 +1,4 @@
-"""A step's name, and the results that its function needs."""
+"""Check a step's name, and find the results that its function needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import StepDefinitionError
 __all__ = ["RESERVED", "check_name", "needs_of"]
 
 RESERVED = ("context", "inputs")
-"""What every step may take in addition to results."""
+"""Parameters that every step may have in addition to results."""
 
 
 def check_name(name: object) -> None:

@@ -1,7 +1,7 @@
-"""From a code object to its source, checked to be the source of that very code.
+"""Find the source of a code object, and check that it is the source of this very code.
 
-A file on disk, or a module that was not reloaded, may differ from what runs: a source is used only if compiling it
-gives the same bytecode. For what a function reaches, see `fingerprint`.
+A file may have changed since its module was imported, so a source is used only if compiling it gives the same bytecode.
+fingerprint.py finds what a function reaches.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from .._core.record import record
 from .._text.syntax import parse_python
+from .constants import digest_of
 
 __all__ = [
     "CHANGING",
@@ -47,11 +48,10 @@ FUTURE_FLAGS = sum({getattr(__future__, name).compiler_flag for name in __future
 class Source:
     """The source of a function, lambda or class.
 
-    ``plain`` is what counts: `ast.unparse` without decorators, docstring, annotations and defaults. When
-    the source is lost, ``text`` is empty and ``plain`` is a digest of the bytecode, good for one version
-    of Python. ``chains`` are the globals it reads, each with the attributes read off it; ``imports`` the
-    modules it imports inside, relative ones with their dots; ``changes`` the names of containers whose members it
-    changes itself.
+    ``plain`` is the part that counts: `ast.unparse` without decorators, docstring, annotations and defaults. Without a
+    source, ``text`` is empty and ``plain`` is a digest of the bytecode, which is valid for one version of Python.
+    ``chains`` are the globals that it reads, each with the attributes read from it; ``imports`` the modules that it
+    imports, relative ones with their dots; ``changes`` the names of containers whose members it changes.
     """
 
     plain: str
@@ -75,8 +75,8 @@ def source_of(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
         return known[1]
     source = _find(code, module_globals)
     if source is None:
-        return None  # not kept: its source may be registered later
-    # By identity: equal code objects of two files or cells have different sources.
+        return None  # not cached: linecache may get its source later
+    # by identity: equal code objects of two files or cells have different sources
     _cache[key] = (weakref.ref(code, lambda _: _cache.pop(key, None)), source)
     return source
 
@@ -91,7 +91,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
         plain = f"bytecode {_version()} {bytecode(code)}"
         return Source(
             plain=plain,
-            digest=_digest(plain),
+            digest=digest_of(plain),
             text="",
             file=name,
             line=code.co_firstlineno,
@@ -103,7 +103,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
     plain = ast.unparse(stripped)
     return Source(
         plain=plain,
-        digest=_digest(plain),
+        digest=digest_of(plain),
         text=file.segment(node),
         file=name,
         line=node.lineno,
@@ -114,7 +114,7 @@ def _find(code: CodeType, module_globals: dict[str, Any]) -> Source | None:
 
 
 def node_of(code: CodeType, module_globals: dict[str, Any]) -> Function | None:
-    """Find the definition that a code object was compiled from, with the positions of its file; None without source."""
+    """Find the definition from which a code object was compiled, with positions in its file; None without a source."""
     for _ in range(2):
         file = _file(code.co_filename, module_globals)
         node = None if file is None else file.node(code)
@@ -125,13 +125,13 @@ def node_of(code: CodeType, module_globals: dict[str, Any]) -> Function | None:
 
 
 def plain_text(node: ast.AST) -> str:
-    """Write the part of a function that counts: without comments, docstrings and annotations."""
+    """Write the part of a function that counts, without comments, docstrings and annotations."""
     stripped = _Strip().visit(copy_tree(node))
     return "" if stripped is None else ast.unparse(ast.fix_missing_locations(stripped))
 
 
 def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Source | None:
-    """Find the source of a class in the first of these files that defines it; ``changes`` are attributes."""
+    """Find the source of a class in the first of these files that defines it; its ``changes`` are attributes."""
     for name, module_globals in files:
         file = _file(name, module_globals)
         for node in () if file is None else file.index.get((cls.__name__, 0), ()):
@@ -141,7 +141,7 @@ def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Sour
             plain = ast.unparse(stripped)
             return Source(
                 plain=plain,
-                digest=_digest(plain),
+                digest=digest_of(plain),
                 text=file.segment(node),
                 file=name,
                 line=node.lineno,
@@ -150,7 +150,7 @@ def class_source(cls: type, files: Iterable[tuple[str, dict[str, Any]]]) -> Sour
     return None
 
 
-# -- which node is it ---------------------------------------------------------------------------------
+# -- finding the definition ---------------------------------------------------------------------------
 
 
 class _File:
@@ -166,7 +166,7 @@ class _File:
 
     @cached_property
     def tree(self) -> ast.Module:
-        """What it says; nothing if it is no Python."""
+        """The syntax tree; empty if the text is not Python."""
         try:
             return parse_python(self.text)
         except (SyntaxError, ValueError, RecursionError):
@@ -174,7 +174,7 @@ class _File:
 
     @cached_property
     def index(self) -> dict[tuple[str, int], list[Definition]]:
-        """Every function by name and first line (decorators count), every class by name and 0."""
+        """Every function by name and first line, which may be a decorator's; every class by name and 0."""
         index: dict[tuple[str, int], list[Definition]] = {}
         for node in ast.walk(self.tree):
             match node:
@@ -188,10 +188,10 @@ class _File:
         return index
 
     def compiled(self, flags: int, *, apart: bool) -> dict[tuple[str, int], list[CodeType]]:
-        """The code objects that this text compiles to, by name and first line.
+        """Return the code objects to which this text compiles, by name and first line.
 
-        A kernel compiles the statements of a cell ``apart``. That gives other code where a function calls into a module
-        that the same cell imports: CPython compiles ``module.call()`` in a way of its own where it sees the import.
+        A kernel compiles the statements of a cell ``apart``. That makes a difference if a function calls into a module
+        that the same cell imports: CPython compiles ``module.call()`` in another way if it sees the import.
         """
         found = self._compiled.get((flags, apart))
         if found is not None:
@@ -210,7 +210,7 @@ class _File:
         return found
 
     def node(self, code: CodeType) -> Function | None:
-        """The definition of a code object; None if this text has other code there."""
+        """Return the definition of a code object; None if this text has other code there."""
         key = (code.co_name, code.co_firstlineno)
         nodes = self.index.get(key, [])
         if not nodes:
@@ -221,13 +221,13 @@ class _File:
             return None
         if len(nodes) > 1:
             nodes = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
-            # Of nested lambdas, the innermost that holds all of the code.
+            # of nested lambdas, the innermost one that contains all the code
             nodes.sort(key=lambda node: len(ast.dump(node)))
         node = nodes[0] if nodes else None
         return node if isinstance(node, Function) else None
 
     def segment(self, node: Any) -> str:
-        """The text of a definition, as written."""
+        """Return the text of a definition, as written."""
         if isinstance(node, ast.Lambda):
             return ast.get_source_segment(self.text, node) or ""
         return textwrap.dedent("".join(self.lines[node.lineno - 1 : node.end_lineno]))
@@ -238,7 +238,7 @@ _MOST_FILES = 128
 
 
 def _file(name: str, module_globals: dict[str, Any]) -> _File | None:
-    """Read a file, as `linecache` has it now; None when there is no text."""
+    """Read a file as `linecache` has it now; None without a text."""
     lines = linecache.getlines(name, module_globals)
     if not lines:
         return None
@@ -257,7 +257,7 @@ def _holds(body: ast.expr, code: CodeType) -> bool:
 
 
 def bytecode(code: CodeType) -> str:
-    """Digest what a code object does, without its lines."""
+    """Digest a code object without its line numbers."""
     digest = hashlib.sha256()
 
     def feed(value: object) -> None:
@@ -278,7 +278,7 @@ def bytecode(code: CodeType) -> str:
     return digest.hexdigest()[:16]
 
 
-# -- what of it counts --------------------------------------------------------------------------------
+# -- the part that counts -----------------------------------------------------------------------------
 
 
 class _Strip(ast.NodeTransformer):
@@ -345,7 +345,7 @@ class _Strip(ast.NodeTransformer):
 
 
 def _plain(node: ast.AST) -> ast.AST:
-    """Copy the part of a definition that counts; defaults count by value, elsewhere."""
+    """Copy the part of a definition that counts; defaults are left out, as fingerprint.py adds their values."""
     node = _Strip().visit(copy_tree(node))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         node.decorator_list = []
@@ -357,7 +357,7 @@ def _plain(node: ast.AST) -> ast.AST:
 
 
 def copy_tree(node: Any) -> Any:
-    """Copy a tree; `copy.deepcopy` takes ten times as long."""
+    """Copy a syntax tree; `copy.deepcopy` takes ten times as long."""
     if isinstance(node, list):
         return [copy_tree(item) for item in node]
     if not isinstance(node, ast.AST):
@@ -370,7 +370,7 @@ def copy_tree(node: Any) -> Any:
 
 
 def chains(code: CodeType) -> list[tuple[str, ...]]:
-    """The globals which a code object and the ones inside it read, with the attributes read off them."""
+    """Return the globals that a code object and those inside it read, with the attributes read from them."""
     found: dict[tuple[str, ...], None] = {}
     chain: tuple[str, ...] = ()
     for instruction in dis.get_instructions(code):
@@ -396,9 +396,9 @@ CHANGING = {
 
 
 def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that are changed in place, by a method or a member, or rebound inside.
+    """Yield the names that are changed in place, through a method or a member, or rebound.
 
-    A name whose attribute is used is followed by a dot.
+    A name of which an attribute is set is followed by a dot.
     """
     for inner in nodes:
         match inner:
@@ -413,7 +413,7 @@ def _changes(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def _changed_attributes(cls: ast.ClassDef) -> Iterator[str]:
-    """The attributes that a class's own methods change after ``__init__``: its state, not its settings."""
+    """Yield the attributes that the methods of a class change after ``__init__``: its state, not its settings."""
     for method in cls.body:
         if not isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef)) or method.name in _MAKING:
             continue
@@ -449,11 +449,11 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 @lru_cache(maxsize=128)
 def file_digest(text: str) -> str:
-    """Digest a whole file by what counts of it."""
+    """Digest the part of a whole file that counts."""
     try:
-        return _digest(ast.unparse(_Strip().visit(parse_python(text))))
+        return digest_of(ast.unparse(_Strip().visit(parse_python(text))))
     except (SyntaxError, ValueError, RecursionError):
-        return _digest(text)
+        return digest_of(text)
 
 
 def difference(old: str, new: str) -> int | None:
@@ -494,10 +494,6 @@ def _differs(old: object, new: object, line: int) -> int | None:
                 return found
         return None
     return None if old == new else line
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _version() -> str:

@@ -1,7 +1,7 @@
-"""``@step``: makes a function a step with a name, dependencies and a policy.
+"""``@step``: make a function a step with a name, dependencies and a policy.
 
-A step is only a description; it runs when it is called directly (as the plain function) or when an engine
-starts an attempt of it.
+A step is only a description. It runs when it is called directly, as the plain function, or when the engine starts an
+attempt of it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Step(Generic[P, R]):
         self.undo: Step[..., Any] | None = _undo_of_last_run(fn)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by name, like a function; by content if its module does not have it."""
+        """Pickle it by name, like a function, if its module holds it; otherwise by its parts."""
         return by_name(self) or (type(self), (self.fn, self.name, self.policy))
 
     def newest(self) -> Step[P, R]:
@@ -308,9 +308,10 @@ def step(
 
 
 def _undo_of_last_run(fn: Callable[..., Any]) -> Step[..., Any] | None:
-    """The handler of a step before its cell was run again: another cell defines it, so fixing a step must not lose it.
+    """Return the rollback handler of the step that this one replaces when its cell is run again.
 
-    This applies only to cells; a reloaded module defines its handlers again too.
+    Another cell defines the handler, so fixing the step must not lose it. This applies only to cells: a reloaded module
+    defines its handlers again too.
     """
     if getattr(fn, "__module__", "") != "__main__" or getattr(fn, "__qualname__", ".").rpartition(".")[0]:
         return None

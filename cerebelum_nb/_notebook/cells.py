@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .._dsl.constants import constant, digest_of, shown
+from .._dsl.constants import constant, digest_of, shorten
 from .._dsl.fingerprint import Part, reach
 from .._dsl.source import file_digest
 from .._text.syntax import parse_python
@@ -174,7 +174,7 @@ async def _evaluate(code: types.CodeType, namespace: dict[str, Any]) -> None:
 def _variable(name: str, value: Any, redactor: Redactor | None) -> Part:
     text = constant(value)
     digest = digest_of(fingerprint_args((value,), {}, redactor=redactor))
-    return Part(kind="variable", name=name, digest=digest, text="" if text is None else shown(text))
+    return Part(kind="variable", name=name, digest=digest, text="" if text is None else shorten(text))
 
 
 def _assigned(node: ast.AST) -> Iterator[str]:
