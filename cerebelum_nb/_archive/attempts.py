@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .._core import events as e
-from .._core.describe import note
+from .._core.describe import describe_briefly
 from .._core.value import ErrorInfo, Value
 
 __all__ = ["Attempt", "attempts"]
@@ -58,5 +58,5 @@ def attempts(events: Iterable[e.Event]) -> list[Attempt]:
             case e.StepPrinted():
                 one.printed += event.text
             case _:
-                one.notes += filter(None, [note(event)])
+                one.notes += filter(None, [describe_briefly(event)])
     return list(found.values())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .._core.describe import describe_items, describe_notes, row_of, undo_rows, waits_of
-from .._core.fork import lineage
+from .._core.fork import describe_origin
 from .._core.labels import describe_labels
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -140,8 +140,8 @@ class Picture:
         if self.state.caller:
             step = f", for its step {clean(self.state.caller_step)}" if self.state.caller_step else ""
             yield from (styled(part, "dim") for part in wrap(f"child of {clean(self.state.caller)}{step}"))
-        if came := lineage(self.state):
-            yield from (styled(part, "dim") for part in wrap(came))
+        if origin := describe_origin(self.state):
+            yield from (styled(part, "dim") for part in wrap(origin))
 
     def _children(self, room: int | None) -> Iterator[str]:
         """Write the children as a tree."""
@@ -186,8 +186,8 @@ class Picture:
                 yield from (styled(line, "red") for line in _error(name, step.error))
 
     def _step(self, name: str, step: StepState, room: int | None) -> tuple[Cell, ...]:
-        mark = self._waiting_mark(name) or _MARKS[Phase.RUNNING if step.moves else step.phase]
-        begun = step.items is not None and bool(step.items.steps) and not step.moves
+        mark = self._waiting_mark(name) or _MARKS[Phase.RUNNING if step.is_active else step.phase]
+        begun = step.items is not None and bool(step.items.steps) and not step.is_active
         if step.interrupted or ((self.interrupted or begun) and not step.settled):
             mark = ("‖", "yellow")
         end = step.ended_at if step.settled else self.now

@@ -1,4 +1,4 @@
-"""Normalising arguments: names that may be mistyped, states, a count, an execution."""
+"""Checks of arguments: names that may be mistyped, states, a count, an execution."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["ExecutionLike", "HasExecutionId", "count", "id_of", "names", "states
 
 
 class HasExecutionId(Protocol):
-    """Anything that says which execution it belongs to: a result, a run, an error."""
+    """An object that belongs to an execution: a result, a run, an error."""
 
     @property
     def execution_id(self) -> str | None:
-        """Its id."""
+        """The id of the execution."""
         ...
 
 
 ExecutionLike = str | HasExecutionId
-"""An id of an execution, its beginning, or an object that has one."""
+"""The id of an execution, the beginning of its id, or an object that belongs to it."""
 
 
 def id_of(given: ExecutionLike) -> str:
-    """Return the id of an execution given by its id or by something that has one.
+    """Return the id of an execution that is given by its id or by an object that belongs to it.
 
     Raises:
         TypeError: it is not text and has no id.
@@ -46,10 +46,10 @@ def names(given: str | Iterable[str] | None, known: Iterable[str], what: str) ->
     Args:
         given: one name or several, in any case; an enum member is accepted.
         known: all names.
-        what: the noun for errors, ``"type of event"``.
+        what: the noun for messages, ``"type of event"``.
 
     Raises:
-        ValueError: one is unknown; similar ones are suggested.
+        ValueError: a name is unknown; similar names are suggested.
 
     Example:
         >>> names("stepfailed", ["StepStarted", "StepFailed"], "type of event")
@@ -74,7 +74,7 @@ def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
     """Return states by their names in any case; () means all.
 
     Raises:
-        ValueError: one is unknown; similar ones are suggested.
+        ValueError: a name is unknown; similar names are suggested.
 
     Example:
         >>> states("waiting for approval")
@@ -86,7 +86,7 @@ def states(given: str | Iterable[str] | None) -> tuple[ExecutionState, ...]:
 
 
 def _several(given: str | Iterable[str], what: str) -> list[str]:
-    """Return one name or several as a list."""
+    """Return the names as a list, also if a single name is given."""
     if isinstance(given, str):
         return [given]
     if not isinstance(given, Iterable):
@@ -115,7 +115,7 @@ def workflow_name(given: object) -> str | None:
 
 
 def count(given: int, what: str) -> int:
-    """Return a whole number from 0.
+    """Check a whole number that is zero or more, and return it.
 
     Raises:
         TypeError: it is not a whole number.

@@ -1,12 +1,12 @@
 """What should happen next: a pure function of the plan and the state.
 
-``decide`` is level-triggered: it names everything that should be in flight now, and the driver starts what is missing.
-So a resume is an execution with a non-empty history, and a crash needs no special case. It reads no clock and no
-randomness, and calls no user code: predicates and patterns are evaluated once, by the shell (``ChooseRoute``), and
-recorded as events.
+``decide`` is level-triggered: it returns everything that should be in flight now, and the driver starts what is
+missing. So a resume is an execution with a non-empty history, and a crash needs no special case. It uses no clock and
+no random numbers, and calls no user code: the shell evaluates predicates and patterns once (``ChooseRoute``), and the
+choice is recorded as an event.
 
-``Position`` remembers where in the plan the run is, so that a decision costs O(1). It follows from the plan and the
-recorded routes alone, and can be recomputed at any time.
+``Position`` remembers where in the plan the run is, so that a decision costs O(1). It can be recomputed at any time
+from the plan and the recorded routes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ __all__ = [
     "Position",
     "StartStep",
     "decide",
+    "every_path",
     "paths_of",
     "reset_by",
     "steps_from",
@@ -58,21 +59,21 @@ class ChooseRoute:
 
 @frozen
 class ListItems:
-    """Name the items of a foreach, and record them."""
+    """List the items of a foreach, and record them."""
 
     step: str
 
 
 @frozen
 class CloseItems:
-    """Record the outcome of a foreach: every item has its own."""
+    """Record the outcome of a foreach, all of whose items have their outcomes."""
 
     step: str
 
 
 @frozen
 class Jump:
-    """Jump from ``step`` to ``to``, which opens a new visit of every step in ``reset``."""
+    """Jump from ``step`` to ``to``; every step in ``reset`` begins a new visit."""
 
     kind: str
     step: str
@@ -89,7 +90,7 @@ class Complete:
 
 @frozen
 class Fail:
-    """Fail the execution, in ``step`` if one is to blame."""
+    """Fail the execution; ``step`` is the step whose failure it is, if any."""
 
     step: str | None
     error: ErrorInfo
@@ -97,7 +98,7 @@ class Fail:
 
 @frozen
 class EndRollback:
-    """Nothing is left to undo."""
+    """End the rollback: nothing is left to undo."""
 
 
 Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail | EndRollback
@@ -107,8 +108,8 @@ Command = StartStep | ChooseRoute | ListItems | CloseItems | Jump | Complete | F
 class _Frame:
     path: Path
     index: int = 0
-    source: str | None = None  # the step that diverged onto this path, which rejoins the timeline where it meets it
-    left_at: int = 0  # where on the timeline that was
+    source: str | None = None  # the step that diverged onto this path; the path rejoins the timeline at a step of it
+    left_at: int = 0  # the index on the timeline at which the run diverged
 
     @property
     def stage(self) -> tuple[str, ...]:
@@ -117,7 +118,7 @@ class _Frame:
 
 @mutable
 class _Queue:
-    """The progress of a foreach: the running items, and those still to start."""
+    """The progress of a foreach: the items that are open, and those still to start."""
 
     waiting: Iterator[str]
     open: set[str] = field(default_factory=set)
@@ -132,7 +133,7 @@ class Position:
     entered: bool = False
     placed: bool = False
     queues: dict[str, _Queue] = field(default_factory=dict)
-    ahead: deque[str] = field(default_factory=deque)  # steps of the stage whose start is still to be decided
+    ahead: deque[str] = field(default_factory=deque)  # steps of the stage that start in a later portion
 
     @classmethod
     def at_start(cls, plan: Plan) -> Position:
@@ -146,7 +147,7 @@ class Position:
 
     @property
     def left_at(self) -> int:
-        """Where on the timeline the run is, or where it left the timeline for its current path."""
+        """The index on the timeline at which the run is, or at which it left the timeline for its current path."""
         base = self.frames[0]
         return base.index if base.source is None else base.left_at
 
@@ -154,7 +155,7 @@ class Position:
 def decide(
     plan: Plan, state: State, at: Position, changed: Sequence[str] | None = None, most: int | None = None
 ) -> list[Command]:
-    """Name what should happen now.
+    """Decide what should happen now.
 
     Args:
         plan: the validated workflow.
@@ -162,11 +163,11 @@ def decide(
         at: where the run is; moved past everything settled, in place.
         changed: the steps to which something happened since the last call at this position; None checks the whole
             stage.
-        most: of how many steps, and of how many items of a foreach, the first start is decided at once; the others
-            wait in ``at.ahead`` for the next call. None: of all.
+        most: how many steps, and how many items of a foreach, this call may start for the first time; the others wait
+            in ``at.ahead`` for the next call. None: all of them.
 
     Returns:
-        Commands: any number of ``StartStep``, or exactly one other command, or none if everything is in flight.
+        Any number of ``StartStep``, or exactly one other command, or nothing if everything is in flight.
 
     Example:
         >>> plan = Plan(workflow="w", timeline=(("a",),), steps={})
@@ -208,7 +209,7 @@ def decide(
                 changed = ()
                 at.ahead.extend(name for name in stage if name in at.unsettled)
         elif at.unsettled:
-            if plan.each:  # an item is not a step of the stage
+            if plan.each:  # the names of items are among the changed, but not in the stage
                 changed_steps = [name for name in changed if name in steps]
                 at.unsettled.difference_update([name for name in changed_steps if steps[name].settled])
             else:
@@ -230,7 +231,7 @@ def decide(
 def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, name: str) -> StartStep | None:
     """Return the start of the step after ``name`` if both are alone in their stages and nothing is routed; else None.
 
-    Most decisions take this path: it gives the same answer as the rest of `decide`, in fewer calls.
+    Most decisions are of this kind: this returns the same as the rest of `decide`, in fewer calls.
     """
     if len(at.frames) > 1 or name in plan.diverges or name in plan.branches:
         return None
@@ -250,7 +251,7 @@ def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, nam
 def _last(state: State, at: Position) -> str | None:
     """Return the step whose value is the output: the last to complete; of a parallel group, the last in the list.
 
-    A result given by hand before the run reached its step counts as completed there.
+    A step whose result was given by hand before the run reached it counts as completed when it is reached.
     """
     path = at.frames[-1].path
     stage = path[min(at.frames[-1].index, len(path) - 1)] if path else ()
@@ -260,9 +261,9 @@ def _last(state: State, at: Position) -> str | None:
 
 
 def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, ...]:
-    """Name the started steps that a jump back from ``source`` to ``target`` resets: the target and what follows it.
+    """Return the started steps that a jump back from ``source`` to ``target`` resets: the target and what follows it.
 
-    The source is always among them: everything between the two must run again.
+    The source is always one of them: everything between the two must run again.
     """
     return tuple(name for name in steps_from(plan, target, source) if name in state.steps)
 
@@ -270,7 +271,7 @@ def reset_by(plan: Plan, state: State, target: str, source: str) -> tuple[str, .
 def _start_with_items(
     plan: Plan, state: State, at: Position, changed: Sequence[str], most: int | None
 ) -> list[Command]:
-    """Start what is missing in a stage with a foreach; an event of an item concerns its foreach."""
+    """Start what is missing in a stage with a foreach, which is also changed by what happens to its items."""
     found: list[Command] = []
     moved: dict[str, list[str]] = {}
     for name in changed:
@@ -292,7 +293,7 @@ def _start_with_items(
 def _continue_items(
     plan: Plan, state: State, at: Position, name: str, moved: Sequence[str], most: int | None = None
 ) -> list[Command]:
-    """Return the next step of each item to which something happened, and the first of new items up to the limits."""
+    """Return the next step of each item to which something happened, and the first of new items, up to the limits."""
     each, step = plan.each[name], state.steps.get(name)
     if step is None or step.items is None:
         return [ListItems(name)]
@@ -340,7 +341,7 @@ def _next_of(owner: str, each: Each, foreach: StepState, key: str) -> list[Start
 
 
 def _undo(state: State, rollback: Rollback) -> list[Command]:
-    """Undo one step after the other; a failed undo ends the rollback, as what is left may use earlier steps."""
+    """Undo one step after the other; a failed undo ends the rollback, because the others may depend on its effect."""
     name = next(iter(rollback.todo), None)
     if name is None:
         return [EndRollback()]
@@ -354,7 +355,7 @@ def _undo(state: State, rollback: Rollback) -> list[Command]:
 
 
 def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | None) -> list[Command]:
-    """Restore, before the run continues, a value that a later step needs and the log does not hold."""
+    """Restore a value that a later step needs and the log does not hold, before the run continues."""
     name = next(iter(state.restoring))
     step = state.steps[name]
     if step.phase is Phase.FAILED:
@@ -368,7 +369,7 @@ def _restore(plan: Plan, state: State, at: Position, changed: Sequence[str] | No
 
 
 def _place(plan: Plan, state: State, at: Position) -> None:
-    """On a resume, move to where the last jump back to the timeline went, unless something before it must still run."""
+    """On a resume, move to the target of the last jump back on the timeline, unless a step before it must still run."""
     at.placed = True
     open_steps = {name for name, step in state.steps.items() if not step.settled} if state.landings else set()
     for landing in reversed(state.landings):
@@ -387,7 +388,7 @@ def _start(name: str, step: StepState | None) -> StartStep:
 
 
 def _pass_completed(plan: Plan, steps: Mapping[str, StepState], frame: _Frame) -> None:
-    """Move past stages that are one completed step without a route: of those a resume passes thousands."""
+    """Move past stages that are one completed step without a route, of which a resume may pass thousands."""
     if frame.source is not None:
         return
     path, index = frame.path, frame.index
@@ -412,9 +413,9 @@ def _at_a_stage(at: Position) -> bool:
 
 
 def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
-    """Continue on the timeline where a diverge path reaches one of its steps; backwards, that is a counted jump.
+    """Continue on the timeline where the path of a diverge reaches a step of it; backwards, this is a counted jump.
 
-    Only the plan tells which of the two it is: on a resume, a step ahead may already be settled.
+    The plan decides whether it is backwards, not the state: on a resume, a step ahead may already be settled.
     """
     frame = at.frames[-1]
     target = frame.stage[0]
@@ -428,7 +429,7 @@ def _rejoin(plan: Plan, state: State, at: Position) -> Command | None:
 
 
 def _join(plan: Plan, state: State, stage: tuple[str, ...], at: Position) -> Command | None:
-    """Leave a settled stage: choose and follow routes, fail, or move on (None)."""
+    """Leave a settled stage: choose or follow a route, or fail; None if the run moves on."""
     for name in stage:
         if plan.routed(name) and not _chosen(plan, state.steps[name], name):
             return ChooseRoute(name)
@@ -445,7 +446,7 @@ def _join(plan: Plan, state: State, stage: tuple[str, ...], at: Position) -> Com
             if target.kind is ActionKind.PROCEED:
                 continue
             return _act(plan, state, at, name, target)
-        again = _walked_before(plan, state, name, target)
+        again = _ran_on_other_path(plan, state, name, target)
         if again:
             return _jump(plan, state, at, "again", name, target[0][0], again)
         if state.steps[name].diverge is not None:
@@ -508,8 +509,8 @@ def _exhausted(state: State, name: str, tries: int) -> Fail:
     return Fail(name, ErrorInfo(type="flow.retry", message=message))
 
 
-def _walked_before(plan: Plan, state: State, source: str, target: Path) -> tuple[str, ...]:
-    """Name the steps of a path off the timeline that ran on another step's path before this route was chosen."""
+def _ran_on_other_path(plan: Plan, state: State, source: str, target: Path) -> tuple[str, ...]:
+    """Return the steps of a path off the timeline that ran on another step's path before this route was chosen."""
     chosen = state.steps[source].routed_at
     names = (n for stage in target for n in stage if n in state.steps and n not in plan.stage_of)
     older = [n for n in names if state.steps[n].settled and state.steps[n].settled_at < chosen]
@@ -538,9 +539,9 @@ def _jump(
 
 
 def _move_ahead_to(plan: Plan, state: State, at: Position, target: str, router: str) -> None:
-    """Move ahead to a step; or, if the run has since jumped back to a step that this would pass, to that one.
+    """Move ahead to a step; or, if the run has since jumped back to a step that this would pass, to that step.
 
-    The latter only happens on a resume: the run is now where this route once skipped.
+    The latter only happens on a resume, which follows again a route that skips the step.
     """
     source = at.frames[-1]
     left_at = at.left_at
@@ -555,7 +556,7 @@ def _move_ahead_to(plan: Plan, state: State, at: Position, target: str, router: 
 
 
 def _go_to(plan: Plan, at: Position, target: str) -> None:
-    """Move to a step: on one of the paths the run is on, else on the timeline."""
+    """Move to a step on one of the paths that the run is on, else on the timeline."""
     at.entered = False
     for depth in reversed(range(len(at.frames))):
         frame = at.frames[depth]
@@ -567,17 +568,15 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
 
 
 def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
-    """Name the target and every step after it: later stages, and the paths of routes on the way."""
+    """Return the target and every step after it: later stages, and the paths of routes on the way."""
     found: dict[str, None] = {}
-    todo: list[Path] = []
     index = plan.stage_of.get(target, len(plan.timeline))
-    todo.extend([plan.timeline[index:]] if target in plan.stage_of else _tails(plan, target))
+    todo = [plan.timeline[index:]] if target in plan.stage_of else [*_tails(plan, target)]
     while todo:
         for stage in todo.pop():
             for name in stage:
-                if (
-                    name in found or plan.stage_of.get(name, index) < index
-                ):  # a path may end where it rejoins, further back
+                is_before = plan.stage_of.get(name, index) < index  # a path may rejoin the timeline before the target
+                if name in found or is_before:
                     continue
                 found[name] = None
                 todo.extend(paths_of(plan, name))
@@ -586,16 +585,26 @@ def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
 
 
 def _tails(plan: Plan, target: str) -> Iterator[Path]:
-    """Yield what follows a step, including it, on every path that it is on."""
+    """Yield the rest of every path off the timeline that a step is on, from this step on."""
+    for path in _paths_off_timeline(plan):
+        for i, stage in enumerate(path):
+            if target in stage:
+                yield path[i:]
+
+
+def every_path(plan: Plan) -> Iterator[Path]:
+    """Yield the timeline, and the paths of all routes."""
+    yield plan.timeline
+    yield from _paths_off_timeline(plan)
+
+
+def _paths_off_timeline(plan: Plan) -> Iterator[Path]:
     for name in dict.fromkeys((*plan.diverges, *plan.branches)):
-        for path in paths_of(plan, name):
-            for i, stage in enumerate(path):
-                if target in stage:
-                    yield path[i:]
+        yield from paths_of(plan, name)
 
 
 def paths_of(plan: Plan, name: str) -> Iterator[Path]:
-    """Yield the paths of the routes of one step."""
+    """Yield the paths of the routes of a step."""
     if name in plan.diverges:
         for _, target in plan.diverges[name].choices.values():
             if not isinstance(target, Action):

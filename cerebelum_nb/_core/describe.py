@@ -1,4 +1,4 @@
-"""Events in plain words, for the slider, the terminal and exported pages."""
+"""Descriptions of events and steps for people: in the slider, the terminal, the dashboard and exported pages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .value import Value
 
 __all__ = [
     "Waiting",
+    "describe_briefly",
     "describe_items",
     "describe_notes",
     "describe_rollback",
     "detail",
     "headline",
-    "note",
     "note_text",
     "row_of",
     "shown_state",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def title(event: e.Event) -> str:
-    """Name the event, and the step and attempt it is about.
+    """Return the name of an event, with its step, visit and attempt.
 
     Example:
         >>> title(e.StepStarted(at=0, step="build", attempt=2))
@@ -49,7 +49,7 @@ def title(event: e.Event) -> str:
 
 
 def detail(event: e.Event, state: State) -> str:
-    """Say what happened beyond the title; ``state`` is the one after the event.
+    """Describe what an event adds to its title; ``state`` is the state after the event.
 
     Example:
         >>> event = e.WorkflowPaused(at=0, reason="stopped by hand")
@@ -60,7 +60,7 @@ def detail(event: e.Event, state: State) -> str:
 
 
 def headline(event: e.WorkflowEvent) -> str:
-    """Describe in a word what happened to the whole execution.
+    """Describe in a few words what happened to the whole execution.
 
     Example:
         >>> headline(e.WorkflowHibernated(at=0, wake_at=None))
@@ -90,7 +90,7 @@ _HEADLINES: dict[type[e.WorkflowEvent], str] = {
 
 
 def describe_items(step: StepState, now: int) -> str:
-    """Describe the progress of the items of a foreach, with the failed ones and the one that has run longest.
+    """Describe the progress of a foreach: how many items are done, which have failed, and which has run longest.
 
     Args:
         step: the state of the foreach.
@@ -104,15 +104,15 @@ def describe_items(step: StepState, now: int) -> str:
     items = step.items
     if items is None:
         return ""
-    told = [f"{items.done} of {counted(len(items.keys), 'item')} done"]
+    parts = [f"{items.done} of {counted(len(items.keys), 'item')} done"]
     if items.failed:
-        told.append(f"{len(items.failed)} failed ({_few(items.failed)})")
+        parts.append(f"{len(items.failed)} failed ({_list_keys(items.failed)})")
     if items.running and not step.settled:
         first = next(iter(items.running))
         spent = max(0, now - items.steps[first].started_at) / 1e6
         slow = f", {key_of(first)} for {format_seconds(round(spent))}" if spent >= _SLOW_SECONDS else ""
-        told.append(f"{len(items.running)} running{slow}")
-    return ", ".join(told)
+        parts.append(f"{len(items.running)} running{slow}")
+    return ", ".join(parts)
 
 
 class Waiting(NamedTuple):
@@ -123,7 +123,7 @@ class Waiting(NamedTuple):
     until: int | None = None
 
     def text(self, left: Callable[[int], str]) -> str:
-        """Write it as one phrase; ``left`` says how far away a time is, such as ``"in 5m"``."""
+        """Return it as one phrase; ``left`` describes how far away a time is, such as ``"in 5m"``."""
         return self.what if self.until is None else f"{self.what}, {self.then} {left(self.until)}"
 
 
@@ -164,7 +164,7 @@ def _waiting(operation: Operation) -> Waiting | None:
 
 
 def row_of(name: str) -> str:
-    """Return the name of an attempt's row in lists of steps.
+    """Return the row of lists of steps to which an attempt belongs.
 
     Example:
         >>> row_of("deploy[ams3]"), row_of("~deploy[ams3]")
@@ -206,12 +206,12 @@ def undo_rows(state: State) -> dict[str, StepState]:
     return {
         row_of(undo_of(owner)): (found[0] or StepState())
         if undo_of(owner) in rollback.steps or owner in rollback.todo
-        else _of_items(found)
+        else _combine_items(found)
         for owner, found in parts.items()
     }
 
 
-def _of_items(parts: Sequence[StepState | None]) -> StepState:
+def _combine_items(parts: Sequence[StepState | None]) -> StepState:
     """Make the row for undoing many items."""
     known = [step for step in parts if step is not None]
     done = sum(step.has_result for step in known)
@@ -233,16 +233,16 @@ _SLOW_SECONDS = 10
 _FEW = 3
 
 
-def _few(names: Collection[str]) -> str:
+def _list_keys(names: Collection[str]) -> str:
     shown = ", ".join(key_of(name) for name in islice(names, _FEW))
     return f"{shown}, ..." if len(names) > _FEW else shown
 
 
-def note(event: e.StepEvent) -> str:
-    """Describe in a few words what happened inside a step; empty if a list of attempts need not show it.
+def describe_briefly(event: e.StepEvent) -> str:
+    """Describe in a few words what happened inside a step; empty if a list of attempts does not show it.
 
     Example:
-        >>> note(e.SleepStarted(at=0, step="wait", op="sleep:1", duration_ms=5000, due_at=5_000_000))
+        >>> describe_briefly(e.SleepStarted(at=0, step="wait", op="sleep:1", duration_ms=5000, due_at=5_000_000))
         'sleep of 5s'
     """
     match event:
@@ -287,7 +287,7 @@ def _detail(event: e.Event, state: State) -> str:
         case e.WorkflowPaused() | e.StepInterrupted():
             return event.reason
         case e.WorkflowResumed():
-            return _resumed(event)
+            return _describe_resume(event)
         case e.WorkflowHibernated():
             until = "until an answer or a signal comes"
             return until if event.wake_at is None else f"for {_span(event.at, event.wake_at)}"
@@ -300,15 +300,15 @@ def _detail(event: e.Event, state: State) -> str:
         case e.CancelRequested() | e.WorkflowCancelled():
             return ", ".join(filter(None, (event.reason, event.by and f"by {event.by}")))
         case e.WorkflowTagged():
-            told = " ".join([*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)])
-            return f"{told}{f', by {event.by}' if event.by else ''}"
+            parts = " ".join([*(f"+{tag}" for tag in event.added), *(f"-{tag}" for tag in event.removed)])
+            return f"{parts}{f', by {event.by}' if event.by else ''}"
         case e.WorkflowForked():
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"
         case e.RollbackStarted():
             behind = f"back to {event.to}, " if event.to else ""
-            told = ", ".join(event.todo[:10]) + (", ..." if event.todo[10:] else "")
-            return f"{behind}to undo: {told or 'nothing'}{f'; {event.error}' if event.error else ''}"
+            parts = ", ".join(event.todo[:10]) + (", ..." if event.todo[10:] else "")
+            return f"{behind}to undo: {parts or 'nothing'}{f'; {event.error}' if event.error else ''}"
         case e.StepStarted() | e.WorkflowRolledBack():
             return ""
         case e.ItemsListed():
@@ -320,13 +320,13 @@ def _detail(event: e.Event, state: State) -> str:
                 if event.by_hand
                 else f"from {event.source}"
                 if event.source
-                else f"after {_took(event, state)}{_on(event.worker)}"
+                else f"after {_duration(event, state)}{_on_worker(event.worker)}"
             )
             return f"{took}, {event.output.text}"
         case e.StepFailed():
-            return f"after {_took(event, state)}{_on(event.worker)}, {event.error}"
+            return f"after {_duration(event, state)}{_on_worker(event.worker)}, {event.error}"
         case e.StepRetried():
-            return f"{event.error}{_on(event.worker)}; next attempt {_next(event.at, event.due_at)}"
+            return f"{event.error}{_on_worker(event.worker)}; next attempt {_when_next(event.at, event.due_at)}"
         case e.StepProgressed():
             return f"{event.percent:.0f} % {event.message}".rstrip()
         case e.StepNoted():
@@ -338,9 +338,11 @@ def _detail(event: e.Event, state: State) -> str:
                 return f"{f'continues at line {event.line}' if event.place else 'starts at its top'}: {event.reason}"
             return f"at line {event.line}{f', which raised {event.raised}' if event.raised else ''}"
         case e.DivergeTaken():
-            return "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to(event.target)}"
+            return (
+                "no pattern matches" if event.choice is None else f"{event.choice!r} matches{_to_target(event.target)}"
+            )
         case e.BranchTaken():
-            return f"{event.choice}{_to(event.target)}"
+            return f"{event.choice}{_to_target(event.target)}"
         case e.Jumped():
             reset = f"; again: {', '.join(event.reset)}" if event.reset else ""
             return f"{event.kind} {event.to}{reset}"
@@ -351,24 +353,24 @@ def _detail(event: e.Event, state: State) -> str:
         case e.SignalAwaited():
             return f"{event.name}{'' if event.due_at is None else f', within {_span(event.at, event.due_at)}'}"
         case e.SignalTaken():
-            return f"{_op(event)}, received as event {event.received}"
+            return f"{_operation_name(event)}, received as event {event.received}"
         case e.ChildStarted():
             return f"{event.workflow}, execution {event.child}"
         case e.ChildEnded():
-            return _op(event)
+            return _operation_name(event)
         case e.SleepCompleted() | e.ApprovalTimedOut() | e.PollStarted():
             return ""
         case e.PollAttempted():
             found = f" found {event.result}" if event.result else ""
-            return f"check {event.number}{found}; next {_next(event.at, event.due_at)}"
+            return f"check {event.number}{found}; next {_when_next(event.at, event.due_at)}"
         case e.RetryAttempted():
-            return f"try {event.number}, {event.error}; next {_next(event.at, event.due_at)}"
+            return f"try {event.number}, {event.error}; next {_when_next(event.at, event.due_at)}"
         case e.OperationCompleted():
-            return f"{_op(event)}{_tries(event.number)}, {event.output.text}"
+            return f"{_operation_name(event)}{_tries(event.number)}, {event.output.text}"
         case e.OperationFailed():
-            return f"{_op(event)}{_tries(event.number)}, {event.error}"
+            return f"{_operation_name(event)}{_tries(event.number)}, {event.error}"
         case e.OperationMismatched():
-            return f"{_op(event)} runs, its arguments differ from those recorded"
+            return f"{_operation_name(event)} runs, its arguments differ from those recorded"
         case e.ApprovalRequested():
             until = "" if event.due_at is None else f", within {_span(event.at, event.due_at)}"
             return f"{event.approval_type}{until}{'' if event.data is None else f', {event.data.text}'}"
@@ -382,8 +384,8 @@ def _detail(event: e.Event, state: State) -> str:
             assert_never(event)
 
 
-def _resumed(event: e.WorkflowResumed) -> str:
-    told = [
+def _describe_resume(event: e.WorkflowResumed) -> str:
+    parts = [
         f"{what} {', '.join(names)}"
         for what, names in (
             ("again", event.retried),
@@ -394,15 +396,15 @@ def _resumed(event: e.WorkflowResumed) -> str:
         )
         if names
     ]
-    return "; ".join([*told, *([f"with inputs {event.inputs.text}"] if event.inputs is not None else [])])
+    return "; ".join([*parts, *([f"with inputs {event.inputs.text}"] if event.inputs is not None else [])])
 
 
-def _took(event: e.StepEvent, state: State) -> str:
+def _duration(event: e.StepEvent, state: State) -> str:
     step = state.step(event.step)
     return _span(step.started_at, event.at) if step is not None and step.started_at else "no time"
 
 
-def _on(worker: str) -> str:
+def _on_worker(worker: str) -> str:
     return f" on {worker}" if worker else ""
 
 
@@ -410,11 +412,11 @@ def _span(start: int, end: int) -> str:
     return format_seconds(max(0, end - start) / 1e6)
 
 
-def _next(at: int, due_at: int) -> str:
+def _when_next(at: int, due_at: int) -> str:
     return f"in {_span(at, due_at)}" if due_at > at else "at once"
 
 
-def _to(target: str) -> str:
+def _to_target(target: str) -> str:
     return f", on to {target}" if target else ""
 
 
@@ -422,13 +424,13 @@ def _tries(number: int) -> str:
     return f" after {number} tries" if number > 1 else ""
 
 
-def _op(event: e.OperationEvent) -> str:
-    """Name an operation by its kind and name, without the suffix that distinguishes equal names."""
+def _operation_name(event: e.OperationEvent) -> str:
+    """Return the kind and the name of an operation, without the suffix that distinguishes equal names."""
     return event.op.rsplit(":", 2)[0].replace(":", " ", 1)
 
 
 def shown_state(step: StepState, over: bool = False) -> str:
-    """Return the state of a step as graphs and cards show it; ``over``: the execution is completed."""
+    """Return the state of a step as graphs and cards show it; ``over`` says that the execution is completed."""
     match step.phase:
         case Phase.COMPLETED:
             return "completed"
@@ -439,7 +441,7 @@ def shown_state(step: StepState, over: bool = False) -> str:
         case Phase.RUNNING:
             waits = {operation.kind for operation in step.operations.values() if not operation.done}
             return "approval" if "approval" in waits else "sleeping" if {"sleep", "signal"} & waits else "running"
-        case Phase.PENDING if step.moves:
+        case Phase.PENDING if step.is_active:
             return "running"
         case Phase.PENDING:
             begun = step.items is not None and bool(step.items.steps)
@@ -447,7 +449,7 @@ def shown_state(step: StepState, over: bool = False) -> str:
 
 
 def describe_notes(step: StepState, most: int = 100) -> list[str]:
-    """Write the notes of a step, one per line; at most the last ``most``.
+    """Return the notes of a step as lines, at most the last ``most``.
 
     Example:
         >>> describe_notes(StepState(notes={"url": Value("json", '"https://example.org"'), "size": Value("json", "3")}))
@@ -457,7 +459,7 @@ def describe_notes(step: StepState, most: int = 100) -> list[str]:
 
 
 def note_text(value: Value) -> str:
-    """Write the value of a note: a text without quotes, anything else as the log has it."""
+    """Return the value of a note as text: a string without its quotes, anything else as in the log."""
     if value.json.startswith('"'):
         with suppress(ValueError):  # a log from elsewhere may hold anything
             return str(parse(value.json))

@@ -3,22 +3,21 @@
 Theory of operation
 -------------------
 
-``evolve`` folds an event into the state, ``decide`` names what should be in flight. The driver sits between them and a
-shell, which owns what the core must not know: a clock, a store, an event loop, threads, or Temporal. A shell is a loop
-of four lines::
+``evolve`` folds an event into the state, ``decide`` returns what should be in flight. The driver is between them and a
+shell, which owns what the core must not know: a clock, a store, an event loop, threads. A shell is a loop of four
+lines::
 
     driver.take(message, now)                  # something happened: it becomes events, which are folded at once
     commands = driver.advance(now)             # what follows: more events, and what the shell has to do
     commit(driver.batch); driver.committed()   # the events are on disk: now they count
     carry_out(commands)                        # only now does anything start
 
-**Who sets what.** Only the driver appends events, and it folds each one as it does so. The shell never changes the
-state. It reports what it saw (an attempt ended, a timer fired, a person decided), never what should
-follow.
+**Who sets what.** Only the driver appends events, and it folds each event as it does so. The shell never changes the
+state. It reports what happened (an attempt ended, a timer fired, a person decided), never what should follow.
 
 **Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
 hibernated. That event sets ``finishing``; from then on messages are dropped, and the batch that holds the event is the
-last one, as :class:`End` tells the shell. There is one way back: if somebody else appended an event before that batch
+last, which :class:`End` tells the shell. There is one way back: if another process appended an event before that batch
 was committed, a hibernation is undone (:meth:`Driver.rebase`).
 
 A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. In addition to the state,
@@ -33,19 +32,19 @@ where          what it means                          entered by              le
                still runs: no new attempt yet
 =============  =====================================  ======================  ==========================
 
-**Why it is level-triggered.** ``decide`` does not translate the last message into a reaction. It looks at the state and
-names everything that should be in flight; what is in ``running``, ``timers`` or ``held`` is skipped. A message that
+**Why it is level-triggered.** ``decide`` does not translate the last message into a reaction. It returns everything
+that should be in flight in this state; what is in ``running``, ``timers`` or ``held`` is skipped. A message that
 arrives twice, late or never (the process died) therefore needs no special case: the next decision is made from what is
 recorded. So a resume is a run with a non-empty history, and a second shell can drive the same executions.
 
 A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, and what undoes a step
-in a rollback is an attempt of ``~deploy``, so all of the above holds for each of them. Two moments need the shell,
-which alone may call the user's code and read values: :class:`AskItems` (which items are there?) and :class:`JoinItems`
-(what do their results make?). Both are answered at once.
+in a rollback is an attempt of ``~deploy``, so all of the above holds for each of them. Only the shell may call the
+user's code and read values, so it lists the items (:class:`AskItems`) and makes the outcome of the foreach
+(:class:`JoinItems`). It answers both at once.
 
-**Commands.** ``Start`` and ``End`` count only after the commit of the batch they came with. ``SetTimer``,
-``CancelAttempts`` and the three that ask may be carried out at once: they cause no effect that a failed commit would
-have to undo.
+**Commands.** ``Start`` and ``End`` may be carried out only after the commit of the batch they came with. ``SetTimer``,
+``CancelAttempts``, ``AskRoute``, ``AskItems`` and ``JoinItems`` may be carried out at once: they have no effect that a
+failed commit would have to undo.
 
 Nothing here reads a clock (``now`` is an argument), awaits, or calls user code: predicates, patterns and retry
 conditions are evaluated by the shell and come back as data.
@@ -70,12 +69,13 @@ from .decide import (
     Position,
     StartStep,
     decide,
+    every_path,
 )
 from .decide import Command as Decision
 from .events import Event, OperationEvent
 from .fold import evolve
-from .graph import Action, Plan, StepSpec, owner_of
-from .limits import Limit, permits, standing_before
+from .graph import Plan, StepSpec, owner_of
+from .limits import Limit, pause_reason, permits
 from .messages import (
     Admitted,
     AskItems,
@@ -112,7 +112,7 @@ from .value import ErrorInfo
 __all__ = ["Driver", "unroutable_failure"]
 
 MOST_LOST = 5
-"""After this many lost attempts of a step in a row it pauses, because the step seems to kill its process."""
+"""After this many lost attempts of a step in a row the execution pauses: the step seems to kill its process."""
 
 LONGEST_BACKOFF = 60
 """The longest delay, in seconds, before the next attempt after one was lost."""
@@ -189,10 +189,10 @@ class Driver:
     # -- messages -------------------------------------------------------------------------------------------
 
     def take(self, message: Message, now: int) -> bool:
-        """Take what has happened.
+        """Take a message about what has happened.
 
         Args:
-            message: what the shell saw.
+            message: what happened.
             now: the time, µs since the epoch; never before the last event.
 
         Returns:
@@ -211,7 +211,7 @@ class Driver:
                     return False
                 self._append(event)
             case Begin():
-                ended_at = self.state.left_at(message.last_heartbeat, now)
+                ended_at = self.state.last_alive_at(message.last_heartbeat, now)
                 for name in list(self.state.in_flight):
                     self._interrupt(name, message.lost, now, ended_at)
                 for started in message.events:
@@ -245,7 +245,7 @@ class Driver:
                 steps = [name for name in message.steps if "[" not in name]
                 items = [name for name in message.steps if "[" in name]
                 self._append(e.WorkflowResumed(at=now, restored=tuple(steps), revisited=tuple(items)))
-                self._position, self._changed = Position.at_start(self.plan), None  # at the beginning of a resume
+                self._position, self._changed = Position.at_start(self.plan), None  # as at the beginning of a resume
                 self._routing = None
             case Stop():
                 self._close(message.reason, e.WorkflowPaused(at=now, reason=message.reason))
@@ -297,12 +297,12 @@ class Driver:
         Args:
             now: the time, µs since the epoch; never before the last event.
             most: how many members of a parallel group or items of a foreach start, or are interrupted, at once. If
-                there are more, :attr:`has_more` is true afterwards, and the shell asks again when it has carried out
-                the commands. None: all.
+                there are more, :attr:`has_more` is true afterwards, and the shell calls this again when it has carried
+                out the commands. None: all.
 
         Returns:
-            What the shell must do, in order. After an :class:`AskRoute`, :class:`AskItems` or
-            :class:`JoinItems` the shell answers it and asks again.
+            What the shell must do, in order. After an :class:`AskRoute`, :class:`AskItems` or :class:`JoinItems` the
+            shell answers it and calls this again.
         """
         if self.state.cancel is not None and not self.finishing:
             self._cancel(self.state.cancel.reason, self.state.cancel.by, now)
@@ -324,10 +324,9 @@ class Driver:
                 if isinstance(decision, StartStep):
                     self._start(decision, now)
                 else:
-                    more = self._follow(decision, now)
-            if not (
-                more or (most and self.has_more and not self.batch)
-            ):  # without a start there is no commit to wait for
+                    more = self._carry_out(decision, now)
+            next_portion = most and self.has_more and not self.batch  # without events there is no commit to wait for
+            if not (more or next_portion):
                 break
         commands, self._commands = self._commands, []
         return commands
@@ -339,9 +338,9 @@ class Driver:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is more to do at once, after the commit, and after what was decided has been launched.
+        """Whether there is more to do at once, after the commit and once the last commands have been carried out.
 
-        That is: more of a parallel group or of a foreach to start or, when it is to end, to interrupt.
+        That is: more of a parallel group or of a foreach must start or, if the run ends, be interrupted.
         """
         return self.closing or (bool(self._position.ahead) and not (self.finishing or self.draining))
 
@@ -359,7 +358,7 @@ class Driver:
 
     @property
     def routing(self) -> bool:
-        """Whether it waits for an answer, such as that to an :class:`AskRoute`."""
+        """Whether it waits for the answer to an :class:`AskRoute`, :class:`AskItems` or :class:`JoinItems`."""
         return self._routing is not None
 
     # -- around the commit ----------------------------------------------------------------------------------
@@ -371,10 +370,10 @@ class Driver:
         return events
 
     def rebase(self, state: State) -> None:
-        """Put the batch after events that others have appended since.
+        """Put the batch after events that other processes have appended since.
 
-        Others append only signals, after which two of our own events may no longer be true: a hibernation, because
-        something happened, and the end of a wait that somebody else ended first.
+        Others append only signals. After a signal, two events of the batch may no longer be true: a hibernation,
+        because something happened, and the timeout of an approval that somebody has decided.
 
         Args:
             state: the fold of what is recorded now, without the batch.
@@ -402,7 +401,7 @@ class Driver:
         self._commands.append(End())
 
     def _stay_queued(self, now: int) -> None:
-        """Start nothing; a shell that leaves it to others is finished."""
+        """Start nothing; if the shell drains, the run ends in this process."""
         if self.draining:
             if not (self.batch and isinstance(self.batch[-1], e.WorkflowQueued)):
                 self._append(e.WorkflowQueued(at=now, behind=self.state.behind))
@@ -425,7 +424,7 @@ class Driver:
         return True
 
     def _end_unsettled(self, message: Lost | Woken, now: int) -> bool:
-        """Interrupt the attempt that a worker no longer runs; return whether it was the current one."""
+        """Interrupt an attempt that its worker no longer runs; return whether it was the current attempt."""
         name = message.step
         if self.running.get(name) != (message.visit, message.attempt):
             return False
@@ -479,7 +478,7 @@ class Driver:
         return True
 
     def _awaken(self, now: int) -> None:
-        """Record that something happens again in an execution that hibernated while its shell stayed."""
+        """Record that an execution that hibernated while its shell stayed is awake again."""
         if self.state.hibernated:
             self._append(e.WorkflowAwakened(at=now, reason="it was due"))
 
@@ -499,7 +498,7 @@ class Driver:
             self._finish(e.WorkflowHibernated(at=now, wake_at=now))
 
     def _fail(self, error: ErrorInfo, step: str | None, now: int) -> bool:
-        """End it with a failure; return whether it is rolled back instead."""
+        """Fail the execution; return whether it is rolled back instead."""
         rollback = rollback_started(self.plan, self.state, error, step, now)
         if rollback is None:
             self._finish(e.WorkflowFailed(at=now, error=error, failed_step=step))
@@ -510,17 +509,17 @@ class Driver:
         return True
 
     def _permitted(self, limit: Limit, decisions: Sequence[Decision], now: int) -> bool:
-        """Whether a step-by-step run may continue; otherwise it pauses here. A rollback never pauses midway."""
+        """Whether a run with a limit may continue; otherwise it pauses here. A rollback never pauses midway."""
         if self.state.rollback is not None:
             return True
         stage = self.stage if decisions and isinstance(decisions[0], StartStep | ListItems | CloseItems) else ()
         if permits(limit, self.state, stage, decisions):
             return True
-        self._finish(e.WorkflowPaused(at=now, reason=standing_before(stage, limit)))
+        self._finish(e.WorkflowPaused(at=now, reason=pause_reason(stage, limit)))
         self.limited = True
         return False
 
-    def _follow(
+    def _carry_out(
         self, command: ChooseRoute | ListItems | CloseItems | Jump | Complete | Fail | EndRollback, now: int
     ) -> bool:
         """Carry out one decision; return whether there is more to decide at once."""
@@ -578,7 +577,7 @@ class Driver:
             self._commands.append(Start(name, command.visit, command.attempt))
 
     def _start_late(self, command: StartStep, now: int) -> None:
-        """Start a step whose timer fired, whatever the wall clock shows: the timer measured its delay, once."""
+        """Start a step whose timer fired, whatever the wall clock shows: the timer has measured the delay."""
         step = self.state.step(command.step)
         if step is None or step.phase is Phase.RETRYING or step.phase is Phase.PENDING:
             self._awaken(now)
@@ -624,7 +623,7 @@ class Driver:
 
 
 def unroutable_failure(plan: Plan, state: State) -> str | None:
-    """Name a step that failed while others wait, and whose failure no route can handle."""
+    """Return a step that failed while others of its stage wait, and whose failure no route can handle."""
     if not state.in_flight:
         return None
     for name, step in state.steps.items():
@@ -639,17 +638,12 @@ def unroutable_failure(plan: Plan, state: State) -> str | None:
 
 
 def _has_sibling_in_flight(plan: Plan, state: State, name: str) -> bool:
-    flying = set(map(owner_of, state.in_flight))
-    paths = [plan.timeline]
-    for diverge in plan.diverges.values():
-        paths += [target for _, target in diverge.choices.values() if not isinstance(target, Action)]
-    for branch in plan.branches.values():
-        paths += [target for target in (branch.when_true, branch.when_false) if not isinstance(target, Action)]
-    return any(name in stage and not flying.isdisjoint(stage) for path in paths for stage in path)
+    in_flight = set(map(owner_of, state.in_flight))
+    return any(name in stage and not in_flight.isdisjoint(stage) for path in every_path(plan) for stage in path)
 
 
 def _still_true(event: Event, state: State) -> bool:
-    """Whether an uncommitted event is still true after what others have appended."""
+    """Whether an uncommitted event is still true after the events that others have appended."""
     if isinstance(event, e.WorkflowHibernated):
         return False
     if not isinstance(event, e.ApprovalTimedOut):

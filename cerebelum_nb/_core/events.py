@@ -97,9 +97,10 @@ class OperationEvent(StepEvent):
 
 @record
 class WorkflowStarted(WorkflowEvent):
-    """It begins; a child because of the step ``caller_step`` of ``caller``. ``depth`` counts the callers above it.
+    """The execution begins; the step ``caller_step`` of ``caller`` started it if it is a child.
 
-    ``slot`` is the workflow and the value of its concurrency key, which only one execution at a time may have.
+    ``depth`` counts the callers above it. ``slot`` is the workflow with the value of its concurrency key: only one
+    execution at a time may have a slot.
     ``scheduled_at`` is the time for which a schedule started it, µs since the epoch, in the zone ``timezone``.
     """
 
@@ -124,14 +125,14 @@ class WorkflowStarted(WorkflowEvent):
 
 @record
 class WorkflowQueued(WorkflowEvent):
-    """It waits for its slot, which ``behind`` has or waits for too. A second such event keeps its place."""
+    """The execution waits for its slot, behind the execution ``behind``. A second such event keeps its place."""
 
     behind: str = ""
 
 
 @record
 class WorkflowAdmitted(WorkflowEvent):
-    """It was queued, and now has its slot."""
+    """The execution was queued, and now has its slot."""
 
 
 @record
@@ -145,8 +146,8 @@ class TakenUpEvent(WorkflowEvent):
 
     Steps in ``retried`` run again in the same visit (their finished operations stay); ``revisited`` start from scratch;
     ``rerouted`` keep their result but choose their route again; ``restored`` run again only because their value was not
-    kept, and keep their route; ``relisted`` list their items again, and keep the results of those that
-    are the same. ``plan`` is the digest of the current plan, ``slot`` a new slot if it changed.
+    kept, and keep their route; ``relisted`` list their items again, and keep the results of unchanged items. ``plan``
+    is the digest of the current plan; ``slot`` is the new slot if it changed.
     """
 
     retried: tuple[str, ...] = ()
@@ -174,7 +175,7 @@ class WorkflowHibernated(WorkflowEvent):
 
 @record
 class WorkflowAwakened(WorkflowEvent):
-    """It continues without a person; ``died`` says that the process that ran it had died."""
+    """The execution continues, and nobody resumed it; ``died`` says that the process that ran it had died."""
 
     reason: str = ""
     died: bool = False
@@ -189,7 +190,7 @@ class WorkflowCompleted(WorkflowEvent):
 
 @record
 class WorkflowFailed(WorkflowEvent):
-    """``failed_step`` is the step that failed it (or whose route did), if any."""
+    """``failed_step`` is the step whose failure or whose route failed the execution, if any."""
 
     error: ErrorInfo
     failed_step: str | None = None
@@ -205,7 +206,7 @@ class CancelRequested(WorkflowEvent):
 
 @record
 class SignalReceived(WorkflowEvent):
-    """Somebody sent a signal: it is kept until a step takes it. A second one with the same ``signal_id`` is ignored."""
+    """A signal was sent, and waits for a step that takes it. Another signal with the same ``signal_id`` is ignored."""
 
     name: str
     data: Value
@@ -232,7 +233,7 @@ class WorkflowCancelled(WorkflowEvent):
 class WorkflowForked(TakenUpEvent):
     """Another execution's history continues in this one, which begins with a copy of it up to ``parent_version``.
 
-    After that version only the ends of members of a parallel group are copied. ``from_step`` is the step before which
+    Of later events only those are copied that end members of a parallel group. ``from_step`` is the step before which
     the history was cut.
     """
 
@@ -245,8 +246,8 @@ class WorkflowForked(TakenUpEvent):
 class RollbackStarted(WorkflowEvent):
     """Completed steps are undone, in the order of ``todo``; the attempts that undo ``deploy`` belong to ``~deploy``.
 
-    ``to`` is the last step that stays done, None to undo everything; ``error`` is why, if the execution had failed.
-    ``inputs`` replace the earlier ones, and ``plan`` is the digest of the current plan.
+    ``to`` is the last step that stays done, None to undo everything; ``error`` is why the execution had failed, if it
+    had. ``inputs`` replace the earlier inputs, and ``plan`` is the digest of the current plan.
     """
 
     todo: tuple[str, ...]
@@ -272,10 +273,10 @@ class StepStarted(StepEvent):
 
 @record
 class StepCompleted(StepEvent):
-    """``worker`` is the worker that ran it, on a cluster; "" in a kernel. The same in other events that end an attempt.
+    """``worker`` is the worker of a cluster that ran it, in every event that ends an attempt; "" in a kernel.
 
     ``key`` is the key of a cached result, and ``source`` the execution it was taken from, if any. They come first in a
-    row: _store/results.py finds them there.
+    row, where _store/results.py finds them.
     """
 
     output: Value
@@ -307,8 +308,8 @@ class StepRetried(StepEvent):
 class StepInterrupted(StepEvent):
     """This attempt ended without an outcome (a stop, or its process died); it does not count as a failure.
 
-    ``ended_at`` is when its process was last known to be alive, if it was gone before this was recorded. It is a
-    separate field because ``at`` never goes backwards within an execution, and others may have appended a signal since.
+    ``ended_at`` is when its process was last known to be alive, if another process records this. It is a separate
+    field because ``at`` never goes backwards within an execution, and others may have appended a signal since.
     """
 
     reason: str
@@ -332,7 +333,7 @@ class StepNoted(StepEvent):
 
 @record
 class StepPrinted(StepEvent):
-    """Lines it wrote to stdout and stderr, without secrets; ``dropped`` says that earlier lines were left out."""
+    """Lines the step wrote to stdout and stderr, without secrets; ``dropped`` says that earlier lines were left out."""
 
     text: str
     dropped: bool = False
@@ -340,20 +341,26 @@ class StepPrinted(StepEvent):
 
 @record
 class StepCheckpointed(StepEvent):
-    """Where a step waits, or raised: its next attempt is entered at ``place`` with these variables.
+    """The statement at which a step waits or raised: the next attempt is entered at ``place`` with these variables.
 
-    ``place`` digests what stands before the statement, and ``line`` is where it stands in its file. ``counts`` says how
-    many operations of each name the step had begun before it: of the names that changed since the checkpoint before, so
-    that many operations do not make long events. ``arguments`` digests what the step was called with. ``variables``
-    holds what is JSON; ``kept`` holds the others, and ``groups`` their names: several together when they share an
-    object. ``given`` names arguments that were not changed, which the next call gives again, and ``secrets`` where in
-    the arguments a variable stands that the log must not hold. ``missing`` says what could not be kept, and why;
-    nothing behind the place reads it. ``raised`` names the class of what the statement raised, ``code`` digests the
-    step's code then, and ``helpers`` the functions and classes that the statements before it use: fixing one of them
-    means that other variables are wanted.
-
-    With a ``reason``, the checkpoints after ``place`` are no longer valid; without a place none is, and the step starts
-    at its top.
+    Attributes:
+        place: the digest of the code before the statement.
+        line: the line of the statement in its file.
+        counts: how many operations of each name the step had begun before the statement; only names whose count changed
+            since the last checkpoint, so that many operations do not make long events.
+        arguments: the digest of the arguments of the step.
+        groups: the names of the variables in ``kept``, together if they share an object.
+        kept: the values of variables that are not JSON.
+        given: arguments that have not changed, so that the next call supplies them.
+        secrets: variables that the log must not hold, each with the path in the arguments at which it is found.
+        missing: variables that could not be kept, each with the reason; no statement after the place reads them.
+        reason: if set, the checkpoints after ``place`` are no longer valid; without a place none is, and the step
+            starts at its top.
+        raised: the class of the exception that the statement raised.
+        code: the digest of the step's code at the time.
+        helpers: digests of the functions and classes that the statements before it use: if one of them is fixed, the
+            variables must be computed again.
+        variables: the values of variables that are JSON.
     """
 
     place: str = ""
@@ -374,9 +381,9 @@ class StepCheckpointed(StepEvent):
 
 @record
 class ItemsListed(StepEvent):
-    """A foreach begins: the keys of its items, in order. An item is the value at that position of the recorded source.
+    """A foreach begins: the keys of its items, in order. An item is the value at that index of the recorded source.
 
-    ``digests`` tell whether two items with one key are the same, where the key alone does not. Events of an item have
+    ``digests`` tell whether two items with the same key are equal, if the key alone does not. Events of an item have
     the step ``deploy[ams3]``. A foreach ends like any step, with StepCompleted or StepFailed.
     """
 
@@ -387,7 +394,7 @@ class ItemsListed(StepEvent):
 
 @record
 class DivergeTaken(StepEvent):
-    """``choice`` is the label of the pattern that matched, None if none did."""
+    """``choice`` is the label of the pattern that matched; None if none did."""
 
     choice: str | None
     target: str = ""
@@ -401,7 +408,7 @@ class BranchTaken(StepEvent):
 
 @record
 class Jumped(StepEvent):
-    """The run left ``step`` for ``to``; ``reset`` opens a new visit of each step it names."""
+    """The run went from ``step`` to ``to``; the steps in ``reset`` begin a new visit."""
 
     kind: str
     to: str
@@ -463,7 +470,7 @@ class OperationFailed(OperationEvent):
 
 @record
 class OperationMismatched(OperationEvent):
-    """A recorded operation of this kind and name has different arguments from ``op``, which therefore runs."""
+    """A recorded operation of this kind and name has other arguments than ``op``, which therefore runs."""
 
     recorded: str
 
@@ -479,7 +486,7 @@ class ApprovalRequested(OperationEvent):
 
 @record
 class ApprovalReceived(OperationEvent):
-    """``digest`` is the hash of what was shown. If the request is ``validated``, the step decides last."""
+    """``digest`` is the hash of what was shown. If the request is ``validated``, the step must accept the response."""
 
     response: Value
     by: str | None = None
@@ -600,5 +607,5 @@ SIGNALS: frozenset[type[Any]] = frozenset(
 
 
 def is_signal(event: Event) -> bool:
-    """Whether any process may append this event to an execution that another one is running."""
+    """Whether any process may append this event to an execution that another process is running."""
     return type(event) in SIGNALS

@@ -1,8 +1,8 @@
 """The fold: what each event changes in the state of an execution.
 
-Everything known about an execution is in its events. ``evolve`` changes the state that it is given and returns it: the
-caller owns it, so each event costs O(1); fold a prefix again for an earlier state. It uses no clock, file or plan. What
-a step forgets and keeps when it runs again is in visits.py.
+Everything known about an execution is in its events. ``evolve`` changes the state in place, which the caller owns, so
+that an event costs O(1); for an earlier state, fold a prefix again. It uses no clock, file or plan. What a step forgets
+and keeps when it runs again is in visits.py.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from . import events as e
 from .graph import UNDO, undone_by
 from .labels import changed_tags
 from .state import State
-from .state_copy import own
+from .state_copy import unshare_steps
 from .state_name import ExecutionState
 from .step_state import Checkpoint, Items, Operation, Phase, StepState, waits_for_signal
 from .value import ErrorInfo
-from .visits import begin_rollback, end_rollback, keep_the_same, relist, reopen, restore, revisit, undo
+from .visits import begin_rollback, end_rollback, keep_unchanged_items, mark_undone, relist, reopen, restore, revisit
 
 __all__ = ["evolve", "fold"]
 
 _LAST_PRINTED = 4_000
-"""How many characters of a step's output its state keeps."""
+"""How many characters of what a step prints its state keeps."""
 
 
 def fold(events: Iterable[e.Event], state: State | None = None) -> State:
@@ -53,7 +53,7 @@ def fold(events: Iterable[e.Event], state: State | None = None) -> State:
 def evolve(state: State, event: e.Event) -> State:
     """Fold one event into ``state``, in place, and return it."""
     if state.shared:
-        own(state, event)
+        unshare_steps(state, event)
     state.version += 1
     state.updated_at = event.at
     if type(event) not in e.SIGNALS:
@@ -75,7 +75,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.current_step = event.step
             if event.step not in state.steps and event.step[0] != UNDO:
                 state.items_of(event.step).running[event.step] = None
-        case e.StepCompleted():  # `_leave` inlined: every step passes here once
+        case e.StepCompleted():  # with `_end_attempt` inlined, because every step passes here
             step = state.steps.get(event.step) or _step(state, event)
             step.phase, step.ended_at, step.due_at = Phase.COMPLETED, event.at, None
             state.in_flight.pop(event.step, None)
@@ -96,7 +96,7 @@ def evolve(state: State, event: e.Event) -> State:
             if event.step not in state.steps:
                 step.settled_at = state.version
                 if event.step[0] == UNDO:
-                    undo(state, undone_by(event.step))
+                    mark_undone(state, undone_by(event.step))
                     return state
                 state.items_of(event.step).running.pop(event.step, None)
                 state.items_of(event.step).done += event.step.endswith("]")  # the last step of the body is the item's
@@ -109,11 +109,11 @@ def evolve(state: State, event: e.Event) -> State:
                 state.last_step = event.step
         case e.StepFailed():
             step = _step(state, event)
-            _leave(state, event.step, step, Phase.FAILED, event.at)
+            _end_attempt(state, event.step, step, Phase.FAILED, event.at)
             step.attempt, step.worker = event.attempt, event.worker
             step.error, step.settled_at = event.error, state.version
             step.output = event.output
-            _step_on(state, event.step)
+            _choose_current_step(state, event.step)
             if event.step not in state.steps and event.step[0] != UNDO:
                 state.items_of(event.step).running.pop(event.step, None)
                 state.items_of(event.step).failed[event.step] = None
@@ -122,17 +122,17 @@ def evolve(state: State, event: e.Event) -> State:
             step.failures += 1
             step.error, step.worker = event.error, event.worker
             step.phase = Phase.RETRYING
-            # from the top: only an interrupted attempt is entered where it was
+            # A retry starts at the top; only after an interruption does the next attempt continue at a checkpoint.
             step.checkpoints, step.counts, step.dropped = (), (), ""
             step.due_at = event.due_at
             state.end_waits(event.step, step)
         case e.StepInterrupted():
             step = _step(state, event)
-            _leave(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
+            _end_attempt(state, event.step, step, Phase.PENDING, event.at if event.ended_at is None else event.ended_at)
             step.interrupted, step.worker = True, event.worker
             if event.step not in state.steps and event.step[0] != UNDO:
                 state.items_of(event.step).running.pop(event.step, None)
-            if not state.hibernated:  # hibernation counts as time of the step, a pause does not
+            if not state.hibernated:  # a step's duration includes hibernation, but not a pause
                 step.began_at = 0
         case e.StepProgressed():
             step = _step(state, event)
@@ -154,7 +154,7 @@ def evolve(state: State, event: e.Event) -> State:
             digests = zip(event.keys, event.digests, strict=False)
             step.items = Items(keys, {key: digest for key, digest in digests if digest})
             if step.before is not None:
-                keep_the_same(step.items, step.before, event.step)
+                keep_unchanged_items(step.items, step.before, event.step)
                 step.before = None
             step.attempt, step.code, step.inputs = event.attempt, event.code, state.inputs
             step.began_at = step.started_at = event.at
@@ -176,7 +176,7 @@ def evolve(state: State, event: e.Event) -> State:
                     state.landings.pop(name, None)
                 state.landings[event.to] = state.version
         case e.SleepStarted():
-            operation = _operation(state, event)  # after an interruption it keeps its beginning
+            operation = _operation(state, event)  # if it waits again after an interruption, it keeps its start
             operation.due_at, operation.duration_ms, operation.data = event.due_at, event.duration_ms, event.data
             state.start_wait(_wait_key(event), event.step)
         case e.SleepCompleted():
@@ -200,20 +200,22 @@ def evolve(state: State, event: e.Event) -> State:
         case e.OperationMismatched():
             pass
         case e.ApprovalRequested():
-            operation = _operation(state, event)  # after an interruption it keeps its beginning
+            operation = _operation(state, event)
             operation.due_at, operation.data, operation.digest = event.due_at, event.data, event.digest
             operation.approval_type, operation.validated = event.approval_type, event.validated
             state.start_wait(_wait_key(event), event.step)
         case e.ApprovalReceived():
             operation = _operation(state, event)
             operation.result = event.response
-            operation.done = not operation.validated and not operation.is_before_body  # then the step decides last
-            _decided(state, event)
+            operation.done = (
+                not operation.validated and not operation.is_before_body
+            )  # otherwise the step still decides
+            _end_decided_wait(state, event)
         case e.ApprovalRejected():
             operation = _operation(state, event)
             operation.error = ErrorInfo(type="ApprovalRejectedError", message=event.reason)
             operation.rejected_by = event.by
-            _decided(state, event)
+            _end_decided_wait(state, event)
         case e.ApprovalRefused():
             operation = _operation(state, event)
             operation.result = None
@@ -221,7 +223,7 @@ def evolve(state: State, event: e.Event) -> State:
                 state.start_wait(_wait_key(event), event.step)
         case e.ApprovalTimedOut():
             _operation(state, event).error = ErrorInfo(type="ApprovalTimeoutError", message="nobody decided in time")
-            _decided(state, event)
+            _end_decided_wait(state, event)
         case e.SignalReceived():
             if event.signal_id not in state.signal_ids:
                 if event.signal_id:
@@ -230,17 +232,17 @@ def evolve(state: State, event: e.Event) -> State:
                 if state.hibernated and any(waits_for_signal(key, event.name) for key in state.waiting):
                     state.wake_at = event.at
         case e.SignalAwaited():
-            operation = _operation(state, event)  # after an interruption it keeps its beginning
+            operation = _operation(state, event)
             operation.due_at = event.due_at
             state.start_wait(_wait_key(event), event.step)
         case e.SignalTaken():
-            if (taken := state.signals.pop(event.received, None)) is not None:  # else another step was first
+            if (taken := state.signals.pop(event.received, None)) is not None:  # otherwise another step took it first
                 operation = _operation(state, event)
                 operation.result, operation.done = taken.data, True
                 state.end_wait(_wait_key(event))
                 state.deaths = 0
         case e.ChildStarted():
-            operation = _operation(state, event)  # after an interruption it keeps its beginning
+            operation = _operation(state, event)
             operation.child, operation.ended = event.child, False
             step = _step(state, event)
             if event.child not in step.children:
@@ -248,7 +250,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.start_wait(_wait_key(event), event.step)
         case e.ChildEnded():
             _operation(state, event).ended = True
-            _decided(state, event)
+            _end_decided_wait(state, event)
         case e.WorkflowStarted():
             state.lifecycle = ExecutionState.RUNNING
             state.workflow, state.inputs = event.workflow, event.inputs
@@ -269,7 +271,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.lifecycle, state.reason, state.queued_at = ExecutionState.PAUSED, event.reason, None
             state.hibernated, state.wake_at, state.deaths = False, None, 0
         case e.WorkflowResumed():
-            _take_up(state, event)
+            _continue(state, event)
         case e.WorkflowHibernated():
             state.hibernated, state.wake_at, state.deaths = True, event.wake_at, 0
         case e.WorkflowAwakened():
@@ -297,7 +299,7 @@ def evolve(state: State, event: e.Event) -> State:
             state.parent, state.parent_version, state.forked_at = event.parent, event.parent_version, event.from_step
             state.started_at, state.deaths, state.cancel = event.at, 0, None
             state.caller, state.caller_step, state.depth = "", "", 0  # nobody waits for a fork
-            _take_up(state, event)
+            _continue(state, event)
         case _:
             assert_never(event)
     return state
@@ -330,7 +332,7 @@ def _wait_key(event: e.OperationEvent) -> str:
     return f"{event.op}@{event.step}"
 
 
-def _decided(state: State, event: e.OperationEvent) -> None:
+def _end_decided_wait(state: State, event: e.OperationEvent) -> None:
     """End the wait for an approval or a child; a hibernated execution that waits for it is now due."""
     state.end_wait(_wait_key(event))
     if state.hibernated:
@@ -338,7 +340,7 @@ def _decided(state: State, event: e.OperationEvent) -> None:
 
 
 def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
-    if event.reason:  # those after this place no longer hold; without a place none does
+    if event.reason:  # checkpoints after this place are no longer valid; without a place, none is
         while step.checkpoints and step.checkpoints[-1].event.place != event.place:
             step.checkpoints.pop()
         if step.counts:
@@ -346,7 +348,7 @@ def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
         step.dropped = event.reason if event.raised else ""
         return
     step.dropped = ""
-    if event.counts:  # of lines there may be thousands, and few begin an operation
+    if event.counts:  # there may be thousands of lines, of which few begin an operation
         if step.counts:
             step.counts.append(event.counts)
         else:
@@ -355,14 +357,14 @@ def _keep_checkpoint(step: StepState, event: e.StepCheckpointed) -> None:
     step.checkpoints = [*others, Checkpoint(event, len(step.counts))]
 
 
-def _leave(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:
+def _end_attempt(state: State, name: str, step: StepState, phase: Phase, at: int) -> None:
     step.phase, step.ended_at, step.due_at = phase, at, None
     state.in_flight.pop(name, None)
     state.end_waits(name, step)
 
 
-def _step_on(state: State, name: str) -> None:
-    """Choose the current step after one is done; an interrupted one stays current, as the run continues there."""
+def _choose_current_step(state: State, name: str) -> None:
+    """Choose another current step after one has ended. An interrupted step stays current: the run continues there."""
     if state.current_step == name:
         state.current_step = next(reversed(state.in_flight), None)
 
@@ -372,7 +374,7 @@ def _finish(state: State, lifecycle: ExecutionState, at: int) -> None:
     state.hibernated, state.wake_at, state.deaths = False, None, 0
 
 
-def _take_up(state: State, event: e.TakenUpEvent) -> None:
+def _continue(state: State, event: e.TakenUpEvent) -> None:
     state.lifecycle, state.completed_at, state.resumed_at = ExecutionState.RUNNING, None, event.at
     state.error = state.failed_step = state.reason = state.wake_at = None
     state.hibernated = False

@@ -1,8 +1,8 @@
 """Where a fork leaves its parent, what it keeps of the parent's history, and what it runs again. Pure.
 
-It keeps the parent's history before the first visit of the step it is forked from, and what the other members of that
-step's parallel group finished. The current workflow defines what comes after a step: for a new step, the fork begins
-before the first step after it that has run.
+A fork keeps the parent's history before the first visit of the step it is forked from, and what the other members of
+that step's parallel group finished. The current workflow defines what comes after a step: if the step is new, the fork
+begins before the first step after it that has run.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from ..errors import OutcomeUnknownError, ResumeError
-from .decide import paths_of, steps_from
+from .decide import every_path, steps_from
 from .events import Event, RollbackStarted, StepEvent, WorkflowResumed
 from .fold import fold
 from .graph import Plan, owner_of
 from .limits import frontier
 from .record import record
-from .resume import ResumeDecision, named, resumption, route_is_lost, unknown_outcomes
+from .resume import ResumeDecision, choose_steps, route_is_lost, steps_to_rerun, unknown_outcomes
 from .state import State
 from .state_name import ExecutionState
 
-__all__ = ["ForkPoint", "fork_point", "lineage", "plan_fork"]
+__all__ = ["ForkPoint", "describe_origin", "fork_point", "plan_fork"]
 
 
 @record
@@ -28,7 +28,7 @@ class ForkPoint:
     """What a fork keeps.
 
     Attributes:
-        events: of the parent's history, in order.
+        events: the kept events of the parent, in order.
         version: the last version of the parent before the cut.
         before: the step before which it was cut; None if all is kept.
         again: steps that come after the cut in the workflow, but ran before it.
@@ -49,15 +49,15 @@ def fork_point(
         plan: the workflow as it is now.
         history: the parent's events.
         execution_id: the parent's id, for messages.
-        from_step: the first step that the fork runs itself; None: the first whose result is given, else the end.
+        from_step: the first step that the fork runs itself; None: the first step whose result is given, else the end.
         given: steps whose result is given.
 
     Raises:
-        ResumeError: neither the step nor anything after it has run, and it is not what would run next.
+        ResumeError: neither the step nor anything after it has run, and it would not run next either.
     """
     firsts = given if from_step is None else (from_step,)
     after = {first: _after(plan, first) for first in firsts}
-    left_at = [at for first in firsts if (at := _first(history, {first}, after[first])) is not None]
+    left_at = [at for first in firsts if (at := _find_start(history, {first}, after[first])) is not None]
     if not left_at:
         reached = fold(history)
         if reached.is_rolling_back:
@@ -77,9 +77,9 @@ def fork_point(
     later = set().union(*after.values())
     state = fold(history[:at])
     again = tuple(n for n in state.steps if n in later and n in plan.stage_of and state.steps[n].settled)
-    beside = {*map(owner_of, state.in_flight), *(n for first in firsts for n in _beside(plan, first))} - later
+    beside = {*map(owner_of, state.in_flight), *(n for first in firsts for n in _parallel_to(plan, first))} - later
     return ForkPoint(
-        events=(*history[:at], *_brought_to_an_end(state, beside, history[at:])),
+        events=(*history[:at], *_events_to_outcomes(state, beside, history[at:])),
         version=at,
         before=from_step or left.step,
         again=again,
@@ -103,12 +103,12 @@ def plan_fork(
         plan: the workflow as it is now.
         state: the fold of what is kept.
         execution_id: the parent's id, for messages.
-        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the outdated.
+        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the stale steps.
         outdated: the completed steps that are stale.
-        again: completed steps that run again without being named: they read an input that the fork changes, or come
-            after the step it is forked from.
+        again: completed steps that run again although ``rerun`` does not name them: they read an input that the fork
+            changes, or come after the step it is forked from.
         given: steps whose result is given; what depends on them runs again.
-        relisted: the foreach steps in ``again`` that only run over another list now.
+        relisted: the foreach steps in ``again`` for which only the list of items changed.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -117,10 +117,10 @@ def plan_fork(
     unknown = [name for name in unknown_outcomes(plan, state) if name not in given]
     if unknown:
         raise _outcome_unknown(unknown, execution_id)
-    asked = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
+    asked = steps_to_rerun(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     afresh = {*asked, *again, *(name for name in given if name in state.finished)}
     relisting = {*relisted}.difference(asked)
-    chosen = resumption(plan, state, again=afresh, outdated=outdated, given=given, relisted=relisting)
+    chosen = choose_steps(plan, state, again=afresh, outdated=outdated, given=given, relisted=relisting)
     gone = tuple(name for name, step in state.steps.items() if step.settled and name not in plan.steps)
     lost = tuple(
         name
@@ -142,11 +142,11 @@ def plan_fork(
     )
 
 
-def lineage(state: State) -> str:
-    """Say where an execution comes from; empty if it is not a fork.
+def describe_origin(state: State) -> str:
+    """Describe where an execution was forked from; empty if it is not a fork.
 
     Example:
-        >>> lineage(State(parent="k3v9", parent_version=17, forked_at="deploy"))
+        >>> describe_origin(State(parent="k3v9", parent_version=17, forked_at="deploy"))
         "forked from k3v9 at event 17 (before step 'deploy')"
     """
     if state.parent is None:
@@ -156,12 +156,12 @@ def lineage(state: State) -> str:
 
 
 def _after(plan: Plan, step: str) -> set[str]:
-    """Name the step and everything after it, but not what runs in parallel with it."""
-    return steps_from(plan, step, step).keys() - _beside(plan, step)
+    """Return the names of the step and everything after it, without what runs in parallel with it."""
+    return steps_from(plan, step, step).keys() - _parallel_to(plan, step)
 
 
-def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
-    """Return where the first of these steps begins; if none does, the first of the other choice."""
+def _find_start(history: Sequence[Event], *choices: Collection[str]) -> int | None:
+    """Return the index of the first event of any step of the first choice; if there is none, of the next choice."""
     for names in choices:
         for at, event in enumerate(history):
             if isinstance(event, StepEvent) and event.step in names:
@@ -169,14 +169,13 @@ def _first(history: Sequence[Event], *choices: Collection[str]) -> int | None:
     return None
 
 
-def _beside(plan: Plan, step: str) -> set[str]:
-    """Name the other members of the parallel groups that a step is in."""
-    paths = [plan.timeline, *(path for name in plan.steps for path in paths_of(plan, name))]
-    return {name for path in paths for stage in path if step in stage for name in stage} - {step}
+def _parallel_to(plan: Plan, step: str) -> set[str]:
+    """Return the names of the other members of the parallel groups that a step is in."""
+    return {name for path in every_path(plan) for stage in path if step in stage for name in stage} - {step}
 
 
-def _brought_to_an_end(state: State, beside: Collection[str], rest: Sequence[Event]) -> Iterator[Event]:
-    """Return the events of these steps up to their outcome, after the cut."""
+def _events_to_outcomes(state: State, beside: Collection[str], rest: Sequence[Event]) -> Iterator[Event]:
+    """Yield the events after the cut that bring the parallel steps ``beside`` it to their outcomes."""
     visits = {
         name: step.visit if (step := state.steps.get(name)) is not None else 1
         for name in beside

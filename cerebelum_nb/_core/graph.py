@@ -62,8 +62,8 @@ class Policy:
         """Return the seconds to wait after a failure.
 
         Args:
-            failures: how many failures there were before it.
-            chance: a random number from 0 up to 1, passed in to keep this pure.
+            failures: the number of failures before this one.
+            chance: a random number from 0 to 1, passed in to keep this pure.
 
         Example:
             >>> Policy(retry_delay=1, backoff=2, max_delay=5, jitter=0.5).delay(1, chance=0.25)
@@ -80,7 +80,7 @@ PLAIN = Policy()
 
 @record
 class StepSpec:
-    """A step as the engine sees it: a name, what it needs, and a function to call.
+    """A step as the engine sees it: a name, what it depends on, and a function to call.
 
     ``requires`` and ``optional`` are names of other steps; ``takes_rest`` is true if it has ``**kwargs``. ``workflow``
     names the workflow that it runs as a child, if it is one.
@@ -101,9 +101,9 @@ class StepSpec:
 
     @property
     def takes_anything(self) -> bool:
-        """Whether its function has parameters at all."""
-        named = self.requires or self.optional or self.takes_rest
-        return bool(named or self.takes_context or self.takes_inputs or self.takes_error)
+        """Whether its function has parameters."""
+        results = self.requires or self.optional or self.takes_rest
+        return bool(results or self.takes_context or self.takes_inputs or self.takes_error)
 
 
 Path = tuple[tuple[str, ...], ...]
@@ -152,7 +152,7 @@ def describe_target(target: Target) -> str:
 
 @frozen
 class Branch:
-    """After ``step``, ``predicate(result)`` decides which path runs in between."""
+    """After ``step``, ``predicate(result)`` decides which path runs before the timeline continues."""
 
     step: str
     predicate: Callable[[Any], object]
@@ -175,9 +175,9 @@ class Diverge:
 class Each:
     """A *foreach*: what runs once for every item of a list that is known only at run time.
 
-    On a path it is one step, named after the last step of its ``body``; its result is the list of their results. What
-    it does for one item is named by :func:`of_item`. ``source`` is a step, or ``inputs.NAME``; ``at_once`` bounds the
-    items that run at a time; with ``collect`` a failed item does not fail it.
+    On a path it is one step, named after the last step of its ``body``; its result is the list of the items' results.
+    :func:`of_item` names what it does for an item. ``source`` is a step, or ``inputs.NAME``; ``at_once`` limits how
+    many items run at a time; with ``collect`` a failed item does not fail the foreach.
     """
 
     source: str
@@ -204,8 +204,8 @@ class Plan:
     """A validated workflow: its steps, their order, and its routes. Immutable.
 
     ``undo`` holds the handlers, by step; with ``rolls_back`` a failed execution is rolled back at once. ``shape``
-    checks its inputs, and makes the object that steps receive. ``timeout`` is how long an
-    execution may take from its start or last resume, seconds.
+    checks the inputs, and makes the object that steps receive. ``timeout`` is how long an execution may take from its
+    start or last resume, seconds.
     """
 
     workflow: str
@@ -233,9 +233,9 @@ class Plan:
         return (self.steps[name],)
 
     def body_of(self, name: str) -> StepSpec | None:
-        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None if there is no item.
+        """Return the step whose function runs for ``deploy[ams3]``, as it is declared; None if there is none.
 
-        Of ``~deploy`` and ``~deploy[ams3]`` it is what undoes ``deploy``.
+        For ``~deploy`` and ``~deploy[ams3]`` it is the handler that undoes ``deploy``.
         """
         if name[:1] == UNDO:
             return self.undo.get(step_of(name[1:]))
@@ -243,7 +243,7 @@ class Plan:
         return None if each is None else each.body.get(step_of(name))
 
     def spec(self, name: str) -> StepSpec | None:
-        """Return the step that an attempt runs; for ``deploy[ams3]``, the step for that item, under its name."""
+        """Return the step that an attempt of this name runs; for ``deploy[ams3]``, the step under that name."""
         if "[" not in name and name[:1] != UNDO:
             return self.steps.get(name)
         spec = self.body_of(name)
@@ -265,7 +265,7 @@ def undo_of(name: str) -> str:
 
 
 def undone_by(name: str) -> str:
-    """Return the step, or the step for one item, that an attempt of this name undoes; empty when it undoes nothing.
+    """Return the step, or the step for one item, that an attempt of this name undoes; empty if it undoes nothing.
 
     Example:
         >>> undone_by("~deploy[ams3]"), undone_by("deploy")
@@ -275,7 +275,7 @@ def undone_by(name: str) -> str:
 
 
 def of_item(owner: str, key: str, step: str = "") -> str:
-    """Name what a foreach does for one item; ``step`` is a step of its body, by default the last.
+    """Return the name of what a foreach does for one item; ``step`` is a step of its body, by default the last.
 
     Example:
         >>> of_item("deploy", "ams3"), of_item("parse", "a.html", "fetch")
@@ -285,7 +285,7 @@ def of_item(owner: str, key: str, step: str = "") -> str:
 
 
 def owner_of(name: str) -> str:
-    """Return the step that is on a path; names of steps have no brackets.
+    """Return the step on a path to which a name belongs; names of steps have no brackets.
 
     Example:
         >>> owner_of("parse[a.html].fetch"), owner_of("report")
@@ -295,7 +295,7 @@ def owner_of(name: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """Return the item's key; empty if it is not for an item.
+    """Return the key of the item in a name; empty if there is none.
 
     Example:
         >>> key_of("parse[a.html].fetch"), key_of("report")
@@ -305,7 +305,7 @@ def key_of(name: str) -> str:
 
 
 def step_of(name: str) -> str:
-    """Return the step whose function runs.
+    """Return the step whose function an attempt of this name runs.
 
     Example:
         >>> step_of("parse[a.html].fetch"), step_of("deploy[ams3]"), step_of("~parse[a.html].fetch")

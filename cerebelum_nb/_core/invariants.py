@@ -1,4 +1,4 @@
-"""Invariants of every state; the tests check them after every event of every history."""
+"""The invariants of a state; the tests check them after every event of every history."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ __all__ = ["check"]
 
 
 def check(state: State) -> None:
-    """Raise AssertionError when ``state`` breaks an invariant that every history keeps.
-
-    Used by tests: any prefix of any history must pass.
-    """
+    """Raise AssertionError if ``state`` breaks an invariant. The fold of any prefix of any history must pass."""
     running = {n for n, s in state.attempted() if s.phase in (Phase.RUNNING, Phase.RETRYING)}
     assert running == set(state.in_flight), f"in flight {set(state.in_flight)}, running {running}"
     completed = {n for n, s in state.steps.items() if s.phase is Phase.COMPLETED}

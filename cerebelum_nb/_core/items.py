@@ -1,4 +1,4 @@
-"""The items of a foreach: their names, and the outcome of the whole once all have ended. Pure."""
+"""The items of a foreach: their keys, and the outcome of the foreach once all of them have ended. Pure."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from .state import State
 from .step_state import StepState
 from .value import ErrorInfo, Value
 
-__all__ = ["closed", "digests_of", "failures", "joined", "keys_of"]
+__all__ = ["digests_of", "failures", "join_values", "keys_of", "outcome_of_items"]
 
 _LONGEST = 60
-"""The most characters of a text that is the key of its item."""
+"""The longest text, in characters, that can be the key of its own item."""
 
-_NAMED = 5
-"""How many failed items the error of a foreach names."""
+_MOST_SHOWN = 5
+"""How many failed items the error of a foreach shows."""
 
 
 def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) -> tuple[str, ...]:
-    """Name items: by ``key``, else short texts and numbers that occur once name themselves, all others are named by
-    index.
+    """Return the keys of items: by ``key``; without it, short texts and numbers that occur once are their own keys.
+
+    The key of any other item is its index.
 
     Raises:
-        ValueError: ``key`` gives two items the same name.
+        ValueError: ``key`` returns the same key for two items.
 
     Example:
         >>> keys_of(["ams3", "nyc1", "nyc1", {"size": 2}, 7])
@@ -41,24 +42,24 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) ->
             first, second, *_ = (index for index, found in enumerate(keys) if found == twice)
             raise ValueError(f"key= returns {twice!r} for items {first} and {second}: each item needs its own key")
         return keys
-    texts = [_text(item) for item in items]
+    texts = [_own_key(item) for item in items]
     times = Counter(texts)
     return tuple(text if text and times[text] == 1 else f"#{index}" for index, text in enumerate(texts))
 
 
 def digests_of(items: Sequence[Any], keys: Sequence[str]) -> tuple[str, ...]:
-    """Fingerprint items, to tell whether two with one key are the same; none if every item is its own key.
+    """Digest items, to compare those with the same key; empty if every item is its own key.
 
     Example:
         >>> digests_of(["ams3", "nyc1"], ("ams3", "nyc1"))
         ()
     """
-    digests = tuple("" if item == key else _digest(item) for item, key in zip(items, keys, strict=True))
+    digests = tuple("" if item == key else _digest_of(item) for item, key in zip(items, keys, strict=True))
     return digests if any(digests) else ()
 
 
-def closed(plan: Plan, state: State, name: str, at: int) -> StepCompleted | StepFailed:
-    """Make the outcome of a foreach: the results of its items in their order, or how many of them failed."""
+def outcome_of_items(plan: Plan, state: State, name: str, at: int) -> StepCompleted | StepFailed:
+    """Make the outcome of a foreach: the results of its items in order, or an error that says which items failed."""
     step = state.steps[name]
     assert step.items is not None
     attempt, failed = max(1, step.attempt), failures(step)
@@ -71,13 +72,13 @@ def closed(plan: Plan, state: State, name: str, at: int) -> StepCompleted | Step
             values.append(_item_error(key, *failed[key]))
         else:
             output = step.items.steps[of_item(name, key)].output
-            assert output is not None, f"item {key} has its outcome"
+            assert output is not None, f"item {key} has no outcome"
             values.append(output)
-    return StepCompleted(at=at, step=name, visit=step.visit, attempt=attempt, output=joined(values))
+    return StepCompleted(at=at, step=name, visit=step.visit, attempt=attempt, output=join_values(values))
 
 
 def failures(step: StepState) -> dict[str, tuple[str, ErrorInfo]]:
-    """Return for each failed item of a foreach, by key and in the items' order, which step failed and how."""
+    """Return the failed items of a foreach by key, in order: each with the step that failed and its error."""
     if step.items is None or not step.items.failed:
         return {}
     steps, places = step.items.steps, step.items.keys
@@ -85,17 +86,17 @@ def failures(step: StepState) -> dict[str, tuple[str, ErrorInfo]]:
     return {key_of(name): (name, error) for name in found if (error := steps[name].error) is not None}
 
 
-def joined(values: Sequence[Value]) -> Value:
-    """Make the value of a list of values, without decoding any of them.
+def join_values(values: Sequence[Value]) -> Value:
+    """Make one value, a list, of several, without decoding any of them.
 
     Example:
-        >>> joined([Value("json", "1"), Value("json", '{"a":"***"}', masked=("a",))])
+        >>> join_values([Value("json", "1"), Value("json", '{"a":"***"}', masked=("a",))])
         Value(codec='json', json='[1,{"a":"***"}]', type='', preview='', digest='', size=0, masked=('[1].a',))
     """
     shown = f"{len(values)} results"
     if any(value.codec == "none" for value in values):
         return Value("none", type="builtins.list", preview=shown)
-    masked = tuple(_inside(index, path) for index, value in enumerate(values) for path in value.masked)
+    masked = tuple(_item_path(index, path) for index, value in enumerate(values) for path in value.masked)
     codecs = {value.codec for value in values}
     if codecs <= {"json"} or (codecs <= {"json", "tagged"} and not any(map(_looks_tagged, values))):
         codec = "tagged" if "tagged" in codecs else "json"
@@ -110,18 +111,18 @@ def _looks_tagged(value: Value) -> bool:
     return value.codec == "json" and '"$' in value.json
 
 
-def _inside(index: int, path: str) -> str:
+def _item_path(index: int, path: str) -> str:
     return f"[{index}]{'.' if path and path[0] != '[' else ''}{path}"
 
 
 def _item_error(key: str, step: str, error: ErrorInfo) -> Value:
-    told = {"item": key, "step": step, "type": error.type, "message": error.message}
-    return Value("tagged", json.dumps({"$item_error": told}, ensure_ascii=True, separators=(",", ":")))
+    data = {"item": key, "step": step, "type": error.type, "message": error.message}
+    return Value("tagged", json.dumps({"$item_error": data}, ensure_ascii=True, separators=(",", ":")))
 
 
 def _failure(name: str, count: int, failed: dict[str, tuple[str, ErrorInfo]]) -> ErrorInfo:
-    shown = "; ".join(f"{which}: {error}" for which, error in list(failed.values())[:_NAMED])
-    more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    shown = "; ".join(f"{which}: {error}" for which, error in list(failed.values())[:_MOST_SHOWN])
+    more = f"; and {len(failed) - _MOST_SHOWN} more" if len(failed) > _MOST_SHOWN else ""
     (_, first), *_ = failed.values()
     return ErrorInfo(
         type="ItemError",
@@ -131,11 +132,12 @@ def _failure(name: str, count: int, failed: dict[str, tuple[str, ErrorInfo]]) ->
     )
 
 
-def _digest(item: Any) -> str:
+def _digest_of(item: Any) -> str:
     return hashlib.blake2b(repr(item).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
-def _text(item: Any) -> str:
+def _own_key(item: Any) -> str:
+    """Return an item as a key; empty if it cannot be one."""
     if type(item) is str:
         usable = item.isprintable() and len(item) <= _LONGEST and item[:1] != "#" and "]" not in item
         return item if usable else ""

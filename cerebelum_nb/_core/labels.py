@@ -1,4 +1,4 @@
-"""Names and tags of executions: their rules, how tags are changed, and how they select executions."""
+"""Names and tags of executions: which are valid, how tags change, and which executions a pattern selects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
     "check_name",
     "check_tags",
     "describe_labels",
-    "name_fits",
+    "name_matches",
 ]
 
 MOST_TAGS = 50
@@ -34,10 +34,10 @@ class Labels(NamedTuple):
 
     @classmethod
     def of(cls, name: object, tags: Any) -> Labels:
-        """Check what a caller gives.
+        """Check a name and tags that a caller gives.
 
         Raises:
-            TypeError: it is not text, or not a collection of texts.
+            TypeError: the name is not text, or the tags are not a collection of texts.
             ValueError: a name or a tag is invalid.
 
         Example:
@@ -51,7 +51,7 @@ NO_LABELS = Labels()
 
 
 def check_name(name: object) -> str:
-    """Return the name of an execution.
+    """Check the name of an execution; return it without spaces around it.
 
     Raises:
         TypeError: it is not text.
@@ -61,19 +61,18 @@ def check_name(name: object) -> str:
         raise TypeError(f"the name of an execution must be text, such as 'release 4.2', not {name!r}")
     if not name.strip() or not name.isprintable() or len(name) > _LONGEST:
         raise ValueError(
-            f"the name of an execution must be one line of at most {_LONGEST} printable characters, such as 'release "
-            "4.2', "
-            f"not {cut(repr(name), 80)}"
+            f"the name of an execution must be one line of at most {_LONGEST} printable characters, such as "
+            f"'release 4.2', not {cut(repr(name), 80)}"
         )
     return name.strip()
 
 
 def check_tags(tags: Any) -> tuple[str, ...]:
-    """Return tags, sorted, each once.
+    """Check tags; return them sorted, each once.
 
     Raises:
-        TypeError: they are one text, or not all are text.
-        ValueError: one has invalid characters, or there are too many.
+        TypeError: they are a single text, or not all of them are text.
+        ValueError: a tag has invalid characters, or there are too many.
 
     Example:
         >>> check_tags({"prod", "team:core"})
@@ -100,7 +99,7 @@ _TAG = re.compile(r"\w[^\s,]*")
 
 
 def changed_tags(tags: tuple[str, ...], added: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:
-    """Return tags after some are added and others removed.
+    """Return the tags after some were added and others removed.
 
     Example:
         >>> changed_tags(("prod", "test"), ["eu"], ["test"])
@@ -119,11 +118,11 @@ def describe_labels(name: str | None, tags: Iterable[str]) -> str:
     return " ".join([*([name] if name else []), *(f"#{tag}" for tag in tags)])
 
 
-def name_fits(name: str, wanted: str) -> bool:
+def name_matches(name: str, wanted: str) -> bool:
     """Whether a name matches; ``*`` in the pattern matches any characters.
 
     Example:
-        >>> name_fits("release 4.2", "release *"), name_fits("release 4.2", "release")
+        >>> name_matches("release 4.2", "release *"), name_matches("release 4.2", "release")
         (True, False)
     """
     return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), name) is not None

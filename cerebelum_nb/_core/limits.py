@@ -1,7 +1,7 @@
 """How far a run goes before it pauses: one stage, up to a step or before it, or not at all. Pure.
 
-A limit is checked before a stage is entered, when nothing is in flight; inside a stage everything may start, so that
-the retries of a step and the members of a parallel group belong to one call.
+A limit is checked before a stage is entered, when nothing is in flight. Inside a stage everything may start, so that
+one call runs all retries of a step and all members of a parallel group.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
     "UpTo",
     "frontier",
     "is_shared_prefix",
+    "pause_reason",
     "permits",
-    "standing_before",
 ]
 
 
@@ -35,7 +35,7 @@ class NoStage:
 
 @mutable
 class OneStage:
-    """Start one stage: a step or a parallel group, in one visit. ``entered`` says which, once it is known."""
+    """Start one stage: a step or a parallel group, in one visit. ``entered`` identifies the stage once it starts."""
 
     entered: tuple[tuple[str, int], ...] | None = None
     completes: bool = True  # whether the end of the timeline ends the execution
@@ -43,14 +43,14 @@ class OneStage:
 
 @frozen
 class UpTo:
-    """Run until this step has its outcome; the rest of its stage runs with it."""
+    """Run until this step has its outcome, and the rest of its stage with it."""
 
     step: str
 
 
 @frozen
 class Before:
-    """Run until this step, and its stage, would start."""
+    """Run until the stage of this step would start."""
 
     step: str
 
@@ -64,7 +64,7 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
     """Whether a run may carry out what was decided.
 
     Args:
-        limit: how far it may go; a :class:`OneStage` learns here which stage is its own.
+        limit: how far it may go; of a :class:`OneStage`, ``entered`` is set when the stage starts.
         state: the fold of everything recorded.
         stage: the stage the run is at.
         commands: what was decided there.
@@ -92,11 +92,11 @@ def permits(limit: Limit, state: State, stage: Sequence[str], commands: Sequence
     return limit.entered == visits
 
 
-def standing_before(stage: Sequence[str], limit: Limit | None = None) -> str:
-    """Return the reason of a pause between two cells, or before the step at which forks begin.
+def pause_reason(stage: Sequence[str], limit: Limit | None = None) -> str:
+    """Return the reason of a pause between two stages, or before the step at which forks begin.
 
     Example:
-        >>> standing_before(("a", "b"))
+        >>> pause_reason(("a", "b"))
         'step by step; next: [a, b]'
     """
     what = _SHARED if isinstance(limit, Before) else "step by step"
@@ -109,14 +109,14 @@ def is_shared_prefix(event: Event) -> bool:
     """Whether an execution with this last event is the shared prefix of forks, paused where they begin.
 
     Example:
-        >>> is_shared_prefix(WorkflowPaused(at=0, reason=standing_before(("fit",), Before("fit"))))
+        >>> is_shared_prefix(WorkflowPaused(at=0, reason=pause_reason(("fit",), Before("fit"))))
         True
     """
     return isinstance(event, WorkflowPaused) and event.reason.startswith(_SHARED)
 
 
 def frontier(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the steps that would run next, those of one stage; none if only the end is left.
+    """Name the steps of the stage that would run next; none if only the end is left.
 
     Example:
         >>> frontier(Plan(workflow="w", timeline=(("a",), ("b",)), steps={}), State())

@@ -46,10 +46,10 @@ __all__ = [
 
 @mutable
 class Begin:
-    """Start or resume it. ``events`` say how: started, resumed, awakened, forked, results given by hand.
+    """Start or resume the execution. ``events`` say how: started, resumed, awakened, forked, results given by hand.
 
-    ``lost`` lists attempts that the history shows as in flight although nobody runs them any more. They
-    ended no later than their process, whose last heartbeat (µs) is ``last_heartbeat``, if known.
+    ``lost`` says why attempts ended that the history shows as in flight although no process runs them. They ended no
+    later than their process, whose last heartbeat (µs) is ``last_heartbeat``, if known.
     """
 
     events: Sequence[Event]
@@ -59,9 +59,9 @@ class Begin:
 
 @mutable
 class Settled:
-    """An attempt ended. ``events`` are its last prints and its one outcome, as :mod:`.settle` makes it.
+    """An attempt ended. ``events`` are its last prints and its outcome, which :mod:`.settle` makes.
 
-    ``alive`` says that its thread still runs although it timed out: no new attempt starts until it ends.
+    ``alive`` says that its thread still runs although it timed out: no new attempt starts until the thread ends.
     """
 
     step: str
@@ -101,7 +101,7 @@ class Routed:
 
 @mutable
 class Items:
-    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, the outcome, or why there is none."""
+    """The answer to :class:`AskItems` or :class:`JoinItems`: the items, or the outcome of the foreach."""
 
     event: e.ItemsListed | e.StepCompleted | e.StepFailed
 
@@ -121,7 +121,7 @@ class Lost:
 class Woken:
     """An attempt ended without an outcome: its step starts again, and keeps its finished operations.
 
-    Only a shell with remote workers sends this: the attempt's wait is over, or its worker was told to end.
+    Only a shell with remote workers sends this: the attempt's wait is over, or its worker must end.
     """
 
     step: str
@@ -133,12 +133,12 @@ class Woken:
 
 @mutable
 class Admitted:
-    """It waited for its slot, which is now free."""
+    """The execution was queued, and its slot is now free."""
 
 
 @mutable
 class Restored:
-    """Results that are not in the log were lost with their worker: their steps run again, only to restore them.
+    """Results that are not in the log were lost with a worker: their steps run again, only to restore them.
 
     Only a shell with remote workers sends this.
     """
@@ -148,21 +148,21 @@ class Restored:
 
 @mutable
 class Stop:
-    """Pause it: running steps are interrupted, finished ones are kept."""
+    """Pause the execution: running steps are interrupted, finished steps are kept."""
 
     reason: str
 
 
 @mutable
 class Expire:
-    """It timed out: running steps are interrupted, and it fails with this error."""
+    """The execution timed out: running steps are interrupted, and it fails with this error."""
 
     error: ErrorInfo
 
 
 @mutable
 class Cancel:
-    """End it for good, at the request of this process. Others append ``CancelRequested``, which the state shows."""
+    """Cancel the execution, at the request of this process; another process appends ``CancelRequested`` instead."""
 
     reason: str | None = None
     by: str | None = None
@@ -177,7 +177,7 @@ class Drain:
 class Leave:
     """Hibernate: everything in flight is in a long wait. ``wake_at`` is when the first wait ends; None: never.
 
-    ``stays`` says that this shell wakes its steps itself: the history shows that it hibernates, but it is not over.
+    ``stays`` says that this shell wakes the steps itself: the hibernation is recorded, but the driver goes on.
     """
 
     wake_at: int | None
@@ -218,7 +218,7 @@ class Start:
 
 @mutable
 class SetTimer:
-    """Answer with :class:`Due` at ``due_at`` (µs since the epoch); at once if that has passed by the shell's clock."""
+    """Answer with :class:`Due` at ``due_at``, µs since the epoch; at once if the shell's clock is past that."""
 
     step: str
     due_at: int
@@ -233,14 +233,14 @@ class AskRoute:
 
 @mutable
 class AskItems:
-    """Name the items of a foreach; answer with :class:`Items`."""
+    """List the items of a foreach; answer with :class:`Items`."""
 
     step: str
 
 
 @mutable
 class JoinItems:
-    """Make the outcome of a foreach from those of all its items; answer with :class:`Items`."""
+    """Make the outcome of a foreach from the outcomes of its items; answer with :class:`Items`."""
 
     step: str
 
@@ -252,7 +252,7 @@ class CancelAttempts:
 
 @mutable
 class End:
-    """End the run here once the batch is committed; the same commit gives the lease back."""
+    """End the run in this process once the batch is committed; the same commit gives the lease back."""
 
 
 Command = Start | SetTimer | AskRoute | AskItems | JoinItems | CancelAttempts | End

@@ -1,8 +1,8 @@
-"""Dataclasses whose methods are made when they are first used, so that importing the module takes no time.
+"""Dataclasses whose methods are compiled when they are first called, so that importing a module takes less time.
 
-What a dataclass generates at import, and freezing doubles that, takes 0.3 to 1 ms; of these classes a process loads
-150 and uses a third. Here it is 0.04 ms. `__init__` assigns plainly: `frozen` would double the time of each creation.
-The type checker knows all but the mutable ones as frozen, and refuses later assignments.
+To generate the methods of a dataclass at import takes 0.3 to 1 ms, twice that if it is frozen; a process imports 150 of
+these classes and uses a third of them. Here it takes 0.04 ms. `__init__` assigns plainly, because `frozen` would double
+the time to create an object; the type checker treats all but the mutable classes as frozen, and refuses assignments.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass with slots whose fields are passed by name."""
-    return _made(cls, kw_only=True)
+    return _make(cls, kw_only=True)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass with slots."""
-    return _made(cls)
+    return _make(cls)
 
 
 @dataclass_transform(field_specifiers=(field,))
 def mutable(cls: type[T]) -> type[T]:
-    """Make a class a dataclass with slots that may change, and so has no hash."""
-    made = _made(cls)
-    made.__hash__ = None  # type: ignore[assignment]  # so says Python's data model
+    """Make a class a dataclass with slots whose objects may change, and therefore have no hash."""
+    made = _make(cls)
+    made.__hash__ = None  # type: ignore[assignment]  # Python's data model makes an object unhashable this way
     return made
 
 
-def _made(cls: type[T], *, kw_only: bool = False) -> type[T]:
-    cls.__doc__ = cls.__doc__ or cls.__name__  # else dataclass makes one, for which it inspects the signature
+def _make(cls: type[T], *, kw_only: bool = False) -> type[T]:
+    cls.__doc__ = cls.__doc__ or cls.__name__  # otherwise dataclass inspects the signature to make one
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
     for name, source_of in ("__init__", _init_of), ("__eq__", _eq_of), ("__hash__", _hash_of):
-        setattr(made, name, _first(made, name, source_of))
+        setattr(made, name, _compiled_later(made, name, source_of))
     if "__repr__" not in vars(cls):
         made.__repr__ = _repr
     return made  # type: ignore[no-any-return]  # the same class, with slots
 
 
-def _first(cls: Any, name: str, source_of: Callable[[tuple[Field[Any], ...]], str]) -> Callable[..., Any]:
-    """Return a method that compiles the one to take its place when it is called."""
+def _compiled_later(cls: Any, name: str, source_of: Callable[[tuple[Field[Any], ...]], str]) -> Callable[..., Any]:
+    """Return a method that, when it is called, compiles the real one, puts it in its place and calls it."""
 
     def method(self: Any, *args: Any, **values: Any) -> Any:
         space: dict[str, Any] = {"MISSING": MISSING}
@@ -55,7 +55,7 @@ def _first(cls: Any, name: str, source_of: Callable[[tuple[Field[Any], ...]], st
             space[f"_{f.name}"] = f.default_factory if f.default is MISSING else f.default
         exec(source_of(fields(cls)), space)
         compiled = space[name]
-        compiled.__qualname__ = f"{cls.__qualname__}.{name}"  # for the message about a missing argument
+        compiled.__qualname__ = f"{cls.__qualname__}.{name}"  # Python's message about a missing argument shows it
         setattr(cls, name, compiled)
         return compiled(self, *args, **values)
 
@@ -67,8 +67,8 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({shown})"
 
 
-def _init_of(own: tuple[Field[Any], ...]) -> str:
-    ordered = sorted(own, key=lambda f: bool(f.kw_only))
+def _init_of(members: tuple[Field[Any], ...]) -> str:
+    ordered = sorted(members, key=lambda f: bool(f.kw_only))
     head, body = ["self"], []
     for f in ordered:
         if f.kw_only and "*" not in head:
@@ -81,14 +81,14 @@ def _init_of(own: tuple[Field[Any], ...]) -> str:
     return f"def __init__({', '.join(head)}): {'; '.join(body) or 'pass'}"
 
 
-def _eq_of(own: tuple[Field[Any], ...]) -> str:
-    ours, theirs = (_tuple_of(own, whose) for whose in ("self", "other"))
+def _eq_of(members: tuple[Field[Any], ...]) -> str:
+    ours, theirs = (_tuple_of(members, which) for which in ("self", "other"))
     return f"def __eq__(self, other): return {ours} == {theirs} if type(self) is type(other) else NotImplemented"
 
 
-def _hash_of(own: tuple[Field[Any], ...]) -> str:
-    return f"def __hash__(self): return hash((type(self), *{_tuple_of(own, 'self')}))"
+def _hash_of(members: tuple[Field[Any], ...]) -> str:
+    return f"def __hash__(self): return hash((type(self), *{_tuple_of(members, 'self')}))"
 
 
-def _tuple_of(own: tuple[Field[Any], ...], whose: str) -> str:
-    return "(" + "".join(f"{whose}.{f.name}, " for f in own if f.compare) + ")"
+def _tuple_of(members: tuple[Field[Any], ...], which: str) -> str:
+    return "(" + "".join(f"{which}.{f.name}, " for f in members if f.compare) + ")"

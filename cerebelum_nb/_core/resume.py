@@ -1,4 +1,4 @@
-"""What a resume does to a recorded state: which steps run again, and why it may be refused. Pure."""
+"""What a resume does to a recorded state: which steps run again, and when it is refused. Pure."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .step_state import Phase, StepState
 
 __all__ = [
     "ResumeDecision",
+    "choose_steps",
     "code_changed",
     "decide_resume",
     "dependants",
-    "following",
-    "named",
     "refuse_lost_handlers",
-    "refuse_mark",
+    "refuse_second_result",
     "refuse_unknown",
-    "resumption",
     "route_is_lost",
     "step_named",
+    "steps_to_rerun",
+    "steps_to_reset",
     "unknown_outcomes",
 ]
 
@@ -43,7 +43,7 @@ class ResumeDecision:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it runs no settled step again."""
+        """Whether no step with an outcome runs again."""
         return not (self.retried or self.revisited or self.rerouted or self.restored or self.relisted)
 
 
@@ -67,12 +67,12 @@ def decide_resume(
         state: the fold of what is recorded.
         execution_id: for messages.
         skip_completed_steps: False runs everything again.
-        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the outdated.
+        rerun: completed steps to run again, with those that depend on them, or ``"stale"`` for the stale steps.
         live: completed steps whose value cannot be stored, but is still in memory.
         repeat: external steps that may run again although it is unknown whether their effect happened.
         mark_done: steps whose result is given by hand.
         outdated: the completed steps that are stale: their code or inputs have changed since.
-        relisted: the foreach steps among them that only run over another list now.
+        relisted: the foreach steps in ``outdated`` for which only the list of items changed.
 
     Raises:
         OutcomeUnknownError: it would repeat an external effect that may have happened.
@@ -86,7 +86,7 @@ def decide_resume(
         )
     if state.lifecycle is ExecutionState.CANCELLED:
         raise ResumeError(
-            f"{name} was cancelled{_because(state.reason)} and cannot be resumed. Start a new one with execute()"
+            f"{name} was cancelled{_in_parentheses(state.reason)} and cannot be resumed. Start a new one with execute()"
         )
     _check_by_hand(plan, state, repeat, mark_done)
     unknown = [n for n in unknown_outcomes(plan, state) if n not in repeat and n not in mark_done]
@@ -95,9 +95,9 @@ def decide_resume(
         return _in_rollback(plan, state, execution_id, rerun or not skip_completed_steps)
     if not skip_completed_steps:
         return ResumeDecision(revisited=tuple(state.steps))
-    again = named(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
+    again = steps_to_rerun(plan, state, [n for n in state.finished if n in outdated] if rerun == "stale" else rerun)
     relisting = relisted if rerun == "stale" else ()
-    chosen = resumption(plan, state, again=again, outdated=outdated, given=mark_done, live=live, relisted=relisting)
+    chosen = choose_steps(plan, state, again=again, outdated=outdated, given=mark_done, live=live, relisted=relisting)
     if state.lifecycle is ExecutionState.COMPLETED and not (chosen.revisited or chosen.relisted):
         asked = repr(rerun) if isinstance(rerun, str) else ", ".join(map(repr, rerun))
         what = "no step's code has changed since" if rerun == "stale" else f"it did not run {asked}"
@@ -110,7 +110,7 @@ def decide_resume(
 
 
 def _in_rollback(plan: Plan, state: State, execution_id: str, other: object) -> ResumeDecision:
-    """An unfinished rollback is finished first."""
+    """Decide how an unfinished rollback continues; nothing else can be resumed before it is over."""
     if other:
         raise ResumeError(
             f"execution {execution_id} is being rolled back: finish that first with resume({execution_id!r}), then "
@@ -133,7 +133,7 @@ def refuse_lost_handlers(plan: Plan, state: State, execution_id: str) -> None:
         )
 
 
-def resumption(
+def choose_steps(
     plan: Plan,
     state: State,
     *,
@@ -143,7 +143,7 @@ def resumption(
     live: Collection[str] = (),
     relisted: Collection[str] = (),
 ) -> ResumeDecision:
-    """Return which recorded steps a resume runs again.
+    """Return which recorded steps a resume or a fork runs again.
 
     Args:
         plan: the workflow as it is now.
@@ -152,7 +152,7 @@ def resumption(
         outdated: the completed steps that are stale.
         given: steps whose result is given by hand.
         live: completed steps whose value cannot be stored, but is still in memory.
-        relisted: the foreach steps in ``again`` that only run over another list now.
+        relisted: the foreach steps in ``again`` for which only the list of items changed.
     """
     items = [n for n in again if "[" in n]
     opened = {owner_of(n) for n in items}.difference(again)
@@ -172,7 +172,7 @@ def resumption(
         if (
             n in opened
             or (s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step))
-            or (s.items is not None and s.items.failed and not s.settled)  # it died before it had its outcome
+            or (s.items is not None and s.items.failed and not s.settled)  # its process died before it had its outcome
         )
         and n not in given
         and n not in {*revisited, *relisted}
@@ -201,7 +201,7 @@ def _only_the_source_changes(plan: Plan, state: State, name: str, changed: Colle
 
 
 def _rest_of_item(plan: Plan, state: State, name: str) -> Iterator[str]:
-    """Return what was done for an item, from this step of the body on."""
+    """Yield the steps that began for an item, from this step of the body on."""
     body = list(plan.each[owner_of(name)].body)
     for step in body[body.index(step_of(name)) :]:
         if state.step(of_item(owner_of(name), key_of(name), step)) is not None:
@@ -215,10 +215,10 @@ def code_changed(plan: Plan, state: State, name: str) -> bool:
 
 
 def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
-    """Name the external steps that started, and whose effect may or may not have happened.
+    """Name the external steps that started and whose effect may or may not have happened.
 
-    A step that waits in a decorator, before its body, has done nothing yet. Once a rollback has begun, this is settled
-    for the steps, and only their undos count.
+    A step that waits in a decorator, before its body, has done nothing yet. A rollback only begins when this is known
+    for every step; from then on only the undos count.
     """
     rollback = state.rollback
     return tuple(
@@ -265,14 +265,14 @@ def _check_by_hand(plan: Plan, state: State, repeat: Collection[str], mark_done:
             )
         for name in names:
             if plan.spec(name) is None or not _is_listed(state, name):
-                raise _unknown(plan, name, f"{what} names")
+                raise _unknown_step(plan, name, f"{what} names")
     done = [n for n in mark_done if (step := state.step(n)) is not None and step.has_result]
     if done:
         raise ResumeError(f"mark_done names '{done[0]}', which is already completed: its recorded result is used")
 
 
 def _is_listed(state: State, name: str) -> bool:
-    """Whether an item is one of those of its foreach."""
+    """Whether there is a step of this name: of an item, only if its foreach lists the item."""
     if name[:1] == UNDO:
         return state.rollback is not None and undone_by(name) in state.rollback.todo
     owner = state.steps.get(owner_of(name))
@@ -285,9 +285,9 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
     """Raise OutcomeUnknownError if there are external steps whose effect may or may not have happened.
 
     Args:
-        steps: their names.
+        steps: the names of these steps.
         name: the execution, for the message.
-        to_undo: whether it is rolled back: then an effect that happened is undone too.
+        to_undo: whether the execution is to be rolled back: then an effect that happened is undone too.
     """
     if not steps:
         return
@@ -306,33 +306,33 @@ def refuse_unknown(steps: Collection[str], name: str, *, to_undo: bool = False) 
 
 
 def _may_precede(plan: Plan, first: str, second: str) -> bool:
-    """Whether one step's result may be among the ``**kwargs`` of another."""
+    """Whether the result of ``first`` may be among the ``**kwargs`` of ``second``."""
     on = plan.stage_of
     return first not in on or second not in on or on[first] < on[second]
 
 
-def named(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
-    """Return the steps named to run again that have run.
+def steps_to_rerun(plan: Plan, state: State, rerun: str | Collection[str]) -> tuple[str, ...]:
+    """Return the steps that ``rerun`` names, without those that have not run.
 
     Raises:
-        ResumeError: one is not a step of the workflow.
+        ResumeError: the workflow has no step of such a name.
     """
     names = (rerun,) if isinstance(rerun, str) else tuple(rerun) if isinstance(rerun, Collection) else (rerun,)
     for name in names:
         if not isinstance(name, str):
             raise ResumeError(f"rerun takes names of steps, such as rerun=['build'], or 'stale', not {name!r}")
         if plan.spec(name) is None:
-            raise _unknown(plan, name, "rerun names")
+            raise _unknown_step(plan, name, "rerun names")
     return tuple(n for n in names if state.step(n) is not None)
 
 
 def step_named(plan: Plan, step: object, method: str) -> str:
-    """Return the name of a step given by its name or as the step itself.
+    """Return the name of a step that is given by its name or as an object.
 
     Args:
         plan: the workflow.
-        step: a name, or anything with a ``name``.
-        method: the call it was given to, for messages.
+        step: a name, or an object with a ``name``.
+        method: the name of the method that takes it, for messages.
 
     Raises:
         ResumeError: the workflow has no such step.
@@ -341,22 +341,22 @@ def step_named(plan: Plan, step: object, method: str) -> str:
     if not isinstance(name, str):
         raise ResumeError(f"{method}() takes a step or its name, not {step!r}")
     if name not in plan.steps:
-        raise _unknown(plan, name, f"{method}() names")
+        raise _unknown_step(plan, name, f"{method}() names")
     return name
 
 
-def following(plan: Plan, state: State, step: str) -> tuple[str, ...]:
-    """Name the started steps that going back to ``step`` resets: itself and what follows.
+def steps_to_reset(plan: Plan, state: State, step: str) -> tuple[str, ...]:
+    """Name the started steps that going back to ``step`` resets: the step and what follows it.
 
     Raises:
-        ResumeError: it has not run, so there is nothing to go back to.
+        ResumeError: the step has not run, so there is nothing to go back to.
     """
     if step not in state.steps:
         raise ResumeError(f"step '{step}' has not run yet: there is nothing to go back to")
     return reset_by(plan, state, step, step)
 
 
-def refuse_mark(state: State, step: str) -> None:
+def refuse_second_result(state: State, step: str) -> None:
     """Raise ResumeError if a step already has a result."""
     if step in state.finished:
         raise ResumeError(
@@ -365,15 +365,15 @@ def refuse_mark(state: State, step: str) -> None:
         )
 
 
-def _unknown(plan: Plan, name: str, said: str) -> ResumeError:
-    hint = did_you_mean(str(name), plan.steps, f"Its steps are {_some(plan.steps)}", most=1)
-    return ResumeError(f"{said} {name!r}, which is not a step of workflow '{plan.workflow}'. {hint}")
+def _unknown_step(plan: Plan, name: str, what: str) -> ResumeError:
+    hint = did_you_mean(str(name), plan.steps, f"Its steps are {_list_names(plan.steps)}", most=1)
+    return ResumeError(f"{what} {name!r}, which is not a step of workflow '{plan.workflow}'. {hint}")
 
 
 def _refuse_lost(plan: Plan, state: State, execution_id: str, again: Collection[str]) -> None:
     lost = [f"  - step '{n}' (completed, no longer on the timeline)" for n in state.finished if n not in plan.steps]
     for name, step in state.steps.items():
-        if step.diverge is None and step.branch is None:  # it took no route, as nearly all
+        if step.diverge is None and step.branch is None:  # nearly all steps take no route
             continue
         if name in again or (name in state.finished and name not in plan.steps):
             continue
@@ -399,9 +399,9 @@ def route_is_lost(plan: Plan, step: StepState, name: str) -> bool:
 
 
 def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]) -> tuple[str, ...]:
-    """Name the completed steps whose value was not kept although a step that has not run needs it.
+    """Name the completed steps whose value was not kept although a step that will run needs it.
 
-    A value that contained a secret is there, except for the secret: only code that reveals it is affected.
+    A value in which a secret was masked counts as kept: only code that reveals the secret is affected.
     """
     gone = {
         n
@@ -422,10 +422,10 @@ def _unkept_needed(plan: Plan, state: State, live: set[str], revisited: set[str]
     return tuple(n for n in state.finished if n in restored)
 
 
-def _some(names: Collection[str]) -> str:
+def _list_names(names: Collection[str]) -> str:
     shown = list(names)[:8]
     return ", ".join(shown) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _because(reason: str | None) -> str:
+def _in_parentheses(reason: str | None) -> str:
     return f" ({reason})" if reason else ""

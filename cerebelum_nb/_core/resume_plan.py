@@ -1,4 +1,4 @@
-"""What a resume would do with each step, and why. Pure: code is compared elsewhere, and reasons are passed in."""
+"""What a resume would do with each step, and why. Pure: the caller compares code, and passes the reasons in."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class StepAction(StrEnum):
     STALE = "stale"  # kept, although its result would be different now
     MAY_RUN = "may run"  # a route decides
     SKIP = "skip"
-    UNDO = "undo"  # of a rollback, as the next two
-    FORGET = "no handler"  # it no longer counts as done, and nothing undoes it
-    ASK = "ask"  # nobody knows whether its effect happened
+    # In a rollback:
+    UNDO = "undo"
+    FORGET = "no handler"  # it no longer counts as done, but nothing undoes it
+    ASK = "ask"  # it is unknown whether its effect happened
 
 
 @record
@@ -64,21 +65,21 @@ def planned_steps(
     Args:
         plan: the workflow as it is now.
         before: the fold of what is recorded.
-        after: the same with the resume folded in.
+        after: the same after the resume.
         chosen: what the resume does.
         stale: why the results of completed steps would be different now, by step.
-        asked: the steps that were named to run again.
+        asked: the steps that the caller names to run again.
         given: the steps whose result is given.
-        ahead_because: why a step without any record runs.
-        doubts: what is uncertain about a completed step's code, by step.
+        ahead_because: why a step runs that has no record.
+        doubts: what is uncertain about the code of completed steps, by step.
     """
     ahead = _ahead(plan, after)
     again = {*chosen.retried, *chosen.revisited, *chosen.restored, *chosen.relisted}
     doubtful = {n for n in dependants(plan, stale) if n in before.finished}
     found: list[PlannedStep] = []
-    comes = {*after.finished, *given, *ahead}
+    may_have_result = {*after.finished, *given, *ahead}
     reasons: tuple[str, ...]
-    for name in _in_order(plan):
+    for name in _plan_order(plan):
         step = before.steps.get(name)
         if name in given:
             action, reasons = StepAction.KEEP, ("its result is given",)
@@ -96,15 +97,13 @@ def planned_steps(
         elif step is not None and step.settled and name not in ahead:
             action, reasons = StepAction.KEEP, ("failed, and its failure was handled by a route",)
         elif name in ahead:
-            action, reasons = (
-                StepAction.RUN,
-                ("was interrupted" if step is not None and step.attempt else ahead_because,),
-            )
+            was_interrupted = step is not None and step.attempt
+            action, reasons = StepAction.RUN, ("was interrupted" if was_interrupted else ahead_because,)
         else:
-            action, reason = _off_the_way(plan, after, name, comes)
+            action, reason = _on_open_route(plan, after, name, may_have_result)
             reasons = (reason,)
             if action is StepAction.MAY_RUN:
-                comes.add(name)
+                may_have_result.add(name)
         found.append(PlannedStep(step=name, action=action, reasons=reasons))
     return tuple(found)
 
@@ -114,7 +113,7 @@ def _how_done(step: StepState) -> str:
 
 
 def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | None:
-    """Name the inputs that differ; None if only the fact is known.
+    """Name the inputs that differ; None if they differ, but their names are unknown.
 
     Example:
         >>> changed_inputs(Value("json", '{"a":1,"b":2}'), Value("json", '{"a":1,"b":3}'))
@@ -124,10 +123,11 @@ def changed_inputs(old: Value | None, new: Value | None) -> tuple[str, ...] | No
         return ()
     if not old.is_json or not new.is_json:
         return None
-    gone = object()
+    missing = object()
     try:
-        one, two = parse(old.json), parse(new.json)
-        return tuple(name for name in {**one, **two} if not _same(one.get(name, gone), two.get(name, gone)))
+        before, after = parse(old.json), parse(new.json)
+        names = {**before, **after}
+        return tuple(n for n in names if not _same(before.get(n, missing), after.get(n, missing)))
     except (ValueError, TypeError, AttributeError, RecursionError):  # a log from elsewhere may hold anything
         return None
 
@@ -137,7 +137,7 @@ def _same(one: object, two: object) -> bool:
 
 
 def _ahead(plan: Plan, state: State) -> set[str]:
-    """Name the steps that run unless a route decides otherwise."""
+    """Return the names of the steps that run unless a route decides otherwise."""
     at = Position.at_start(plan)
     decide(plan, state, at)
     ahead: set[str] = set()
@@ -150,7 +150,7 @@ def _ahead(plan: Plan, state: State) -> set[str]:
     return ahead
 
 
-def _in_order(plan: Plan) -> Iterator[str]:
+def _plan_order(plan: Plan) -> Iterator[str]:
     """Yield the timeline's steps, each followed by those on its routes."""
     seen: set[str] = set()
     todo = [name for stage in reversed(plan.timeline) for name in reversed(stage)]
@@ -219,8 +219,8 @@ def _uses(plan: Plan, name: str, among: Collection[str], how: str) -> Iterator[s
         yield f"takes every earlier result, some of which {_MANY[how]}"
 
 
-def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) -> tuple[StepAction, str]:
-    """Return whether a route of a step that has or gets a result may lead to a step that is not ahead."""
+def _on_open_route(plan: Plan, state: State, name: str, may_have_result: Collection[str]) -> tuple[StepAction, str]:
+    """Return what happens to a step that is not ahead: a route may still lead to it from a step that has a result."""
     why_not = "skipped on the route this run took"
     if name in plan.stage_of:
         return StepAction.SKIP, why_not
@@ -230,7 +230,7 @@ def _off_the_way(plan: Plan, state: State, name: str, comes: Collection[str]) ->
                 continue
             step = state.steps.get(owner)
             decided = step is not None and (step.diverge_chosen or step.branch is not None)
-            if owner in comes and not decided:
+            if owner in may_have_result and not decided:
                 return StepAction.MAY_RUN, f"if `{owner}` {label}"
             why_not = f"`{owner}` took another route" if decided else f"runs only if `{owner}` {label}"
     return StepAction.SKIP, why_not

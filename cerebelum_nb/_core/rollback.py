@@ -14,10 +14,10 @@ from .state_name import ExecutionState
 from .step_state import Phase, StepState
 from .value import ErrorInfo
 
-__all__ = ["Standing", "plan_rollback", "rollback_started", "standings"]
+__all__ = ["RollbackStep", "plan_rollback", "rollback_started", "rollback_steps"]
 
 
-class Standing(NamedTuple):
+class RollbackStep(NamedTuple):
     """What a rollback does with one step: ``undone`` counts its undos, one per item."""
 
     step: str
@@ -35,14 +35,14 @@ def plan_rollback(
     repeat: Collection[str] = (),
     mark_done: Collection[str] = (),
 ) -> RollbackStarted:
-    """Decide what a rollback does, as the event that begins it; its time is that of the last event.
+    """Decide what a rollback does, as the event that begins it; its time is the time of the last event.
 
     Args:
         plan: the workflow as it is now.
         state: the fold of what is recorded, with the steps in ``mark_done`` completed.
         execution_id: for messages.
         to: the last step that stays done; None undoes everything.
-        repeat: external steps whose effect did not happen, although nobody recorded that.
+        repeat: external steps whose effect did not happen, as the caller says.
         mark_done: steps whose result was given by hand.
 
     Raises:
@@ -65,28 +65,30 @@ def plan_rollback(
         refuse_lost_handlers(plan, state, execution_id)
         todo, error, failed, to = tuple(rollback.todo), rollback.error, rollback.failed_step, rollback.to
     else:
-        todo, error, failed = _todo(plan, state, _kept(plan, state, execution_id, to)), state.error, state.failed_step
+        todo = _steps_to_undo(plan, state, _kept_version(plan, state, execution_id, to))
+        error, failed = state.error, state.failed_step
     return RollbackStarted(at=state.updated_at, todo=todo, to=to, error=error, failed_step=failed)
 
 
 def rollback_started(plan: Plan, state: State, error: ErrorInfo, step: str | None, at: int) -> RollbackStarted | None:
-    """Make the event of a workflow that is rolled back on failure; None if it only fails.
+    """Make the event with which a failed execution begins its rollback; None if it only fails.
 
-    It only fails if it is unknown whether an external effect happened: a person decides whether to undo it.
+    It only fails if its workflow does not roll back, or if it is unknown whether an external effect happened: then a
+    person decides whether to undo it.
 
     Args:
         plan: the workflow.
         state: the fold of what is recorded.
         error: why it fails.
-        step: the step that failed it, if one did.
+        step: the step whose failure it is, if any.
         at: the time, µs since the epoch.
     """
     if not plan.rolls_back or state.rollback is not None or unknown_outcomes(plan, state):
         return None
-    return RollbackStarted(at=at, todo=_todo(plan, state, 0), error=error, failed_step=step)
+    return RollbackStarted(at=at, todo=_steps_to_undo(plan, state, 0), error=error, failed_step=step)
 
 
-def standings(plan: Plan, state: State, execution_id: str, to: str | None = None) -> tuple[Standing, ...]:
+def rollback_steps(plan: Plan, state: State, execution_id: str, to: str | None = None) -> tuple[RollbackStep, ...]:
     """Return what a rollback does with each completed step, in order of undoing.
 
     Raises:
@@ -100,29 +102,29 @@ def standings(plan: Plan, state: State, execution_id: str, to: str | None = None
     latest = {name: -state.steps[name].settled_at for name in names}
     names.sort(key=lambda name: (order.get(name, len(owners)), latest[name]))
     return tuple(
-        Standing(name, state.steps[name], owners.count(name), 0 < state.steps[name].settled_at <= kept)
+        RollbackStep(name, state.steps[name], owners.count(name), 0 < state.steps[name].settled_at <= kept)
         for name in names
     )
 
 
-def _todo(plan: Plan, state: State, kept: int) -> tuple[str, ...]:
-    """Name what is undone: what completed behind ``kept`` and has a handler, and begun children, the last first."""
-    return tuple(name for _, name in sorted(_done(plan, state, kept), reverse=True))
+def _steps_to_undo(plan: Plan, state: State, kept: int) -> tuple[str, ...]:
+    """Name what to undo, the last first: what has a handler and completed after ``kept``, and children that began."""
+    return tuple(name for _, name in sorted(_undoable(plan, state, kept), reverse=True))
 
 
-def _done(plan: Plan, state: State, kept: int) -> Iterator[tuple[int, str]]:
+def _undoable(plan: Plan, state: State, kept: int) -> Iterator[tuple[int, str]]:
     for name, step in state.attempted():
         undo = None if step.items is not None or undone_by(name) else plan.undo.get(step_of(name))
         if undo is None or (key_of(name) and owner_of(name) not in plan.each):
             continue
         at = step.settled_at if step.settled else state.version
-        # A child may have done half of its work before it failed or was left, which is undone, too.
+        # A child that failed or was abandoned may have done half of its work, which must be undone too.
         if at > kept and (step.phase is Phase.COMPLETED or (undo.workflow and step.children)):
             yield at, name
 
 
-def _kept(plan: Plan, state: State, execution_id: str, to: str | None) -> int:
-    """Return the version of the last event that stands."""
+def _kept_version(plan: Plan, state: State, execution_id: str, to: str | None) -> int:
+    """Return the version of the last event that is kept; 0 if everything is undone."""
     if to is None:
         return 0
     step = state.steps.get(to)

@@ -1,8 +1,8 @@
-"""Schedules: what can happen to one, its state as a fold of that, and what is to be done at a time. No clock is read.
+"""Schedules: their events, their state, and what to do when a time comes. Pure: no clock is read.
 
-A schedule is no execution: it has events of its own, which carry the next time in them, so that no fold computes one.
-Each event is appended after a version. Of several schedulers that act on one time, the first appends and the others
-are refused; the start of the execution is in the same transaction. So each time is started, skipped or missed once.
+A schedule is not an execution. It has its own events, which contain the next time, so that folding computes none. An
+event is appended after a given version: if several schedulers act on the same time, the first appends and the others
+are refused. The execution is started in the same transaction, so each time is started, skipped or missed exactly once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "ScheduleSkipped",
     "ScheduleStarted",
     "ScheduleState",
-    "act",
+    "due_event",
     "evolve_schedule",
     "execution_id_at",
 ]
@@ -35,7 +35,7 @@ ACTIVE, PAUSED, DELETED = "ACTIVE", "PAUSED", "DELETED"
 
 @record
 class ScheduleSet:
-    """It is made, or changed. ``inputs`` is JSON text in the format of ``codec``; durations and times are in µs.
+    """The schedule is made, or changed. ``inputs`` is JSON text in the format ``codec``; durations and times are in µs.
 
     ``anchor`` is the time from which ``every`` counts.
     """
@@ -60,7 +60,7 @@ class ScheduleSet:
 
 @record
 class SchedulePaused:
-    """Nothing is started until it is resumed."""
+    """The schedule starts nothing until it is resumed."""
 
     at: int
     by: str = ""
@@ -68,7 +68,7 @@ class SchedulePaused:
 
 @record
 class ScheduleResumed:
-    """It starts executions again, beginning at ``next_at``."""
+    """The schedule starts executions again, the first at ``next_at``."""
 
     at: int
     next_at: int | None = None
@@ -77,7 +77,7 @@ class ScheduleResumed:
 
 @record
 class ScheduleDeleted:
-    """It starts nothing more."""
+    """The schedule starts nothing more."""
 
     at: int
     by: str = ""
@@ -85,7 +85,7 @@ class ScheduleDeleted:
 
 @record
 class ScheduleStarted:
-    """The execution of the time ``due_at`` is recorded as started."""
+    """The execution for the time ``due_at`` is started."""
 
     at: int
     due_at: int
@@ -95,7 +95,7 @@ class ScheduleStarted:
 
 @record
 class ScheduleMissed:
-    """The times from ``due_at`` to before ``next_at`` are not started, because it is too late."""
+    """Nothing is started for the times from ``due_at`` to before ``next_at``, because it is too late."""
 
     at: int
     due_at: int
@@ -124,7 +124,7 @@ ScheduleEvent = (
 )
 
 SCHEDULE_EVENTS: dict[str, type[Any]] = {cls.__name__: cls for cls in ScheduleEvent.__args__}
-"""The class of each event by its name, as the log holds it."""
+"""The class of each event by its name in the log."""
 
 
 @record
@@ -138,12 +138,12 @@ class ScheduleState:
     next_at: int | None = None
     last_at: int | None = None  # the last time for which it started an execution
     last_execution: str | None = None
-    note: str | None = None  # why the last time was not started, until one is
+    note: str | None = None  # why nothing was started for the last time; None once something is started again
     updated_at: int = 0
 
 
 def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState:
-    """Fold one event.
+    """Fold one event into the state of a schedule.
 
     Example:
         >>> made = ScheduleSet(at=1, workflow="w", inputs="{}", next_at=9)
@@ -173,30 +173,29 @@ def evolve_schedule(state: ScheduleState, event: ScheduleEvent) -> ScheduleState
     return replace(state, **changed)
 
 
-def act(
-    state: ScheduleState, now: int, after: Callable[[int], int | None], hindrance: str = ""
+def due_event(
+    state: ScheduleState, now: int, after: Callable[[int], int | None], earlier_error: str = ""
 ) -> ScheduleEvent | None:
-    """Return what to do for the next time of a schedule; None if it has not come.
+    """Return the event that says what to do for the next time of a schedule; None if that time has not come.
 
     Args:
         state: the schedule.
         now: the time, µs since the epoch.
-        after: returns the first time of the schedule after a time.
-        hindrance: why an earlier attempt could not start anything, if there was one.
+        after: returns the first time of the schedule after a given time.
+        earlier_error: why an earlier attempt could not start the execution, if there was one.
     """
     due = state.next_at
     if state.state != ACTIVE or due is None or due > now:
         return None
     if (latest := now - state.definition.catch_up) > due:
-        following = after(max(due, latest - 1))
-        reason = hindrance or "no scheduler was running in time"
-        return ScheduleMissed(at=now, due_at=due, reason=reason, next_at=following)
-    started = execution_id_at(state.schedule_id, due)
-    return ScheduleStarted(at=now, due_at=due, execution_id=started, next_at=after(due))
+        reason = earlier_error or "no scheduler was running in time"
+        return ScheduleMissed(at=now, due_at=due, reason=reason, next_at=after(max(due, latest - 1)))
+    execution_id = execution_id_at(state.schedule_id, due)
+    return ScheduleStarted(at=now, due_at=due, execution_id=execution_id, next_at=after(due))
 
 
 def execution_id_at(schedule_id: str, due_at: int) -> str:
-    """Return the id of the execution that a schedule starts for a time; it contains the time, in UTC.
+    """Return the id of the execution that a schedule starts for a time; the id contains the time, in UTC.
 
     Example:
         >>> execution_id_at("nightly", 21_600_000_000)
@@ -205,6 +204,6 @@ def execution_id_at(schedule_id: str, due_at: int) -> str:
     return f"{schedule_id}-{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=due_at):%Y%m%dT%H%M%SZ}"
 
 
-def members(event: ScheduleEvent) -> dict[str, Any]:
-    """Return the fields of an event that are not at their default, without its time."""
+def changed_fields(event: ScheduleEvent) -> dict[str, Any]:
+    """Return the fields of an event that do not have their default, without its time."""
     return {f.name: value for f in fields(event) if f.name != "at" and (value := getattr(event, f.name)) != f.default}

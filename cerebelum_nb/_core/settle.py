@@ -1,7 +1,8 @@
-"""The outcome of an attempt, as one event. Pure, and used by every way of running.
+"""The outcome of an attempt, as one event. Pure, and used by every shell.
 
-A shell knows the exception and the object; this module decides from data what they mean for the history (completed,
-failed, or another attempt). `Policy.delay` in graph.py says how long a retry waits; the shell draws the random number.
+A shell has the exception or the returned object; this module decides from data what it means for the history:
+completed, failed, or another attempt. `Policy.delay` in graph.py says how long a retry waits; the shell draws the
+random number.
 """
 
 from __future__ import annotations

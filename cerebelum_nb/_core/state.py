@@ -1,7 +1,7 @@
 """The state of an execution: the fold of its events, and nothing else.
 
-It is made by folding events (fold.py), so it serves resume, status, history, time travel and tests alike. The state of
-a single step is in step_state.py; invariants.py has the invariants.
+Only fold.py changes it, so resume, status, history, time travel and tests all use it. The state of a single step is in
+step_state.py; invariants.py has the invariants.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ __all__ = ["Rollback", "State"]
 
 @mutable
 class Rollback:
-    """A rollback: what is still to be undone, the attempts at it by ``~step``, and the undone steps as they were."""
+    """A rollback: what is still to be undone, the attempts by ``~step``, and the states of the undone steps."""
 
     todo: dict[str, None]
     to: str | None = None  # the last step that stays done
-    error: ErrorInfo | None = None  # why, if it had failed
+    error: ErrorInfo | None = None  # why the execution had failed, if it had
     failed_step: str | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
-    undone: dict[str, StepState] = field(default_factory=dict)  # as they were: other undos may use their results
+    undone: dict[str, StepState] = field(
+        default_factory=dict
+    )  # as they were, because other undos may use their results
     is_over: bool = False
 
 
@@ -48,27 +50,27 @@ class State:
     queued_at: int | None = None  # since when it has been waiting for its slot
     scheduled_at: int | None = None  # the time for which a schedule started it
     timezone: str = ""  # of that schedule
-    behind: str = ""  # the execution it waits behind, as of when it was queued
+    behind: str = ""  # the execution that it was queued behind
     name: str = ""
     tags: tuple[str, ...] = ()  # sorted
-    refresh: tuple[str, ...] = ()  # steps that take no cached result
+    refresh: tuple[str, ...] = ()  # steps that must not use a cached result
     inputs: Value | None = None
     total_steps: int = 0
     started_at: int = 0
-    resumed_at: int = 0  # when it was last started, forked or resumed, but not woken: its time counts from then
+    resumed_at: int = 0  # when it was last started, forked or resumed, but not woken: its timeout counts from then
     updated_at: int = 0
-    active_at: int = 0  # when the process that ran it last recorded something; signals come from others
+    active_at: int = 0  # the time of the last event that is not a signal, which only the process that runs it appends
     completed_at: int | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     finished: dict[str, None] = field(default_factory=dict)  # completed steps, in order of completion
     in_flight: dict[str, None] = field(default_factory=dict)
-    waiting: dict[str, str] = field(default_factory=dict)  # op key -> step, of open sleeps, approvals, signals
-    waiters: dict[str, int] = field(default_factory=dict)  # step -> how many of them it has
-    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "signal", "child", ... -> how many of them are open
-    current_step: str | None = None  # of the steps that began and are not done, the last to begin
+    waiting: dict[str, str] = field(default_factory=dict)  # the open waits: "OP@STEP" -> the step
+    waiters: dict[str, int] = field(default_factory=dict)  # step -> its number of open waits
+    waits: dict[str, int] = field(default_factory=dict)  # "sleep", "signal", "child", ... -> the number of open waits
+    current_step: str | None = None  # the last step to begin of those that are not done
     last_step: str | None = None
     jumps: int = 0
-    landings: dict[str, int] = field(default_factory=dict)  # the targets of jumps back, each with its version
+    landings: dict[str, int] = field(default_factory=dict)  # the target of each jump back -> the version of the jump
     restoring: dict[str, None] = field(default_factory=dict)  # steps that run again only to restore their value
     rollback: Rollback | None = None  # kept when it is over, until the execution is resumed
     error: ErrorInfo | None = None
@@ -77,7 +79,7 @@ class State:
     cancel: e.CancelRequested | None = None
     signals: dict[int, e.SignalReceived] = field(default_factory=dict)  # received, but not taken, by version
     signal_ids: dict[str, None] = field(default_factory=dict)
-    last_signal: int = 0  # the version of the last one
+    last_signal: int = 0  # the version of the last signal
     hibernated: bool = False  # no process runs it, and none should before wake_at
     wake_at: int | None = None
     deaths: int = 0  # processes in a row that died without finishing anything
@@ -92,7 +94,7 @@ class State:
 
     @property
     def status(self) -> ExecutionState:
-        """The execution's state; a running one in which every step in flight waits is SLEEPING or waiting."""
+        """The execution's state: if it runs and every step in flight waits, SLEEPING or one of WAITING_FOR_..."""
         if self.lifecycle is not ExecutionState.RUNNING or not (self.waiting or self.hibernated):
             return self.lifecycle
         if self.hibernated:
@@ -124,7 +126,7 @@ class State:
         return None if owner is None or owner.items is None else owner.items.steps.get(name)
 
     def attempted(self) -> Iterator[tuple[str, StepState]]:
-        """Yield everything that has attempts, by name: steps, and steps for items."""
+        """Yield everything that has attempts, by name: steps, steps for items, and undos."""
         for name, step in self.steps.items():
             yield name, step
             if step.items is not None:
@@ -132,8 +134,8 @@ class State:
         if self.rollback is not None:
             yield from self.rollback.steps.items()
 
-    def left_at(self, last_heartbeat: int | None, now: int) -> int:
-        """Return when a dead process was last known to run this, µs.
+    def last_alive_at(self, last_heartbeat: int | None, now: int) -> int:
+        """Return when the dead process that ran this was last known to be alive, µs.
 
         Args:
             last_heartbeat: its last heartbeat, µs, if known. Its clock may be wrong, so the heartbeat only counts
@@ -159,7 +161,7 @@ class State:
         return items
 
     def start_wait(self, key: str, step: str) -> None:
-        """Note that a step waits; ``key`` is its operation and its name: ``sleep:5s:0@deploy``."""
+        """Note that a step waits; ``key`` is the operation and the step: ``sleep:5s:0@deploy``."""
         if key not in self.waiting:
             self.waiting[key] = step
             self.waiters[step] = self.waiters.get(step, 0) + 1
@@ -167,7 +169,7 @@ class State:
             self.waits[kind] = self.waits.get(kind, 0) + 1
 
     def end_wait(self, key: str) -> None:
-        """Note that a wait is over; harmless if none is open."""
+        """Note that a wait is over; does nothing if it is not open."""
         step = self.waiting.pop(key, None)
         if step is not None:
             for counts, what in (self.waiters, step), (self.waits, key.partition(":")[0]):
@@ -176,7 +178,7 @@ class State:
                     del counts[what]
 
     def end_waits(self, name: str, step: StepState) -> None:
-        """Note that a step waits for nothing any more."""
+        """Note that all waits of a step are over."""
         if self.waiting and step.operations:
             for op in step.operations:
                 self.end_wait(f"{op}@{name}")

@@ -10,7 +10,7 @@ __all__ = ["ACTIVE", "ExecutionState"]
 class ExecutionState(StrEnum):
     """The state of an execution.
 
-    A state is found by its name in any case, or an unambiguous prefix.
+    A state is found by its name in any case, or by an unambiguous prefix of it.
 
     Raises:
         ValueError: there is no state of that name; similar ones are suggested.
@@ -44,21 +44,21 @@ class ExecutionState(StrEnum):
             return cls[name]
         known = [state.value for state in cls if state is not cls.UNSPECIFIED]
         begun = [state for state in known if state.startswith(name)]
-        if len(begun) == 1 or (begun and name == "WAITING"):  # older than the second state that begins with it
+        if len(begun) == 1 or (begun and name == "WAITING"):  # callers used this name when it was unambiguous
             return cls(begun[0])
-        from .._text.text import did_you_mean  # late: it takes a while, and most names are right
+        from .._text.text import did_you_mean  # imported here: it takes time, and most names are right
 
         hint = did_you_mean(name, known, f"Available: {', '.join(known)}.")
         raise ValueError(f"There is no state {value!r}. {hint}")
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more happens unless somebody resumes it."""
+        """Whether nothing more happens unless somebody resumes the execution."""
         return self in _FINAL
 
     @property
     def words(self) -> str:
-        """How it is written in a sentence: ``waiting for approval``."""
+        """Its name for a sentence: ``waiting for approval``."""
         return self.value.replace("_", " ").lower()
 
 

@@ -40,9 +40,9 @@ class Operation:
     rejected_by: str | None = None
     digest: str = ""
     validated: bool = False  # the step must accept the response before it counts
-    done: bool = False  # the result is recorded and is returned instead of running again
+    done: bool = False  # the result is recorded, and is returned instead of running the operation again
     child: str = ""  # the execution that runs for it
-    ended: bool = False  # that execution has ended; how, its own history says
+    ended: bool = False  # that execution has ended; its own history says how
 
     @property
     def kind(self) -> str:
@@ -61,12 +61,12 @@ class Operation:
 
     @property
     def is_before_body(self) -> bool:
-        """Whether it is the wait of a decorator, before the step's own code begins."""
+        """Whether it is a wait in a decorator, before the step's own code begins."""
         return self.op.partition(":")[2].startswith("@")
 
 
 def waits_for_signal(op: str, name: str) -> bool:
-    """Whether an operation waits for signals of this name, in a step or in a decorator.
+    """Whether an operation waits for signals of this name, in a step's code or in a decorator.
 
     Example:
         >>> waits_for_signal("signal:payment:0:0", "payment"), waits_for_signal("signal:@payment:0:0", "payment")
@@ -76,7 +76,7 @@ def waits_for_signal(op: str, name: str) -> bool:
 
 
 class Checkpoint(NamedTuple):
-    """A statement at which the next attempt of a step may be entered; ``number`` of the ``counts`` are before it."""
+    """A statement at which the next attempt of a step may be entered; the first ``number`` of the ``counts`` hold."""
 
     event: e.StepCheckpointed
     number: int
@@ -97,7 +97,7 @@ class StepState:
     output: Value | None = None
     error: ErrorInfo | None = None
     code: str | None = None
-    inputs: Value | None = None  # what the execution was given when it started
+    inputs: Value | None = None  # the inputs of the execution when this step started
     by_hand: bool = False
     source: str = ""  # the execution that its result was taken from
     worker: str = ""  # the worker that ran its last attempt, on a cluster
@@ -105,23 +105,23 @@ class StepState:
     diverge_chosen: bool = False
     branch: bool | None = None
     route_retries: int = 0
-    settled_at: int = 0  # the version of the event that was its outcome
-    routed_at: int = 0  # the version of the event that was its choice
+    settled_at: int = 0  # the version of the event with its outcome
+    routed_at: int = 0  # the version of the event with its choice of a route
     interrupted: bool = False
     percent: float | None = None
     message: str = ""
     printed: str = ""  # the end of what this attempt wrote to stdout and stderr
-    notes: dict[str, Value] | None = None  # what it published; replaced, never changed
+    notes: dict[str, Value] | None = None  # the dict is replaced, never changed
     operations: dict[str, Operation] = field(default_factory=dict)
     checkpoints: list[Checkpoint] | tuple[()] = ()  # the last at each place, the newest last; most steps have none
-    counts: list[dict[str, int]] | tuple[()] = ()  # what checkpoints so far say of operations
-    dropped: str = ""  # why the checkpoint after these does not hold any more
+    counts: list[dict[str, int]] | tuple[()] = ()  # the counts of operations in the checkpoints so far
+    dropped: str = ""  # why the checkpoint after these is no longer valid
     children: tuple[str, ...] = ()  # the executions that ran for it, oldest first
     items: Items | None = None  # of a foreach, once they are listed
-    before: Items | None = None  # those of the last visit, while it is being listed again
+    before: Items | None = None  # of a foreach that is listed again: the items of its last visit
 
     def counts_at(self, checkpoint: Checkpoint) -> dict[str, int]:
-        """Return how many operations of each name were begun before a checkpoint."""
+        """Return how many operations of each name had begun before a checkpoint."""
         return {name: count for counts in self.counts[: checkpoint.number] for name, count in counts.items()}
 
     @property
@@ -130,14 +130,14 @@ class StepState:
         return self.phase is Phase.COMPLETED or self.phase is Phase.FAILED
 
     @property
-    def moves(self) -> bool:
-        """Whether an attempt of it is in flight; for a foreach, one for any of its items."""
+    def is_active(self) -> bool:
+        """Whether an attempt is in flight; for a foreach, an attempt for any of its items."""
         in_flight = self.phase is Phase.RUNNING or self.phase is Phase.RETRYING
         return in_flight or (self.items is not None and bool(self.items.running))
 
     @property
     def has_result(self) -> bool:
-        """Whether consumers may read ``output``."""
+        """Whether other steps may read ``output``."""
         return self.phase is Phase.COMPLETED
 
 
@@ -147,12 +147,12 @@ class Items:
 
     keys: dict[str, int]  # in order, each with its index
     digests: dict[str, str] = field(default_factory=dict)
-    steps: dict[str, StepState] = field(default_factory=dict)  # the steps that have begun for them, by name
+    steps: dict[str, StepState] = field(default_factory=dict)  # the steps that have begun for items, by name
     done: int = 0
-    failed: dict[str, None] = field(default_factory=dict)  # names of steps that failed for them
-    running: dict[str, None] = field(default_factory=dict)  # names of steps in flight for them
+    failed: dict[str, None] = field(default_factory=dict)  # names of steps that failed for an item
+    running: dict[str, None] = field(default_factory=dict)  # names of steps in flight for an item
 
     @property
     def settled(self) -> int:
-        """How many of them have their outcome."""
+        """How many items have their outcome."""
         return self.done + len(self.failed)

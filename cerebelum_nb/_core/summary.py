@@ -1,4 +1,4 @@
-"""The summary of an execution for lists: an extract of its state, kept in the ``execution`` table."""
+"""The summary of an execution for lists: an extract of its state, stored in the ``execution`` table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Summary", "is_move", "moved", "summarise"]
 
 @mutable
 class Summary:
-    """The part of an execution's state that lists need, as the ``execution`` table holds it."""
+    """The part of an execution's state that lists need, as the ``execution`` table stores it."""
 
     workflow: str
     state: ExecutionState
@@ -43,7 +43,7 @@ def summarise(state: State) -> Summary:
         'deploy'
     """
     error, done, total = state.error, len(state.finished), state.total_steps
-    return Summary(  # by place, as one is made per commit
+    return Summary(  # positional arguments take less time, and every commit makes a summary
         state.workflow,
         state.status,
         state.started_at,

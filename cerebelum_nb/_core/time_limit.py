@@ -10,14 +10,14 @@ from .._text.duration import format_seconds
 from .state import State
 from .state_name import ExecutionState
 
-__all__ = ["ends_at", "overrun"]
+__all__ = ["ends_at", "timeout_message"]
 
 
 def ends_at(timeout: float | None, state: State) -> int | None:
     """Return when an execution times out, µs since the epoch; None: never.
 
     Args:
-        timeout: of its workflow, seconds.
+        timeout: the timeout of its workflow, seconds.
         state: the execution.
 
     Example:
@@ -29,11 +29,11 @@ def ends_at(timeout: float | None, state: State) -> int | None:
     return state.resumed_at + round(timeout * 1e6)
 
 
-def overrun(timeout: float) -> str:
+def timeout_message(timeout: float) -> str:
     """Say why an execution that timed out fails.
 
     Example:
-        >>> overrun(7200)
+        >>> timeout_message(7200)
         'it took longer than the timeout of its workflow, 2h, waits included'
     """
     return f"it took longer than the timeout of its workflow, {format_seconds(timeout)}, waits included"

@@ -1,4 +1,4 @@
-"""Checking a plan before anything runs: every problem at once, each with its fix.
+"""The check of a plan before anything runs: all problems at once, each with its fix.
 
 Pure: a plan in, a report out. The builder reports what cannot be put into a plan at all.
 """
@@ -41,7 +41,7 @@ class Report:
         return "\n".join(lines) or "no problems"
 
     def __repr__(self) -> str:
-        """Show the problems, for a cell."""
+        """Return the problems as text, which a cell shows."""
         return str(self)
 
 
@@ -238,21 +238,24 @@ def _dependencies(plan: Plan, graph: _Graph) -> Iterator[str]:
 
 
 def _undos(plan: Plan, graph: _Graph) -> Iterator[str]:
-    """A handler may use results that existed when its step completed."""
+    """Report handlers that use a result that may not exist when they run: it must exist once their step completed."""
     bodies = {step: (owner, each) for owner, each in plan.each.items() for step in each.body}
     for name, spec in plan.undo.items():
         owner, each = bodies.get(name, (name, None))
         own = {name} if each is None else {*each.body, each.parameter}
-        who = f"'{spec.name}', which undoes '{name}',"
+        handler = f"'{spec.name}', which undoes '{name}',"
         for needed in spec.requires:
             if needed in own:
                 continue
             if needed not in plan.steps:
                 hint = "name the step it undoes, 'inputs', 'context' or 'error'"
-                yield f"{who} needs '{needed}', which is not a step of this workflow{_did_you_mean(needed, own, hint)}"
+                yield (
+                    f"{handler} needs '{needed}', which is not a step of this workflow"
+                    f"{_did_you_mean(needed, own, hint)}"
+                )
             elif not graph.can_precede(needed, owner):
                 yield (
-                    f"{who} needs the result of '{needed}', which may not exist: give the parameter a default to "
+                    f"{handler} needs the result of '{needed}', which may not exist: give the parameter a default to "
                     f"make it optional"
                 )
 
@@ -271,11 +274,11 @@ def _unknown_dependencies(plan: Plan) -> Iterator[str]:
 
 
 def _misspelt(plan: Plan) -> Iterator[str]:
-    """Warn about optional dependencies that are not steps, but look like one."""
+    """Warn about parameters with a default whose name is not a step, but similar to a step's name."""
     for user, spec in plan.steps.items():
         for wanted in spec.optional:
             if wanted not in plan.steps:
-                import difflib  # here: it takes a millisecond
+                import difflib  # imported here: it takes a millisecond
 
                 near = difflib.get_close_matches(wanted, [n for n in plan.steps if n != user], n=1, cutoff=0.75)
                 if near:
@@ -351,7 +354,7 @@ class _Graph:
         return bool(targets) and any(targets & self._reachable(place) for place in self.places[first])
 
     def unreachable(self) -> Iterator[str]:
-        """Report steps to which no route leads."""
+        """Report steps that no route reaches."""
         reached = {0, *self._reachable(0)} if self.stages else set()
         for name, places in self.places.items():
             if not reached.intersection(places):

@@ -14,9 +14,9 @@ class Value:
     """An encoded value as the log holds it.
 
     ``codec`` is ``"json"`` (``json`` is its text), ``"tagged"`` (JSON with tags for what JSON lacks, such as
-    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (``digest`` names the payload, stored once per
-    content) or ``"none"`` (not kept: only type and preview are known). ``masked`` lists the paths at which a secret was
-    masked; such a value cannot be restored completely.
+    ``{"$date": "2026-01-02"}``), ``"cloudpickle"`` or ``"arrow"`` (``digest`` identifies the payload, which is stored
+    once per content) or ``"none"`` (not kept: only type and preview are known). ``masked`` lists the paths at which a
+    secret was masked; such a value cannot be restored completely.
     """
 
     codec: str
@@ -40,7 +40,7 @@ class Value:
 
     @property
     def text(self) -> str:
-        """How it is shown to a person: its JSON text or its preview, else its type.
+        """The text that people see: its JSON text or its preview, else its type.
 
         Example:
             >>> Value("json", json="[1, 2]").text, Value("none", type="socket.socket").text

@@ -1,7 +1,7 @@
-"""Running a step again: what its new visit keeps of the last one, and what it forgets.
+"""Running a step again: what it keeps of its last visit, and what it forgets.
 
-A visit is *reopened* to continue (operations stay, the outcome is decided again), *revisited* from nothing, *relisted*
-with other items, or *restored* only to have its value again. A rollback revisits the steps it has undone.
+A step is *reopened* to continue its visit (operations stay, the outcome is decided again), *revisited* from scratch,
+*relisted* with other items, or *restored* only to have its value again. A rollback revisits the steps it has undone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from .state import Rollback, State
 from .state_name import ExecutionState
 from .step_state import Items, Phase, StepState
 
-__all__ = ["begin_rollback", "end_rollback", "keep_the_same", "relist", "reopen", "restore", "revisit", "undo"]
+__all__ = [
+    "begin_rollback",
+    "end_rollback",
+    "keep_unchanged_items",
+    "mark_undone",
+    "relist",
+    "reopen",
+    "restore",
+    "revisit",
+]
 
 
 def reopen(state: State, name: str) -> None:
-    """Continue the same visit: operations stay, the outcome and the route are decided again."""
+    """Continue the same visit: operations stay; the outcome and the route are decided again."""
     step = state.step(name)
     assert step is not None
     if step.items is not None:
@@ -35,11 +44,11 @@ def reopen(state: State, name: str) -> None:
 
 
 def revisit(state: State, name: str) -> None:
-    """Begin a new visit: nothing of the last one counts for decisions."""
+    """Begin a new visit from scratch: nothing of the last one counts for decisions."""
     old = state.step(name)
     if old is None:
         return
-    if name not in state.steps:  # one item of a foreach, which is reopened too
+    if name not in state.steps:  # it is an item of a foreach, and the foreach is reopened
         items = state.items_of(name)
         items.done -= old.has_result and name.endswith("]")
         items.failed.pop(name, None)
@@ -57,13 +66,14 @@ def revisit(state: State, name: str) -> None:
 
 
 def relist(state: State, name: str) -> None:
-    """Begin a new visit with other items; the results of those that are the same stay."""
+    """Begin a new visit of a foreach over another list; items that are still in it, unchanged, keep their results."""
     before = state.steps[name].items
     revisit(state, name)
     state.steps[name].before = before
 
 
-def keep_the_same(items: Items, before: Items, owner: str) -> None:
+def keep_unchanged_items(items: Items, before: Items, owner: str) -> None:
+    """Copy from the last visit the steps of items that have a result and have not changed."""
     same = {
         key
         for key in items.keys
@@ -77,7 +87,7 @@ def keep_the_same(items: Items, before: Items, owner: str) -> None:
 
 
 def restore(state: State, name: str) -> None:
-    """Begin a new visit only to restore the value: what was decided on the last one stays."""
+    """Begin a new visit only to restore the value: the route that was chosen stays."""
     old, last_step = state.steps[name], state.last_step
     revisit(state, name)
     new = state.steps[name]
@@ -88,7 +98,7 @@ def restore(state: State, name: str) -> None:
 
 
 def begin_rollback(state: State, event: e.RollbackStarted) -> None:
-    """Begin a rollback, or continue one that ended before it was over."""
+    """Begin a rollback, or continue one that was interrupted or failed."""
     last = state.rollback if state.is_rolling_back else None
     state.lifecycle, state.completed_at = ExecutionState.RUNNING, None
     state.reason = state.cancel = state.wake_at = None
@@ -103,15 +113,15 @@ def begin_rollback(state: State, event: e.RollbackStarted) -> None:
             reopen(state, name)
 
 
-def undo(state: State, name: str) -> None:
-    """Mark a step as undone: it is no longer done. Other undos may still use its result."""
+def mark_undone(state: State, name: str) -> None:
+    """Mark a step as undone: it no longer counts as done, but the undos of other steps may still use its result."""
     rollback, step = state.rollback, state.step(name)
-    assert rollback is not None and step is not None, f"{name} is undone and never was done"
+    assert rollback is not None and step is not None, f"{name} is undone, but it was never done"
     rollback.todo.pop(name, None)
     rollback.undone[name] = step
     owner = owner_of(name)
     revisit(state, name)
-    if owner != name and (foreach := state.steps[owner]).settled:  # one of its items is gone, and so is the whole
+    if owner != name and (foreach := state.steps[owner]).settled:  # without one of its items it is not done either
         rollback.undone.setdefault(owner, replace(foreach))
         foreach.phase, foreach.output, foreach.error = Phase.PENDING, None, None
         state.finished.pop(owner, None)
@@ -120,8 +130,9 @@ def undo(state: State, name: str) -> None:
 
 
 def end_rollback(state: State) -> None:
+    """End a rollback: steps that are not kept no longer count as done, with or without a handler."""
     rollback = state.rollback
-    assert rollback is not None, "a rollback ends that never began"
+    assert rollback is not None, "a rollback ends, but none has begun"
     rollback.is_over = True
     state.error, state.failed_step = rollback.error, rollback.failed_step
     if rollback.to is None:

@@ -1,4 +1,4 @@
-"""When a waiting run leaves its process, and when it must be woken. Pure, and used by every way of running."""
+"""When a waiting execution may leave its process, and when it must be woken. Pure, and used by every shell."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from .step_state import Operation
 
-__all__ = ["AttemptWaits", "Wait", "long_from", "may_leave", "ripe_at", "wake_at"]
+__all__ = ["AttemptWaits", "Wait", "long_wait_from", "may_hibernate_at", "may_leave", "wake_at"]
 
 
 @dataclass(slots=True, eq=False)
 class Wait:
     """A wait of a step: since when, and until when (µs; None: until an answer or a signal comes).
 
-    ``whole`` says that the step does nothing else during the wait, as far as is known: its own task or thread waits.
-    ``busy`` says that it waits for a child that a process is running, so the caller must stay.
+    ``whole`` says that the step's own task or thread waits, so that it does nothing else, as far as the engine knows.
+    ``busy`` says that it waits for a child that a process is running, so that the caller must stay.
     """
 
     since: int
@@ -27,7 +27,7 @@ class Wait:
 
 
 class AttemptWaits(NamedTuple):
-    """What the rule needs to know of one attempt: its waits, its recorded operations, its step's policy."""
+    """What decides whether an attempt may leave its process: its waits, its recorded operations, its step's policy."""
 
     waits: Sequence[Wait]
     operations: Mapping[str, Operation]
@@ -35,7 +35,7 @@ class AttemptWaits(NamedTuple):
 
 
 def may_leave(attempt: AttemptWaits) -> bool:
-    """Whether a waiting step may leave its process; a running one may not, nor one whose child is running.
+    """Whether a step may leave its process: only if it waits, and not for a child that is running.
 
     A step with ``effect="external"`` stays in its process once its body has begun, because the body would run again.
 
@@ -52,15 +52,15 @@ def may_leave(attempt: AttemptWaits) -> bool:
     return operation is not None and operation.is_before_body
 
 
-def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
-    """Return from when on an attempt is in a long wait, µs; None while it is running or in a short wait.
+def long_wait_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
+    """Return the time from which an attempt is in a long wait, µs; None while it is running or in a short wait.
 
-    A sleep or a pause is long while more than ``after`` (µs) of it remains; an approval or a signal, whose end is
-    unknown, once it has lasted that long. The wait for a hibernated child is as long as the child's.
+    A sleep or a pause is long while more than ``after`` (µs) of it remains. The end of an approval or a signal is
+    unknown, so it is long once it has lasted that long. The wait for a hibernated child is as long as the child's.
 
     Example:
         >>> wait = Wait(since=0, due_at=90, whole=True, op="sleep:90s:0:0")
-        >>> [long_from(AttemptWaits([wait], {}, False), after, now=10) for after in (60, 100)]
+        >>> [long_wait_from(AttemptWaits([wait], {}, False), after, now=10) for after in (60, 100)]
         [10, None]
     """
     if len(attempt.waits) != 1 or not attempt.waits[0].whole or not may_leave(attempt):
@@ -73,14 +73,14 @@ def long_from(attempt: AttemptWaits, after: int, now: int) -> int | None:
         return now
     if operation is None or operation.kind not in ("approval", "signal"):
         return now if wait.due_at is not None and wait.due_at - now > after else None
-    ripe = wait.since + after
-    return ripe if wait.due_at is None or wait.due_at > ripe else None
+    long_from = wait.since + after
+    return long_from if wait.due_at is None or wait.due_at > long_from else None
 
 
-def ripe_at(
+def may_hibernate_at(
     attempts: Sequence[AttemptWaits], retries: Sequence[int], in_flight: int, after: int, now: int
 ) -> int | None:
-    """Return from when on every step in flight is in a long wait, µs; None while one is running or in a short wait.
+    """Return the time from which every step in flight is in a long wait, µs; None while a step runs or waits shortly.
 
     Args:
         attempts: the attempts in this process.
@@ -93,17 +93,17 @@ def ripe_at(
         return None
     if any(due_at - now <= after for due_at in retries):
         return None
-    ripe = now
+    latest = now
     for attempt in attempts:
-        from_when = long_from(attempt, after, now)
-        if from_when is None:
+        long_from = long_wait_from(attempt, after, now)
+        if long_from is None:
             return None
-        ripe = max(ripe, from_when)
-    return ripe
+        latest = max(latest, long_from)
+    return latest
 
 
 def wake_at(attempts: Sequence[AttemptWaits], retries: Sequence[int], now: int) -> int | None:
-    """Return when the first of the waits ends, µs; None if all of them wait for a person or a signal."""
+    """Return when the first of the waits ends, µs; None if no wait has a known end."""
     waits = [(wait, attempt.operations.get(wait.op)) for attempt in attempts for wait in attempt.waits]
     if any(operation is not None and operation.is_decided for _, operation in waits):
         return now

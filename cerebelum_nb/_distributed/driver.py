@@ -52,7 +52,7 @@ from .._core.messages import (
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase, StepState, waits_for_signal
-from .._core.time_limit import ends_at, overrun
+from .._core.time_limit import ends_at, timeout_message
 from .._core.value import ErrorInfo
 from ..errors import ExecutionTimeoutError
 from .family import LOOK_SECONDS, Family
@@ -445,7 +445,7 @@ class Drive:
         if ends > self._now():
             self._timers.start(":limit", self._until(ends), self._limit_time)
         else:
-            self._take(Expire(ErrorInfo(type=ExecutionTimeoutError.__name__, message=overrun(timeout))))
+            self._take(Expire(ErrorInfo(type=ExecutionTimeoutError.__name__, message=timeout_message(timeout))))
 
     def _hibernate(self) -> None:
         """Record that the execution hibernates if only long waits are left."""

@@ -21,7 +21,7 @@ from .._core.settle import Returned, settle
 from .._core.state import State
 from .._core.step_state import Items, Phase, StepState
 from .._core.value import Value
-from .._core.waits import AttemptWaits, long_from
+from .._core.waits import AttemptWaits, long_wait_from
 from .._engine import observers
 from .._engine.attempt import Attempt
 from .._engine.call_step import at_failure
@@ -310,7 +310,7 @@ class RemoteHost(ExecutionValues):
         now = self.clock.now()
         operations = self.known.operations
         waits = AttemptWaits(self.scope.waits, operations, self.spec.policy.effect == "external")
-        ripe = long_from(waits, self._release_after, now)
+        ripe = long_wait_from(waits, self._release_after, now)
         if ripe is not None and ripe <= now:
             (wait,) = self.scope.waits
             seen = self.child_runner.seen.get(wait.op, self.state.last_signal)

@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event
 from .._core.fold import fold
-from .._core.labels import name_fits
+from .._core.labels import name_matches
 from .._core.schedule import ScheduleEvent, ScheduleState
 from .._core.state import State
 from .._core.state_name import ExecutionState
@@ -171,7 +171,7 @@ class RemoteStore:
                 fit = [
                     row
                     for row in rows
-                    if set(tags) <= set(row.summary.tags) and (name is None or name_fits(row.summary.name, name))
+                    if set(tags) <= set(row.summary.tags) and (name is None or name_matches(row.summary.name, name))
                 ]
                 return fit[offset : None if limit is None else offset + limit], len(fit)
             return self._do(self._list(query, limit, offset))

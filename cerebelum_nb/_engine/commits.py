@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from .._core.fold import fold
-from .._core.state_copy import copied
+from .._core.state_copy import copy_part
 from .._store import refusals
 from .._store.base import Rejection, Store
 from ..errors import StoreError
@@ -194,7 +194,7 @@ def rebase(execution: Execution) -> None:
         raise StoreError(refusals.no_append(store.location, execution.id, written))
     fold(events, state)
     if batch:
-        state = copied(state)
+        state = copy_part(state)
     if batch and new[: len(batch)] == batch:
         written, new = written + len(batch), new[len(batch) :]
         execution.was_written(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.events import ItemsListed, StepCompleted, StepFailed
-from .._core.items import closed, digests_of, keys_of
+from .._core.items import digests_of, keys_of, outcome_of_items
 from .._core.step_state import StepState
 from ..errors import SerializationError
 from .values import ExecutionValues
@@ -45,7 +45,7 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
 
 def join_items(values: ExecutionValues, name: str, now: int) -> StepCompleted | StepFailed:
     """Return the outcome of a foreach: the list of its results, or a failure if that is too large for the log."""
-    event = closed(values.plan, values.state, name, now)
+    event = outcome_of_items(values.plan, values.state, name, now)
     if isinstance(event, StepCompleted):
         try:
             values.check_size(event.output)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from .._core.drive import Driver
 from .._core.messages import Leave
 from .._core.state import State
-from .._core.waits import may_leave, ripe_at, wake_at
+from .._core.waits import may_hibernate_at, may_leave, wake_at
 from .attempts import Attempts
 from .clock import Clock, Deadline, Timer
 from .ports import RunLoop
@@ -133,4 +133,6 @@ class Hibernation:
 
 
 def _ripe_at(run: HibernatingRun, after: int, now: int) -> int | None:
-    return ripe_at(run.attempts.waits(run.state), run.retries.times(run.state), len(run.state.in_flight), after, now)
+    return may_hibernate_at(
+        run.attempts.waits(run.state), run.retries.times(run.state), len(run.state.in_flight), after, now
+    )

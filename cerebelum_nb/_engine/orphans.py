@@ -14,8 +14,8 @@ __all__ = ["final_commit", "interruptions", "pause_orphan"]
 
 
 def interruptions(state: State, at: int, reason: str, last_heartbeat: int | None = None) -> list[StepInterrupted]:
-    """Return the events that interrupt every step in flight; ``last_heartbeat`` is that of its process."""
-    ended_at = state.left_at(last_heartbeat, at)
+    """Return the events that interrupt every step in flight; ``last_heartbeat`` is the last one of its process."""
+    ended_at = state.last_alive_at(last_heartbeat, at)
     return [
         StepInterrupted(
             at=at,

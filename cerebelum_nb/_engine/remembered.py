@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .._core.fold import fold
 from .._core.record import frozen
 from .._core.state import State
-from .._core.state_copy import continued
+from .._core.state_copy import share_steps
 from .._core.state_name import ExecutionState
 from .._host.collector import uncollected
 from .._store.base import Store
@@ -77,7 +77,7 @@ def recorded(store: Store, execution_id: str) -> State:
         and left.execution_id == execution_id
         and store.head(execution_id, left.state.version) == left.head
     ):
-        state = continued(left.state)
+        state = share_steps(left.state)
     with uncollected():
         return fold(store.events(execution_id, after=state.version), state)
 

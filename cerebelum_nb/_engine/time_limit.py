@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._core.state import State
-from .._core.time_limit import ends_at, overrun
+from .._core.time_limit import ends_at, timeout_message
 from ..errors import ExecutionTimeoutError
 from .clock import Clock, Deadline, Timer
 
@@ -50,4 +50,4 @@ class TimeLimit:
 
     def error(self) -> ExecutionTimeoutError:
         """Return the error with which the execution fails."""
-        return ExecutionTimeoutError(overrun(self._timeout or 0))
+        return ExecutionTimeoutError(timeout_message(self._timeout or 0))

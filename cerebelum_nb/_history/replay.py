@@ -12,7 +12,7 @@ from .._core.arguments import ExecutionLike
 from .._core.fold import fold
 from .._core.graph import owner_of
 from .._core.state import State
-from .._core.state_copy import concerned, copied
+from .._core.state_copy import copy_part, steps_changed_by
 from .._engine import display_hooks
 from .._engine.plan_payloads import blueprint_kept
 from .sources import Log, opened
@@ -118,8 +118,8 @@ def _copy_for(state: State, event: e.Event) -> State:
     for name in _DICTS:
         setattr(after, name, getattr(state, name).copy())
     if state.rollback is not None:
-        after.rollback = copied(state.rollback)
-    for name in map(owner_of, concerned(event)):
+        after.rollback = copy_part(state.rollback)
+    for name in map(owner_of, steps_changed_by(event)):
         old = state.steps.get(name)
         if old is None:
             continue

@@ -146,7 +146,9 @@ class Snapshot:
             text = short(known.output) if known.has_result else str(known.error) if known.error else ""
             if known.items is not None and not known.settled:
                 text = describe_items(known, self.state.updated_at)
-            rows.append((name, Phase.RUNNING if known.moves else known.phase, str(known.attempt), took, cut(text, 60)))
+            rows.append(
+                (name, Phase.RUNNING if known.is_active else known.phase, str(known.attempt), took, cut(text, 60))
+            )
         notes = [f"waits: {name}, {what}" for name, what in self.waiting.items()]
         for name, kept in self.variables.items():
             step = self.state.step(name)

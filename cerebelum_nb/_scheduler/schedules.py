@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._core.schedule import ScheduleMissed, ScheduleSkipped, ScheduleStarted, ScheduleState, act, evolve_schedule
+from .._core.schedule import ScheduleMissed, ScheduleSkipped, ScheduleStarted, ScheduleState, due_event, evolve_schedule
 from .._engine.plan_payloads import parts_written
 from .._store.base import Store
 from .._text.recurrence import in_zone
@@ -53,7 +53,7 @@ class Schedules:
         if version != state.version:
             until, why = 0, ""
         try:
-            event = act(state, now, recurrence_of(state.definition).after, why)
+            event = due_event(state, now, recurrence_of(state.definition).after, why)
             commit = None
             if isinstance(event, ScheduleStarted):
                 if until > now:

@@ -11,7 +11,7 @@ from threading import RLock
 
 from .._core.arguments import ExecutionLike, id_of
 from .._core.events import Event, StepCompleted
-from .._core.labels import name_fits
+from .._core.labels import name_matches
 from .._core.schedule import DELETED, ScheduleEvent, ScheduleState
 from .._core.state_name import ACTIVE, ExecutionState
 from .._core.summary import Summary, moved
@@ -276,7 +276,7 @@ class MemoryStore:
                 if workflow in (None, (shown := self._executions[execution_id].summary).workflow)
                 and (not states or shown.state in states)
                 and (caller is None or (shown.caller or "") == caller)
-                and (name is None or name_fits(shown.name, name))
+                and (name is None or name_matches(shown.name, name))
                 and set(tags) <= set(shown.tags)
             ]
             end = None if limit is None else offset + limit

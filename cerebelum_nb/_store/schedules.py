@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from .._core.schedule import SCHEDULE_EVENTS, ScheduleEvent, ScheduleSet, ScheduleState, members
+from .._core.schedule import SCHEDULE_EVENTS, ScheduleEvent, ScheduleSet, ScheduleState, changed_fields
 from .._text.json_text import parse
 from ..errors import StoreError
 from . import chain
@@ -58,7 +58,7 @@ _dumps = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 def encode_schedule(event: ScheduleEvent) -> Row:
     """Return the row of an event."""
-    data = members(event)
+    data = changed_fields(event)
     return type(event).__name__, None, None, None, event.at, _dumps(data) if data else None
 
 
@@ -94,7 +94,7 @@ def values_of(state: ScheduleState) -> tuple[Any, ...]:
         state.note,
         state.updated_at,
         definition.at,
-        _dumps(members(definition)),
+        _dumps(changed_fields(definition)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from .._core.arguments import ExecutionLike
 from .._core.events import Event, StepCompleted, WorkflowForked
 from .._core.fold import evolve, fold
-from .._core.fork import ForkPoint, fork_point, lineage, plan_fork
+from .._core.fork import ForkPoint, describe_origin, fork_point, plan_fork
 from .._core.graph import Plan
 from .._core.resume import ResumeDecision, code_changed, step_named
 from .._core.resume_plan import planned_steps
@@ -152,7 +152,7 @@ def preview(
         planned_steps(
             made.plan, made.before, after, made.chosen, made.stale, asked, given=made.given, ahead_because=because
         ),
-        lineage(after),
+        describe_origin(after),
     )
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from .._core.events import Event
-from .._core.fork import lineage
+from .._core.fork import describe_origin
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._engine import display_hooks
@@ -138,7 +138,7 @@ class Result:
     @property
     def lineage(self) -> str:
         """Which execution it is a fork of, at which event and before which step; empty when it is none."""
-        return lineage(self._state)
+        return describe_origin(self._state)
 
     def __repr__(self) -> str:
         last = self._state.output if self.status is ExecutionState.COMPLETED else None

@@ -13,7 +13,7 @@ from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
 from .._core.resume_plan import PlannedStep, StepAction
-from .._core.rollback import plan_rollback, standings
+from .._core.rollback import plan_rollback, rollback_steps
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
@@ -118,7 +118,7 @@ def preview(
         )
         for name in unknown
     ]
-    for step, known, undone, is_kept in standings(plan, state, found, last):
+    for step, known, undone, is_kept in rollback_steps(plan, state, found, last):
         if undone:
             handler = next(iter({plan.undo[part.name].name for part in plan.parts(step) if part.name in plan.undo}))
             what = "undoes it" if known.items is None else f"undoes {counted(undone, 'item')}"

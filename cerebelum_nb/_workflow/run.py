@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from .._core.events import CancelRequested, Event
-from .._core.fork import lineage
+from .._core.fork import describe_origin
 from .._core.limits import Limit
 from .._core.messages import Drain
 from .._core.state_name import ExecutionState
@@ -231,9 +231,10 @@ class Run:
 
     def __repr__(self) -> str:
         state = self._execution.state
+        origin = describe_origin(state)
         return (
             f"<run {self.execution_id} of {state.workflow or self._execution.plan.workflow}: {self.status}, "
-            f"{len(state.finished)} of {state.total_steps} steps{f', {came}' if (came := lineage(state)) else ''}>"
+            f"{len(state.finished)} of {state.total_steps} steps{origin and f', {origin}'}>"
         )
 
     def _ready(self) -> AbstractContextManager[None]:

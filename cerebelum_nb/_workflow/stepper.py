@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.events import StepCompleted
 from .._core.fold import fold
 from .._core.limits import Limit, NoStage, OneStage, UpTo, frontier
-from .._core.resume import following, refuse_mark, step_named
+from .._core.resume import refuse_second_result, step_named, steps_to_reset
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.step_state import Phase
@@ -214,7 +214,7 @@ class Stepper:
         __tracebackhide__ = True
         plan = self._workflow.plan()
         name = step_named(plan, step, "back_to")
-        reset = tuple(n for n in following(plan, self._state(), name) if n in plan.steps)
+        reset = tuple(n for n in steps_to_reset(plan, self._state(), name) if n in plan.steps)
         return await self._run(NoStage(), reset)
 
     async def mark_done(self, step: object, *, value: Any = None) -> StepReport:
@@ -231,7 +231,7 @@ class Stepper:
         """
         __tracebackhide__ = True
         name = step_named(self._workflow.plan(), step, "mark_done")
-        refuse_mark(self._state(), name)
+        refuse_second_result(self._state(), name)
 
         def done(execution: Execution) -> StepCompleted:
             return manual_result(

@@ -11,7 +11,7 @@ from cerebelum_nb._core.decide import Jump, Position, StartStep, decide
 from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Each, Plan, StepSpec, owner_of
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.items import closed
+from cerebelum_nb._core.items import outcome_of_items
 from cerebelum_nb._core.value import ErrorInfo, Value
 
 
@@ -131,7 +131,7 @@ class Machine:
     def close(self):
         """Carry out that a foreach has its outcome."""
         (command,) = self.commands
-        return self.feed(closed(self.plan, self.state, command.step, 0))
+        return self.feed(outcome_of_items(self.plan, self.state, command.step, 0))
 
     def start(self, *names):
         for name in names:

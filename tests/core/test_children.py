@@ -12,12 +12,12 @@ from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.rollback import plan_rollback
 from cerebelum_nb._core.state import State
-from cerebelum_nb._core.state_copy import copied
+from cerebelum_nb._core.state_copy import copy_part
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Operation
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._core.value import ErrorInfo, Value
-from cerebelum_nb._core.waits import AttemptWaits, Wait, long_from, may_leave, ripe_at, wake_at
+from cerebelum_nb._core.waits import AttemptWaits, Wait, long_wait_from, may_hibernate_at, may_leave, wake_at
 
 from .conftest import make_plan, spec
 
@@ -69,15 +69,15 @@ def test_its_result_ends_the_wait_and_a_step_that_is_done_still_knows_its_childr
 
 def test_a_copy_of_a_state_learns_of_further_children_alone():
     state = fold(BEGUN)
-    other = fold([of(e.ChildStarted, op="child:smoke:00:1", child="c2", workflow="smoke")], copied(state))
+    other = fold([of(e.ChildStarted, op="child:smoke:00:1", child="c2", workflow="smoke")], copy_part(state))
     assert (state.steps["a"].children, other.steps["a"].children) == (("c1",), ("c1", "c2"))
 
 
 def test_a_resume_keeps_what_is_known_of_a_child_and_a_new_visit_does_not():
     failed = fold([*BEGUN, of(e.StepFailed, error=NO), e.WorkflowFailed(at=2, error=NO)])
-    kept = fold([e.WorkflowResumed(at=3, retried=("a",))], copied(failed))
+    kept = fold([e.WorkflowResumed(at=3, retried=("a",))], copy_part(failed))
     assert kept.steps["a"].operations[OP].child == "c1"
-    again = fold([e.WorkflowResumed(at=3, revisited=("a",))], copied(failed))
+    again = fold([e.WorkflowResumed(at=3, revisited=("a",))], copy_part(failed))
     assert not again.steps["a"].operations and not again.steps["a"].children
 
 
@@ -94,19 +94,19 @@ def waits(*, busy=False, due_at=None, **known):
 
 
 def test_a_caller_stays_while_its_child_is_at_work_and_leaves_when_that_has_left():
-    assert not may_leave(waits(busy=True)) and long_from(waits(busy=True), after=100, now=5) is None
-    assert may_leave(waits()) and long_from(waits(), after=100, now=5) == 5
-    assert ripe_at([waits(), waits(busy=True)], [], in_flight=2, after=100, now=5) is None
+    assert not may_leave(waits(busy=True)) and long_wait_from(waits(busy=True), after=100, now=5) is None
+    assert may_leave(waits()) and long_wait_from(waits(), after=100, now=5) == 5
+    assert may_hibernate_at([waits(), waits(busy=True)], [], in_flight=2, after=100, now=5) is None
 
 
 @pytest.mark.parametrize(("due_at", "ripe"), [(106, 5), (105, None)])
 def test_a_child_that_sleeps_keeps_its_caller_only_if_it_wakes_soon(due_at, ripe):
-    assert long_from(waits(due_at=due_at), after=100, now=5) == ripe
+    assert long_wait_from(waits(due_at=due_at), after=100, now=5) == ripe
     assert wake_at([waits(due_at=due_at)], [], now=5) == due_at
 
 
 def test_a_caller_whose_child_has_ended_is_due_at_once():
-    assert long_from(waits(ended=True), after=100, now=5) is None
+    assert long_wait_from(waits(ended=True), after=100, now=5) is None
     assert wake_at([waits(ended=True)], [], now=5) == 5
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.fold import fold
-from cerebelum_nb._core.fork import fork_point, lineage, plan_fork
+from cerebelum_nb._core.fork import describe_origin, fork_point, plan_fork
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
@@ -103,6 +103,6 @@ def test_an_external_step_that_may_have_happened_is_asked_about(machine, spec_of
 
 def test_only_a_fork_has_a_lineage(machine):
     m = machine("a")
-    assert lineage(m.state) == ""
+    assert describe_origin(m.state) == ""
     m.feed(e.WorkflowForked(at=0, parent="k0", parent_version=7, from_step="a"))
-    assert lineage(m.state) == "forked from k0 at event 7 (before step 'a')"
+    assert describe_origin(m.state) == "forked from k0 at event 7 (before step 'a')"

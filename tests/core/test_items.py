@@ -20,7 +20,7 @@ from cerebelum_nb._core.decide import (
 )
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
-from cerebelum_nb._core.items import joined, keys_of
+from cerebelum_nb._core.items import join_values, keys_of
 from cerebelum_nb._core.resume import decide_resume, unknown_outcomes
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.value import Value
@@ -327,11 +327,11 @@ def test_a_key_function_may_not_give_one_name_twice():
 
 def test_a_list_with_one_value_that_is_not_json_refers_to_it():
     frame = Value("arrow", type="pandas.DataFrame", preview="2 rows", digest="d1", size=9)
-    assert joined([Value("json", "1"), frame]).json == '[["json",1],["arrow","d1","pandas.DataFrame","2 rows"]]'
+    assert join_values([Value("json", "1"), frame]).json == '[["json",1],["arrow","d1","pandas.DataFrame","2 rows"]]'
 
 
 def test_a_list_with_one_value_that_was_not_kept_is_not_kept():
-    assert joined([Value("json", "1"), Value("none")]).codec == "none"
+    assert join_values([Value("json", "1"), Value("none")]).codec == "none"
 
 
 def test_a_listing_that_failed_is_made_again_by_a_resume(machine):

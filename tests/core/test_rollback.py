@@ -19,7 +19,7 @@ from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.resume import decide_resume, unknown_outcomes
-from cerebelum_nb._core.rollback import plan_rollback, rollback_started, standings
+from cerebelum_nb._core.rollback import plan_rollback, rollback_started, rollback_steps
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.summary import summarise
@@ -85,8 +85,11 @@ def test_it_can_end_at_a_step_which_stays_done(machine):
 
 def test_the_plan_tells_what_is_undone_what_is_kept_and_what_has_no_handler(machine):
     m = failed(machine, undo="b")
-    assert [(s.step, s.undone, s.is_kept) for s in standings(m.plan, m.state, ID)] == [("b", 1, False), ("a", 0, False)]
-    assert [(s.step, s.undone, s.is_kept) for s in standings(m.plan, m.state, ID, "a")] == [
+    assert [(s.step, s.undone, s.is_kept) for s in rollback_steps(m.plan, m.state, ID)] == [
+        ("b", 1, False),
+        ("a", 0, False),
+    ]
+    assert [(s.step, s.undone, s.is_kept) for s in rollback_steps(m.plan, m.state, ID, "a")] == [
         ("b", 1, False),
         ("a", 0, True),
     ]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cerebelum_nb._core.fold import fold
-from cerebelum_nb._core.state_copy import continued, copied
+from cerebelum_nb._core.state_copy import copy_part, share_steps
 
 from . import lives
 from . import test_properties as random_runs
@@ -15,7 +15,7 @@ from . import test_properties as random_runs
 def check_copies(events, places):
     """Copy a state in the middle of a history; let the copy live on. A state that is continued may be one itself."""
     at, later = sorted(places)
-    for make in copied, continued:
+    for make in copy_part, share_steps:
         first = fold(events[:at])
         second = fold(events[at:later], make(first))
         third = fold(events[later:], make(second))

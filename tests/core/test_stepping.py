@@ -6,8 +6,8 @@ import pytest
 
 from cerebelum_nb._core import events as e
 from cerebelum_nb._core.decide import Complete, Fail, StartStep
-from cerebelum_nb._core.limits import NoStage, OneStage, UpTo, frontier, permits, standing_before
-from cerebelum_nb._core.resume import following, refuse_mark, step_named
+from cerebelum_nb._core.limits import NoStage, OneStage, UpTo, frontier, pause_reason, permits
+from cerebelum_nb._core.resume import refuse_second_result, step_named, steps_to_reset
 from cerebelum_nb._core.value import ErrorInfo
 from cerebelum_nb.errors import ResumeError
 
@@ -81,9 +81,9 @@ def test_the_frontier_of_a_finished_run_is_empty(machine):
 def test_going_back_opens_the_step_and_what_follows_it(machine):
     m = machine("a >> b >> c >> d")
     m.done("a", "b", "c")
-    assert following(m.plan, m.state, "b") == ("b", "c")
+    assert steps_to_reset(m.plan, m.state, "b") == ("b", "c")
     with pytest.raises(ResumeError, match="has not run yet"):
-        following(m.plan, m.state, "d")
+        steps_to_reset(m.plan, m.state, "d")
 
 
 def test_a_step_is_named_by_its_name_or_by_itself(machine):
@@ -98,10 +98,10 @@ def test_a_step_is_named_by_its_name_or_by_itself(machine):
 
 def test_only_a_step_without_a_result_is_marked(machine):
     m = machine("a >> b")
-    refuse_mark(m.state, "a")
+    refuse_second_result(m.state, "a")
     m.done("a")
     with pytest.raises(ResumeError, match="already completed"):
-        refuse_mark(m.state, "a")
+        refuse_second_result(m.state, "a")
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_only_a_step_without_a_result_is_marked(machine):
     [((), "step by step"), (("a",), "step by step; next: a"), (("a", "b"), "step by step; next: [a, b]")],
 )
 def test_the_reason_of_a_pause_names_what_is_next(stage, said):
-    assert standing_before(stage) == said
+    assert pause_reason(stage) == said

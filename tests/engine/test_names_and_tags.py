@@ -13,7 +13,7 @@ from cerebelum_nb import ExecutionClient, ExecutionNotFoundError, WorkflowDefini
 from cerebelum_nb._core.events import WorkflowStarted, WorkflowTagged
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
-from cerebelum_nb._core.labels import MOST_TAGS, Labels, name_fits
+from cerebelum_nb._core.labels import MOST_TAGS, Labels, name_matches
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._engine.tagging import tag
 from cerebelum_nb._store.sqlite import SqliteStore
@@ -118,7 +118,7 @@ def test_executions_are_found_by_their_name_or_by_a_pattern_of_it(three):
     ],
 )
 def test_only_the_star_stands_for_something_else_in_both_stores(name, wanted, fits, tmp_path):
-    assert name_fits(name, wanted) is fits or name == "a\nb"
+    assert name_matches(name, wanted) is fits or name == "a\nb"
     with SqliteStore(tmp_path / "log.db", durability="normal") as log:
         release.run(store=log, execution_id="k1", name=name) if name.isprintable() else None
         assert bool(ids(log, name=wanted)) is fits

@@ -288,7 +288,7 @@ def test_with_a_concurrency_key_any_execution_of_that_value_counts(clock, log):
 def test_one_that_got_the_slot_in_between_leaves_nothing_of_the_start(clock, log):
     nightly.schedule(every="1h", store=log)
     state, now = log.schedule("nightly"), clock.now() + HOUR
-    event = core.act(state, now, lambda moment: moment + HOUR)
+    event = core.due_event(state, now, lambda moment: moment + HOUR)
     _, commit = begin(nightly, state, event, log)
     _, other = begin(nightly, state, replace(event, execution_id="other"), log)
     assert log.append_schedule(core.evolve_schedule(state, event), event, other)
