@@ -31,7 +31,7 @@ def test_a_plan_is_the_same_after_a_round_trip(shape):
 
 @random_runs.quickly
 @given(random_runs.shapes())
-def test_the_same_is_decided_from_it(shape):
+def test_decisions_are_the_same_with_the_read_plan(shape):
     lives.world.__init__()
     workflow, store = random_runs.make_workflow(shape), lives.a_log(hibernates=False)
     lives.run_to_the_end(workflow, store)
@@ -44,7 +44,7 @@ def test_the_same_is_decided_from_it(shape):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"timeline": 5}', "[" * 100_000])
-def test_what_is_no_plan_is_refused(text):
+def test_text_that_is_not_a_plan_is_refused(text):
     with pytest.raises(ValueError, match=r"not a plan|Expecting|too deeply"):
         load(text)
 
@@ -55,11 +55,11 @@ def test_code_of_a_plan_from_a_log_cannot_be_called(plan_of):
         again.steps["a"].fn()
 
 
-def test_a_text_is_plain_json(plan_of):
+def test_the_text_is_plain_json(plan_of):
     assert json.loads(dump(plan_of("a >> b")))["timeline"] == [["a"], ["b"]]
 
 
-def test_the_schema_of_the_inputs_is_kept_beside_the_plan(plan_of):
+def test_the_schema_of_the_inputs_is_kept_with_the_plan(plan_of):
     plan = plan_of("a >> b")
     text = dump(plan, {"type": "object"})
     assert schema_in(text) == {"type": "object"} and dump(load(text)) == dump(plan)

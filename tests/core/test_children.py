@@ -38,7 +38,7 @@ BEGUN = (
 )
 
 
-def test_a_caller_is_running_while_its_child_is_and_waits_for_it_when_it_has_left():
+def test_a_caller_runs_while_its_child_runs_and_waits_once_the_child_hibernates():
     state = fold(BEGUN)
     assert state.status is ExecutionState.RUNNING and state.steps["a"].children == ("c1",)
     fold([e.WorkflowHibernated(at=2)], state)
@@ -46,20 +46,20 @@ def test_a_caller_is_running_while_its_child_is_and_waits_for_it_when_it_has_lef
     check(state)
 
 
-def test_the_end_of_the_child_makes_a_caller_that_left_due():
+def test_the_end_of_the_child_makes_a_hibernated_caller_due():
     state = fold([*BEGUN, e.WorkflowHibernated(at=2), replace(of(e.ChildEnded), at=9)])
     assert state.wake_at == 9 and not state.waiting
     assert state.steps["a"].operations[OP].is_decided, "it is waited for no more"
     check(state)
 
 
-def test_a_caller_that_is_at_work_is_only_told():
+def test_the_end_of_a_child_does_not_wake_a_caller_that_runs():
     state = fold([*BEGUN, of(e.ChildEnded)])
     assert state.wake_at is None and state.status is ExecutionState.RUNNING
     check(state)
 
 
-def test_its_result_ends_the_wait_and_a_step_that_is_done_still_knows_its_children():
+def test_the_result_ends_the_wait_and_a_finished_step_still_lists_its_children():
     state = fold([*BEGUN, of(e.OperationCompleted, output=Value("json", "7"))])
     assert not state.waiting and state.steps["a"].operations[OP].done
     fold([of(e.StepCompleted, output=Value("json", "8"))], state)
@@ -67,13 +67,13 @@ def test_its_result_ends_the_wait_and_a_step_that_is_done_still_knows_its_childr
     check(state)
 
 
-def test_a_copy_of_a_state_learns_of_further_children_alone():
+def test_a_further_child_is_only_in_the_copy_of_a_state():
     state = fold(BEGUN)
     other = fold([of(e.ChildStarted, op="child:smoke:00:1", child="c2", workflow="smoke")], copy_part(state))
     assert (state.steps["a"].children, other.steps["a"].children) == (("c1",), ("c1", "c2"))
 
 
-def test_a_resume_keeps_what_is_known_of_a_child_and_a_new_visit_does_not():
+def test_a_resume_keeps_the_child_of_a_step_and_a_new_visit_does_not():
     failed = fold([*BEGUN, of(e.StepFailed, error=NO), e.WorkflowFailed(at=2, error=NO)])
     kept = fold([e.WorkflowResumed(at=3, retried=("a",))], copy_part(failed))
     assert kept.steps["a"].operations[OP].child == "c1"
@@ -81,7 +81,7 @@ def test_a_resume_keeps_what_is_known_of_a_child_and_a_new_visit_does_not():
     assert not again.steps["a"].operations and not again.steps["a"].children
 
 
-def test_a_child_knows_its_caller_and_a_fork_of_it_has_none():
+def test_a_child_has_a_caller_and_a_fork_of_it_has_none():
     state = fold([replace(BEGUN[0], caller="k1", caller_step="a[x]", depth=3)])
     assert (summarise(state).caller, state.caller_step, state.depth) == ("k1", "a[x]", 3)
     fold([e.WorkflowForked(at=2, parent="c1", parent_version=1)], state)
@@ -93,7 +93,7 @@ def waits(*, busy=False, due_at=None, **known):
     return AttemptWaits([Wait(0, due_at, True, OP, busy)], {OP: Operation(OP, child="c1", **known)}, False)
 
 
-def test_a_caller_stays_while_its_child_is_at_work_and_leaves_when_that_has_left():
+def test_a_caller_stays_while_its_child_runs_and_leaves_once_the_child_hibernates():
     assert not may_leave(waits(busy=True)) and long_wait_from(waits(busy=True), after=100, now=5) is None
     assert may_leave(waits()) and long_wait_from(waits(), after=100, now=5) == 5
     assert may_hibernate_at([waits(), waits(busy=True)], [], in_flight=2, after=100, now=5) is None
@@ -115,7 +115,7 @@ def undoing(how):
     return replace(plan, undo={"a": spec("rollback of smoke", workflow=how)})
 
 
-def test_a_rollback_undoes_what_a_child_did_before_it_failed_or_was_left():
+def test_a_rollback_undoes_what_a_child_did_before_it_failed_or_was_abandoned():
     failed = fold([*BEGUN, of(e.StepFailed, error=NO), e.WorkflowFailed(at=2, error=NO)])
     left = fold([*BEGUN, of(e.StepInterrupted, reason="stopped"), e.WorkflowPaused(at=2, reason="stopped")])
     for state in (failed, left):
@@ -127,6 +127,6 @@ def test_a_rollback_undoes_what_a_child_did_before_it_failed_or_was_left():
         assert not state.steps["a"].children, "it runs anew"
 
 
-def test_the_plan_of_a_log_says_which_step_is_which_workflow():
+def test_the_plan_in_a_log_says_which_workflow_a_step_runs():
     plan = load(dump(undoing("smoke")))
     assert (plan.steps["a"].workflow, plan.steps["b"].workflow, plan.undo["a"].workflow) == ("smoke", "", "smoke")

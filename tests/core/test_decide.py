@@ -14,11 +14,11 @@ NO = ErrorInfo(type="Bad", message="no")
 # -- sequences ----------------------------------------------------------------------------------------------
 
 
-def test_the_first_step_starts_first(machine):
+def test_a_run_starts_with_the_first_step(machine):
     assert machine("a >> b").commands == [StartStep("a", visit=1, attempt=1)]
 
 
-def test_nothing_is_to_do_while_a_step_runs(machine):
+def test_nothing_starts_while_a_step_runs(machine):
     assert machine("a >> b").start("a") == []
 
 
@@ -55,7 +55,7 @@ def test_the_steps_of_a_list_start_together_in_its_order(machine):
     assert m.done("a") == [StartStep("c", 1, 1), StartStep("b", 1, 1)]
 
 
-def test_only_what_is_missing_of_a_list_is_started(machine):
+def test_only_the_missing_steps_of_a_list_are_started(machine):
     m = machine("[a, b, c]")
     assert m.start("b") == [StartStep("a", 1, 1), StartStep("c", 1, 1)]
 
@@ -79,7 +79,7 @@ def test_a_failure_in_a_list_waits_for_its_siblings(machine):
     assert m.done("b", start=False) == [Fail("a", NO)]
 
 
-def test_of_several_failures_the_first_of_the_list_is_told(machine):
+def test_of_several_failures_the_first_in_the_list_is_reported(machine):
     m = machine("[a, b]")
     m.failed("b", "late")
     assert m.failed("a", "early") == [Fail("a", ErrorInfo(type="Bad", message="early"))]
@@ -189,7 +189,7 @@ def test_a_diverge_comes_before_a_branch_of_the_same_step(machine):
     assert m.branched("a", True) == [StartStep("q", 1, 1)]
 
 
-def test_a_diverge_that_matches_leaves_no_choice_to_the_branch(machine):
+def test_after_a_diverge_that_matches_the_branch_is_not_asked(machine):
     m = machine("a >> z", diverge={"a": {"x": "p"}}, branch={"a": ("q", None)})
     m.done("a")
     assert m.diverged("a", "x") == [StartStep("p", 1, 1)]
@@ -230,7 +230,7 @@ def test_a_path_may_consist_of_the_step_it_rejoins_at(machine):
     assert m.diverged("a", "x") == [StartStep("c", 1, 1)]
 
 
-def test_what_ran_after_a_rejoin_is_not_run_again_by_a_resume(machine):
+def test_a_resume_does_not_run_again_what_ran_after_a_rejoin(machine):
     m = machine("a >> b >> c >> z", diverge={"a": {"x": "p >> c"}})
     m.done("a")
     m.diverged("a", "x")
@@ -257,7 +257,7 @@ def test_a_path_may_rejoin_at_the_step_it_left(machine):
     assert m.jump() == [StartStep("a", 2, 1)]
 
 
-def test_a_path_that_rejoins_behind_where_the_run_never_was_is_a_jump_too(machine):
+def test_a_path_that_rejoins_at_an_earlier_step_that_never_ran_is_a_jump_too(machine):
     m = machine("a >> b >> c", diverge={"a": {"x": "skip_to c"}, "c": {"y": "fix >> b"}})
     m.done("a")
     m.diverged("a", "x")
@@ -310,7 +310,7 @@ def test_back_to_opens_a_new_visit_of_the_target_and_what_follows(machine):
     assert m.done("b") == [ChooseRoute("b")]
 
 
-def test_back_to_forgets_also_what_ran_on_paths_between(machine):
+def test_back_to_also_resets_what_ran_on_paths_between(machine):
     m = machine("a >> b >> c", branch={"a": ("p", None)}, diverge={"b": {"x": "back_to a"}})
     m.done("a")
     m.branched("a", True)
@@ -344,7 +344,7 @@ def test_back_to_keeps_what_ran_before_its_target(machine):
     assert m.jump() == [StartStep("b", 2, 1)]
 
 
-def test_a_resume_does_not_walk_again_over_a_path_that_a_loop_opened_again(machine):
+def test_a_resume_does_not_repeat_a_path_that_a_loop_reset(machine):
     routes = {"a": {"x": "p >> c"}, "d": {"y": "p >> c"}}
     m = machine("a >> b >> c >> d", diverge=routes)
     m.done("a")
@@ -413,7 +413,7 @@ def test_back_to_a_step_that_was_skipped_runs_it(machine):
     assert m.done("b") == [StartStep("c", 2, 1)]
 
 
-def test_back_to_a_step_that_a_rejoin_passed_by_runs_it(machine):
+def test_back_to_a_step_that_a_rejoin_skipped_runs_it(machine):
     m = machine("a >> b >> c >> d", diverge={"a": {"x": "p >> d"}, "d": {"y": "back_to b"}})
     m.done("a")
     m.diverged("a", "x")
@@ -477,7 +477,7 @@ def test_skip_to_from_a_diverge_path_continues_with_the_timeline(machine):
     assert m.diverged("p", "y") == [StartStep("c", 1, 1)]
 
 
-def test_retry_opens_a_new_visit_of_the_step_alone(machine):
+def test_retry_opens_a_new_visit_of_that_step_only(machine):
     m = routed(machine, "retry 3")
     assert m.commands == [Jump("retry", "b", "b", ("b",))]
     assert m.jump() == [StartStep("b", visit=2, attempt=1)]
@@ -492,7 +492,7 @@ def test_retry_of_a_failed_step_ends_with_its_own_error(machine):
     assert m.diverged("a", "error") == [Fail("a", ErrorInfo(type="Bad", message="still no"))]
 
 
-def test_retry_of_a_result_ends_with_an_error_that_names_it(machine):
+def test_retry_of_a_result_ends_with_an_error_that_shows_the_result(machine):
     m = machine("a", diverge={"a": {"busy": "retry 2"}})
     m.done("a")
     m.diverged("a", "busy")
@@ -517,7 +517,7 @@ def test_retry_counts_again_after_a_jump_back(machine):
     assert isinstance(m.diverged("a", "x")[0], Jump)
 
 
-def test_retry_in_a_list_leaves_its_siblings_alone(machine):
+def test_retry_in_a_list_does_not_change_its_siblings(machine):
     m = machine("[a, b] >> c", diverge={"a": {"x": "retry 3"}})
     m.done("a", "b")
     m.diverged("a", "x")
@@ -576,7 +576,7 @@ def test_the_first_route_of_a_list_wins(machine):
     assert m.diverged("b", "x") == [StartStep("p", 1, 1)]
 
 
-def test_to_proceed_is_not_to_win(machine):
+def test_proceed_is_not_a_route_that_wins(machine):
     m = machine("[a, b] >> c", diverge={"a": {"x": "proceed"}, "b": {"x": "q"}})
     m.done("a", "b")
     m.diverged("a", "x")
@@ -600,7 +600,7 @@ def test_a_routed_failure_in_a_list_waits_for_the_join(machine):
 # -- bounds -------------------------------------------------------------------------------------------------
 
 
-def test_the_number_of_jumps_is_bounded(machine):
+def test_the_number_of_jumps_is_limited(machine):
     m = machine("a >> b", diverge={"b": {"x": "back_to a"}}, max_jumps=2)
     for _ in range(2):
         m.done("a", "b")
@@ -625,7 +625,7 @@ def test_retries_by_route_count_as_jumps(machine):
 # -- resume -------------------------------------------------------------------------------------------------
 
 
-def test_a_resume_starts_where_the_run_stood(machine):
+def test_a_resume_starts_where_the_run_stopped(machine):
     m = machine("a >> [b, c] >> d")
     m.done("a", "b")
     m.start("c")
@@ -633,7 +633,7 @@ def test_a_resume_starts_where_the_run_stood(machine):
     assert m.resume() == [StartStep("c", 1, 2)]
 
 
-def test_a_resume_of_a_decided_jump_that_was_not_recorded_decides_it_again(machine):
+def test_a_resume_decides_again_on_a_jump_that_was_not_recorded(machine):
     m = routed(machine, "back_to a")
     assert m.decided_afresh() == [Jump("back_to", "b", "a", ("a", "b"))]
 
@@ -681,7 +681,7 @@ def test_restored_steps_run_one_after_another_before_the_run_continues(machine):
     assert m.done("b") == [StartStep("c", 1, 2)]
 
 
-def test_a_restored_step_is_not_the_last_one(machine):
+def test_a_restored_step_is_not_the_last_step(machine):
     m = machine("a >> b", diverge={"b": {"x": "end"}})
     m.done("a", "b")
     m.feed(e.WorkflowPaused(at=0, reason="stopped"))
@@ -696,7 +696,7 @@ def test_a_rerouted_step_keeps_its_result_and_chooses_again(machine):
     assert m.resume(rerouted=("b",)) == [ChooseRoute("b")]
 
 
-def test_a_run_that_starts_all_over_counts_its_jumps_again(machine):
+def test_a_run_that_starts_from_scratch_counts_its_jumps_from_zero(machine):
     m = machine("a", diverge={"a": {"x": "retry 9"}}, max_jumps=1)
     m.done("a")
     m.diverged("a", "x")

@@ -107,7 +107,7 @@ def test_outcomes_that_arrive_together_are_decided_together(driven):
     assert run.tell(run.done("b"), run.done("a")) == [Start("c", 1, 1)]
 
 
-def test_the_end_is_told_once_and_nothing_counts_after_it(driven):
+def test_the_end_is_reported_once_and_nothing_counts_after_it(driven):
     run = driven("a")
     run.begin()
     late = run.done("a")
@@ -126,7 +126,7 @@ def test_a_retry_waits_for_its_time_and_starts_once(driven):
     assert run.tell(Due("a")) == []
 
 
-def test_a_timer_that_rings_is_believed_although_the_wall_clock_was_set_back(driven):
+def test_a_timer_counts_although_the_wall_clock_was_set_back(driven):
     run = driven("a")
     run.begin()
     run.tell(run.fails("a", retry_at=10_000))
@@ -134,7 +134,7 @@ def test_a_timer_that_rings_is_believed_although_the_wall_clock_was_set_back(dri
     assert run.tell(Due("a")) == [Start("a", 1, 2)]
 
 
-def test_no_attempt_starts_next_to_a_thread_that_is_still_at_work(driven):
+def test_no_attempt_starts_while_the_thread_of_an_earlier_one_runs(driven):
     run = driven("a")
     run.begin()
     assert run.tell(run.fails("a", retry_at=9, alive=True)) == []
@@ -142,7 +142,7 @@ def test_no_attempt_starts_next_to_a_thread_that_is_still_at_work(driven):
     assert run.tell(Due("a")) == [Start("a", 1, 2)]
 
 
-def test_a_route_is_asked_for_and_nothing_is_decided_until_it_is_answered(driven):
+def test_nothing_is_decided_until_the_shell_has_chosen_a_route(driven):
     run = driven("a >> b", diverge={"a": {"x": "p"}})
     run.begin()
     assert run.tell(run.done("a")) == [AskRoute("a")]
@@ -158,7 +158,7 @@ def test_a_route_that_raises_fails_the_run(driven):
     assert run.driver.finishing
 
 
-def test_a_jump_back_makes_results_void_and_starts_a_new_visit(driven):
+def test_a_jump_back_invalidates_results_and_starts_a_new_visit(driven):
     run = driven("a >> b", diverge={"b": {"again": "back_to a"}})
     run.begin()
     run.tell(run.done("a"))
@@ -184,7 +184,7 @@ def test_a_stop_that_comes_with_an_outcome_starts_nothing_more(driven):
     assert "b" not in run.driver.state.steps
 
 
-def test_a_request_to_cancel_is_seen_in_the_state_whoever_appended_it(driven):
+def test_a_request_to_cancel_counts_whichever_process_appended_it(driven):
     run = driven("a >> b")
     run.begin()
     others = fold([*run.history, e.CancelRequested(at=5, reason="wrong", by="ana")])
@@ -211,7 +211,7 @@ def test_a_run_that_only_waits_leaves_its_process(driven):
     assert run.driver.state.wake_at == 99
 
 
-def test_a_failure_during_a_wait_that_no_route_takes_up_fails_instead_of_waiting(driven):
+def test_a_failure_that_no_route_handles_ends_the_wait_of_its_siblings(driven):
     run = driven("[a, b]")
     run.begin()
     run.tell(run.fails("a"))
@@ -219,7 +219,7 @@ def test_a_failure_during_a_wait_that_no_route_takes_up_fails_instead_of_waiting
     assert run.kinds[-2:] == ["StepInterrupted", "WorkflowFailed"]
 
 
-def test_a_hibernation_is_taken_back_when_something_has_happened_meanwhile(driven):
+def test_a_hibernation_is_undone_if_something_has_happened_meanwhile(driven):
     run = driven("a")
     run.begin()
     op = "approval:x:0:0"
@@ -233,7 +233,7 @@ def test_a_hibernation_is_taken_back_when_something_has_happened_meanwhile(drive
     assert run.driver.running == {"a": (1, 1)}
 
 
-def test_a_timeout_that_somebody_forestalled_is_taken_back(driven):
+def test_a_timeout_is_undone_if_somebody_decided_before_it(driven):
     run = driven("a")
     run.begin()
     op = "approval:x:0:0"
@@ -243,7 +243,7 @@ def test_a_timeout_that_somebody_forestalled_is_taken_back(driven):
     assert run.driver.batch == []
 
 
-def test_a_drained_run_starts_nothing_and_says_that_it_held_something_back(driven):
+def test_a_draining_run_starts_nothing_and_says_that_it_held_something_back(driven):
     run = driven("a >> b")
     run.begin()
     run.tell(Drain())
@@ -270,7 +270,7 @@ def test_deferred_events_are_recorded_with_the_next_event_and_before_it(driven):
     assert run.kinds[-3:] == ["StepProgressed", "StepCompleted", "WorkflowCompleted"]
 
 
-def test_a_resume_interrupts_what_nobody_runs_any_more_and_continues(driven):
+def test_a_resume_interrupts_what_no_process_runs_and_continues(driven):
     run = driven("a >> b")
     run.begin()
     run.tell(run.done("a"))
@@ -284,7 +284,7 @@ def test_a_resume_interrupts_what_nobody_runs_any_more_and_continues(driven):
     [(None, 1), (40, 40), (0, 1), (10**9, 100)],
     ids=["its last event", "its last heartbeat", "a clock behind", "a clock ahead"],
 )
-def test_an_attempt_whose_process_died_ended_no_later_than_it(driven, last_heartbeat, ended_at):
+def test_an_attempt_ended_no_later_than_its_process(driven, last_heartbeat, ended_at):
     run = driven("a")
     run.begin()
     by_others = e.CancelRequested(at=60)  # it was dead by then
@@ -295,7 +295,7 @@ def test_an_attempt_whose_process_died_ended_no_later_than_it(driven, last_heart
     assert again.driver.state.updated_at == 100, "times of events never go backwards"
 
 
-def test_an_attempt_that_hibernated_ended_when_its_process_left_it(driven):
+def test_an_attempt_that_hibernated_ended_when_it_left_its_process(driven):
     run = driven("a")
     run.begin()
     run.tell(Leave(wake_at=50))
@@ -313,7 +313,7 @@ def test_a_lost_attempt_runs_again_at_once_and_a_second_loss_in_a_row_waits(driv
     assert run.tell(Due("a")) == [Start("a", 1, 3)]
 
 
-def test_a_step_that_loses_every_worker_pauses_the_run(driven):
+def test_a_step_whose_workers_are_all_lost_pauses_the_run(driven):
     run = driven("a")
     run.begin()
     for attempt in range(1, MOST_LOST + 1):
@@ -333,7 +333,7 @@ def test_losses_are_counted_for_each_step_and_forgotten_when_it_settles(driven):
     assert run.tell(Lost("a", 1, 3, "died")) == [Start("a", 1, 4)]
 
 
-def test_a_lost_external_effect_pauses_the_run_as_nobody_knows_whether_it_happened(plan_of, spec_of):
+def test_a_lost_attempt_with_an_external_effect_pauses_the_run(plan_of, spec_of):
     plan = plan_of("a", specs=[spec_of("a", policy=Policy(effect="external"))])
     run = Driven(plan)
     run.begin()
@@ -364,7 +364,7 @@ def test_a_returned_error_fails_without_another_attempt():
     assert (event.error.reason, event.output) == ("limit", NULL)
 
 
-def test_what_was_raised_is_tried_again_as_often_as_the_policy_says():
+def test_an_exception_is_retried_as_often_as_the_policy_says():
     assert [tries_again(Policy(retries=2), failures, Raised(BAD, True)) for failures in (0, 1, 2)] == [
         True,
         True,
@@ -376,7 +376,7 @@ def test_an_attempt_that_is_not_the_last_is_recorded_with_the_time_of_the_next()
     assert settle(Raised(BAD, True), due_at=9, **HEADER) == e.StepRetried(**HEADER, error=BAD, due_at=9)
 
 
-def test_what_retry_on_does_not_name_is_not_tried_again():
+def test_an_exception_that_retry_on_does_not_name_is_not_retried():
     assert not tries_again(Policy(retries=2), 0, Raised(BAD, False))
     assert isinstance(settle(Raised(BAD, False), **HEADER), e.StepFailed)
 
@@ -386,7 +386,7 @@ def test_an_empty_driver_has_nothing_to_commit(plan_of):
     assert (driver.batch, driver.running, driver.finishing) == ([], {}, False)
 
 
-def test_an_attempt_that_gave_its_place_up_starts_again_without_counting_as_lost(driven):
+def test_an_attempt_that_hibernated_on_a_worker_starts_again_and_does_not_count_as_lost(driven):
     run = driven("a")
     run.begin()
     for attempt in range(1, 2 * MOST_LOST):
@@ -414,7 +414,7 @@ def test_a_retry_that_comes_due_wakes_a_run_whose_shell_stayed(driven):
     assert run.kinds[-2:] == ["WorkflowAwakened", "StepStarted"]
 
 
-def test_a_result_that_went_with_its_worker_is_made_again_before_its_user_starts(driven):
+def test_a_result_lost_with_its_worker_is_made_again_before_a_step_uses_it(driven):
     run = driven("a >> b")
     run.begin()
     run.tell(run.done("a"))

@@ -27,7 +27,7 @@ def test_what_is_before_the_step_is_kept(machine, from_step, left):
     assert kept(m, from_step) == (left, ())
 
 
-def test_of_a_group_what_the_others_brought_to_their_end_is_kept(machine):
+def test_what_the_others_of_a_group_finished_is_kept(machine):
     m = machine("a >> [b, c] >> d")
     m.done("a")
     m.start("b", "c")
@@ -37,7 +37,7 @@ def test_of_a_group_what_the_others_brought_to_their_end_is_kept(machine):
     assert kept(m, "c") == (("a", "b"), ())
 
 
-def test_what_was_at_work_in_parallel_with_the_step_when_the_parent_was_left_is_not(machine):
+def test_what_still_ran_in_parallel_with_the_step_is_not_kept(machine):
     m = machine("[a, b] >> c")
     m.start("a", "b")
     m.done("a", start=False)
@@ -57,13 +57,13 @@ def test_a_loop_is_left_before_the_first_visit_of_the_step(machine):
     assert kept(m, "c") == (("a", "b"), ())
 
 
-def test_of_a_step_that_is_new_the_fork_begins_before_what_comes_after_it(machine, plan_of):
+def test_a_fork_from_a_new_step_begins_before_what_comes_after_it(machine, plan_of):
     m = machine("a >> c")
     m.done("a", "c")
     assert kept(m, "b", plan=plan_of("a >> b >> c")) == (("a",), ())
 
 
-def test_what_comes_after_the_step_now_runs_again_though_it_ran_before(machine, plan_of):
+def test_what_comes_after_the_step_now_runs_again_although_it_ran_before(machine, plan_of):
     m = machine("a >> c >> b")
     m.done("a", "c", "b")
     assert kept(m, "b", plan=plan_of("a >> b >> c")) == (("a", "c"), ("c",))
@@ -101,7 +101,7 @@ def test_an_external_step_that_may_have_happened_is_asked_about(machine, spec_of
     assert plan_fork(m.plan, m.state, "k1", given=["a"]).is_nothing
 
 
-def test_only_a_fork_has_a_lineage(machine):
+def test_only_a_fork_has_an_origin(machine):
     m = machine("a")
     assert describe_origin(m.state) == ""
     m.feed(e.WorkflowForked(at=0, parent="k0", parent_version=7, from_step="a"))

@@ -75,7 +75,7 @@ def test_a_fork_from_any_step_comes_to_the_same_results_and_so_does_a_fork_of_it
 
 @quickly
 @given(shapes(), st.integers(1, 80))
-def test_a_fork_of_what_a_dead_process_left_comes_to_the_same_results(shape: Shape, died_after: int) -> None:
+def test_a_fork_of_an_interrupted_execution_comes_to_the_same_results(shape: Shape, died_after: int) -> None:
     made, store, expected = started(shape)
     history = store.events(ID)
     left = history[: max(1, min(died_after, len(history) - 1))]

@@ -34,7 +34,7 @@ def starts(*names, attempt=1, visit=1):
 # -- items --------------------------------------------------------------------------------------------------
 
 
-def test_the_items_are_listed_when_the_run_comes_to_them(machine):
+def test_the_items_are_listed_when_the_run_reaches_the_foreach(machine):
     assert machine("a >> b", each={"b": "a"}).done("a") == [ListItems("b")]
 
 
@@ -44,7 +44,7 @@ def test_every_item_starts(machine):
     assert m.list("b", "x", "y") == starts("b[x]", "b[y]")
 
 
-def test_no_more_items_are_at_work_than_may_be(machine):
+def test_no_more_items_run_than_the_limit_allows(machine):
     m = machine("a >> b", each={"b": ("a", "b", 2)})
     m.done("a")
     assert m.list("b", "x", "y", "z") == starts("b[x]", "b[y]")
@@ -95,7 +95,7 @@ def test_an_item_is_tried_again_on_its_own(machine):
     assert m.feed(retried) == [StartStep("b[x]", 1, 2, due_at=77)]
 
 
-def test_collected_errors_stand_in_the_place_of_results(machine):
+def test_collected_errors_take_the_place_of_results(machine):
     m = machine("a >> collected >> c", each={"collected": "a"})
     m.done("a")
     m.list("collected", "x", "y")
@@ -106,7 +106,7 @@ def test_collected_errors_stand_in_the_place_of_results(machine):
     assert json.loads(m.state.steps["collected"].output.json) == [{"$item_error": told}, 2]
 
 
-def test_in_a_chain_an_item_goes_on_as_soon_as_it_can(machine):
+def test_in_a_chain_an_item_continues_as_soon_as_it_can(machine):
     m = machine("a >> b", each={"b": ("a", "f >> g >> b", 9)})
     m.done("a")
     assert m.list("b", "x", "y") == starts("b[x].f", "b[y].f")
@@ -116,7 +116,7 @@ def test_in_a_chain_an_item_goes_on_as_soon_as_it_can(machine):
     assert m.done("b[y].g", start=False) == starts("b[y]")
 
 
-def test_an_item_whose_middle_step_failed_goes_no_further_and_a_resume_goes_on_there(machine):
+def test_an_item_stops_at_a_failed_step_and_a_resume_continues_there(machine):
     m = machine("a >> b", each={"b": ("a", "f >> g >> b", 9)})
     m.done("a")
     m.list("b", "x", "y")
@@ -133,7 +133,7 @@ def test_an_item_whose_middle_step_failed_goes_no_further_and_a_resume_goes_on_t
 # -- beside and around --------------------------------------------------------------------------------------
 
 
-def test_a_foreach_stands_beside_other_steps(machine):
+def test_a_foreach_runs_in_parallel_with_other_steps(machine):
     m = machine("a >> [b, c] >> d", each={"b": "a"})
     assert m.done("a") == [ListItems("b")]
     assert m.list("b", "x", "y") == starts("c", "b[x]", "b[y]")
@@ -143,7 +143,7 @@ def test_a_foreach_stands_beside_other_steps(machine):
     assert m.done("c") == starts("d")
 
 
-def test_two_foreach_stand_beside_each_other(machine):
+def test_two_foreach_run_in_parallel(machine):
     m = machine("a >> [b, c] >> d", each={"b": "a", "c": "a"})
     assert m.done("a") == [ListItems("b")]
     assert m.list("b", "x") == [ListItems("c")]
@@ -163,7 +163,7 @@ def test_a_foreach_follows_a_foreach(machine):
     assert m.list("c", "x") == starts("c[x]")
 
 
-def test_a_foreach_stands_on_the_path_of_a_diverge(machine):
+def test_a_foreach_may_be_on_the_path_of_a_diverge(machine):
     m = machine("a >> z", diverge={"a": {"away": "b >> y"}}, each={"b": "a"})
     m.done("a")
     assert m.diverged("a", "away") == [ListItems("b")]
@@ -172,7 +172,7 @@ def test_a_foreach_stands_on_the_path_of_a_diverge(machine):
     assert m.close() == starts("y")
 
 
-def test_a_foreach_that_failed_is_routed_as_a_step_is(machine):
+def test_a_failed_foreach_is_routed_like_a_step(machine):
     m = machine("a >> b >> z", diverge={"b": {"error": "undo"}}, each={"b": "a"})
     m.done("a")
     m.list("b", "x")
@@ -181,7 +181,7 @@ def test_a_foreach_that_failed_is_routed_as_a_step_is(machine):
     assert m.diverged("b", "error") == starts("undo")
 
 
-def test_back_to_before_a_foreach_lists_and_runs_all_of_it_again(machine):
+def test_back_to_a_step_before_a_foreach_lists_and_runs_all_items_again(machine):
     m = machine("a >> b >> c", diverge={"c": {"again": "back_to a"}}, each={"b": "a"})
     m.done("a")
     m.list("b", "x", "y")
@@ -217,7 +217,7 @@ def test_a_resume_runs_only_the_items_that_failed(machine):
     assert m.close() == starts("c")
 
 
-def test_after_a_crash_only_the_items_at_work_start_again(machine):
+def test_after_a_crash_only_the_running_items_start_again(machine):
     m = machine("a >> b", each={"b": ("a", "b", 2)})
     m.done("a")
     m.list("b", "x", "y", "z")
@@ -251,7 +251,7 @@ def test_an_item_that_failed_may_be_done_by_hand(machine):
     assert m.feed(done) == [CloseItems("b")]
 
 
-def test_an_item_that_is_not_there_cannot_be_done_by_hand(machine):
+def test_an_item_that_does_not_exist_cannot_be_done_by_hand(machine):
     m = failed_run(machine)
     with pytest.raises(ResumeError, match=r"b\[q\]"):
         decide_resume(m.plan, m.state, "k1", mark_done=["b[q]"])
@@ -270,13 +270,13 @@ def test_an_external_item_of_unknown_outcome_is_asked_about(machine, spec_of):
     assert decide_resume(m.plan, m.state, "k1", repeat=["b[y]"]).is_nothing
 
 
-def test_a_step_put_into_the_body_runs_only_for_items_that_are_not_done(machine, plan_of):
+def test_a_step_added_to_the_body_runs_only_for_items_that_are_not_done(machine, plan_of):
     m = failed_run(machine)
     m.plan = plan_of("a >> b >> c", each={"b": ("a", "clean >> b", 9)})
     assert m.resume(retried=("b",)) == starts("b[y].clean")
 
 
-def test_a_decision_about_one_of_ten_thousand_items_looks_at_that_one_only(machine):
+def test_a_decision_about_one_of_ten_thousand_items_reads_only_that_item(machine):
     m = machine("a >> b", each={"b": ("a", "b", 3)})
     m.done("a")
     m.list("b", *map(str, range(10_000)))
@@ -314,13 +314,13 @@ def test_while_a_portion_is_under_way_no_other_item_starts_and_the_foreach_stays
 # -- names and values ---------------------------------------------------------------------------------------
 
 
-def test_items_of_one_name_go_by_their_place(machine):
+def test_items_with_equal_names_have_their_index_as_key(machine):
     assert keys_of(["x", "x", "y", 3, "3", True, "", "#1", "a]b", "x" * 99]) == (
         *("#0", "#1", "y", "#3", "#4", "#5", "#6", "#7", "#8", "#9"),
     )
 
 
-def test_a_key_function_may_not_give_one_name_twice():
+def test_a_key_function_may_not_return_a_key_twice():
     with pytest.raises(ValueError, match="'x' for items 0 and 2"):
         keys_of(["x1", "y1", "x2"], lambda item: item[0])
 
@@ -334,7 +334,7 @@ def test_a_list_with_one_value_that_was_not_kept_is_not_kept():
     assert join_values([Value("json", "1"), Value("none")]).codec == "none"
 
 
-def test_a_listing_that_failed_is_made_again_by_a_resume(machine):
+def test_a_resume_repeats_a_listing_that_failed(machine):
     m = machine("a >> b", each={"b": "a"})
     m.done("a")
     assert isinstance(m.feed(e.StepFailed(at=0, step="b", error=e.ErrorInfo(type="Bad", message="no")))[0], Fail)

@@ -174,7 +174,7 @@ def test_any_prefix_of_a_history_with_items_resumes_to_the_same_results(
 
 @settings(max_examples=20, deadline=None)
 @given(items, items, st.booleans(), st.integers(1, 200))
-def test_other_items_give_what_a_new_run_gives_and_only_the_changed_are_run(
+def test_with_other_items_results_are_those_of_a_new_run_and_only_changed_items_run(
     before: list[Any], after: list[Any], forks: bool, death: int
 ) -> None:
     ran: list[Any] = []

@@ -12,7 +12,7 @@ from cerebelum_nb._core.events import EVENT_TYPES, StepStarted, TakenUpEvent, Wo
 from cerebelum_nb._core.value import Value
 
 
-def test_two_records_are_one_if_they_are_of_one_class_and_all_their_fields_are():
+def test_two_records_are_equal_if_their_class_and_all_fields_are():
     one = StepStarted(at=1, step="a")
     assert one == StepStarted(at=1, step="a") != StepStarted(at=2, step="a")
     assert hash(one) == hash(StepStarted(at=1, step="a"))
@@ -26,7 +26,7 @@ def test_a_record_is_shown_copied_pickled_and_replaced_as_a_dataclass():
     assert replace(one, step="b") == StepStarted(at=1, step="b", code="c")
 
 
-def test_a_class_has_its_own_fields_although_one_of_its_base_was_made_before():
+def test_a_class_has_its_own_fields_although_an_object_of_its_base_was_made_before():
     TakenUpEvent(at=1)
     assert WorkflowForked(at=1, parent="p", parent_version=2).parent_version == 2
 
@@ -39,9 +39,9 @@ def test_a_missing_or_unknown_field_is_refused_by_name():
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=lambda kind: kind.__name__)
-def test_no_event_has_room_for_a_field_it_does_not_declare(kind):
+def test_an_event_cannot_have_a_field_that_it_does_not_declare(kind):
     assert (fields(kind) and not hasattr(kind, "__dict__")) or "__slots__" in vars(kind)
 
 
-def test_a_value_is_hashed_without_its_bytes():
+def test_the_hash_of_a_value_ignores_its_bytes():
     assert hash(Value("arrow", digest="d", payload=b"x")) == hash(Value("arrow", digest="d"))

@@ -29,7 +29,7 @@ def failed_at(m, name):
 # -- what runs again ----------------------------------------------------------------------------------------
 
 
-def test_after_a_crash_nothing_recorded_is_touched(machine):
+def test_after_a_crash_no_recorded_result_is_changed(machine):
     m = machine("a >> b")
     m.done("a")
     assert resume(m) == ResumeDecision()
@@ -84,7 +84,7 @@ def conn(m, name, output=GONE):
     return m.feed(e.StepCompleted(**m.header(name), output=output))
 
 
-def test_a_value_that_was_not_kept_is_made_again_for_who_needs_it(machine, spec_of):
+def test_a_value_that_was_not_kept_is_made_again_for_a_step_that_needs_it(machine, spec_of):
     m = machine("a >> b", specs=[spec_of("b", requires=("a",))])
     conn(m, "a")
     assert resume(failed_at(m, "b")) == ResumeDecision(retried=("b",), restored=("a",))
@@ -103,14 +103,14 @@ def test_a_value_that_only_finished_steps_needed_is_not_made_again(machine, spec
     assert resume(failed_at(m, "c")).restored == ()
 
 
-def test_a_value_that_still_lives_is_not_made_again(machine, spec_of):
+def test_a_value_that_is_still_in_memory_is_not_made_again(machine, spec_of):
     m = machine("a >> b", specs=[spec_of("b", requires=("a",))])
     conn(m, "a")
     assert resume(failed_at(m, "b"), live={"a"}).restored == ()
 
 
 @pytest.mark.parametrize("need", [{"optional": ("a",)}, {"takes_rest": True}])
-def test_an_optional_need_counts(machine, spec_of, need):
+def test_an_optional_dependency_counts(machine, spec_of, need):
     m = machine("a >> b", specs=[spec_of("b", **need)])
     conn(m, "a")
     assert resume(failed_at(m, "b")).restored == ("a",)
@@ -179,13 +179,13 @@ def test_one_step_may_be_named_alone(machine):
     assert resume(m, rerun="b") == ResumeDecision(revisited=("b",))
 
 
-def test_a_failed_step_that_is_named_starts_afresh(machine):
+def test_a_failed_step_that_is_named_starts_from_scratch(machine):
     m = machine("a >> b")
     m.done("a")
     assert resume(failed_at(m, "b"), rerun=["b"]) == ResumeDecision(revisited=("b",))
 
 
-def test_dependants_follow_every_kind_of_need(plan_of, spec_of):
+def test_dependants_include_every_kind_of_dependency(plan_of, spec_of):
     plan = plan_of(
         "a >> b >> c >> d >> z",
         specs=[
@@ -197,7 +197,7 @@ def test_dependants_follow_every_kind_of_need(plan_of, spec_of):
     assert dependants(plan, ["a"]) == ("a", "b", "c", "d")
 
 
-def test_nothing_depends_on_nothing(plan_of):
+def test_no_steps_have_no_dependants(plan_of):
     assert dependants(plan_of("a"), []) == ()
 
 
@@ -217,7 +217,7 @@ def test_a_completed_execution_is_not_resumed(machine):
     assert "is completed" in refused(m) and "skip_completed_steps=False" in refused(m)
 
 
-def test_a_completed_execution_may_run_all_over(machine):
+def test_a_completed_execution_may_run_again_from_scratch(machine):
     m = machine("a")
     m.done("a")
     m.feed(e.WorkflowCompleted(at=0, last_step="a"))
@@ -246,7 +246,7 @@ def test_a_timeline_that_lost_a_completed_step_is_refused_with_a_diff(machine, p
     assert "Restore it" in text and "fork" in text and "start a new one" in text
 
 
-def test_a_timeline_that_lost_a_step_which_failed_continues(machine, plan_of):
+def test_a_timeline_without_a_step_that_failed_continues(machine, plan_of):
     m = machine("a >> b")
     m.done("a")
     failed_at(m, "b")
@@ -254,7 +254,7 @@ def test_a_timeline_that_lost_a_step_which_failed_continues(machine, plan_of):
     assert resume(m) == ResumeDecision()
 
 
-def test_a_taken_route_that_is_gone_is_refused(machine, plan_of):
+def test_a_resume_without_a_taken_route_is_refused(machine, plan_of):
     m = machine("a >> b", diverge={"a": {"x": "p"}})
     m.done("a")
     m.diverged("a", "x")
@@ -262,7 +262,7 @@ def test_a_taken_route_that_is_gone_is_refused(machine, plan_of):
     assert "route 'x' of the diverge at 'a'" in refused(m)
 
 
-def test_a_taken_branch_that_is_gone_is_refused(machine, plan_of):
+def test_a_resume_without_a_taken_branch_is_refused(machine, plan_of):
     m = machine("a >> b", branch={"a": ("p", None)})
     m.done("a")
     m.branched("a", True)
@@ -270,7 +270,7 @@ def test_a_taken_branch_that_is_gone_is_refused(machine, plan_of):
     assert "branch after 'a'" in refused(m)
 
 
-def test_a_routed_failure_that_is_gone_is_refused(machine, plan_of):
+def test_a_resume_without_the_route_of_a_failure_is_refused(machine, plan_of):
     m = machine("a >> b", diverge={"a": {"error": "p"}})
     m.failed("a")
     m.diverged("a", "error")
@@ -278,7 +278,7 @@ def test_a_routed_failure_that_is_gone_is_refused(machine, plan_of):
     assert "route 'error' of the diverge at 'a'" in refused(m)
 
 
-def test_a_route_that_failed_the_run_may_be_taken_out(machine, plan_of):
+def test_a_route_that_failed_the_run_may_be_removed(machine, plan_of):
     m = machine("a >> b", diverge={"a": {"x": "fail bad"}})
     m.done("a")
     m.diverged("a", "x")
@@ -287,7 +287,7 @@ def test_a_route_that_failed_the_run_may_be_taken_out(machine, plan_of):
     assert resume(m) == ResumeDecision(rerouted=("a",))
 
 
-def test_a_step_inserted_before_the_frontier_runs(machine, plan_of):
+def test_a_step_inserted_before_the_next_step_runs(machine, plan_of):
     m = machine("a >> b >> c")
     m.done("a", "b")
     m.plan = plan_of("a >> new >> b >> c")

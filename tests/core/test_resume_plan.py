@@ -55,7 +55,7 @@ def test_a_stale_step_is_kept_and_so_is_what_depends_on_it(machine, spec_of):
     assert found["c"] == ("run", "failed: Bad: no")
 
 
-def test_asked_for_stale_steps_they_run_with_what_depends_on_them(machine, spec_of):
+def test_with_rerun_stale_stale_steps_run_with_what_depends_on_them(machine, spec_of):
     m = machine("a >> b >> c", specs=[spec_of("b", requires=("a",))])
     m.done("a", "b")
     found = look(failed_at(m, "c"), {"a": ["the step's own code changed at line 3"]}, rerun="stale")
@@ -104,14 +104,14 @@ def test_a_route_that_only_an_open_route_leads_to_is_open_too(machine):
     assert look(m)["y"] == ("may run", "if `x` gives 'worse'")
 
 
-def test_a_route_behind_one_that_is_closed_is_skipped(machine):
+def test_a_route_behind_a_closed_route_is_skipped(machine):
     m = machine("a >> b", diverge={"a": {"bad": "x", "good": "z"}, "z": {"worse": "y"}})
     m.done("a")
     m.diverged("a", "bad")
     assert look(failed_at(m, "x"))["y"] == ("skip", "runs only if `z` gives 'worse'")
 
 
-def test_the_way_not_taken_is_skipped(machine):
+def test_a_route_that_was_not_taken_is_skipped(machine):
     m = machine("a >> b", diverge={"a": {"bad": "x >> y", "good": "z"}})
     m.done("a")
     m.diverged("a", "bad")
@@ -124,7 +124,7 @@ def test_the_way_not_taken_is_skipped(machine):
     }
 
 
-def test_a_failure_that_was_routed_on_is_kept(machine):
+def test_a_failure_that_a_route_handled_is_kept(machine):
     m = machine("a >> b", diverge={"a": {"error": "proceed"}})
     m.failed("a")
     m.diverged("a", "error")
@@ -148,6 +148,6 @@ def test_the_inputs_that_differ_are_named(old, new, names):
     assert changed_inputs(Value("json", old), Value("json", new)) == names
 
 
-def test_of_inputs_that_are_no_json_only_that_they_differ_is_known():
+def test_of_inputs_that_are_not_json_only_the_fact_that_they_differ_is_known():
     assert changed_inputs(Value("cloudpickle", digest="1"), Value("cloudpickle", digest="2")) is None
     assert changed_inputs(Value("cloudpickle", digest="1"), Value("cloudpickle", digest="1")) == ()

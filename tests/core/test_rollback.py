@@ -66,7 +66,7 @@ def test_what_is_done_is_undone_last_first_and_runs_again_later(machine):
     assert m.state.rollback is None
 
 
-def test_a_step_without_a_handler_is_not_done_any_more_either(machine):
+def test_a_step_without_a_handler_no_longer_counts_as_done(machine):
     m = failed(machine, undo="a")
     begin(m)
     m.done("~a")
@@ -83,7 +83,7 @@ def test_it_can_end_at_a_step_which_stays_done(machine):
     assert m.resume() == [StartStep("b", 2, 1)]
 
 
-def test_the_plan_tells_what_is_undone_what_is_kept_and_what_has_no_handler(machine):
+def test_the_plan_says_what_is_undone_what_is_kept_and_what_has_no_handler(machine):
     m = failed(machine, undo="b")
     assert [(s.step, s.undone, s.is_kept) for s in rollback_steps(m.plan, m.state, ID)] == [
         ("b", 1, False),
@@ -95,7 +95,7 @@ def test_the_plan_tells_what_is_undone_what_is_kept_and_what_has_no_handler(mach
     ]
 
 
-def test_after_a_crash_in_an_undo_that_one_runs_again_and_no_other(machine):
+def test_after_a_crash_in_an_undo_only_that_undo_runs_again(machine):
     m = failed(machine)
     begin(m)
     m.done("~b")
@@ -104,7 +104,7 @@ def test_after_a_crash_in_an_undo_that_one_runs_again_and_no_other(machine):
     assert m.resume() == [StartStep("~a", 1, 2)]
 
 
-def test_an_undo_has_its_retries_and_one_that_failed_is_taken_up_by_a_resume(machine):
+def test_an_undo_is_retried_and_a_resume_continues_a_failed_undo(machine):
     m = failed(machine)
     begin(m)
     m.start("~b")
@@ -128,7 +128,7 @@ def test_a_second_rollback_call_continues_the_first_one(machine):
     assert m.state.error == NO, "it is rolled back for what failed first"
 
 
-def test_nothing_runs_forwards_before_a_rollback_is_over(machine):
+def test_no_step_runs_before_a_rollback_is_over(machine):
     m = failed(machine)
     begin(m)
     m.failed("~b")
@@ -137,14 +137,14 @@ def test_nothing_runs_forwards_before_a_rollback_is_over(machine):
         decide_resume(m.plan, m.state, ID, rerun=["a"])
 
 
-def test_another_end_is_refused_while_a_rollback_is_not_over(machine):
+def test_another_target_is_refused_while_a_rollback_is_not_over(machine):
     m = failed(machine)
     begin(m)
     with pytest.raises(ResumeError, match="everything is undone"):
         plan_rollback(m.plan, m.state, ID, "a")
 
 
-def test_a_handler_that_is_gone_meanwhile_is_named(machine):
+def test_a_handler_that_was_removed_meanwhile_is_named(machine):
     m = failed(machine)
     begin(m)
     m.plan.undo.pop("b")
@@ -152,7 +152,7 @@ def test_a_handler_that_is_gone_meanwhile_is_named(machine):
         decide_resume(m.plan, m.state, ID)
 
 
-def test_it_cannot_end_at_a_step_that_is_not_done(machine):
+def test_a_rollback_cannot_end_at_a_step_that_is_not_done(machine):
     with pytest.raises(ResumeError, match=r"'c', which has not completed\. .* one of: a, b"):
         begin(failed(machine), "c")
 
@@ -176,7 +176,7 @@ def test_a_completed_run_and_a_cancelled_one_can_be_rolled_back(machine):
         assert m.state.cancel is None and m.state.error is None
 
 
-def test_a_second_rollback_has_visits_of_its_own(machine):
+def test_a_second_rollback_has_its_own_visits(machine):
     m = failed(machine)
     begin(m)
     m.done("~b", "~a")
@@ -186,7 +186,7 @@ def test_a_second_rollback_has_visits_of_its_own(machine):
     assert begin(m) == [StartStep("~b", 2, 1)]
 
 
-def test_items_are_undone_one_by_one_and_the_whole_is_not_done_any_more(machine):
+def test_items_are_undone_one_by_one_and_the_foreach_no_longer_counts_as_done(machine):
     m = machine("a >> b >> c", each={"b": "a"})
     object.__setattr__(m.plan, "undo", {"b": m.plan.steps["b"]})
     m.done("a")

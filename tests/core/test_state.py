@@ -46,7 +46,7 @@ def asked(step, op="approval:manual:0:0", at=3):
 # -- the execution ------------------------------------------------------------------------------------------
 
 
-def test_of_nothing_nothing_is_known():
+def test_the_fold_of_no_events_is_an_empty_state():
     assert story().lifecycle is ExecutionState.UNSPECIFIED
 
 
@@ -74,13 +74,13 @@ def test_a_failed_execution_names_the_step_and_its_error():
     assert (state.status, state.failed_step, state.error) == ("FAILED", "a", NO)
 
 
-def test_a_pause_has_a_reason_and_is_no_end():
+def test_a_pause_has_a_reason_and_is_not_final():
     interrupted = e.StepInterrupted(at=3, step="a", reason="stopped")
     state = story(BEGUN, started("a"), interrupted, e.WorkflowPaused(at=4, reason="stopped"))
     assert (state.status, state.reason, state.completed_at) == ("PAUSED", "stopped", None)
 
 
-def test_a_request_to_cancel_is_kept_until_it_is_met():
+def test_a_request_to_cancel_is_kept_until_the_execution_is_cancelled():
     request = e.CancelRequested(at=2, reason="wrong size", by="ana")
     assert story(BEGUN, request).cancel == request
 
@@ -105,12 +105,12 @@ def test_a_resume_keeps_the_inputs_otherwise():
     assert story(BEGUN, e.WorkflowResumed(at=2)).inputs == BEGUN.inputs
 
 
-def test_a_fork_knows_where_it_comes_from():
+def test_a_fork_has_its_parent():
     state = story(BEGUN, e.WorkflowForked(at=2, parent="k1", parent_version=7))
     assert (state.parent, state.parent_version) == ("k1", 7)
 
 
-def test_a_step_began_when_the_first_attempt_of_its_go_did():
+def test_a_step_began_with_its_first_attempt_since_the_last_resume():
     asleep = (BEGUN, started("a", at=2), slept("a"), e.WorkflowHibernated(at=4, wake_at=5_000_000))
     left = e.StepInterrupted(at=50, step="a", reason="it hibernated")
     woken = left, e.WorkflowAwakened(at=50, reason="due"), started("a", at=60, attempt=2)
@@ -128,7 +128,7 @@ def test_a_hibernating_execution_says_when_it_wakes():
     assert story(BEGUN, e.WorkflowHibernated(at=2, wake_at=99)).wake_at == 99
 
 
-def test_an_awakened_one_no_longer_says_so():
+def test_an_awakened_execution_has_no_time_to_wake():
     state = story(BEGUN, e.WorkflowHibernated(at=2, wake_at=99), e.WorkflowAwakened(at=3))
     assert state.wake_at is None
 
@@ -153,7 +153,7 @@ def test_a_started_step_is_in_flight():
         ([started("a"), e.StepRetried(at=3, step="a", attempt=1, error=NO, due_at=9)], "a"),
     ],
 )
-def test_the_current_step_is_the_last_begun_that_is_not_done(events, current):
+def test_the_current_step_is_the_last_to_begin_of_those_not_done(events, current):
     assert story(BEGUN, *events).current_step == current
 
 
@@ -162,7 +162,7 @@ def test_a_completed_step_has_a_result():
     assert state.steps["a"].has_result and state.steps["a"].output == ONE and not state.in_flight
 
 
-def test_completed_steps_stand_in_order_of_completion():
+def test_completed_steps_are_in_order_of_completion():
     state = story(BEGUN, started("a"), started("b"), completed("b"), completed("a"))
     assert list(state.finished) == ["b", "a"]
 
@@ -179,12 +179,12 @@ def test_a_retried_step_is_due_and_stays_in_flight():
     assert "a" in state.in_flight
 
 
-def test_an_interrupted_attempt_is_no_failure():
+def test_an_interrupted_attempt_is_not_a_failure():
     step = story(BEGUN, started("a"), e.StepInterrupted(at=3, step="a", reason="stopped")).steps["a"]
     assert (step.phase, step.failures, step.interrupted) == (Phase.PENDING, 0, True)
 
 
-def test_progress_is_that_of_the_present_attempt():
+def test_progress_is_the_progress_of_the_current_attempt():
     told = e.StepProgressed(at=3, step="a", percent=40.0, message="half-way")
     again = (e.StepRetried(at=4, step="a", error=NO, due_at=5), started("a", attempt=2))
     assert story(BEGUN, started("a"), told).steps["a"].percent == 40.0
@@ -215,7 +215,7 @@ def test_a_jump_opens_a_new_visit():
     assert not state.finished and state.jumps == 1 and state.last_step is None
 
 
-def test_a_jump_leaves_earlier_steps_alone():
+def test_a_jump_does_not_change_earlier_steps():
     jump = e.Jumped(at=5, step="b", kind="back_to", to="b", reset=("b",))
     state = story(BEGUN, started("a"), completed("a"), started("b"), completed("b"), jump)
     assert list(state.finished) == ["a"] and state.last_step == "a"
@@ -275,7 +275,7 @@ def test_an_open_sleep_survives_an_interruption():
     assert (operation.kind, operation.due_at, operation.done) == ("sleep", 5_000_000, False)
 
 
-def test_a_poll_knows_its_tries_and_deadline():
+def test_a_poll_has_its_tries_and_deadline():
     op = "poll:check:0:0"
     first = e.PollStarted(at=3, step="a", op=op, deadline=900)
     tried = e.PollAttempted(at=4, step="a", op=op, number=1, due_at=44)
@@ -317,7 +317,7 @@ def test_a_rejected_approval_is_not_done():
     assert not operation.done and operation.error.message == "too dear" and not state.waiting
 
 
-def test_an_approval_that_timed_out_starts_afresh():
+def test_an_approval_that_timed_out_starts_from_scratch():
     late = e.ApprovalTimedOut(at=4, step="a", op=asked("a").op)
     assert story(BEGUN, started("a"), asked("a"), late).steps["a"].operations[asked("a").op].is_decided
     told = e.OperationFailed(at=5, step="a", op=asked("a").op, error=ErrorInfo(type="ApprovalTimeoutError", message=""))
@@ -369,7 +369,7 @@ def test_an_execution_waits_when_every_step_in_flight_waits(waits, status):
         lambda state: setattr(state, "lifecycle", ExecutionState.PAUSED),
     ],
 )
-def test_check_notices_what_no_history_says(spoil):
+def test_check_notices_a_state_that_no_history_has(spoil):
     state = story(BEGUN, started("a"))
     spoil(state)
     with pytest.raises(AssertionError):
@@ -393,6 +393,6 @@ def test_a_state_is_found_by_its_name_in_any_case():
         (7, TypeError, "not 7"),
     ],
 )
-def test_what_is_no_state_is_refused(given, error, told):
+def test_what_is_not_a_state_is_refused(given, error, told):
     with pytest.raises(error, match=told):
         ExecutionState(given)

@@ -24,7 +24,7 @@ def check_copies(events, places):
 
 @random_runs.quickly
 @given(random_runs.shapes(), st.data())
-def test_what_happens_to_a_copy_leaves_its_original_alone(shape, data):
+def test_folding_into_a_copy_does_not_change_its_original(shape, data):
     lives.world.__init__()
     store = lives.a_log(hibernates=data.draw(st.booleans()))
     lives.run_to_the_end(random_runs.make_workflow(shape), store)

@@ -78,7 +78,7 @@ def test_the_frontier_of_a_finished_run_is_empty(machine):
     assert frontier(m.plan, m.state) == ()
 
 
-def test_going_back_opens_the_step_and_what_follows_it(machine):
+def test_going_back_resets_the_step_and_what_follows_it(machine):
     m = machine("a >> b >> c >> d")
     m.done("a", "b", "c")
     assert steps_to_reset(m.plan, m.state, "b") == ("b", "c")
@@ -86,7 +86,7 @@ def test_going_back_opens_the_step_and_what_follows_it(machine):
         steps_to_reset(m.plan, m.state, "d")
 
 
-def test_a_step_is_named_by_its_name_or_by_itself(machine):
+def test_a_step_is_given_by_its_name_or_as_an_object(machine):
     m = machine("a >> b")
     assert step_named(m.plan, "a", "run_to") == "a"
     assert step_named(m.plan, m.plan.steps["b"], "run_to") == "b"
@@ -96,7 +96,7 @@ def test_a_step_is_named_by_its_name_or_by_itself(machine):
         step_named(m.plan, "x", "run_to")
 
 
-def test_only_a_step_without_a_result_is_marked(machine):
+def test_only_a_step_without_a_result_can_be_marked_done(machine):
     m = machine("a >> b")
     refuse_second_result(m.state, "a")
     m.done("a")

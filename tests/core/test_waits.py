@@ -37,21 +37,21 @@ def test_an_approval_is_long_once_it_has_lasted_so_long():
     assert long_wait_from(waiting(ASKED, since=50, due_at=150), after=100, now=60) is None, "it is over by then"
 
 
-def test_an_approval_that_somebody_has_decided_is_no_wait():
+def test_an_approval_that_somebody_has_decided_is_not_a_wait():
     assert long_wait_from(waiting(ASKED, due_at=None, done=True), after=100, now=500) is None
 
 
 @pytest.mark.parametrize("attempt", [AT_WORK, waiting(whole=False), waiting(external=True)])
-def test_who_is_at_work_or_must_not_run_twice_is_in_no_long_wait(attempt):
+def test_a_step_that_runs_or_must_not_run_twice_is_not_in_a_long_wait(attempt):
     assert long_wait_from(attempt, after=100, now=0) is None
 
 
-def test_a_step_with_an_external_effect_may_leave_before_its_body_only():
+def test_a_step_with_an_external_effect_may_leave_only_before_its_body():
     assert may_leave(waiting(ASKED_BEFORE_THE_BODY, external=True))
     assert not may_leave(waiting(ASKED, external=True))
 
 
-def test_a_run_is_ripe_when_its_last_wait_is():
+def test_a_run_may_hibernate_once_its_last_wait_is_long():
     attempts = [waiting(), waiting(ASKED, since=20, due_at=None)]
     assert may_hibernate_at(attempts, [], in_flight=2, after=100, now=30) == 120
     assert may_hibernate_at([*attempts, AT_WORK], [], in_flight=3, after=100, now=30) is None

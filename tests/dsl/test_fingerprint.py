@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("old", "new"), NO_CHANGES.values(), ids=NO_CHANGES)
-def test_it_stays_when_nothing_that_runs_changed(old: str, new: str) -> None:
+def test_it_stays_the_same_if_nothing_that_runs_changes(old: str, new: str) -> None:
     assert old in BODY
     assert of(BODY).digest == of(BODY.replace(old, new)).digest
 
@@ -185,7 +185,7 @@ def test_an_edit_of_what_is_reached_counts(text: str) -> None:
     assert of(text).digest != of(edited).digest
 
 
-def test_a_name_that_stands_for_another_helper_counts() -> None:
+def test_a_name_bound_to_another_helper_counts() -> None:
     text = "def a(): return 1\ndef b(): return 2\npick = a\ndef f(): return a(), b(), pick()"
     assert of(text).digest != of(text.replace("pick = a", "pick = b")).digest
 
@@ -233,14 +233,14 @@ def test_a_variable_in_the_closure_is_read_again() -> None:
         ("LOG = set()", "LOG.add(len(LOG))"),
     ],
 )
-def test_a_container_that_it_changes_itself_is_no_constant(made: str, body: str) -> None:
+def test_a_container_that_it_changes_itself_is_not_a_constant(made: str, body: str) -> None:
     cell = load(f"{made}\ndef f():\n    {body}\n    return len(LOG)\n")
     before = fingerprint(cell.f)
     cell.f()
     assert fingerprint(cell.f) == before
 
 
-def test_a_container_in_a_closure_is_alike() -> None:
+def test_a_container_in_a_closure_is_treated_the_same() -> None:
     cell = load("def made():\n    seen = []\n    def f():\n        seen.append(1)\n    return f\nf = made()\n")
     before = fingerprint(cell.f)
     cell.f()
@@ -268,7 +268,7 @@ def test_a_redefined_helper_is_read_again() -> None:
     assert fingerprint(f) != before
 
 
-def test_an_empty_closure_cell_is_survived() -> None:
+def test_an_empty_closure_cell_is_allowed() -> None:
     made = load("def make():\n    def f(): return later\n    yield f\n    later = 1")
     assert fingerprint(next(made.make())) is not None
 
@@ -283,7 +283,7 @@ def test_a_bound_method_of_a_package_counts_by_name() -> None:
 # -- kinds of callables -------------------------------------------------------------------------------
 
 
-def test_lambdas_on_one_line_are_told_apart() -> None:
+def test_lambdas_on_one_line_are_distinguished() -> None:
     made = load("a, b, f = (lambda x: x + 1), (lambda x: x + 2), lambda: lambda x: x + 1")
     texts = [fingerprint(one).parts[0].text for one in (made.a, made.b, made.f, made.f())]  # type: ignore[union-attr]
     assert texts == ["lambda x: x + 1", "lambda x: x + 2", "lambda: lambda x: x + 1", "lambda x: x + 1"]
@@ -304,13 +304,13 @@ def test_the_arguments_of_a_partial_count() -> None:
     assert reasons(text, text.replace("n=1", "n=2")) == ["default of `n` was 1, is 2"]
 
 
-def test_a_wrapper_made_by_a_package_is_seen_through() -> None:
+def test_a_wrapper_made_by_a_package_is_unwrapped() -> None:
     cached = functools.lru_cache(load("def f(): return 1").f)
     assert fingerprint(cached) == fingerprint(cached.__wrapped__)
 
 
 @pytest.mark.parametrize("fn", [len, print, functools.partial(len), int], ids=repr)
-def test_what_has_no_source_has_no_fingerprint(fn: Callable[..., Any]) -> None:
+def test_a_function_without_source_has_no_fingerprint(fn: Callable[..., Any]) -> None:
     assert fingerprint(fn) is None
 
 
@@ -361,7 +361,7 @@ def test_a_helper_in_another_file_counts(project: Project, text: str) -> None:
     assert of(text).digest != before.digest
 
 
-def test_what_a_module_holds_besides_does_not_count(project: Project) -> None:
+def test_other_names_of_a_module_do_not_count(project: Project) -> None:
     text = "import uh\ndef f(): return uh.g()"
     project("uh", "def g(): return 1\n")
     before = of(text)
@@ -377,7 +377,7 @@ def test_constants_of_another_module_count(project: Project) -> None:
     assert explain(before.parts, of(text).parts) == ["constant uh.N was 1, is 22"]
 
 
-def test_a_file_edited_after_its_import_does_not_speak_for_what_runs(project: Project, tmp_path: Path) -> None:
+def test_a_file_edited_after_its_import_is_not_the_source_of_what_runs(project: Project, tmp_path: Path) -> None:
     old = project("uh", "def f(): return 1\n")
     (tmp_path / "uh.py").write_text("def f(): return 222\n")
     linecache.checkcache()
@@ -403,21 +403,21 @@ def test_a_change_is_explained(old: str, new: str, reason: str) -> None:
     assert reasons(BODY, BODY.replace(old, new)) == [reason]
 
 
-def test_the_line_is_that_of_the_change_and_not_of_a_comment_before_it() -> None:
+def test_the_line_is_the_line_of_the_change_not_of_a_comment_before_it() -> None:
     old = "def f():\n    a = 1\n    return a"
     assert reasons(old, "def f():\n    # new\n    a = 1\n    return -a") == ["the step's own code changed at line 4"]
 
 
-def test_an_added_statement_is_where_it_is() -> None:
+def test_an_added_statement_has_its_own_line() -> None:
     assert reasons("def f():\n    a = 1", "def f():\n    a = 1\n    b = 2") == ["the step's own code changed at line 3"]
 
 
-def test_new_and_gone_parts_are_named() -> None:
+def test_new_and_removed_parts_are_named() -> None:
     new = BODY.replace("+ LIMIT", "+ BASE").replace("LIMIT = 5", "BASE = 5")
     assert reasons(BODY, new)[1:] == ["constant BASE is new", "constant LIMIT is no longer used"]
 
 
-def test_nothing_changed_needs_no_words() -> None:
+def test_without_a_change_there_is_no_explanation() -> None:
     assert reasons(BODY, BODY + "# end") == []
 
 

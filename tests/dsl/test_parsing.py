@@ -11,7 +11,7 @@ from pathlib import Path
 from cerebelum_nb._text.syntax import parse_python
 
 
-def test_threads_that_parse_at_once_do_not_disturb_each_other():
+def test_threads_can_parse_at_the_same_time():
     text = Path(ast.__file__).read_text(encoding="utf-8")
     parsed = []
 

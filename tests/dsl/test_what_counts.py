@@ -72,7 +72,7 @@ def test_a_value_counts_by_its_content(make):
 
 
 @given(st.lists(st.integers(-5, 5), max_size=4), st.lists(st.integers(-5, 5), max_size=4))
-def test_arrays_count_as_what_they_hold(one, other):
+def test_arrays_count_by_content(one, other):
     assert (digest(np.array(one, dtype=int)) == digest(np.array(other, dtype=int))) == (one == other)
 
 
@@ -101,7 +101,7 @@ def f():
 
 
 @pytest.mark.parametrize("reads", ["client.get()", "holder.client.get()", "table['client'].get()"])
-def test_an_object_of_the_users_counts_by_its_settings_and_not_by_what_its_methods_change(reads):
+def test_an_object_of_a_user_class_counts_by_its_settings_not_by_what_its_methods_change(reads):
     one, same, other = (load(OWN.format(decorator="", limit=limit, reads=reads)) for limit in (1, 1, 2))
     assert fingerprint(one.f).digest == fingerprint(same.f).digest != fingerprint(other.f).digest
     before = fingerprint(one.f).digest
@@ -151,17 +151,17 @@ class Connection:
 Connection.__module__ = "sqlite3"
 
 
-def test_of_a_live_object_it_is_said_that_nobody_can_tell():
+def test_a_live_object_is_uncertain():
     found = of(READS, C=Connection())
     assert unseen(found.parts) == ["cannot tell whether C changed: only the type of <sqlite3.Connection> counts"]
 
 
-def test_a_table_that_is_too_large_to_digest_cannot_be_told_either():
+def test_a_table_that_is_too_large_to_digest_is_uncertain_too():
     assert unseen(of(READS, C=np.zeros(1_000_000)).parts)
 
 
 @pytest.mark.parametrize("value", [json, json.dumps, threading.Lock(), __import__("logging").getLogger("x"), len, int])
-def test_code_loggers_and_locks_leave_no_doubt(value):
+def test_code_loggers_and_locks_are_not_uncertain(value):
     assert not unseen(of(READS, C=value).parts)
 
 
@@ -272,7 +272,7 @@ def flow(wf):
 """
 
 
-def test_a_reloaded_module_gives_its_new_steps_to_whoever_imported_the_old_ones(tmp_path, monkeypatch):
+def test_a_reloaded_module_gives_its_new_steps_to_modules_that_imported_the_old_ones(tmp_path, monkeypatch):
     from cerebelum_nb import workflow
     from cerebelum_nb.testing import MemoryStore
 
@@ -293,7 +293,7 @@ def test_a_reloaded_module_gives_its_new_steps_to_whoever_imported_the_old_ones(
 # -- costs --------------------------------------------------------------------------------------------------
 
 
-def test_the_work_of_a_helper_does_not_grow_with_their_number():
+def test_the_cost_per_helper_does_not_grow_with_the_number_of_helpers():
     def calls(count):
         text = "\n".join(f"def h{n}(x):\n    return x + {n}" for n in range(count))
         cell = load(f"{text}\ndef f():\n    return [{', '.join(f'h{n}' for n in range(count))}]")

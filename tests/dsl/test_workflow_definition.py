@@ -273,7 +273,7 @@ def test_a_pattern_is_labelled_as_people_read_it():
     assert list(labels) == ["RefusedError", "too_big", "{'status': 'x'}", "3"]
 
 
-def test_two_patterns_of_one_label_are_told_apart():
+def test_two_patterns_with_the_same_label_are_distinguished():
     labels = choices_of([(lambda r: r == 1, c), (lambda r: r == 2, d)])
     assert labels == {"<lambda>": (("c",),), "<lambda>'": (("d",),)}
 
@@ -340,7 +340,7 @@ def test_a_workflow_that_cannot_run_shows_its_problems():
     assert shown.startswith("<workflow w: 1 problem>\n  - the timeline is empty: call wf.timeline(")
 
 
-def test_a_report_is_shown_as_what_is_wrong():
+def test_a_report_shows_what_is_wrong():
     assert repr(workflow(name="w")(lambda wf: None).validate()).startswith("- the timeline is empty: ")
 
 
@@ -351,11 +351,11 @@ def test_defining_a_workflow_evaluates_nothing():
     workflow(deploy)
 
 
-def test_the_bound_on_jumps_is_settable():
+def test_the_limit_of_jumps_can_be_set():
     assert plan_of(a, max_jumps=7).max_jumps == 7
 
 
-def test_the_bound_on_jumps_is_a_thousand():
+def test_the_limit_of_jumps_is_a_thousand():
     assert plan_of(a).max_jumps == 1000
 
 
@@ -436,7 +436,7 @@ def test_a_path_that_leads_to_its_own_step():
     assert "c -> c" in the_error(describe)
 
 
-def test_a_dependency_that_is_no_step_of_the_workflow():
+def test_a_dependency_that_is_not_a_step_of_the_workflow():
     @step
     def deploy(build, zzz):
         pass
@@ -490,11 +490,11 @@ def test_steps_that_need_each_other_are_shown_as_a_cycle():
     assert "x -> y -> x" in text
 
 
-def test_an_optional_dependency_may_stand_later():
+def test_an_optional_dependency_may_come_later():
     assert report_of(lambda wf: wf.timeline(user_of(optional=["a"]) >> a)).ok
 
 
-def test_a_dependency_may_stand_later_in_a_loop_that_comes_back():
+def test_a_dependency_may_come_later_in_a_loop():
     def describe(wf):
         wf.timeline(a >> user_of("b") >> b)
         wf.diverge(from_step=a, patterns={"x": flow.skip_to(b)})
@@ -549,7 +549,7 @@ def test_a_step_twice_in_a_parallel_list():
     assert "'b' appears 2 times" in the_error(lambda wf: wf.timeline(a >> [b, b]))
 
 
-def test_two_steps_of_one_name():
+def test_two_steps_with_the_same_name():
     text = errors_of(lambda wf: wf.timeline(a >> named("a")))[0]
     assert "two different steps are named 'a'" in text and "name=" in text
 
@@ -559,7 +559,7 @@ def test_one_step_in_two_variables_is_one_step():
     assert "a -> a" in the_error(lambda wf: wf.timeline(a >> other))
 
 
-def test_a_route_of_a_step_that_is_nowhere():
+def test_a_route_of_a_step_that_is_on_no_path():
     def describe(wf):
         wf.timeline(a)
         wf.branch(after=d, on=bool, when_true=e)
@@ -575,7 +575,7 @@ def test_a_branch_to_a_step_of_the_timeline():
     assert "flow.skip_to(b)" in the_error(describe)
 
 
-def test_to_rejoin_at_a_member_of_a_list():
+def test_a_path_that_rejoins_at_a_member_of_a_list():
     def describe(wf):
         wf.timeline(a >> [b, c])
         wf.diverge(from_step=a, patterns={"x": d >> b})
@@ -602,7 +602,7 @@ def test_a_path_that_continues_after_it_rejoined():
     ],
     ids=str,
 )
-def test_a_jump_the_wrong_way(at, action, hint):
+def test_a_jump_in_the_wrong_direction(at, action, hint):
     def describe(wf):
         wf.timeline(a >> b >> [c, d])
         wf.diverge(from_step=at, patterns={"x": action})
@@ -619,7 +619,7 @@ def test_a_jump_the_wrong_way(at, action, hint):
     ],
     ids=str,
 )
-def test_a_jump_the_wrong_way_on_a_path(at, action, hint):
+def test_a_jump_in_the_wrong_direction_on_a_path(at, action, hint):
     def describe(wf):
         wf.timeline(a >> b)
         wf.branch(after=a, on=bool, when_true=c >> d)
@@ -628,7 +628,7 @@ def test_a_jump_the_wrong_way_on_a_path(at, action, hint):
     assert hint in the_error(describe)
 
 
-def test_a_jump_from_a_path_is_judged_by_where_the_path_hangs():
+def test_the_direction_of_a_jump_from_a_path_follows_from_where_the_path_leaves_the_timeline():
     def describe(wf):
         wf.timeline(a >> b >> c)
         wf.diverge(from_step=b, patterns={"x": d})
@@ -637,7 +637,7 @@ def test_a_jump_from_a_path_is_judged_by_where_the_path_hangs():
     assert "goes backwards" in the_error(describe)
 
 
-def test_every_problem_is_told_at_once():
+def test_all_problems_are_reported_at_once():
     @step
     def deploy(biuld):
         pass
@@ -659,7 +659,7 @@ def test_execute_raises_what_validate_reports():
     assert "workflow 'w' cannot run, 1 problem:" in str(caught.value)
 
 
-def test_nothing_is_recorded_of_a_workflow_that_cannot_run():
+def test_nothing_is_recorded_for_a_workflow_that_cannot_run():
     store = MemoryStore()
     with pytest.raises(WorkflowDefinitionError):
         asyncio.run(workflow(name="w")(lambda wf: None).execute(store=store))
@@ -708,7 +708,7 @@ def test_a_misspelt_optional_dependency_is_a_warning():
     assert report.ok and "Did you mean 'build'?" in report.warnings[0]
 
 
-def test_a_parameter_with_a_default_that_is_no_step_is_no_cause_to_warn():
+def test_a_parameter_with_a_default_that_is_not_a_step_gives_no_warning():
     assert report_of(lambda wf: wf.timeline(named("build") >> user_of(optional=["size"]))).warnings == ()
 
 
@@ -717,5 +717,5 @@ def test_a_sound_workflow_has_no_problems():
     assert (report.ok, str(report)) == (True, "no problems")
 
 
-def test_a_definition_error_is_one_of_the_library():
+def test_a_definition_error_is_a_cerebelum_error():
     assert issubclass(StepDefinitionError, Exception) and issubclass(WorkflowDefinitionError, Exception)

@@ -27,7 +27,7 @@ def of(*args: Any, **kwargs: Any) -> str:
 
 
 @given(values, values)
-def test_equal_arguments_have_equal_digests_and_others_not(one: Any, other: Any) -> None:
+def test_equal_arguments_have_equal_digests_and_others_have_different_ones(one: Any, other: Any) -> None:
     assert (of(one) == of(other)) == (repr(one) == repr(other))
 
 

@@ -30,7 +30,7 @@ def marked(table, kind="frame"):
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
-def test_what_compressed_buffers_hold_is_told_without_decompressing_them(compression):
+def test_the_size_of_compressed_buffers_is_known_without_decompressing_them(compression):
     category = pd.Series(["a" * 1000, "b" * 1000] * 5000, dtype="category")
     for table in (
         pa.table({"x": ZEROS}),
@@ -42,7 +42,7 @@ def test_what_compressed_buffers_hold_is_told_without_decompressing_them(compres
         assert 0.9 * table.nbytes <= told <= 1.1 * table.nbytes + 1024
 
 
-def test_what_is_not_compressed_claims_nothing():
+def test_buffers_that_are_not_compressed_claim_no_size():
     assert list(arrow._decompressed_sizes(written(pa.table({"x": ZEROS}), None))) == []
 
 
@@ -57,7 +57,7 @@ def test_a_bomb_is_refused_from_a_log_that_is_not_trusted(value, monkeypatch):
     assert len(decode(stored, lambda digest: stored.payload)) == len(ZEROS), "one's own are read"
 
 
-def test_rows_that_take_no_room_are_refused():
+def test_many_rows_in_few_bytes_are_refused():
     endless = written(marked(pa.table({"0": pa.nulls(10**6)})))
     with pytest.raises(ValueError, match=r"1,000,000 rows in \d+ bytes"):
         arrow.loads(endless)

@@ -40,12 +40,12 @@ def test_compressed_bytes_that_are_too_large_or_damaged_are_refused(data):
         inflate(data, 1000)
 
 
-def test_json_that_is_nested_too_deeply_is_told():
+def test_json_that_is_nested_too_deeply_is_a_value_error():
     with pytest.raises(ValueError, match="nested too deeply"):
         parse("[" * 200_000 + "]" * 200_000)
 
 
-def test_arrow_bytes_whose_offsets_point_nowhere_are_refused():
+def test_arrow_bytes_with_offsets_outside_the_data_are_refused():
     pa = pytest.importorskip("pyarrow")
     import numpy as np
 
@@ -78,7 +78,7 @@ def test_an_id_that_a_terminal_or_a_file_system_would_act_on_is_refused(name):
         check_id(name)
 
 
-def test_a_cell_of_a_csv_is_no_formula(tmp_path):
+def test_a_cell_of_a_csv_is_not_a_formula(tmp_path):
     with SqliteStore(tmp_path / "h.db") as store:
         plan.run(execution_id="=1+2", store=store)
         archive.export("=1+2", tmp_path / "t.csv", store=store)
@@ -88,7 +88,7 @@ def test_a_cell_of_a_csv_is_no_formula(tmp_path):
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
-def test_what_is_nested_too_deeply_is_laid_out_as_it_is():
+def test_json_that_is_nested_too_deeply_is_not_indented():
     assert indented(DEEP) == DEEP
     assert indented("[" * 900 + "]" * 900).count("[") == 900
     assert indented('{"a":1}') == '{\n  "a": 1\n}'

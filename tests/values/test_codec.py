@@ -205,7 +205,7 @@ def test_json_text_is_valid_utf8(value: Any) -> None:
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
-def test_what_json_lacks_is_a_tag(value: Any, written: str) -> None:
+def test_what_json_lacks_becomes_a_tag(value: Any, written: str) -> None:
     encoded = encode(value)
     assert (encoded.codec, encoded.json) == ("tagged", written)
     back = decode(encoded, _nothing_stored, trusted=False)
@@ -222,7 +222,7 @@ def _shown(value: Any) -> Any:
     [{"$date": "2026-01-02"}, {"$dict": [[1, 2]]}, {"$": {"$tuple": []}}, {"$no such tag": 1}],
     ids=repr,
 )
-def test_a_dict_that_looks_like_a_tag_is_no_tag(value: Any) -> None:
+def test_a_dict_that_looks_like_a_tag_is_not_a_tag(value: Any) -> None:
     plainly, beside_a_tag = encode(value), encode([value, ()])
     assert (plainly.codec, plainly.json) == ("json", json.dumps(value, separators=(",", ":")))
     assert decode(plainly, _nothing_stored) == value
@@ -347,12 +347,12 @@ def test_a_pickled_value_names_its_type_size_and_content() -> None:
     assert encoded.preview == "Odd()"
 
 
-def test_what_is_not_kept_has_a_type_and_a_preview_only() -> None:
+def test_a_value_that_is_not_kept_has_only_a_type_and_a_preview() -> None:
     encoded = encode([1, 2], keep=False)
     assert encoded == Value("none", type="builtins.list", preview="[1, 2]")
 
 
-def test_what_is_not_kept_need_not_be_storable() -> None:
+def test_a_value_that_is_not_kept_need_not_be_storable() -> None:
     assert encode(threading.Lock(), keep=False).codec == "none"
 
 
@@ -381,7 +381,7 @@ def test_a_closure_that_cannot_be_stored_is_named() -> None:
     assert caught.value.path == "output[0].closure['lock']"
 
 
-def test_the_root_of_the_path_is_what_the_caller_says() -> None:
+def test_the_caller_gives_the_root_of_the_path() -> None:
     with pytest.raises(SerializationError) as caught:
         encode({"lock": threading.Lock()}, path="inputs")
     assert caught.value.path == "inputs['lock']"
@@ -424,7 +424,7 @@ def test_importing_values_loads_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize("written", ["cerebelum_nb.core.model", "cerebelum_nb._core.model"])
-def test_a_state_that_was_pickled_where_its_class_was_before_is_the_same_state(written):
+def test_a_state_that_was_pickled_under_its_old_module_is_the_same_state(written):
     """Byte for byte what commit c53f978 wrote for a step that returned ``ExecutionState.COMPLETED``."""
     named = written.encode()
     length = 0x3E - len("cerebelum_nb.core.model") + len(named)
@@ -439,7 +439,7 @@ def test_a_state_that_was_pickled_where_its_class_was_before_is_the_same_state(w
     assert decode(Value("cloudpickle", digest="d"), lambda _: pickled) is ExecutionState.COMPLETED
 
 
-def test_a_state_that_was_tagged_where_its_class_was_before_is_the_same_state():
+def test_a_state_that_was_tagged_under_its_old_module_is_the_same_state():
     tagged = encode(ExecutionState.COMPLETED)
     older = Value(tagged.codec, tagged.json.replace("_core.state_name", "core.model"))
     assert "core.model" in older.json

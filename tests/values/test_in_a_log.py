@@ -259,7 +259,7 @@ def test_an_arrow_table_comes_back_the_same(log: Log) -> None:
     ],
     ids=["a column of objects", "columns of two levels", "an array of objects", "an array of texts"],
 )
-def test_what_arrow_would_not_give_back_is_pickled(log: Log, value: Any) -> None:
+def test_what_arrow_cannot_restore_is_pickled(log: Log, value: Any) -> None:
     assert log.codec(log.keep(value)) == "cloudpickle"
     assert same(value, log.around(value))
 
@@ -296,7 +296,7 @@ def test_without_pyarrow_an_arrow_value_shows_its_preview_and_names_the_extra(lo
     assert "pip install 'cerebelum_nb[arrow]'" in done.stdout
 
 
-def test_damaged_arrow_bytes_say_what_it_was() -> None:
+def test_damaged_arrow_bytes_say_what_the_value_was() -> None:
     value = Value("arrow", type="pandas.DataFrame", preview="DataFrame 2 rows", digest="x")
     for payload in (b"", b"not arrow", (encode(FRAME).payload or b"")[:200]):
         with pytest.raises(SerializationError, match=r"DataFrame 2 rows.*Run the step"):
@@ -393,7 +393,7 @@ def test_after_a_restart_values_belong_to_the_classes_that_the_program_defines(t
     assert program("flow.py", "again") == "[true, true, true, true, true, true]"
 
 
-def test_a_class_of_a_function_is_stored_itself() -> None:
+def test_a_class_defined_in_a_function_is_stored_itself() -> None:
     class Local:
         x = 1
 

@@ -103,12 +103,12 @@ def test_it_is_revealed_on_request() -> None:
     assert Secret(TOKEN).reveal() == TOKEN
 
 
-def test_it_is_equal_by_value_and_hashes_alike() -> None:
+def test_it_is_equal_by_value_and_has_an_equal_hash() -> None:
     assert Secret("one!") == Secret("one!") != Secret("two!")
     assert len({Secret("one!"), Secret("one!")}) == 1
 
 
-def test_an_empty_secret_is_as_true_as_any() -> None:
+def test_an_empty_secret_is_true_like_any_other() -> None:
     assert Secret("")
 
 
@@ -145,7 +145,7 @@ def test_a_whole_secret_is_masked_at_the_root() -> None:
         ({"a.b": [Secret(TOKEN)]}, '["a.b"][0]'),
     ],
 )
-def test_a_masked_place_is_listed_and_found_again(value: Any, path: str) -> None:
+def test_the_path_of_a_masked_value_is_listed_and_found_again(value: Any, path: str) -> None:
     encoded = encode(value)
     assert encoded.masked == (path,)
     back = decode(encoded, lambda digest: b"")
@@ -166,19 +166,19 @@ def test_a_missing_secret_can_be_written_again() -> None:
     assert encode(back) == encode({"token": Secret(TOKEN)})
 
 
-def test_secrets_found_are_added_to_the_vault() -> None:
+def test_found_secrets_are_added_to_the_vault() -> None:
     redactor = Redactor()
     encode({"token": Secret(TOKEN)}, redactor=redactor)
     assert redactor.mask(f"no {TOKEN} here") == f"no {MASK} here"
 
 
-def test_a_secret_is_masked_in_texts_that_stand_before_it() -> None:
+def test_a_secret_is_masked_in_texts_before_it() -> None:
     encoded = encode({"url": f"https://x/?{TOKEN}", "token": Secret(TOKEN)})
     assert json.loads(encoded.json) == {"url": f"https://x/?{MASK}", "token": MASK}
     assert encoded.masked == ("url", "token")
 
 
-def test_masked_keys_never_fall_on_each_other() -> None:
+def test_masked_keys_stay_distinct() -> None:
     redactor = with_token()
     encoded = encode({TOKEN: 1, f"{MASK}": 2}, redactor=redactor)
     assert len(json.loads(encoded.json)) == 2
@@ -201,7 +201,7 @@ def test_named_keys_are_redacted_in_any_case() -> None:
     assert encoded.masked == ("Password",)
 
 
-def test_what_was_redacted_by_name_is_masked_elsewhere_too() -> None:
+def test_a_value_redacted_by_name_is_masked_elsewhere_too() -> None:
     encoded = encode({"log": "with hunter2", "password": "hunter2"}, redactor=Redactor(["password"]))
     assert "hunter2" not in encoded.json
 
@@ -269,7 +269,7 @@ def test_the_repr_of_a_vault_shows_no_secret() -> None:
     assert TOKEN not in repr(with_token())
 
 
-def test_short_secrets_are_not_looked_for() -> None:
+def test_short_secrets_are_not_searched_for() -> None:
     assert _holding("abc").mask("abc") == "abc"
 
 
@@ -314,7 +314,7 @@ class Account:
         (Account("ana", "s3cr3t-token"), "s3cr3t-token"),
     ],
 )
-def test_what_programs_take_out_of_a_secret_is_masked(secret: object, taken_out: str) -> None:
+def test_parts_that_programs_take_out_of_a_secret_are_masked(secret: object, taken_out: str) -> None:
     """The line break at the end of a file, the lines of a key, a value in JSON, a URL's password, an attribute."""
     vault = Redactor()
     vault.add(Secret(secret))
@@ -363,9 +363,7 @@ def test_every_usual_way_of_writing_a_secret_is_masked(form: str, secret: str) -
 
 
 @given(odd, around_it, around_it, st.sampled_from([b64encode, urlsafe_b64encode]))
-def test_base64_of_something_with_the_secret_in_it_is_masked(
-    secret: str, left: bytes, right: bytes, encode: Any
-) -> None:
+def test_base64_of_a_text_with_the_secret_in_it_is_masked(secret: str, left: bytes, right: bytes, encode: Any) -> None:
     written = encode(left + secret.encode() + right).decode()
     masked = _holding(secret).mask(written)
     assert MASK in masked
@@ -379,12 +377,12 @@ def test_basic_auth_is_masked() -> None:
     assert MASK in _holding("s3cr3t-token").mask(header)
 
 
-def test_bytes_that_are_no_text_are_masked_too() -> None:
+def test_bytes_that_are_not_text_are_masked_too() -> None:
     key = b"\xff\xfe\x00key"
     redactor = _holding(key)
     assert MASK in redactor.mask(b64encode(key).decode()) and MASK in redactor.mask(key.hex())
     assert redactor.reveals(b"xx" + key)
 
 
-def test_a_revealed_secret_is_told_to_nobody_outside_of_steps() -> None:
+def test_a_secret_can_be_revealed_outside_of_steps() -> None:
     assert Secret("free to use").reveal() == "free to use"

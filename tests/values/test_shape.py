@@ -66,7 +66,7 @@ def take(cls, given):
     return shape_of(cls, "w").take(given)
 
 
-def test_defaults_apply_and_text_becomes_what_it_says():
+def test_defaults_apply_and_text_is_converted():
     taken, problems = take(
         Deploy,
         {
@@ -101,7 +101,7 @@ def test_defaults_apply_and_text_becomes_what_it_says():
     }
 
 
-def test_what_is_recorded_becomes_the_class_again():
+def test_recorded_inputs_become_the_class_again():
     shape = shape_of(Deploy, "w")
     given = {"size": "large", "colour": "blue", "regions": [{"name": "ams3"}], "day": "2026-11-29", "rest": "1h"}
     made = shape.make(shape.take(given)[0])
@@ -111,7 +111,7 @@ def test_what_is_recorded_becomes_the_class_again():
     assert shape.take(shape.as_given(made)) == shape.take(given)
 
 
-def test_every_problem_is_said_at_once():
+def test_all_problems_are_reported_at_once():
     _, problems = take(
         Deploy,
         {
@@ -176,7 +176,7 @@ def test_the_schema_is_json_schema():
     assert told["properties"]["day"]["anyOf"][0] == {"type": "string", "format": "date"}
 
 
-def test_the_schema_tells_no_secret_and_nothing_that_json_cannot_hold_and_ends():
+def test_the_schema_has_no_secret_is_json_and_ends():
     @dataclass
     class Access:
         password: Secret = field(default_factory=lambda: Secret("hush-hush"))
@@ -192,7 +192,7 @@ def test_the_schema_tells_no_secret_and_nothing_that_json_cannot_hold_and_ends()
     assert told["most"] == {"type": "number"} and "default" not in told["access"]
 
 
-def test_a_word_of_a_command_line_is_text_where_the_field_is():
+def test_an_argument_of_the_command_line_is_text_if_the_field_is():
     @dataclass
     class Release:
         version: str
@@ -205,7 +205,7 @@ def test_a_word_of_a_command_line_is_text_where_the_field_is():
 
 
 @pytest.mark.parametrize("wrong", [dict, 3, "Deploy", list[int]])
-def test_what_is_no_shape_is_refused(wrong):
+def test_what_is_not_a_shape_is_refused(wrong):
     with pytest.raises(
         WorkflowDefinitionError, match="inputs= must be a dataclass, a TypedDict or a pydantic model, not"
     ):
@@ -260,7 +260,7 @@ def test_a_foreach_over_an_input_that_the_class_does_not_have_cannot_run():
     assert told == "foreach(visit) runs over the input 'region', which Deploy does not have. Did you mean 'regions'?"
 
 
-def test_an_instance_is_no_input_of_a_workflow_that_takes_a_typed_dict():
+def test_an_instance_is_not_an_input_of_a_workflow_that_takes_a_typed_dict():
     @workflow(inputs=Typed)
     def typed(wf):
         wf.timeline(count)
@@ -269,7 +269,7 @@ def test_an_instance_is_no_input_of_a_workflow_that_takes_a_typed_dict():
         typed.run(Deploy("small"), store=MemoryStore())
 
 
-def test_new_inputs_of_a_resume_and_a_fork_have_to_fit_too():
+def test_new_inputs_of_a_resume_and_a_fork_are_checked_too():
     log = MemoryStore()
     deploy.run({"size": "small", "count": 2}, store=log, execution_id="k1")
     with pytest.raises(InputsError, match="count is 'x', not a whole number"):
@@ -279,7 +279,7 @@ def test_new_inputs_of_a_resume_and_a_fork_have_to_fit_too():
         deploy.resume_sync("k1", False, {"size": 1}, store=log)
 
 
-def test_an_id_runs_once_with_the_same_inputs_however_they_are_written():
+def test_an_id_runs_once_with_equal_inputs_however_they_are_written():
     log = MemoryStore()
     first = deploy.run({"size": "small"}, store=log, execution_id="k1", resume=True)
     assert deploy.run({"size": "small", "count": "1"}, store=log, execution_id="k1", resume=True).output == first.output
@@ -291,7 +291,7 @@ def test_a_secret_given_as_text_stays_out_of_the_log():
     assert "abc123" not in repr(log.events("k1"))
 
 
-def test_a_secret_that_is_gone_fits_until_somebody_reveals_it():
+def test_a_missing_secret_is_valid_until_it_is_revealed():
     shape = shape_of(Deploy, "w")
     taken, problems = shape.take({"size": "small", "token": Secret.missing("token")})
     assert not problems and str(taken["token"]) == "********"
@@ -299,7 +299,7 @@ def test_a_secret_that_is_gone_fits_until_somebody_reveals_it():
         shape.make(taken).token.reveal()
 
 
-def test_a_script_that_is_loaded_declares_its_inputs_with_annotations_that_are_text(tmp_path):
+def test_a_loaded_script_may_declare_its_inputs_with_annotations_as_text(tmp_path):
     (tmp_path / "ship.py").write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass\n"
         "from cerebelum_nb import Secret, step, workflow\n"
@@ -311,7 +311,7 @@ def test_a_script_that_is_loaded_declares_its_inputs_with_annotations_that_are_t
     assert ship.run({"parts": [{"token": "a"}]}, store=MemoryStore()).output == 1
 
 
-def test_a_trial_gives_a_step_the_class_that_it_says_it_takes(tmp_path):
+def test_a_trial_gives_a_step_the_class_that_it_declares(tmp_path):
     @step
     def doubled(inputs: Deploy):
         return inputs.count * 2
@@ -325,7 +325,7 @@ def test_a_trial_gives_a_step_the_class_that_it_says_it_takes(tmp_path):
         assert history.try_step(doubled, store=log)["changed"].tolist() == [False]
 
 
-def test_without_a_class_inputs_stay_a_dict():
+def test_without_a_class_inputs_are_a_dict():
     @workflow
     def plain(wf):
         wf.timeline(count)
