@@ -376,7 +376,7 @@ def test_the_table_is_long_enough():
     assert len(TABLE) >= 60
 
 
-def test_every_wrong_use_has_a_line_of_its_own():
+def test_every_wrong_use_has_its_own_line():
     for table in (STEPS, TIMELINES, ROUTES, WORKFLOWS, RUNS, OPERATIONS):
         names = [case[0] for case in table]
         assert len(set(names)) == len(names)

@@ -41,7 +41,7 @@ def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="other processes are looked at in /proc")
-def test_what_a_block_takes_includes_the_processes_it_started() -> None:
+def test_the_time_of_a_block_includes_the_processes_it_started() -> None:
     work = "import time; held = bytearray(4 * 10**7)\nwhile time.process_time() < 0.1: pass\nprint(flush=True); input()"
     found: dict[str, float] = {}
     with taken(found, "block"):
@@ -53,7 +53,7 @@ def test_what_a_block_takes_includes_the_processes_it_started() -> None:
     assert found["block memory"] > 40_000_000
 
 
-def test_a_comparison_is_the_ratio_of_the_medians_either_way_round() -> None:
+def test_a_comparison_is_the_ratio_of_the_medians_in_either_order() -> None:
     def figure(target_is: str) -> Figure:
         return compare(
             "b",

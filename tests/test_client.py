@@ -173,7 +173,7 @@ STARTED = WorkflowStarted(at=0, workflow="made", inputs=Value("json", "{}"), tot
         (ApprovalInfo, "approval_type data timeout_ms requested_at remaining_timeout_ms"),
     ],
 )
-def test_fields_are_these(cls, names):
+def test_the_fields_of_a_status(cls, names):
     assert [field.name for field in fields(cls)] == names.split()
 
 
@@ -194,7 +194,7 @@ def test_a_completed_execution_is_at_100_percent(client, store):
     assert (status.status, status.progress_percentage) == (ExecutionState.COMPLETED, 100.0)
 
 
-def test_a_completed_execution_tells_its_times(client, store):
+def test_a_completed_execution_has_its_times(client, store):
     run(store)
     status = status_of(client)
     assert status.started_at == datetime(2026, 1, 1, tzinfo=UTC)
@@ -202,7 +202,7 @@ def test_a_completed_execution_tells_its_times(client, store):
     assert status.elapsed_seconds == 7200
 
 
-def test_a_failed_execution_tells_where_and_why(client, store):
+def test_a_failed_execution_says_where_and_why(client, store):
     run(store, broken=True)
     status = status_of(client)
     assert (status.status, status.current_step_name) == (ExecutionState.FAILED, "verify")
@@ -239,7 +239,7 @@ def test_completed_steps_are_in_order_of_completion(client, store):
     ]
 
 
-def test_a_completed_step_tells_its_time_and_value(client, store):
+def test_a_completed_step_has_its_time_and_value(client, store):
     run(store)
     waited = status_of(client).completed_steps[2]
     assert (waited.duration_seconds, waited.output, waited.error) == (7200, None, None)
@@ -276,7 +276,7 @@ def test_an_untrusted_value_is_a_preview(store):
     assert (output, output.type, "not trusted" in output.reason) == ("slice(1, 2, None)", "builtins.slice", True)
 
 
-def test_a_value_whose_bytes_are_gone_is_a_preview(client, store):
+def test_a_value_whose_bytes_are_missing_is_a_preview(client, store):
     run(store)
     with store.maintenance("test") as db:
         db.execute("DELETE FROM payload")
@@ -288,7 +288,7 @@ def test_an_id_may_be_shortened(client, store):
     assert status_of(client, "dep").execution_id == "deploy-1"
 
 
-def test_an_unknown_id_is_refused_with_near_ones(client, store):
+def test_an_unknown_id_is_refused_with_similar_ids(client, store):
     run(store)
     with pytest.raises(ExecutionNotFoundError, match="Did you mean 'deploy-1'"):
         status_of(client, "deploy-9")
@@ -297,7 +297,7 @@ def test_an_unknown_id_is_refused_with_near_ones(client, store):
 # -- sleeping and waiting -----------------------------------------------------------------------------------
 
 
-def test_a_sleep_tells_what_remains(client, store):
+def test_a_sleep_says_what_remains(client, store):
     status = asleep(store, lambda _: client.get_execution_status("deploy-1"))
     assert status.status is ExecutionState.SLEEPING
     assert status.sleep_info == SleepInfo(
@@ -319,12 +319,12 @@ def test_what_remains_is_computed_when_it_is_read(client, store):
     assert (then.elapsed_seconds - first.elapsed_seconds) == 3600
 
 
-def test_a_sleep_that_is_over_is_not_told(client, store):
+def test_a_sleep_that_is_over_is_not_listed(client, store):
     run(store)
     assert status_of(client).sleep_info is None
 
 
-def test_an_approval_tells_what_is_asked_and_what_remains(client, store, clock):
+def test_an_approval_says_what_is_asked_and_what_remains(client, store, clock):
     requested = ApprovalRequested(
         at=0,
         step="ask",
@@ -381,13 +381,13 @@ def hanging(tmp_path):
 
 
 @pytest.mark.process
-def test_what_another_process_runs_is_not_interrupted(hanging, client):
+def test_an_execution_that_another_process_runs_is_not_interrupted(hanging, client):
     status = status_of(client, "stuck-1")
     assert (status.status, status.interrupted) == (ExecutionState.RUNNING, False)
 
 
 @pytest.mark.process
-def test_what_a_killed_process_ran_is_interrupted(hanging, client):
+def test_an_execution_of_a_killed_process_is_interrupted(hanging, client):
     hanging.send_signal(signal.SIGKILL)
     hanging.wait()
     status = status_of(client, "stuck-1")
@@ -396,23 +396,23 @@ def test_what_a_killed_process_ran_is_interrupted(hanging, client):
     assert ids(asyncio.run(client.list_active_workflows())) == ["stuck-1"]
 
 
-def test_what_this_process_runs_is_not_interrupted(client, store):
+def test_an_execution_that_this_process_runs_is_not_interrupted(client, store):
     status = asleep(store, lambda _: client.get_execution_status("deploy-1"), slept="90m")
     assert status.interrupted is False
 
 
-def test_what_nobody_holds_is_interrupted(client, store):
+def test_an_execution_without_a_lease_is_interrupted(client, store):
     record(store, STARTED, StepStarted(at=0, step="one"))
     assert status_of(client, "made").interrupted is True
 
 
-def test_what_hibernates_is_not_interrupted(client, store):
+def test_a_hibernating_execution_is_not_interrupted(client, store):
     requested = ApprovalRequested(at=0, step="ask", op="approval:manual:0", approval_type="manual")
     record(store, STARTED, StepStarted(at=0, step="ask"), requested, WorkflowHibernated(at=0))
     assert status_of(client, "made").interrupted is False
 
 
-def test_what_has_ended_is_not_interrupted(client, store):
+def test_an_execution_that_has_ended_is_not_interrupted(client, store):
     run(store)
     assert status_of(client).interrupted is False
 
@@ -453,7 +453,7 @@ def test_a_list_of_one_state(several, client, status):
     assert ids(page_of(client, status=status).executions) == ["deploy-1"]
 
 
-def test_an_unknown_state_is_refused_with_the_nearest(client):
+def test_an_unknown_state_is_refused_with_the_most_similar_one(client):
     with pytest.raises(ValueError, match=r"no state 'sleping'. Did you mean 'SLEEPING'"):
         page_of(client, status="sleping")
 
@@ -471,7 +471,7 @@ def test_a_list_reads_no_steps(several, client, store):
     assert [sql for sql in statements if "FROM event" in sql and "FROM execution" not in sql] == []
 
 
-def test_an_entry_of_a_list_is_whole_when_it_is_looked_at(several, client):
+def test_an_entry_of_a_list_reads_its_details_when_they_are_used(several, client):
     entry = page_of(client, limit=1).executions[0]
     assert entry.to_dict() == status_of(client).to_dict()
 
@@ -487,7 +487,7 @@ def test_an_entry_is_as_it_was_when_it_was_listed(client, store):
     assert entry.completed_steps == ()
 
 
-def test_active_are_those_that_run_sleep_or_wait(client, store):
+def test_executions_that_run_sleep_or_wait_are_active(client, store):
     run(store, "check-1", flow=check)
     active = asleep(store, lambda _: client.list_active_workflows())
     assert ids(active) == ["deploy-1"]
@@ -525,7 +525,7 @@ def test_the_repr_is_one_line(client, store):
     assert repr(status_of(client)) == "<deploy deploy-1: FAILED at verify, 3 of 4 steps (75 %), 2h>"
 
 
-def test_the_text_tells_state_reason_and_steps(client, store):
+def test_the_text_shows_state_reason_and_steps(client, store):
     run(store, broken=True)
     assert str(status_of(client)) == (
         "deploy deploy-1: FAILED at verify, 3 of 4 steps (75 %), 2h\n"
@@ -536,7 +536,7 @@ def test_the_text_tells_state_reason_and_steps(client, store):
     )
 
 
-def test_the_text_tells_what_a_sleep_still_takes(client, store):
+def test_the_text_shows_what_remains_of_a_sleep(client, store):
     text = asleep(store, lambda _: _text(client))
     assert "  sleeps for another 1h 30m\n" in text
 
@@ -575,7 +575,7 @@ def test_a_path_without_a_log_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["https://engine.example.com", "grpc://host:9000"])
-def test_a_url_that_is_no_address_of_a_cluster_is_refused(url):
+def test_a_url_that_is_not_the_address_of_a_cluster_is_refused(url):
     with pytest.raises(CerebelumError, match=r"a core url is HOST:PORT"):
         ExecutionClient(url)
 
@@ -586,7 +586,7 @@ def test_a_log_in_memory_reads_the_same(clock):
     assert status_of(ExecutionClient(store)).current_step_name == "verify"
 
 
-def test_names_of_a_foreign_log_are_shown_escaped_and_at_a_bounded_length(tmp_path):
+def test_names_of_a_foreign_log_are_shown_escaped_and_cut(tmp_path):
     with SqliteStore(tmp_path / "log.db") as log, contextlib.suppress(WorkflowError):
         deploy.run(execution_id="k1", store=log)
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:

@@ -113,12 +113,12 @@ def test_from_sync_code_it_is_waited_for(client, failed, monkeypatch):
     assert (status.status, status.step_outputs["ship"]) == ("COMPLETED", "image shipped")
 
 
-def test_one_that_fails_again_was_resumed(client, failed):
+def test_an_execution_that_fails_again_was_resumed(client, failed):
     assert client.run_sync(client.resume_execution("deliver-1")) == "resumed"
     assert client.run_sync(client.get_execution_status("deliver-1")).status == "FAILED"
 
 
-def test_a_completed_execution_is_not_resumed_and_the_reason_is_told(client, store, failed, monkeypatch):
+def test_a_completed_execution_is_not_resumed_and_the_message_says_why(client, store, failed, monkeypatch):
     fix(monkeypatch)
     client.run_sync(client.resume_execution("deliver-1"))
     outcome = client.run_sync(client.resume_execution("deliver-1"))
@@ -126,7 +126,7 @@ def test_a_completed_execution_is_not_resumed_and_the_reason_is_told(client, sto
     assert "is completed" in outcome.reason
 
 
-def test_one_whose_code_is_gone_is_not_resumed(client, failed, monkeypatch):
+def test_an_execution_whose_code_is_missing_is_not_resumed(client, failed, monkeypatch):
     monkeypatch.setitem(sys.modules, __name__, ModuleType(__name__))
     outcome = client.run_sync(client.resume_execution("deliver-1"))
     assert outcome == "failed_to_resume"
@@ -140,7 +140,7 @@ async def test_a_running_execution_is_not_resumed_twice(client, store):
     await reached(client, "nap-1", "CANCELLED")
 
 
-async def test_an_unknown_id_is_refused_by_all(client):
+async def test_an_unknown_id_is_refused_by_every_function(client):
     for call in (
         client.resume_execution("none"),
         client.approve("none"),
@@ -166,7 +166,7 @@ async def test_a_rejection_fails_the_step(client, store):
         await run
 
 
-async def test_the_second_decider_is_told_of_the_first(client, store):
+async def test_a_second_decision_is_refused_and_names_the_first(client, store):
     run = order.start(store=store, execution_id="order-1")
     await reached(client, "order-1", "WAITING_FOR_APPROVAL")
     await client.approve("order-1", by="ana")

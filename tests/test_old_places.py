@@ -45,7 +45,7 @@ class Basket:
     """What a step of an older program returned."""
 
 
-def test_what_was_pickled_before_the_modules_moved_still_loads():
+def test_objects_pickled_before_the_modules_moved_still_load():
     home = ({"Basket": Basket},)
     found = loads(BASKET, home)
     assert type(found) is Basket

@@ -70,7 +70,7 @@ def signature(thing: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
-def test_what_is_public_is_what_was_agreed():
+def test_the_public_names_are_those_of_the_list():
     kept, now = KEPT.read_text(encoding="utf-8").splitlines(), public().splitlines()
     gone, new = sorted({*kept} - {*now}), sorted({*now} - {*kept})
     assert (gone, new) == ([], []), "meant? then: python tests/test_public.py"

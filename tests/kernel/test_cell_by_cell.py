@@ -122,7 +122,7 @@ def test_here_reads_the_arguments_from_the_log_in_a_new_kernel(tmp_path: Path) -
         assert "has no variable 'nothing'" in kernel.run("here().nothing").error
 
 
-def test_here_with_nothing_failed_says_so(kernel: LiveKernel) -> None:
+def test_here_without_a_failure_says_so(kernel: LiveKernel) -> None:
     kernel.run("import sys\nfor name in ('last_value', 'last_exc'):\n    vars(sys).pop(name, None)")
     assert "no execution of this log has failed" in kernel.run("here()").error
     assert "There is no execution 'nope'" in kernel.run("here('nope')").error
@@ -179,7 +179,7 @@ def test_the_line_magic_decides(kernel: LiveKernel, answer: str, outcome: str) -
     assert outcome in done.printed + done.error
 
 
-def test_what_the_line_magic_shows_fits_a_cell(kernel: LiveKernel) -> None:
+def test_the_output_of_the_line_magic_fits_a_cell(kernel: LiveKernel) -> None:
     kernel.run(FAIL)
     for line, rows in (("%cerebelum list", 1), ("%cerebelum history", 2)):
         shown = text(kernel.run(line))
@@ -215,7 +215,7 @@ def test_an_unknown_id_names_the_magic_that_lists(kernel: LiveKernel) -> None:
         ("%cerebelum list a b c", "Write %cerebelum list [WORKFLOW]"),
     ],
 )
-def test_a_wrong_line_says_what_to_write(kernel: LiveKernel, line: str, message: str) -> None:
+def test_an_invalid_line_says_what_to_write(kernel: LiveKernel, line: str, message: str) -> None:
     assert message in kernel.run(line).error
 
 
@@ -255,7 +255,7 @@ def test_nesting_is_off_until_it_is_switched_on(tmp_path: Path) -> None:
         assert text(kernel.run("release.run({'name': 'web'}).output")).endswith("'shipped WEB'")
 
 
-def test_a_run_behind_the_cell_is_watched_and_one_at_rest_says_how_to_go_on(kernel: LiveKernel) -> None:
+def test_a_run_in_the_background_is_watched_and_a_paused_run_says_how_to_continue(kernel: LiveKernel) -> None:
     begun = "import asyncio\nrun = release.begin({'name': 'web'})\nbehind = asyncio.ensure_future(run.finish())"
     seen = kernel.run(f"{begun}\nawait asyncio.sleep(0)\nrun.watch()\nawait behind;")
     assert [card["text/plain"].splitlines()[0] for card in seen.shown] == ["release: completed, 3 of 3 steps"] * 2

@@ -97,7 +97,7 @@ def test_run_in_a_cell_needs_no_patching_and_prints_into_that_cell(kernel: LiveK
 
 @pytest.mark.parametrize("fatal", ["raise SystemExit(3)", "raise KeyboardInterrupt", "import sys; sys.exit('bye')"])
 @pytest.mark.parametrize("kind", ["async def", "def"])
-def test_what_would_end_the_kernel_is_a_failed_step(kernel: LiveKernel, fatal: str, kind: str) -> None:
+def test_a_step_that_would_end_the_kernel_fails(kernel: LiveKernel, fatal: str, kind: str) -> None:
     kernel.run(f"@step\n{kind} fatal():\n    {fatal}\n@workflow\ndef deploy(wf):\n    wf.timeline(fatal)")
     failed = kernel.run("await deploy.execute()")
     assert "WorkflowError" in failed.error, failed
@@ -216,7 +216,7 @@ def test_a_kernel_that_goes_away_leaves_a_run_that_resumes(tmp_path: Path, endin
         assert "first ran" not in resumed.printed
 
 
-def test_a_run_behind_the_cell_is_watched_from_any_cell(kernel: LiveKernel) -> None:
+def test_a_run_in_the_background_is_watched_from_any_cell(kernel: LiveKernel) -> None:
     assert kernel.run(WAITING.format(wait="asyncio.sleep(0.5)")).ok
     assert kernel.run("run = deploy.start()").shown == []
     seen = kernel.run("run.watch()\nprint('goes on')\nresult = await run")

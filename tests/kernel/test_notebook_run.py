@@ -44,7 +44,7 @@ def run_all(kernel: LiveKernel) -> None:
         assert kernel.run(cell).ok
 
 
-def test_a_step_runs_as_any_cell_and_leaves_its_variables(kernel: LiveKernel) -> None:
+def test_a_step_runs_like_any_cell_and_leaves_its_variables(kernel: LiveKernel) -> None:
     assert shown(kernel.run(LOAD)) == []
     assert kernel.run("print(rows, name)").printed == "[1, 2, 3] web\n"
     kernel.run(TOTAL)
@@ -91,13 +91,13 @@ def test_comments_and_formatting_do_not_count(kernel: LiveKernel) -> None:
         ("", TOTAL.replace("sum", "max"), "total: runs again: the step's own code changed at line 3"),
     ],
 )
-def test_what_changed_runs_again_and_is_named(kernel: LiveKernel, edit: str, cell: str, why: str) -> None:
+def test_a_changed_step_runs_again_and_the_change_is_named(kernel: LiveKernel, edit: str, cell: str, why: str) -> None:
     run_all(kernel)
     kernel.run(edit)
     assert shown(kernel.run(cell)) == [why]
 
 
-def test_its_dependants_run_too_and_what_does_not_use_it_does_not(kernel: LiveKernel) -> None:
+def test_its_dependants_run_too_and_other_steps_do_not(kernel: LiveKernel) -> None:
     run_all(kernel)
     changed = LOAD.replace("3]", "4]")
     for cell in (changed, TOTAL, SHOW):
@@ -118,7 +118,7 @@ def test_a_step_that_changes_its_own_variable_is_not_run_again(kernel: LiveKerne
     assert ran(kernel) == ["load", "more"]
 
 
-def test_what_is_changed_in_place_is_recorded_too(kernel: LiveKernel) -> None:
+def test_a_variable_changed_in_place_is_recorded_too(kernel: LiveKernel) -> None:
     append = "%%step append\nnote('append')\nrows.append(4)"
     for _ in range(2):
         kernel.run(LOAD)
@@ -154,7 +154,7 @@ def test_a_failed_cell_says_what_is_kept(kernel: LiveKernel) -> None:
     assert "bad: failed; finished steps are kept. Fix the cell and run it again" in str(failed.shown)
 
 
-def test_what_cannot_be_stored_says_how_to_leave_it_out(kernel: LiveKernel) -> None:
+def test_a_variable_that_cannot_be_stored_says_how_to_leave_it_out(kernel: LiveKernel) -> None:
     failed = kernel.run("%%step gen\nrunning = (n for n in rows_)\n".replace("rows_", "[1]"))
     assert "cannot be stored" in failed.error
     assert "running" in failed.error
@@ -172,7 +172,7 @@ def test_magics_and_shell_lines_work_inside(kernel: LiveKernel) -> None:
     assert kernel.run("print(lines)").printed == "['hello']\n"
 
 
-def test_what_a_magic_assigns_is_restored_too(kernel: LiveKernel) -> None:
+def test_a_variable_that_a_magic_assigns_is_restored_too(kernel: LiveKernel) -> None:
     cell = "%%step timed\nnote('timed')\n%time took = 3"
     assert kernel.run(cell).ok
     kernel.run("del took")
@@ -197,11 +197,11 @@ def test_a_secret_is_not_in_the_log_so_its_step_runs_again(kernel: LiveKernel) -
         ("%%step broken\nx = = 1", "SyntaxError"),
     ],
 )
-def test_a_wrong_line_is_refused_with_what_to_write(kernel: LiveKernel, cell: str, message: str) -> None:
+def test_an_invalid_line_is_refused_with_what_to_write(kernel: LiveKernel, cell: str, message: str) -> None:
     assert message in kernel.run(cell).error
 
 
-def test_its_error_shows_nothing_that_its_author_has_not_written(kernel: LiveKernel) -> None:
+def test_its_error_shows_only_the_code_of_its_author(kernel: LiveKernel) -> None:
     assert "__import__" not in kernel.run("%%step\nx = 1").error
 
 
@@ -213,7 +213,7 @@ def test_the_stop_button_stops_a_step_and_it_runs_again(kernel: LiveKernel, wait
     assert shown(kernel.run("%%step slow\nx = 2")) == ["slow: runs again: it was interrupted"]
 
 
-def test_two_notebooks_in_one_log_do_not_meet(kernel: LiveKernel) -> None:
+def test_two_notebooks_in_one_log_are_separate(kernel: LiveKernel) -> None:
     kernel.run(LOAD)
     assert shown(kernel.run("%cerebelum notebook other")) == ["other: is the name of this notebook's own run"]
     kernel.run(LOAD)
@@ -223,7 +223,7 @@ def test_two_notebooks_in_one_log_do_not_meet(kernel: LiveKernel) -> None:
     assert ran(kernel) == ["load", "load"]
 
 
-def test_started_over_every_step_runs_again(kernel: LiveKernel) -> None:
+def test_after_starting_over_every_step_runs_again(kernel: LiveKernel) -> None:
     run_all(kernel)
     assert shown(kernel.run("%cerebelum fresh")) == ["this notebook: starts over; every step will run"]
     run_all(kernel)
@@ -253,7 +253,7 @@ NUMBERED = [
 
 
 @pytest.mark.parametrize("at", [1, *(pytest.param(at, marks=pytest.mark.soak) for at in (0, 2, 3))])
-def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tmp_path: Path, at: int) -> None:
+def test_after_a_kill_at_a_step_each_finished_cell_is_restored(tmp_path: Path, at: int) -> None:
     (tmp_path / f"hang_{at}").touch()
     with live_kernel(tmp_path) as kernel:
         assert kernel.run(SETUP).ok
@@ -274,7 +274,7 @@ def test_killed_at_a_step_and_run_from_the_top_each_finished_cell_is_restored(tm
     assert [lines.count(f"begin_{n}") for n in range(4)] == [2 if n == at else 1 for n in range(4)]
 
 
-def test_after_a_restart_what_a_loop_left_is_there_again(kernel: LiveKernel) -> None:
+def test_after_a_restart_the_variables_of_a_loop_are_restored(kernel: LiveKernel) -> None:
     cells = ["%%step loop\nnote('loop')\nfor last in [1, 2]:\n    print(last)\nlast * 10", "print('LAST', last)"]
     assert kernel.run(cells[0]).ok
     kernel.run("del last")
@@ -291,7 +291,7 @@ def test_a_failure_is_shown_in_the_users_own_cell(kernel: LiveKernel) -> None:
     assert len(set(re.findall(where, failed.error))) == 1
 
 
-def test_what_is_not_defined_is_said_to_be_so(kernel: LiveKernel) -> None:
+def test_a_name_that_is_not_defined_is_reported(kernel: LiveKernel) -> None:
     assert kernel.run("size = 3").ok
     assert kernel.run("%%step use\ndouble = size * 2").ok
     kernel.run("del size")

@@ -49,7 +49,7 @@ def test_it_is_shown_once(kernel: LiveKernel, before: str, source: str) -> None:
     assert pictures(kernel, before + source) == 1
 
 
-def test_it_is_not_shown_when_nobody_asks(kernel: LiveKernel) -> None:
+def test_it_is_not_shown_if_it_is_not_the_last_line(kernel: LiveKernel) -> None:
     assert pictures(kernel, 'ax = history.plot("r1")') == 0
 
 

@@ -69,7 +69,7 @@ def test_a_semicolon_shows_nothing():
     assert not cell("x = 1").shows
 
 
-def test_what_changed_in_what_it_reads_is_told():
+def test_a_change_of_what_it_reads_is_reported():
     made = cell("y = limit + f(rows)")
     before = made.parts({"limit": 1, "rows": [1, 2], "f": len})
     after = made.parts({"limit": 2, "rows": [1, 3], "f": len})
@@ -82,7 +82,7 @@ def test_values_too_large_to_show_still_count():
     assert explain(before, after) == ["variable `rows` changed"]
 
 
-def test_modules_are_no_result():
+def test_modules_are_not_a_result():
     assert cell("m = mod\nm.x = 1").result({"m": ast}) == {}
 
 
@@ -103,7 +103,7 @@ def test_only_a_step_line_is_rewritten():
         ("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    pass", {}),
     ],
 )
-def test_what_loops_and_patterns_leave_behind_is_found(source, left):
+def test_variables_that_loops_and_patterns_leave_are_found(source, left):
     made, namespace = cell(source), {}
     asyncio.run(made.run(namespace))
     assert made.left_by_blocks(namespace) == left
@@ -114,7 +114,7 @@ class Box:
         self.n = n
 
 
-def test_an_object_that_a_cell_reads_counts_once_as_its_variable():
+def test_an_object_that_a_cell_reads_counts_once_as_a_variable():
     made = cell("box.n = 2")
     parts = made.parts({"box": Box(1)})
     assert not [part for part in parts if part.kind == "constant" and part.name.startswith("box.")]

@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-m", "cerebelum_nb", "demo"]
 
 
 @pytest.mark.kernel
-def test_it_fails_is_fixed_continues_and_says_where_the_log_is(tmp_path: Path) -> None:
+def test_the_demo_fails_is_fixed_continues_and_says_where_the_log_is(tmp_path: Path) -> None:
     environment = os.environ | {"CEREBELUM_DB": str(tmp_path / "someone-elses.db"), "COLUMNS": "80"}
     done = subprocess.run(
         [*COMMAND, "--dir", str(tmp_path / "here")],
@@ -56,7 +56,7 @@ def test_stopped_half_way_it_leaves_no_server_behind(tmp_path: Path) -> None:
     wait_until(lambda: not listens(port))
 
 
-def test_a_notebook_that_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_notebook_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "01_deploy_a_service.ipynb").write_text("mine")
     result = CliRunner().invoke(main, ["demo", "--dir", str(tmp_path)])
     assert result.exit_code == 1

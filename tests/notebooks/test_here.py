@@ -36,7 +36,7 @@ def test_a_name_that_is_a_step_stays_a_step():
     assert found.names == {"fetch": [1, 2, 9], "limit": 5}
 
 
-def test_a_variable_in_which_a_secret_is_is_a_secret():
+def test_a_variable_that_contains_a_secret_is_a_secret():
     @step
     def call(inputs):
         token = inputs["token"].reveal()

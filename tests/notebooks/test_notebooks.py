@@ -102,13 +102,13 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.kernel
 @pytest.mark.timeout(300)
-def test_runs_and_shows_what_it_showed(ran: Ran) -> None:
+def test_a_notebook_runs_and_shows_what_it_showed(ran: Ran) -> None:
     if ran.done.returncode:
         pytest.fail(f"{ran.done.stdout}{ran.done.stderr}", pytrace=False)
 
 
 @pytest.mark.kernel
-def test_becomes_a_module_with_the_code_that_ran_as_far_as_it_can(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_becomes_a_module_with_the_code_that_ran(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ran.path.parent)
     monkeypatch.setattr(tempfile, "tempdir", str(ran.path.parent))
     told = PROMOTIONS[ran.path.stem]
@@ -131,7 +131,7 @@ def test_becomes_a_module_with_the_code_that_ran_as_far_as_it_can(ran: Ran, monk
 
 @pytest.mark.kernel
 @pytest.mark.soak
-def test_the_tests_that_are_written_beside_the_module_run(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tests_written_with_the_module_run(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ran.path.parent)
     told = PROMOTIONS[ran.path.stem]
     if "a module already" in told.refused:

@@ -70,14 +70,14 @@ async def rounds(background, count):
 
 
 @pytest.mark.soak
-def test_the_memory_of_a_scheduler_does_not_grow_with_what_sleeps(few_and_many):
+def test_the_memory_of_a_scheduler_does_not_grow_with_the_number_of_sleeping_executions(few_and_many):
     few, many = (asyncio.run(memory_of_a_scheduler(store)) for store in few_and_many)
     assert many[0] - few[0] < 10_000, "bytes held, of 10 times as many"
     assert many[1] - few[1] < 100_000, "bytes taken in between"
 
 
 @pytest.mark.soak
-def test_what_is_due_is_read_a_page_at_a_time(tmp_path):
+def test_due_executions_are_read_page_by_page(tmp_path):
     taken = []
     for count in (500, 1500):
         with SqliteStore(tmp_path / f"{count}.db", durability="normal") as store:
@@ -87,7 +87,7 @@ def test_what_is_due_is_read_a_page_at_a_time(tmp_path):
     assert held < 1_000_000 and many - few < 200_000, "bytes, of 3 times as many"
 
 
-def test_finding_what_is_due_is_a_search_in_an_index(few_and_many):
+def test_due_executions_are_found_with_an_index(few_and_many):
     _, store = few_and_many
     asked = []
     db = store._connected()

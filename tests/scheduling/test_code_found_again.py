@@ -82,7 +82,7 @@ def test_a_script_whose_settings_cannot_be_known_is_refused_with_the_reason(scri
         load_script(script(tail))
 
 
-def test_what_follows_the_run_and_no_step_reads_is_nothing_to_refuse(script):
+def test_code_after_the_run_that_no_step_reads_is_not_refused(script):
     path = script("result = deploy.run()\nprint(result)\nif __name__ == '__main__':\n    result = None")
     assert read(load_script(path)) == 1
 
@@ -94,7 +94,7 @@ def test_a_file_of_a_package_imports_from_its_package(script, tmp_path):
     assert read(load_script(path)) == 50
 
 
-def test_a_module_is_found_from_anywhere_by_the_file_it_was(script):
+def test_a_module_is_found_from_any_folder_by_its_recorded_file(script):
     path = script("S['n'] = 50", name="pkg_two/flow.py")
     assert read(load_module("pkg_two.flow", source=str(path))) == 50
 
@@ -129,7 +129,7 @@ def test_every_cell_that_sets_what_a_step_reads_is_run(notebook, cell):
     assert read(load_notebook(notebook(HEAD, cell, "open('/nothing/there')"))) == 50
 
 
-def test_a_value_that_only_a_run_gives_is_missed_rather_than_taken_from_before(notebook):
+def test_a_value_that_only_a_run_sets_is_missing_and_not_taken_from_before(notebook):
     module = load_notebook(notebook(HEAD, "S = deploy.run().output"))
     with pytest.raises(NameError):
         read(module)

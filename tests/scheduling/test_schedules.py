@@ -97,7 +97,7 @@ def kinds(log, schedule_id="nightly"):
 MADRID, SYDNEY, LORD_HOWE = "Europe/Madrid", "Australia/Sydney", "Australia/Lord_Howe"
 
 
-def test_a_time_that_the_change_to_summer_time_leaves_out_comes_right_after_it():
+def test_a_time_that_the_change_to_summer_time_skips_comes_right_after_it():
     found = times(Cron("30 2 * * *", MADRID), local(MADRID, 2026, 3, 28, 12), 2)
     assert found == [local(MADRID, 2026, 3, 29, 3, 0), local(MADRID, 2026, 3, 30, 2, 30)]
 
@@ -107,7 +107,7 @@ def test_a_time_that_the_change_back_repeats_comes_once():
     assert found == [local(MADRID, 2026, 10, 25, 2, 30), local(MADRID, 2026, 10, 26, 2, 30)]
 
 
-def test_within_the_repeated_hour_no_time_lies_in_the_past():
+def test_within_the_repeated_hour_no_time_is_in_the_past():
     now = local(MADRID, 2026, 10, 25, 2, 10, fold=1)
     assert Cron("30 2 * * *", MADRID).after(now) == local(MADRID, 2026, 10, 26, 2, 30)
 
@@ -147,7 +147,7 @@ def test_a_year_of_nights_in_a_zone_with_both_changes_starts_each_day_once(clock
 # -- each time once -----------------------------------------------------------------------------------------
 
 
-def test_a_start_and_the_event_of_it_are_one_transaction(clock, log):
+def test_a_start_and_its_event_are_one_transaction(clock, log):
     nightly.schedule(every="1h", inputs={"size": 1}, store=log)
     slow, now = log.schedule("nightly"), clock.now() + HOUR
     assert at_work(log).start_due(now) == now + HOUR
@@ -173,7 +173,7 @@ def test_the_scheduler_runs_what_a_schedule_starts(log):
     assert history.executions(expand="inputs", store=log)["inputs.size"].eq(1).all()
 
 
-def test_its_steps_know_the_time_for_which_they_run_also_after_a_resume(log):
+def test_its_steps_have_the_scheduled_time_also_after_a_resume(log):
     seen = []
 
     @step(checkpoint=None)
@@ -198,7 +198,7 @@ def test_its_steps_know_the_time_for_which_they_run_also_after_a_resume(log):
     assert to_micros(seen[0]) == at_six
 
 
-def test_times_that_passed_without_a_scheduler_are_started_as_far_as_catch_up_goes(clock, log):
+def test_times_that_passed_without_a_scheduler_are_started_within_catch_up(clock, log):
     nightly.schedule(every="30 minutes", catch_up="1h", overlap="queue", store=log)
     told = []
     assert at_work(log, told.append).start_due(clock.now() + 4 * HOUR) == clock.now() + 4 * HOUR + 30 * MINUTE
@@ -217,7 +217,7 @@ def test_a_clock_that_is_set_back_starts_nothing_twice(clock, log):
     assert kinds(log) == ["Set", "Started"]
 
 
-def test_one_made_again_after_it_was_deleted_does_not_start_a_time_again(clock, log):
+def test_a_schedule_made_again_after_it_was_deleted_does_not_start_a_time_again(clock, log):
     nightly.schedule(cron="0 * * * *", store=log)
     at_work(log).start_due(clock.now() + HOUR)
     before = log.events("nightly-20260101T010000Z")
@@ -253,7 +253,7 @@ def test_a_time_is_skipped_while_the_execution_before_it_has_not_ended(clock, lo
     assert kinds(log) == ["Set", "Started", "Skipped", "Started"] and made.known.note is None
 
 
-def test_or_it_is_queued_and_runs_afterwards(clock, log):
+def test_a_time_may_be_queued_behind_the_execution_before_it(clock, log):
     nightly.schedule(every="1h", overlap="queue", store=log)
     at_work(log).start_due(clock.now() + HOUR)
     at_work(log).start_due(clock.now() + 2 * HOUR)
@@ -285,7 +285,7 @@ def test_with_a_concurrency_key_any_execution_of_that_value_counts(clock, log):
     assert log.schedule("b").note == "a-20260101T010000Z was still running"
 
 
-def test_one_that_got_the_slot_in_between_leaves_nothing_of_the_start(clock, log):
+def test_nothing_is_written_if_another_execution_got_the_slot_in_between(clock, log):
     nightly.schedule(every="1h", store=log)
     state, now = log.schedule("nightly"), clock.now() + HOUR
     event = core.due_event(state, now, lambda moment: moment + HOUR)
@@ -298,7 +298,7 @@ def test_one_that_got_the_slot_in_between_leaves_nothing_of_the_start(clock, log
     assert kinds(log) == ["Set", "Started"] and log.executions()[1] == 1
 
 
-def test_a_resume_keeps_the_place_of_its_schedule(clock, log):
+def test_a_resume_keeps_the_slot_of_its_schedule(clock, log):
     nightly.schedule(every="1h", store=log)
     at_work(log).start_due(clock.now() + HOUR)
     complete(log, "nightly-20260101T010000Z")
@@ -308,7 +308,7 @@ def test_a_resume_keeps_the_place_of_its_schedule(clock, log):
 # -- what becomes of it --------------------------------------------------------------------------------------
 
 
-def test_what_passes_while_it_is_paused_is_left_out(clock, log):
+def test_times_that_pass_while_it_is_paused_are_skipped(clock, log):
     made = nightly.schedule(every="1h", store=log)
     made.pause(by="ana")
     assert made.state == "PAUSED" and made.next_at is None and len(made.next(2)) == 2
@@ -330,7 +330,7 @@ def test_a_notebook_may_be_run_again_and_a_change_is_recorded(clock, log):
     assert made.inputs == {"size": 2} and made.when == "every 2h"
 
 
-def test_code_that_cannot_be_loaded_is_told_tried_again_and_missed_in_the_end(clock, log):
+def test_code_that_cannot_be_loaded_is_reported_tried_again_and_finally_missed(clock, log):
     made = nightly.schedule(every="1h", catch_up="10m", store=log)
     known = made.known
     gone = core.evolve_schedule(known, replace(known.definition, module="no_such_module", workflow="gone"))
@@ -383,7 +383,7 @@ def test_its_events_are_never_changed(file_log):
         ("UPDATE schedule SET next_at = 1", r"row of the schedule nightly does not match"),
     ],
 )
-def test_verify_finds_what_was_altered(file_log, change, found):
+def test_verify_finds_changed_events(file_log, change, found):
     assert verify(store=file_log).ok
     with closing(sqlite3.connect(file_log.path, isolation_level=None)) as db:
         db.execute("INSERT INTO maintenance VALUES ('test')")
@@ -392,7 +392,7 @@ def test_verify_finds_what_was_altered(file_log, change, found):
     assert found.replace("\\", "") in str(verify(store=file_log))
 
 
-def test_events_of_a_newer_version_are_refused_in_words(file_log):
+def test_events_of_a_newer_version_are_refused_with_a_message(file_log):
     with closing(sqlite3.connect(file_log.path, isolation_level=None)) as db:
         db.execute("INSERT INTO schedule_event VALUES (1, 3, 'ScheduleBent', 1, NULL, NULL)")
     with pytest.raises(StoreError, match=r"ScheduleBent.*newer version.*pip install -U"):
@@ -482,7 +482,7 @@ def test_inputs_that_do_not_fit_are_refused_when_it_is_made():
         shaped.schedule(every="1h", inputs={"size": "many"}, store=MemoryStore())
 
 
-def test_a_schedule_that_is_not_there_is_not_found(log):
+def test_a_schedule_that_does_not_exist_is_not_found(log):
     client = ExecutionClient(log)
     with pytest.raises(ScheduleNotFoundError, match="has no schedules"):
         client.run_sync(client.get_schedule("x"))

@@ -68,7 +68,7 @@ async def until(store, state, execution_id):
             await asyncio.sleep(0.01)
 
 
-async def test_it_wakes_what_is_due(log):
+async def test_it_wakes_due_executions(log):
     ids = [f"k{n}" for n in range(5)]
     results = await asyncio.gather(*(lazy.execute(store=log, execution_id=i) for i in ids))
     assert {result.status for result in results} == {ExecutionState.SLEEPING}
@@ -88,7 +88,7 @@ async def test_it_continues_when_somebody_has_decided(log):
     await background.stop()
 
 
-async def test_an_execution_that_another_process_took_over_frees_its_place(log):
+async def test_an_execution_that_another_process_took_over_makes_room_for_another(log):
     begun, taken = asyncio.Event(), asyncio.Event()
 
     @step
@@ -116,7 +116,7 @@ async def test_an_execution_that_another_process_took_over_frees_its_place(log):
     await background.stop()
 
 
-async def test_one_that_cannot_be_read_keeps_no_other_from_its_turn(log, monkeypatch):
+async def test_an_execution_that_cannot_be_read_does_not_delay_the_others(log, monkeypatch):
     for n in range(2):
         await lazy.execute(store=log, execution_id=f"k{n}")
     wake = type(lazy).wake
@@ -147,7 +147,7 @@ async def test_two_share_the_work(log):
     assert sum(one._loop.taken for one in both) >= 8
 
 
-async def test_what_it_stops_in_the_middle_of_is_left_to_others(log):
+async def test_when_it_stops_it_leaves_its_executions_to_others(log):
     begun = asyncio.Event()
 
     @step
@@ -263,7 +263,7 @@ def test_a_script_is_found_when_it_is_named(tmp_path):
     )
 
 
-def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_main_program(tmp_path):
+def test_a_script_at_its_recorded_path_need_not_be_named_and_does_not_run_as_main(tmp_path):
     script, ran = tmp_path / "queue.py", tmp_path / "ran"
     guard = f"if __name__ == '__main__':\n    open({str(ran)!r}, 'w').close()\n"
     script.write_text(
@@ -282,7 +282,7 @@ def test_a_script_that_is_where_it_was_need_not_be_named_and_is_not_run_as_the_m
         ("__main__", "<ipython-input-3>", "--notebook NOTEBOOK.ipynb"),
     ],
 )
-def test_what_is_not_found_is_told_with_what_to_do(module, source, told):
+def test_code_that_is_not_found_is_reported_with_what_to_do(module, source, told):
     with pytest.raises(WorkflowNotFoundError, match=told):
         WorkflowFinder(registered).find(origin(module, "lost", source))
 
@@ -306,7 +306,7 @@ def test_only_the_definitions_of_a_notebook_are_run(tmp_path):
     assert not ran.exists() and "result" not in defined
 
 
-def test_a_notebook_that_is_none_is_refused(tmp_path):
+def test_a_file_that_is_not_a_notebook_is_refused(tmp_path):
     (tmp_path / "no.ipynb").write_text("{}")
     with pytest.raises(WorkflowNotFoundError, match="is not a notebook"):
         WorkflowFinder(registered, notebook=tmp_path / "no.ipynb")
@@ -315,7 +315,7 @@ def test_a_notebook_that_is_none_is_refused(tmp_path):
 # -- the form -----------------------------------------------------------------------------------------------
 
 
-async def test_without_a_person_the_form_is_text(log):
+async def test_the_form_is_text_where_nobody_can_click(log):
     await asking.execute(store=log, execution_id="k1")
     shown = repr(approval_form("k1", store=log))
     assert "ask asks for approval (budget)" in shown and '"price": 5' in shown and "cerebelum approve k1" in shown
