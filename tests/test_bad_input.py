@@ -1,6 +1,6 @@
 """Wrong uses of the DSL and the API: each is an error that says what happened, where, and what to do next.
 
-The table is read by eye: a message is good when somebody who sees only it knows what to type.
+The table is for reading: a message is good if somebody who sees only the message knows what to type.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def resume(*args, **how):
 
 
 def in_step(fn):
-    """Use something in a step; raise what the step raised."""
+    """Use something in a step, and raise what the step raised."""
 
     def wrong():
         made = workflow(name="w")(lambda wf: wf.timeline(step(name="one")(fn)))

@@ -1,4 +1,4 @@
-"""The benchmarks run and give their figures. How large a figure is, no test asks."""
+"""The benchmarks run and give their figures. No test checks how large a figure is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
     assert all(figure.benchmark == name and figure.value >= 0 for figure in figures)
     assert len(markdown(figures).splitlines()) == 2 + len(figures)
     exact = {figure.name: figure.meets for figure in figures if figure.target_is == "exactly"}
-    assert all(exact.values()), exact  # a count is met at any size
+    assert all(exact.values()), exact  # counts are the same at any size
     assert len(exact) == {"sequential": 2, "imports": 1}.get(name, 0)
 
 

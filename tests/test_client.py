@@ -1,4 +1,4 @@
-"""The status client, on real runs in real files; time is a fake clock, a dead process is a killed one."""
+"""The status client, on real runs in real files, with a fake clock and killed processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def clock():
 @pytest.fixture
 def store(tmp_path, clock):
     with SqliteStore(tmp_path / "log.db", durability="normal") as store:
-        store.hibernate_after = timedelta.max  # the clock jumps: runs wait in their process
+        store.hibernate_after = timedelta.max  # the clock jumps, so runs wait in their process
         yield store
 
 
@@ -136,7 +136,7 @@ def asleep(store, look, *, slept="30m"):
 
 
 def record(store, *events, holder=None):
-    """Write an execution's events as an engine that has left it would."""
+    """Write an execution's events like an engine that no longer runs it."""
     me = store.register(0, 1)
     store.commit(
         [

@@ -1,4 +1,4 @@
-"""The acting half of the client: going on, deciding, cancelling, from async and from sync code."""
+"""What the client can do besides reading: resume, decide, cancel, from async and from sync code."""
 
 from __future__ import annotations
 

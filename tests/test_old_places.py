@@ -1,4 +1,4 @@
-"""Names that people import from where they were before the modules moved still work, and say where they are now."""
+"""Names that are imported from where they were before the modules moved still work, and say where they are now."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_old_name_of_a_resume_plan_is_the_same_class():
 
 
 class Basket:
-    """What a step of an older program returned."""
+    """The result of a step of an older program."""
 
 
 def test_objects_pickled_before_the_modules_moved_still_load():

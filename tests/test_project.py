@@ -1,4 +1,4 @@
-"""The project as a whole: its commands are what it says they are, and what it ships is complete."""
+"""The project as a whole: the documented commands exist, and what it ships is complete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOADED_ON_USE = {
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
-    """Run a command of this environment; its output is the test's failure."""
+    """Run a command of this environment; if it fails, the test fails with its output."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)

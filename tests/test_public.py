@@ -1,6 +1,6 @@
-"""What is public stays as it is: every public name and its signature, against a list that is kept.
+"""Public names and signatures do not change by accident: they are compared with a list.
 
-A change that is meant is put into the list by
+To put an intended change into the list:
 
     python tests/test_public.py
 """
@@ -37,12 +37,12 @@ def public() -> str:
 
 
 def told(name: str, thing: object) -> list[str]:
-    """Write a name with its signature, and of a class its own and its public methods'."""
+    """Return a name with its signature; for a class, also those of its public methods."""
     if inspect.ismodule(thing):
         return [f"{name}: module"]
     if not callable(thing) or getattr(thing, "__module__", "").partition(".")[0] != "cerebelum_nb":
         return [f"{name}: {type(thing).__name__}"]
-    is_enum = inspect.isclass(thing) and issubclass(thing, Enum)  # how one is called is Python's business
+    is_enum = inspect.isclass(thing) and issubclass(thing, Enum)  # Python decides how it is called
     lines = [f"{name}: {', '.join(thing.__members__)}" if is_enum else f"{name}{signature(thing)}"]  # type: ignore[attr-defined]
     if inspect.isclass(thing) and not issubclass(thing, BaseException):
         for member in sorted(dir(thing)):
@@ -50,7 +50,7 @@ def told(name: str, thing: object) -> list[str]:
                 continue
             owner = next(base for base in thing.__mro__ if member in vars(base))
             if owner.__module__.partition(".")[0] != "cerebelum_nb":
-                continue  # a method of text or of an Enum: it may differ from Python to Python
+                continue  # a method of str or Enum, which may differ between versions of Python
             found = inspect.getattr_static(thing, member)
             if isinstance(found, property):
                 lines.append(f"{name}.{member}: property")
@@ -60,7 +60,7 @@ def told(name: str, thing: object) -> list[str]:
 
 
 def signature(thing: object) -> str:
-    """Write the signature as it is called: names, kinds, defaults; types are mypy's business."""
+    """Return the signature as it is called: names, kinds, defaults. mypy checks the types."""
     try:
         found = inspect.signature(thing)  # type: ignore[arg-type]
     except (TypeError, ValueError):

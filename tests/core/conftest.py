@@ -1,4 +1,4 @@
-"""A workflow driven by hand: events in, commands out; no clock, no store, no step runs."""
+"""A workflow driven by hand: events in, commands out, without a clock, a store or running steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000, 
     """Make a plan from texts.
 
     ``branch={"a": ("when true", "when false")}``, ``diverge={"a": {"label": "path or action"}}``,
-    ``each={"b": "a", "c": ("a", "fetch >> c", 2)}``: over what, its body, how many items at once.
+    ``each={"b": "a", "c": ("a", "fetch >> c", 2)}``: its source, its body, and how many items run at once.
     """
     stages = path(timeline)
     branches = {n: Branch(n, bool, action(yes), action(no)) for n, (yes, no) in (branch or {}).items()}
@@ -86,8 +86,7 @@ def make_plan(timeline, *, branch=None, diverge=None, specs=(), max_jumps=1000, 
 class Machine:
     """One execution of one plan.
 
-    After every event the fold keeps its invariants, and a run that starts from the history alone decides what the
-    live one decides.
+    After every event the state keeps its invariants, and a run that starts from the history alone decides the same.
     """
 
     def __init__(self, timeline, **how):
@@ -99,7 +98,7 @@ class Machine:
         self.feed(e.WorkflowStarted(at=0, workflow="w", inputs=Value("json", "{}"), total_steps=1))
 
     def feed(self, *events):
-        """Fold events and say what is to happen now."""
+        """Fold events, and return what should happen now."""
         for event in events:
             event = replace(event, at=len(self.history) + 1)
             self.history.append(event)
@@ -115,7 +114,7 @@ class Machine:
 
     @property
     def to_start(self):
-        """The names of the steps that are to be started now."""
+        """The names of the steps that should start now."""
         assert all(isinstance(command, StartStep) for command in self.commands), self.commands
         return [command.step for command in self.commands]
 
@@ -129,7 +128,7 @@ class Machine:
         return self.feed(e.ItemsListed(at=0, step=name, visit=step.visit if step else 1, keys=keys))
 
     def close(self):
-        """Carry out that a foreach has its outcome."""
+        """Record the outcome of a foreach."""
         (command,) = self.commands
         return self.feed(outcome_of_items(self.plan, self.state, command.step, 0))
 
@@ -166,7 +165,7 @@ class Machine:
         return self.feed(e.Jumped(**header, kind=command.kind, to=command.to, reset=command.reset))
 
     def resume(self, **how):
-        """Take it up again in a new process."""
+        """Resume it in a new process."""
         self.at = Position.at_start(self.plan)
         return self.feed(e.WorkflowResumed(at=0, **how))
 

@@ -23,7 +23,7 @@ ID = "k1"
 
 
 class World:
-    """What is outside of the workflow: it outlives the process, and a broken step can be fixed in it."""
+    """What exists outside of the workflow: it outlives the process, and a broken step can be fixed in it."""
 
     def __init__(self) -> None:
         self.fixed = False
@@ -34,7 +34,7 @@ world = World()
 
 
 def run_to_the_end(flow: Any, store: MemoryStore, *, resumed: bool = False) -> None:
-    """Run or resume; when a step is broken, fix it and resume, and when the execution hibernates, wake it."""
+    """Run or resume; if a step is broken, fix it and resume, and if the execution hibernates, wake it."""
 
     async def live() -> None:
         async with asyncio.timeout(120):
@@ -47,7 +47,7 @@ def run_to_the_end(flow: Any, store: MemoryStore, *, resumed: bool = False) -> N
                     call = flow.resume(ID, store=store) if again else flow.execute(store=store, execution_id=ID)
                     result = await call
                 except WorkflowError:
-                    assert not world.fixed, "it failed though everything is fixed"
+                    assert not world.fixed, "it failed although everything is fixed"
                     world.fixed = True
 
     with FakeClock() as clock:
@@ -74,7 +74,7 @@ def check_history(store: MemoryStore) -> list[Any]:
 
 
 def outcome(history: list[Any]) -> dict[str, Any]:
-    """What a finished execution leaves: the values by step, and which visits of which steps were completed."""
+    """Return the results by step, and which visits of which steps were completed."""
     state = fold(history)
     return {
         "status": state.status,
@@ -91,7 +91,7 @@ def a_log(hibernates: bool) -> MemoryStore:
 
 
 def die_after(history: list[Any], hibernates: bool = False) -> MemoryStore:
-    """Make the log that a process left which died after the last of these events."""
+    """Make the log of a process that died after the last of these events."""
     store = a_log(hibernates)
     holder = store.register(0, 1)
     summary = summarise(fold(history))

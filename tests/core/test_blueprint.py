@@ -1,4 +1,4 @@
-"""A plan without its code: the text holds everything that is drawn and decided from."""
+"""A plan without its code: the text contains everything that drawing and deciding need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children in the core: what their events make of a state, when a caller may leave its process, what is undone."""
+"""Children in the core: how their events change a state, when a caller may leave its process, what is undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to happen next: events in, exact commands out."""
+"""What should happen next: events in, exact commands out."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_a_step_on_the_branches_of_two_steps_runs_after_each(machine):
 
 
 def routed(machine, text, timeline="a >> b >> c", at="b", **how):
-    """Come to step ``at`` and take the route there that ``text`` says."""
+    """Run to step ``at``, and take the route that ``text`` describes."""
     m = machine(timeline, diverge={at: {"x": text}}, **how)
     for stage in m.plan.timeline:
         m.done(*stage)
@@ -649,7 +649,7 @@ def test_a_restored_step_runs_again_and_keeps_its_route(machine):
 
 
 def restored(machine):
-    """Resume a run that needs the value of ``a`` again, from where it took a route."""
+    """Resume a run, after it took a route, that needs the value of ``a`` again."""
     m = machine("a >> b", diverge={"a": {"ok": "proceed"}})
     m.done("a")
     m.diverged("a", "ok")

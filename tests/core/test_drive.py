@@ -39,7 +39,7 @@ STARTED = e.WorkflowStarted(at=1, workflow="w", inputs=Value("json", "{}"), tota
 
 
 class Driven:
-    """A driver with its clock and its log: what is taken is committed at once."""
+    """A driver with a clock and a log: its events are committed at once."""
 
     def __init__(self, plan, history=(), limit=None):
         self.history = list(history)
@@ -47,7 +47,7 @@ class Driven:
         self.now = self.driver.state.updated_at
 
     def tell(self, *messages):
-        """Take messages that arrive together; return what the shell has to do."""
+        """Take messages that arrive together; return what the shell must do."""
         self.now += 1
         for message in messages:
             self.driver.take(message, self.now)
@@ -287,7 +287,7 @@ def test_a_resume_interrupts_what_no_process_runs_and_continues(driven):
 def test_an_attempt_ended_no_later_than_its_process(driven, last_heartbeat, ended_at):
     run = driven("a")
     run.begin()
-    by_others = e.CancelRequested(at=60)  # it was dead by then
+    by_others = e.CancelRequested(at=60)  # its process was dead by then
     again = Driven(run.driver.plan, [*run.history, by_others])
     again.driver.take(Begin([e.WorkflowResumed(at=100)], "its process ended", last_heartbeat), 100)
     interrupted = again.driver.batch[0]

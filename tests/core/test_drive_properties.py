@@ -1,7 +1,7 @@
-"""Random plans, driven by a shell that answers in any order, is interrupted anywhere, and dies anywhere.
+"""Random plans, driven by a shell that answers in any order, and is interrupted or dies anywhere.
 
-What a step does is a function of its name, visit and attempt alone. So however the messages are ordered, and however
-often the driver is thrown away and made again from the recorded events, the run ends with the same results.
+What a step does depends only on its name, visit and attempt. So in whichever order messages arrive, and however often
+the driver is made again from the recorded events, the run ends with the same results.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def plans(draw):
 
 
 class Shell:
-    """The smallest shell: it keeps what it was told to do, and does it in an order that is drawn."""
+    """A minimal shell: it keeps its commands, and carries them out in a drawn order."""
 
     def __init__(self, plan, seed, most=None):
         self.plan, self.seed, self.most = plan, seed, most
@@ -97,7 +97,7 @@ class Shell:
         self.begin(Begin([e.WorkflowStarted(at=0, workflow="w", inputs=INPUTS, total_steps=1)]))
 
     def begin(self, message):
-        """A new process: of the old one there is nothing but the history."""
+        """A new process, which has only the history of the old one."""
         self.driver = Driver(self.plan, fold(self.history))
         self.open, self.zombies, self.ended = [], [], False
         self.tell(message)
@@ -158,7 +158,7 @@ class Shell:
         return Returned(Value("json", f'"{started.step}:{started.visit}"'))
 
     def route(self, name):
-        """A step leaves the timeline in its first visits only, so that every loop ends."""
+        """A step leaves the timeline only in its first visits, so that every loop ends."""
         step = self.driver.state.steps[name]
         header = {"at": self.now, "step": name, "visit": step.visit, "attempt": step.attempt}
         if name in self.plan.diverges and not step.diverge_chosen:
@@ -167,7 +167,7 @@ class Shell:
         return e.BranchTaken(**header, choice=bool(self.chance("branch", name, step.visit) % 2))
 
     def answer(self, index, alive):
-        """Settle an attempt or ring a timer, whichever is drawn."""
+        """Settle an attempt or fire a timer, whichever is drawn."""
         command = self.open.pop(index % len(self.open))
         if isinstance(command, SetTimer):
             self.now = max(self.now, command.due_at)
@@ -202,7 +202,7 @@ class Shell:
 
     @property
     def outcome(self):
-        """The state that is reached, and each step's last result: not how often something was interrupted."""
+        """Return the final state and each step's last result, but not how often something was interrupted."""
         state = self.driver.state
         return state.status, {name: step.output for name, step in state.steps.items() if step.has_result}
 
@@ -256,7 +256,7 @@ def test_however_messages_are_ordered_and_whatever_dies_the_run_ends_the_same(pl
             break
         act(shell, action, index)
     shell.finish()
-    while shell.driver.state.status is not ExecutionState.COMPLETED:  # paused, as a step was lost too often
+    while shell.driver.state.status is not ExecutionState.COMPLETED:  # paused, because a step was lost too often
         shell.begin(Begin([e.WorkflowResumed(at=shell.now)]))
         shell.finish()
     assert shell.outcome == straight.outcome

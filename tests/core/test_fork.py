@@ -1,4 +1,4 @@
-"""Where a fork leaves its parent, and what it does again; without code, store or clock."""
+"""Where a fork leaves its parent, and what it runs again; without code, store or clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cerebelum_nb.errors import OutcomeUnknownError, ResumeError
 
 
 def kept(m, from_step=None, given=(), plan=None):
-    """Cut, and say which steps are finished in what is kept."""
+    """Cut the history, and return which steps are finished in the kept part."""
     made = fork_point(plan or m.plan, m.history, "k1", from_step, given)
     state = fold(made.events)
     check(state)

@@ -1,4 +1,4 @@
-"""A fork of any history, at any of its steps, comes to the end its parent came to; and so does a fork of the fork.
+"""A fork of any history, at any of its steps, ends like its parent, and so does a fork of the fork.
 
 The workflows are those of test_properties.py: loops, branches, routes, parallel groups, operations, broken steps.
 """
@@ -23,7 +23,7 @@ from .test_properties import with_failures as outcome
 
 
 def fork_to_the_end(made: Any, store: MemoryStore, parent: str, fork_id: str, **how: Any) -> list[Any]:
-    """Fork, fix what is broken, and judge the fork's history and every prefix of it."""
+    """Fork, fix what is broken, and check the fork's history and every prefix of it."""
 
     async def live() -> None:
         async with asyncio.timeout(120):

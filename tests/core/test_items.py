@@ -130,7 +130,7 @@ def test_an_item_stops_at_a_failed_step_and_a_resume_continues_there(machine):
     assert m.done("b[x].g") == starts("b[x]")
 
 
-# -- beside and around --------------------------------------------------------------------------------------
+# -- its place in a plan ------------------------------------------------------------------------------------
 
 
 def test_a_foreach_runs_in_parallel_with_other_steps(machine):

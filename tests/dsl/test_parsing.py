@@ -1,4 +1,4 @@
-"""Source is parsed in whatever thread asks."""
+"""Source can be parsed in any thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_threads_can_parse_at_the_same_time():
         parsed.extend(len(parse_python(text).body) for _ in range(5))
 
     interval, threshold = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(1e-5)  # so that they do meet: with ast.parse one in ten failed on Python 3.11
+    sys.setswitchinterval(1e-5)  # so that the threads overlap: with ast.parse one in ten failed on Python 3.11
     gc.set_threshold(50)
     try:
         threads = [threading.Thread(target=parse) for _ in range(4)]

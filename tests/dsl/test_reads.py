@@ -1,4 +1,4 @@
-"""Which inputs a step reads, as far as its source tells."""
+"""Which inputs a step reads, as far as its source shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step reads counts by content where it has some, and the same code counts the same wherever it runs."""
+"""What a step reads counts by content if it can be digested, and the same code counts the same wherever it runs."""
 
 from __future__ import annotations
 
@@ -141,11 +141,11 @@ def test_a_local_variable_of_a_helper_is_not_the_global_of_that_name():
     assert of(text.format(1)).digest != of(text.format(2)).digest
 
 
-# -- what cannot be told ------------------------------------------------------------------------------------
+# -- what is uncertain --------------------------------------------------------------------------------------
 
 
 class Connection:
-    """Stands for one of an installed package: its content cannot be seen."""
+    """An object as of an installed package, whose content cannot be read."""
 
 
 Connection.__module__ = "sqlite3"
@@ -200,7 +200,7 @@ IMPORTS = (
 
 
 def program(n):
-    """All of them in one file, each under its own names; it prints what each counts as."""
+    """A program with all helpers, each under its own names, which prints what each counts as."""
     text = IMPORTS
     for number, body in enumerate(HELPERS.values()):
         names = re.findall(r"^(?:def|class) (\w+)|^(\w+) =", body, re.MULTILINE)
@@ -228,7 +228,7 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory):
-    """What each helper counts as, as a script, a module and in a kernel, and with changed helpers."""
+    """Return what each helper counts as: in a script, a module and a kernel, and after a change."""
     found = {}
     for n in (1, 2):
         folder = tmp_path_factory.mktemp(f"n{n}")

@@ -674,7 +674,7 @@ def test_what_a_workflow_function_raises_is_its_own_error():
         report_of(describe)
 
 
-# -- what is odd --------------------------------------------------------------------------------------------
+# -- warnings ----------------------------------------------------------------------------------------------
 
 
 def test_steps_that_no_route_leads_to_are_a_warning():

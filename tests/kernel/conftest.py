@@ -1,4 +1,4 @@
-"""One kernel a module; each test has it in its own folder and with its own log, after the module's ``SETUP`` cell."""
+"""One kernel per module; each test uses it in its own folder with its own log, after the module's ``SETUP`` cell."""
 
 from __future__ import annotations
 

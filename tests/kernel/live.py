@@ -1,4 +1,4 @@
-"""A real kernel in its own process, driven as a front end drives it."""
+"""A real kernel in its own process, driven like a front end drives it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Cell:
-    """What running one cell gave."""
+    """The result of running a cell."""
 
     printed: str = ""
     error: str = ""
@@ -31,7 +31,7 @@ class Cell:
 
 
 class LiveKernel:
-    """A kernel and a client of it."""
+    """A kernel and its client."""
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager, self.client = manager, client
@@ -39,12 +39,12 @@ class LiveKernel:
     def run(
         self, source: str, *, interrupt_when: str | None = None, presses: int = 1, as_a_person: bool = False
     ) -> Cell:
-        """Run a cell to its end; press stop when its output holds a text. A kernel busy for 2 minutes fails.
+        """Run a cell to its end; press stop when its output contains a text. A kernel that is busy for 2 minutes fails.
 
-        ``as_a_person`` runs it as JupyterLab does, so that a run shows widgets.
+        ``as_a_person`` runs it like JupyterLab does, so that a run shows widgets.
         """
         cell = Cell()
-        # An old ipykernel drops what is asked of it soon after an error, as if it had been queued behind the cell.
+        # An old ipykernel drops a request soon after an error, as if it had been queued behind the cell.
         message_id = self.client.execute(source, allow_stdin=as_a_person, stop_on_error=False)
         deadline = time.monotonic() + 120
         pressed = interrupt_when is None
@@ -67,13 +67,13 @@ class LiveKernel:
             if not pressed and interrupt_when is not None and interrupt_when in cell.printed:
                 pressed = True
                 for _ in range(presses):
-                    time.sleep(0.2)  # as a person presses: after the cell has begun to wait
+                    time.sleep(0.2)  # like a person presses it: after the cell has begun to wait
                     self.manager.interrupt_kernel()
 
 
 @contextmanager
 def live_kernel(folder: Path) -> Iterator[LiveKernel]:
-    """Start a kernel in ``folder``; end it however the block ends."""
+    """Start a kernel in ``folder``, and end it after the block."""
     manager = KernelManager(kernel_name="python3")
     manager.kernel_spec.argv[0] = sys.executable
     manager.start_kernel(cwd=str(folder))

@@ -37,7 +37,7 @@ def release(wf):
 
 
 def text(cell: Cell) -> str:
-    """What the cell's last expression showed."""
+    """Return what the cell's last expression showed."""
     assert cell.ok, cell.error
     return str(cell.shown[-1]["text/plain"]) if cell.shown else ""
 
@@ -118,7 +118,7 @@ def test_here_reads_the_arguments_from_the_log_in_a_new_kernel(tmp_path: Path) -
         kernel.run(SETUP)
         assert text(kernel.run("here().build")) == "{'image': 'web'}"
         assert text(kernel.run("here().inputs")) == "{'name': 'web', 'broken': True}"
-        assert text(kernel.run("here().target")) == "'WEB'"  # a variable at the line that failed
+        assert text(kernel.run("here().target")) == "'WEB'"  # a variable at the failed line
         assert "has no variable 'nothing'" in kernel.run("here().nothing").error
 
 

@@ -1,4 +1,4 @@
-"""Forks, sweeps and trials in a real kernel: in a cell, stopped there, and gone on with."""
+"""Forks, sweeps and trials in a real kernel: run in a cell, stopped there, and continued."""
 
 from __future__ import annotations
 

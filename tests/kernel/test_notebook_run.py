@@ -1,4 +1,4 @@
-"""``%%step`` in a real kernel: run, skipped, restored, run again when something changed, killed at every step."""
+"""``%%step`` in a real kernel: run, skipped, restored, run again after a change, killed at every step."""
 
 from __future__ import annotations
 

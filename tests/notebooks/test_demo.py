@@ -1,4 +1,4 @@
-"""``cerebelum demo``, as a user calls it: in a process, with its output piped."""
+"""``cerebelum demo`` in a process, with its output piped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``here()`` among steps, workflows and secrets of the notebook."""
+"""``here()`` with the steps, workflows and secrets of the notebook."""
 
 from __future__ import annotations
 

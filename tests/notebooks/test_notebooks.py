@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in a fresh kernel, shows again what is stored in it, and can be promoted."""
+"""Every notebook runs from top to bottom in a new kernel, shows again what is stored in it, and can be promoted."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cerebelum_nb.errors import WorkflowNotFoundError
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
-# Older versions lay out tables and tracebacks in other ways: with them every cell has to run, whatever it shows.
+# Older versions lay out tables and tracebacks differently: with them every cell must run, whatever it shows.
 IS_LAID_OUT_AS_STORED = IPython.version_info >= (9,) and int(pandas.__version__.partition(".")[0]) >= 3
 NBVAL = "--nbval" if IS_LAID_OUT_AS_STORED else "--nbval-lax"
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What `cerebelum promote` says of a notebook; docs/howto/promote.md lists it.
+    """What `cerebelum promote` says about a notebook; docs/howto/promote.md lists it.
 
-    ``pure``: the steps that are tried on recorded runs. ``refused``: why it is no module as it is. ``differ``: the
-    steps whose code is another one than ran, by workflow.
+    ``pure``: the steps that are tried on recorded runs. ``refused``: why it cannot be a module. ``differ``: the steps
+    whose code differs from the code that ran, by workflow.
     """
 
     pure: tuple[str, ...] = ("all",)
@@ -79,7 +79,7 @@ class Ran:
 
 @pytest.fixture(scope="module", params=sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Run a notebook; whatever it leaves behind is left in its folder."""
+    """Run a notebook; all files that it leaves are in its folder."""
     notebook: Path = request.param
     if notebook.name == "06_across_machines.ipynb":
         pytest.importorskip("temporalio", reason="it needs the extra [temporal]")

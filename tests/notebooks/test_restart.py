@@ -1,4 +1,4 @@
-"""What notebook 01 promises at its end: the kernel may die, and the run continues all the same."""
+"""What notebook 01 promises at its end: the kernel may die, and the run still continues."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(client: BlockingKernelClient, source: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where the notebook runs; a server it leaves behind is stopped."""
+    """The folder in which the notebook runs; a server that it leaves is stopped."""
     yield tmp_path
     config = tmp_path / "quotes-service" / "config.json"
     with suppress(OSError):  # stopped by the notebook, as it should be

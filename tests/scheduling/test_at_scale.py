@@ -1,4 +1,4 @@
-"""What a scheduler pays for thousands of hibernated executions: nothing that grows with them."""
+"""What thousands of hibernated executions cost a scheduler: nothing that grows with their number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NONE = Value("json", "{}")
 
 
 def hibernate(store, count, wake_at):
-    """Write executions that sleep until then; their workflow is nowhere."""
+    """Write executions that sleep until a time; the code of their workflow does not exist."""
     holder = store.register(0, NEVER)
     for start in range(0, count, 500):
         store.commit([asleep(f"h{wake_at}-{number}", holder, wake_at + number) for number in range(start, start + 500)])
@@ -50,9 +50,9 @@ def few_and_many(tmp_path_factory):
 
 
 async def memory_of_a_scheduler(store):
-    """How many bytes it holds at rest, and how many it took in the meantime at most."""
+    """Return how many bytes it holds at rest, and the most it held in the meantime."""
     background = scheduler(store)
-    await rounds(background, 3)  # what is made once is made
+    await rounds(background, 3)  # so that what is made only once exists
     gc.collect()
     tracemalloc.start()
     await rounds(background, 10)
@@ -81,7 +81,7 @@ def test_due_executions_are_read_page_by_page(tmp_path):
     taken = []
     for count in (500, 1500):
         with SqliteStore(tmp_path / f"{count}.db", durability="normal") as store:
-            hibernate(store, count, 1)  # due, and not to be resumed: it has no code
+            hibernate(store, count, 1)  # it is due, but cannot be resumed: it has no code
             taken.append(asyncio.run(memory_of_a_scheduler(store)))
     (_, few), (held, many) = taken
     assert held < 1_000_000 and many - few < 200_000, "bytes, of 3 times as many"

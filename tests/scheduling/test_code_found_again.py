@@ -1,4 +1,4 @@
-"""Code found again: a program is loaded as Python runs it, with the settings of the recorded run, or refused."""
+"""How code is found again: a program is loaded as Python runs it, with the recorded settings, or refused."""
 
 from __future__ import annotations
 

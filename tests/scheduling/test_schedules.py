@@ -1,4 +1,4 @@
-"""Schedules: which times there are, that each is started once, and what becomes of those that pass meanwhile."""
+"""Schedules: which times they have, that each is started once, and what happens to times that pass meanwhile."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def clock():
 
 
 def at_work(log, tell=lambda line: None):
-    """Be what a scheduler has for the schedules of a log."""
+    """Make what a scheduler uses for the schedules of a log."""
     return Schedules(log, WorkflowFinder(registered), tell, trust_code=False)
 
 
@@ -92,7 +92,7 @@ def kinds(log, schedule_id="nightly"):
     return [type(event).__name__.removeprefix("Schedule") for event in log.schedule_events(schedule_id)]
 
 
-# -- which times there are ----------------------------------------------------------------------------------
+# -- the times ----------------------------------------------------------------------------------------------
 
 MADRID, SYDNEY, LORD_HOWE = "Europe/Madrid", "Australia/Sydney", "Australia/Lord_Howe"
 
@@ -126,7 +126,7 @@ def test_an_interval_counts_from_its_anchor_whenever_it_is_asked():
 
 @pytest.mark.parametrize("zone", [MADRID, "America/New_York", LORD_HOWE])
 def test_a_year_of_nights_in_a_zone_with_both_changes_starts_each_day_once(clock, zone):
-    """02:15 is left out by one change of each zone and repeated by the other; Lord Howe's is half an hour."""
+    """One change of each zone skips 02:15 and the other repeats it; the change of Lord Howe is half an hour."""
     log = MemoryStore()
     minute = "45 1" if zone == LORD_HOWE else "30 1" if zone == "America/New_York" else "15 2"
     made = nightly.schedule(cron=f"{minute} * * *", timezone=zone, overlap="queue", store=log)
@@ -134,7 +134,7 @@ def test_a_year_of_nights_in_a_zone_with_both_changes_starts_each_day_once(clock
     count = 0
     while (following := log.next_schedule()) < to_micros(datetime(2027, 1, 1, tzinfo=UTC)):
         clock.set(datetime.fromtimestamp(following / 1e6, UTC))
-        for one in (both[count % 2], both[1 - count % 2], at_work(log)):  # the last was restarted
+        for one in (both[count % 2], both[1 - count % 2], at_work(log)):  # the last execution was restarted
             one.start_due(clock.now())
         count += 1
     started = [event for event in log.schedule_events("nightly") if isinstance(event, core.ScheduleStarted)]
@@ -305,7 +305,7 @@ def test_a_resume_keeps_the_slot_of_its_schedule(clock, log):
     assert log.execution("nightly-20260101T010000Z").summary.slot == "schedule:nightly"
 
 
-# -- what becomes of it --------------------------------------------------------------------------------------
+# -- missed and changed --------------------------------------------------------------------------------------
 
 
 def test_times_that_pass_while_it_is_paused_are_skipped(clock, log):

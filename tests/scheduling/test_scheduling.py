@@ -1,4 +1,4 @@
-"""The scheduler in a kernel, and how it finds the code of what it wakes."""
+"""The scheduler in a kernel, and how it finds the code of the executions that it wakes."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ async def test_an_external_step_whose_process_died_is_left_to_a_person(log):
 
 
 async def test_it_wakes_a_fork(log):
-    """A fork's history begins as its parent's; it is another execution all the same."""
+    """A fork's history begins like its parent's, but it is another execution."""
     origin = WorkflowStarted(
         at=1, workflow="lazy", inputs=Value("json", "{}"), total_steps=1, module=__name__, qualname="lazy"
     )

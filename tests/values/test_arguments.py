@@ -1,4 +1,4 @@
-"""Arguments are told apart by value, in every process alike."""
+"""Arguments are compared by value, the same way in every process."""
 
 import datetime as dt
 import os

@@ -1,4 +1,4 @@
-"""Arrow bytes of somebody else's: what they would take is known before it is taken."""
+"""Arrow bytes of an untrusted log: the memory that they need is known before it is allocated."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_bomb_is_refused_from_a_log_that_is_not_trusted(value, monkeypatch):
     for load, trusted in ((stored.payload, False), (ForeignBytes(stored.payload), True)):
         with pytest.raises(SerializationError, match="holds more than 1 MB when it is decompressed"):
             decode(stored, lambda digest, load=load: load, trusted=trusted)
-    assert len(decode(stored, lambda digest: stored.payload)) == len(ZEROS), "one's own are read"
+    assert len(decode(stored, lambda digest: stored.payload)) == len(ZEROS), "a trusted log may hold it"
 
 
 def test_many_rows_in_few_bytes_are_refused():

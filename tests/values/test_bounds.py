@@ -1,4 +1,4 @@
-"""What a log from anybody may cost, and that what crosses a process border or a spreadsheet does no harm."""
+"""Limits of what a log from anybody may cost; values are harmless in other processes and in spreadsheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `encode` writes is what `decode` gives back, of the same types."""
+"""`decode` returns what `encode` was given, of the same types."""
 
 import dataclasses
 import datetime as dt
@@ -77,7 +77,7 @@ class Text(str):
 
 
 class Odd:
-    """Pickled, as it has no tag."""
+    """A class without a tag, which is pickled."""
 
     def __repr__(self) -> str:
         return "Odd()"
@@ -213,7 +213,7 @@ def test_what_json_lacks_becomes_a_tag(value: Any, written: str) -> None:
 
 
 def _shown(value: Any) -> Any:
-    """The repr, which also shows what equality forgives (a fold, a zone); sets have no order, so it is sorted."""
+    """Return the repr, which also shows differences that equality ignores (a fold, a zone); sets are sorted."""
     return sorted(map(repr, value)) if isinstance(value, set | frozenset) else repr(value)
 
 
@@ -425,7 +425,7 @@ def test_importing_values_loads_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("written", ["cerebelum_nb.core.model", "cerebelum_nb._core.model"])
 def test_a_state_that_was_pickled_under_its_old_module_is_the_same_state(written):
-    """Byte for byte what commit c53f978 wrote for a step that returned ``ExecutionState.COMPLETED``."""
+    """The bytes are those that commit c53f978 wrote for a step that returned ``ExecutionState.COMPLETED``."""
     named = written.encode()
     length = 0x3E - len("cerebelum_nb.core.model") + len(named)
     pickled = (

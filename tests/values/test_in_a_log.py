@@ -1,4 +1,4 @@
-"""What a step returned comes back from the log: through events, rows and payloads of a real SQLite file."""
+"""The result of a step comes back from the log: through events, rows and payloads of a real SQLite file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Previews are short, the same everywhere, and survive any value."""
+"""Previews are short, the same everywhere, and exist for any value."""
 
 import dataclasses
 from collections import Counter, namedtuple
@@ -26,7 +26,7 @@ class Angry:
 
 
 class Endless(list[int]):
-    """A list that nobody may walk to its end."""
+    """A list that must not be read to its end."""
 
     def __len__(self) -> int:
         return 10**9

@@ -1,4 +1,4 @@
-"""A secret is in no text, payload, preview or error."""
+"""No text, payload, preview or error contains a secret."""
 
 import copy
 import dataclasses
