@@ -75,7 +75,7 @@ class Policy:
 
 
 PLAIN = Policy()
-"""The policy of a step that says nothing, one object for all of them."""
+"""The policy of a step without options; all such steps share this object."""
 
 
 @record

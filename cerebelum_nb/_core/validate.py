@@ -125,15 +125,15 @@ def _loops_of_paths(plan: Plan) -> Iterator[str]:
         if not isinstance(target, Action):
             names = (n for stage in target for n in stage if n not in plan.stage_of)
             ahead.setdefault(owner, {}).update(dict.fromkeys(names))
-    told: set[str] = set()
+    reported: set[str] = set()
     for start in ahead:
         way: dict[str, tuple[str, ...]] = {start: (start,)}
         todo = [start]
         while todo:
             here = todo.pop()
             for name in ahead.get(here, ()):
-                if name == start and start not in plan.stage_of and start not in told:
-                    told.update(way[here])
+                if name == start and start not in plan.stage_of and start not in reported:
+                    reported.update(way[here])
                     yield (
                         f"the paths off the timeline return to a step they have already passed: "
                         f"{' -> '.join((*way[here], start))}. Put '{start}' on the timeline, where a path may "
@@ -292,7 +292,7 @@ def _misspelt(plan: Plan) -> Iterator[str]:
 class _Graph:
     """Which stage can follow which; stages are numbered across all paths.
 
-    Without routes it is empty: what follows what is the order of the timeline.
+    Without routes it is empty, because the order of the timeline says which step can follow which.
     """
 
     plan: Plan
