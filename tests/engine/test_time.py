@@ -182,6 +182,22 @@ def test_the_next_step_begins_by_the_wall_clock_again(log):
 # -- the real clock -----------------------------------------------------------------------------------------
 
 
+def test_no_event_is_later_than_the_clock_after_a_slow_read_of_the_log():
+    class Slow(MemoryStore):
+        def in_slot(self, slot):
+            time.sleep(0.2)
+            return super().in_slot(slot)
+
+    @workflow(concurrency_key=lambda inputs: "only")
+    def job(wf):
+        wf.timeline(step(lambda: None, name="quick"))
+
+    log = Slow()
+    job.run(store=log, execution_id="k1")
+    assert log.events("k1")[-1].at <= SystemClock().now()
+    log.close()
+
+
 @pytest.fixture
 def wall(monkeypatch):
     """Set the real wall clock, as this library reads it."""
