@@ -213,12 +213,11 @@ class Twin:
             case ast.With() | ast.AsyncWith():
                 new.items = self._items(statement, lambda n: ast.NamedExpr(store(f".h{level}.{n}"), load(n)))
                 bound = ast.Tuple([load(n) for n in bound_by(statement)], ast.Load())
-                ended = (
-                    [ast.Expr(ast.Call(cursor_attribute("mark"), [ast.Constant(-1)], []))] if place.marked else []
-                )  # its head
+                head_has_ended = ast.Expr(ast.Call(cursor_attribute("mark"), [ast.Constant(-1)], []))
                 first = statement.body[0]
                 bind = ast.Assign([store(f".w{level}")], bound)
-                new.body = [*(at(one, first) for one in (bind, *ended)), *new.body]
+                begin = [bind, head_has_ended] if place.marked else [bind]
+                new.body = [*(at(statement, first) for statement in begin), *new.body]
             case ast.Match():
                 new.cases = [
                     ast.match_case(case.pattern, case.guard, inside("cases", index, case.body))

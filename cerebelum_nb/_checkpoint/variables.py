@@ -324,9 +324,7 @@ def _pickler() -> Any:
 
         def reducer_override(self, obj: Any) -> Any:
             in_memory = type(obj) in (io.BytesIO, io.StringIO)
-            if (
-                isinstance(obj, (io.IOBase, memoryview)) and not in_memory
-            ):  # cloudpickle would make a copy of what it holds
+            if isinstance(obj, (io.IOBase, memoryview)) and not in_memory:  # cloudpickle would copy its contents
                 raise pickle.PicklingError("it is open, and would become a copy")
             if is_array(obj):
                 memory = memory_of(obj)

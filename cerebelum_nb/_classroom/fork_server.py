@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CerebelumError
 
-__all__ = ["run_jobs", "serve"]
+__all__ = ["exit_code", "run_jobs", "serve"]
 
 _MAIN = f"{__package__}.killed_process"
 _lock = threading.Lock()
@@ -140,12 +141,21 @@ def _become(request: dict[str, Any], run: Any) -> int:
         (2, request["err"], os.O_WRONLY | os.O_CREAT),
     ):
         os.dup2(os.open(name, flags, 0o600), descriptor)
-    try:
+
+    def main() -> int:
         os.chdir(request["cwd"])
         sys.path[:] = request["path"]
         os.environ.clear()
         os.environ.update(request["environment"])
         return int(run(Path(request["jobs"])))
+
+    return exit_code(main)
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Call the main function of a forked process; return the exit code, 1 after an error, which is printed."""
+    try:
+        return main() or 0
     except BaseException:  # noqa: BLE001 - this is the top of a process
         traceback.print_exc()
         return 1

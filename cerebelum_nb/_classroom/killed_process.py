@@ -11,7 +11,6 @@ import os
 import pickle
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from .._store.sqlite import SqliteStore
 from .._values.classes import MAIN
 from .._workflow.definition import Definition
 from .._workflow.workflow import Workflow
-from .fork_server import serve
+from .fork_server import exit_code, serve
 
 __all__ = ["KILLED", "ONLY_PROCESS", "Death", "Job", "Lives", "Moment", "dumps", "run_file", "run_here"]
 
@@ -188,22 +187,10 @@ def _run_in_sequence(jobs: Sequence[Job]) -> int:
     for job in jobs:
         child = os.fork()
         if child == 0:
-            os._exit(_run_job(job))
+            os._exit(exit_code(job.run))
         _, status = os.waitpid(child, 0)
         if (code := os.waitstatus_to_exitcode(status)) and code not in KILLED:
             return code
-    return 0
-
-
-def _run_job(job: Job) -> int:
-    try:
-        job.run()
-    except BaseException:  # noqa: BLE001 - this is the top of a process
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
     return 0
 
 

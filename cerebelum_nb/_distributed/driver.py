@@ -380,7 +380,7 @@ class Drive:
                 self._wake_by_child(name, suspended)
 
     def _miss_child(self, child: str) -> None:
-        """Wake the step that waits for a child whose run is gone, as when somebody terminated it."""
+        """Wake the step that waits for a child whose run is gone, for example because it was terminated."""
         for name, suspended in list(self._suspended.items()):
             if self._child_of(name, suspended) == child:
                 self._wake_by_child(name, suspended)
@@ -396,7 +396,7 @@ class Drive:
         self._wake(name)
 
     def _look_after_children(self) -> None:
-        """Ask now and then whether the children run that steps wait for: one that was terminated tells nobody."""
+        """Check now and then that awaited children are running: a terminated one sends no signal."""
         awaited = [child for name, one in self._suspended.items() if (child := self._child_of(name, one))]
         self._family.look_after(awaited, lambda child: self._inbox.append(partial(self._miss_child, child)))
         if awaited:

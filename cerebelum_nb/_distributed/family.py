@@ -47,7 +47,7 @@ class Family:
         return self._ended.get(child, 0) > since
 
     def look_after(self, children: Iterable[str], miss: Callable[[str], None]) -> None:
-        """Send children a message that says nothing, and tell ``miss`` of those that nobody runs."""
+        """Call ``miss`` with each child that is not running; an empty message finds out."""
 
         async def look(child: str) -> None:
             try:

@@ -1,7 +1,7 @@
-"""What a log keeps beside the events of an execution: its plan and the code of its steps, for logs that copy it.
+"""The plan of an execution and the code of its steps, for the logs that copy it.
 
-The caller, or the worker that starts a child, puts them in the blob store under the digest of the plan, which events
-name; a follower writes them with the first events. Without them a copy has the same events, but no code to show.
+The caller, or the worker that starts a child, puts them in the blob store under the digest of the plan, which is in the
+events; a follower writes them with the first events. Without them a copy has the same events, but no code to show.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def publish_plan(plan: Plan, blueprint: Value, redactor: Redactor, blobs: Blobs)
         return
     payloads = keep_parts(plan, cast(Store, blobs), redactor, blueprint)
     rows = [[one.codec, one.digest, base64.b64encode(one.payload or b"").decode()] for one in payloads]
-    with suppress(StoreError):  # not essential: what runs goes by the plan in Temporal's history
+    with suppress(StoreError):  # not essential: the execution uses the plan in Temporal's history
         blobs.put(blueprint.digest, zlib.compress(json.dumps(rows).encode(), 6))
 
 
 def published_with(events: Iterable[Event], blobs: Blobs) -> tuple[Value, ...]:
-    """Return the payloads of the plans that events name; none where nobody published them."""
+    """Return the payloads of the plans of events, as far as they were published."""
     found = dict[str, Value]()
     for plan in dict.fromkeys(filter(None, (getattr(event, "plan", None) for event in events))):
         try:

@@ -34,7 +34,7 @@ ATTEMPT, ROUTE, LIST, JOIN = "cerebelum.attempt", "cerebelum.route", "cerebelum.
 SEARCH_STATE, SEARCH_WORKFLOW = "CerebelumState", "CerebelumWorkflow"
 """Search attributes, both of type Keyword."""
 DRIVER_VERSION = 1
-"""1: lists show an execution as it is while a step takes long; a child whose run was terminated is noticed."""
+"""1: lists are updated during a long step, and a child whose run was terminated is noticed."""
 FOREVER = timedelta(days=3650)
 DEFAULT_URL = "localhost:7233"
 _LONGEST_NAME = 200

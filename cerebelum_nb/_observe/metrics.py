@@ -260,28 +260,28 @@ def _counted(tally: Tally) -> Iterator[Metric]:
     yield _histogram("approval_wait_seconds", "From asking for an approval to a decision.", tally.approval_seconds)
 
 
-def _gauge(name: str, told: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> Metric:
     from prometheus_client.core import GaugeMetricFamily
 
-    family = GaugeMetricFamily(f"cerebelum_{name}", told, labels=labels)
+    family = GaugeMetricFamily(f"cerebelum_{name}", text, labels=labels)
     for given, value in values.items():
         family.add_metric(given, value)
     return family
 
 
-def _counter(name: str, told: str, count: Count) -> Metric:
+def _counter(name: str, text: str, count: Count) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
-    family = CounterMetricFamily(f"cerebelum_{name}", told, labels=count.labels)
+    family = CounterMetricFamily(f"cerebelum_{name}", text, labels=count.labels)
     for given, value in count.values.items():
         family.add_metric(given, value)
     return family
 
 
-def _histogram(name: str, told: str, durations: Durations) -> Metric:
+def _histogram(name: str, text: str, durations: Durations) -> Metric:
     from prometheus_client.core import HistogramMetricFamily
 
-    family = HistogramMetricFamily(f"cerebelum_{name}", told, labels=durations.labels)
+    family = HistogramMetricFamily(f"cerebelum_{name}", text, labels=durations.labels)
     bounds = [*map(str, map(float, durations.bounds)), "+Inf"]
     for given, (numbers, (total,)) in durations.values.items():
         reached, buckets = 0, []

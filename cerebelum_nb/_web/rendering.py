@@ -85,10 +85,8 @@ def _utc(micros: int | None) -> Markup:
     """Write a time."""
     if not micros:
         return Markup()
-    moment = _moment(micros)
-    return Markup(
-        f'<time datetime="{moment.replace(" ", "T")}Z">{moment}</time>'
-    )  # digits; format() takes five times as long
+    moment = _moment(micros)  # digits only, so that it needs no escaping, which takes five times as long
+    return Markup(f'<time datetime="{moment.replace(" ", "T")}Z">{moment}</time>')
 
 
 def _moment(micros: int) -> str:

@@ -14,8 +14,10 @@ import pytest
 from cerebelum_nb import WorkflowError, history, step, workflow
 from cerebelum_nb._classroom import grading
 from cerebelum_nb._cli.roster import _lines
+from cerebelum_nb._core import events as e
+from cerebelum_nb._core.value import Value
 from cerebelum_nb.archive import verify
-from cerebelum_nb.classroom import Evidence, Lesson, grade, roster
+from cerebelum_nb.classroom import Evidence, Lesson, RecordedRun, grade, roster
 
 DIARY = [("reserve", {}), ("charge", {}), ("ship", "shipped")]
 
@@ -154,3 +156,9 @@ def test_a_class_that_is_longer_than_the_screen_is_shown_in_two_halves() -> None
 def test_a_pattern_that_finds_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no log at"):
         roster(str(tmp_path / "*" / "history.db"))
+
+
+def test_a_step_that_starts_after_it_has_completed_is_a_rerun() -> None:
+    started = e.StepStarted(at=1, step="charge")
+    events = [started, started, e.StepCompleted(at=2, step="charge", output=Value("json", "1")), started]
+    assert RecordedRun("k1", "shop", events[:3]).no_rerun() and not RecordedRun("k1", "shop", events).no_rerun()
