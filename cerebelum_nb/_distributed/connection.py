@@ -16,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from ..errors import CerebelumError, ExecutionNotFoundError, StoreError
 from .settings import SEARCH_STATE, SEARCH_WORKFLOW
 
-__all__ = ["connect", "explain", "is_not_found", "runtime", "settings"]
+__all__ = ["connect", "explain", "is_not_found", "runtime", "settings", "short_reason"]
 
 _SECONDS = 5.0
 
@@ -143,7 +143,7 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
         raise StoreError(f"the Temporal server at {url} refused: {error.message}") from error
     text = str(error)
     if re.search(r"refused|dns|resolve|unreachable|no route|timed out|timeout|deadline", text, re.IGNORECASE):
-        raise StoreError(_unreachable(url, _summarise(text)), transient=True) from None
+        raise StoreError(_unreachable(url, short_reason(text)), transient=True) from None
     if (wrong := re.search(r"InvalidCertificate\((\w+)", text)) is not None:
         raise StoreError(
             f"the certificate of the Temporal server at {url} is not accepted ({wrong[1]}): if an authority of your "
@@ -151,7 +151,9 @@ def explain(error: BaseException, url: str, execution_id: str = "") -> NoReturn:
         ) from None
     if re.search(r"h2 protocol error|connection closed", text):
         raise StoreError(_not_temporal(url, "it does not speak gRPC")) from None
-    raise StoreError(_not_temporal(url, _summarise(text)), transient=True) from error  # it may be starting or stopping
+    raise StoreError(
+        _not_temporal(url, short_reason(text)), transient=True
+    ) from error  # it may be starting or stopping
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -159,7 +161,7 @@ def is_not_found(error: BaseException) -> bool:
     return isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
 
 
-def _summarise(text: str) -> str:
+def short_reason(text: str) -> str:
     """Return the reason in a few words; the SDK's text joins the messages of four libraries."""
     if "refused" in text:
         return "nothing listens there"
@@ -169,11 +171,13 @@ def _summarise(text: str) -> str:
         return "it does not answer in time"
     if "ConnectionReset" in text or "transport error" in text:
         return "it closed the connection"
+    if "tcp connect error" in text:
+        return "no connection can be made"
     return " ".join(text.split())[:160]
 
 
 def _unreachable(url: str, why: str) -> str:
-    what = f"no Temporal server can be reached at {url} ({_summarise(why)})."
+    what = f"no Temporal server can be reached at {url} ({short_reason(why)})."
     if not _is_local(url):
         return f"{what} Can this machine reach it? If not, name {_ANOTHER}"
     port = url.rpartition(":")[2]

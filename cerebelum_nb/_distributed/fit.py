@@ -55,4 +55,7 @@ def _refuse_unkept_items(workflow: Definition, plan: Plan) -> None:
 def _warn_of_caches(workflow: Definition, plan: Plan) -> None:
     cached = [spec.name for name in plan.steps for spec in plan.parts(name) if spec.policy.cache is not None]
     if cached:
-        log.warning("a cluster takes no cached results: %s of '%s' will run", ", ".join(cached), workflow.name)
+        log.warning(
+            "a cluster takes no cached results: %s of '%s' will run. To use the cache, run it without distributed=True",
+            *(", ".join(cached), workflow.name),
+        )

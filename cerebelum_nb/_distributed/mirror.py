@@ -22,7 +22,7 @@ from .._core.value import Value
 from .._store.base import Commit, Rejection, Store
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionNotFoundError, StoreError
 from .cluster import Change, Cluster
-from .connection import explain, is_not_found
+from .connection import explain, is_not_found, short_reason
 from .published import published_with
 
 __all__ = ["Mirror"]
@@ -114,7 +114,7 @@ class Mirror:
                         "the Temporal server at %s cannot be reached (%s). Running steps continue; what they finish is "
                         "recorded when it is back. Waiting for it",
                         self.cluster.url,
-                        error.message,
+                        short_reason(error.message),
                     )
             await asyncio.sleep(_RETRY_SECONDS)
 
