@@ -46,9 +46,10 @@ _SHORTEST_LIFE = 0.1
 """Seconds for which a process must not end after its last call: otherwise the SDK aborts it in one of five exits
 (github.com/temporalio/sdk-python/issues/300)."""
 
-_LONGEST_PAUSE = 0.075
-"""A follower that has events asks for more after the time in which they came, or after so many seconds: a step is three
-changes of Temporal's history, of which only the last has events, and each answer costs the server CPU."""
+_LONGEST_PAUSE, _FEW = 0.075, 3
+"""After a change of few events, as in a chain of steps, a follower asks for more after the time in which they came, or
+after so many seconds: a step is three changes of Temporal's history, of which only the last has events, and each answer
+costs the server CPU."""
 _UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
 _AGAIN_SECONDS = 0.5
 
@@ -241,9 +242,9 @@ class Cluster:
                 if rows or over:
                     yield Change(after, from_rows(rows), over)
                     after += len(rows)
-                    if wait and not over:
+                    if wait and not over and len(rows) <= _FEW:
                         await asyncio.sleep(min(_LONGEST_PAUSE, time.monotonic() - last))
-                        last = time.monotonic()
+                    last = time.monotonic()
 
     async def events(self, execution_id: str) -> list[Event]:
         """Read all events so far; none if there is no such execution."""
