@@ -57,7 +57,7 @@ def path_of(path: str | os.PathLike[str]) -> str:
     if name.startswith("temporal://"):
         core = name.removeprefix("temporal://")
         raise StoreError(
-            f"{name!r} is a cluster, and a log is one SQLite file on this machine. Copy the executions there into a log "
+            f"{name!r} is a cluster, and a log is one SQLite file on this machine. Copy what runs there into a log "
             f"with\n\n    cerebelum follow --once --core {core}\n\n"
             f"or read them there: commands have --core, programs ExecutionClient({core!r})"
         )
