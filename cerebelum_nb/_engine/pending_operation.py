@@ -37,10 +37,11 @@ else:
 class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[misc]  # Any is meant
     """An operation that was called and must be awaited; any other use raises."""
 
-    __slots__ = ("_scope", "_work", "what")
+    __slots__ = ("_scope", "_work", "is_given_up", "what")
 
     def __init__(self, what: str, work: Coroutine[Any, Any, T], scope: Scope | None) -> None:
         self.what, self._work, self._scope = what, work, scope
+        self.is_given_up = False
         if scope is not None:
             if scope.unawaited is None:
                 scope.unawaited = {}
@@ -51,6 +52,8 @@ class PendingOperation(Coroutine[Any, Any, T], _OrItsValue):  # type: ignore[mis
 
     def send(self, value: Any) -> Any:
         """Continue the coroutine."""
+        if self.is_given_up:  # the task that would have awaited it begins after its step has failed and said so
+            raise asyncio.CancelledError
         return self._taken().send(value)
 
     def throw(self, *error: Any) -> Any:
@@ -136,6 +139,7 @@ def give_up(scope: Scope) -> None:
     for operation in list(scope.unawaited or ()):
         if isinstance(operation, PendingOperation):
             operation.close()
+            operation.is_given_up = True
 
 
 def offer(

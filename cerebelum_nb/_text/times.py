@@ -10,16 +10,24 @@ Moment = int | datetime
 """µs since the epoch, or a datetime of any zone."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def at(micros: int) -> datetime:
     """Make a time of the log a ``datetime`` in UTC.
 
+    A time that a ``datetime`` cannot hold, as in a damaged log, becomes the first or the last that it can.
+
     Example:
         >>> at(0).isoformat()
         '1970-01-01T00:00:00+00:00'
+        >>> at(10**18).year
+        9999
     """
-    return _EPOCH + timedelta(microseconds=micros)
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return _LAST if micros > 0 else _FIRST
 
 
 def at_in(micros: int, timezone: str) -> datetime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import sys
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -59,6 +60,8 @@ def pickler() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, type) and obj.__module__ == MAIN and reference(obj, self.home) is not None:
                 return main_class, (obj.__qualname__,)
+            if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr, sys.stdin):
+                raise pickle.PicklingError("an open file would become a copy of what it holds")
             return super().reducer_override(obj)
 
     return Pickler

@@ -260,6 +260,17 @@ def test_the_doctor_finds_missing_events(call):
     assert checks(call("doctor", "--json"))["events"]["executions"] == ["done-1"]
 
 
+@pytest.mark.parametrize("forged", [10**18, -(10**18)])
+@pytest.mark.parametrize("command", ["list", "list --json", "active", "status done-1", "events done-1"])
+def test_a_time_that_cannot_be_stops_no_command(call, command, forged):
+    with closing(sqlite3.connect(".cerebelum/history.db")) as db:
+        db.execute("INSERT INTO maintenance (reason) VALUES ('test')")
+        db.execute("UPDATE execution SET started_at = ?", (forged,))
+        db.execute("UPDATE event SET at = ? WHERE execution = 1", (forged,))
+        db.commit()
+    assert call(*command.split()).code == 0
+
+
 def test_the_doctor_finds_a_damaged_file(call):
     log = Path(".cerebelum/history.db")
     with closing(sqlite3.connect(log)) as db:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import pickle
 import sys
 import threading
@@ -68,6 +69,16 @@ def test_a_step_that_forgot_an_await_fails_and_names_it(error_of, memory, what):
     assert isinstance(error, OperationError)
     assert f"step 'one' of execution k1 called {what} without await" in str(error)
     assert kinds(memory).count("StepStarted") == 1, "to try again would not help"
+
+
+def test_a_task_that_nobody_awaited_fails_its_step_and_says_nothing_else(error_of, caplog):
+    async def forgetful():
+        asyncio.create_task(sleep("1s"))  # noqa: RUF006  # that is the point
+        return "done"
+
+    assert "called sleep(...) without await" in str(error_of(forgetful))
+    gc.collect()
+    assert caplog.messages == []
 
 
 USES = {

@@ -374,6 +374,14 @@ def test_what_cannot_be_stored_is_named_by_its_path(value: Any, path: str) -> No
     assert "@step(keep=False)" in str(caught.value)
 
 
+def test_an_open_file_is_not_stored_as_a_copy_of_its_text() -> None:
+    with (
+        Path(__file__).open() as file,
+        pytest.raises(SerializationError, match=r"output\['log'\].*would become a copy"),
+    ):
+        encode({"log": file})
+
+
 def test_a_closure_that_cannot_be_stored_is_named() -> None:
     lock = threading.Lock()
     with pytest.raises(SerializationError) as caught:

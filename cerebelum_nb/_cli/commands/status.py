@@ -158,12 +158,20 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
     style = "red" if kind.endswith("Failed") else "green" if kind.endswith("Completed") else ""
     return (
         Cell(str(version), "dim"),
-        Cell(clock(datetime.fromisoformat(at)), "dim"),
+        Cell(_clock(at), "dim"),
         Cell(kind, style),
         Cell(step or ""),
         Cell("" if attempt is None else str(attempt)),
         Cell(_data_text(data), "dim"),
     )
+
+
+def _clock(at: Any) -> str:
+    """Write a time of day; a time that is none, as in a damaged log, as it is."""
+    try:
+        return clock(datetime.fromisoformat(at))
+    except (TypeError, ValueError):
+        return str(at)
 
 
 def _data(text: str) -> Any:
