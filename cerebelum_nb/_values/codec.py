@@ -138,7 +138,8 @@ def decode(
     except Exception as exc:  # unpickling runs whatever the classes define
         raise SerializationError(
             f"{name} is {_what(value)} and cannot be restored here: {type(exc).__name__}: {exc}. "
-            f"Define or import `{value.type}` as it was, or run the step that returned it again.",
+            f"Define or import `{value.type}` as it was (of a package: install the version that wrote it), or run the "
+            f"step that returned it again.",
             path=where,
         ) from exc
 

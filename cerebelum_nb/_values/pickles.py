@@ -71,9 +71,12 @@ def pickler() -> Any:
 def _cacheless() -> Any:
     class Cacheless(pickler()):  # type: ignore[misc]  # as above
         def reducer_override(self, obj: Any) -> Any:
-            if type(obj).__name__ == "DataFrame" and type(obj).__module__.partition(".")[0] == "pandas":
-                columns = [obj.iloc[:, i].array for i in range(obj.shape[1])]
-                return tuple, ((obj.columns, obj.index, columns, obj.attrs, obj.flags.allows_duplicate_labels),)
+            if type(obj).__module__.partition(".")[0] == "pandas" and not isinstance(obj, type):
+                if type(obj).__name__ == "DataFrame":
+                    columns = [obj.iloc[:, i].array for i in range(obj.shape[1])]
+                    return tuple, ((obj.columns, obj.index, columns, obj.attrs, obj.flags.allows_duplicate_labels),)
+                made = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+                return made if isinstance(made, str) else (*made[:2], *map(_without_cache, made[2:3]), *made[3:])
             cached = _cached(type(obj)) & vars(obj).keys() if hasattr(obj, "__dict__") else ()
             if not cached or isinstance(obj, type):
                 return super().reducer_override(obj)
@@ -84,6 +87,16 @@ def _cacheless() -> Any:
             return (*reduced[:2], state, *reduced[3:])
 
     return Cacheless
+
+
+def _without_cache(state: Any) -> Any:
+    """Return the state of an array or index of pandas without the dict in which it keeps what it has computed."""
+    if isinstance(state, dict):
+        return {name: item for name, item in state.items() if name != "_cache"}
+    if isinstance(state, tuple):
+        parts = map(_without_cache, state)
+        return tuple(part for part in parts if not (isinstance(part, dict) and not part))
+    return state
 
 
 def _cached(cls: type) -> set[str]:

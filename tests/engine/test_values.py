@@ -259,6 +259,23 @@ def test_a_restored_value_that_nobody_changes_is_no_cause_to_warn(memory, go, fa
     assert [warning for warning in told if warning.category is SharedValueWarning] == []
 
 
+@pytest.mark.parametrize("index", [False, True])
+def test_what_pandas_remembers_of_times_that_were_read_is_no_change(memory, go, index):
+    times = [pd.date_range("2026", periods=2), pd.period_range("2026", periods=2, freq="M")]
+
+    @step
+    def dates():
+        return times if index else [pd.Series(made) for made in times]
+
+    @step
+    def reads(dates):
+        return [repr(dates), [made.max() for made in dates]]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        go(timeline(dates >> reads).execute(store=memory))
+
+
 def test_a_warning_that_is_made_an_error_hangs_nothing(store, go):
     @step
     def spoil(raw):
