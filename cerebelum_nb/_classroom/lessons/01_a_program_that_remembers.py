@@ -75,7 +75,7 @@ lesson.check(1, payments)
 # The cure is an old one: keep a diary. **When a step is finished, write it down with its result. Before you run a step,
 # look whether it is there.**
 #
-# **Your turn.** `run_with_diary` looks into the diary, but nobody writes into it. Add the missing line: append the pair
+# **Your turn.** `run_with_diary` looks into the diary, but nothing writes into it. Add the missing line: append the pair
 # `(function.__name__, order)`. Then run the cell and look at `world`.
 
 # %% with-diary

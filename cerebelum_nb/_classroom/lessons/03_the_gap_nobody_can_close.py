@@ -98,8 +98,8 @@ lesson.check(2, payments_before)
 
 # %% [markdown] why
 # No program can close this gap: paying and writing down are two actions, and the plug can always be pulled between
-# them. A log promises that a step runs **at least once**. The rest is up to the other side, which has to recognise that
-# it was asked the same thing before.
+# them. A log promises that a step runs **at least once**. The rest is up to the other side, which must recognise a
+# repeated request.
 
 # %% [markdown] key
 # ## 3. Let the bank refuse the second payment

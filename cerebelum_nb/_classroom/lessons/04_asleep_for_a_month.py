@@ -203,7 +203,7 @@ lesson.check(4, processes)
 # %% [markdown] summary
 # ## What you know now
 #
-# - A wait is recorded. After a crash it goes on where it was; a sleep only waits for what is left of it.
+# - A wait is recorded. After a crash it continues where it was; a sleep only waits for what is left of it.
 # - `poll` has a deadline, and a person's decision is recorded with their name.
 # - A run can **hibernate**: no process runs it, and the **scheduler** resumes it when it is due.
 #

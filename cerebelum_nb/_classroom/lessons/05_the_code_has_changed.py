@@ -15,7 +15,7 @@ lesson = Lesson("lesson-5")
 lesson
 
 # %% [markdown] weather
-# ## 1. Repair it, and go on
+# ## 1. Repair it, and continue
 #
 # A weather station sends its readings in Fahrenheit, as text. Now and then it sends `n/a`. This workflow makes a report
 # in Celsius, and fails.
@@ -89,8 +89,8 @@ def celsius(text):
     return (float(text) - 32) * 5 / 9
 
 # %% [markdown] predict-stale
-# `celsius` is no step, it is a helper that one of the steps calls. A result is **stale** when the code that made it has
-# changed since, or when it was made from a result that is stale.
+# `celsius` is not a step but a helper that one of the steps calls. A result is **stale** when the code that made it has
+# changed since, or when it was made from a stale result.
 #
 # **Your turn.** Which of the four steps have a stale result now? Write their names into the list, *before* you run the
 # cell below, which shows the plan.

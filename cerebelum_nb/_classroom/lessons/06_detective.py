@@ -74,9 +74,9 @@ lesson.check(3, subscribers)
 # ## 4. Somebody lied
 #
 # The boss shows you a copy of the log, and says that some week had far fewer readers. The database refuses every change of
-# an event; but who can write the file can take these guards away and put them back. So each event carries a hash, which
-# is computed from it *and* from the hash of the event before it. `archive.verify` computes all of them again;
-# its `findings` are what is wrong, and empty if nothing is.
+# an event; but anybody who can write the file can remove these guards and put them back. So each event has a hash, which
+# is computed from it *and* from the hash of the event before it. `archive.verify` computes all of them again; its
+# `findings` are what is wrong, and empty if nothing is.
 #
 # **Your turn.** Which run was changed in the copy? First look at the original, then at the copy.
 
@@ -102,8 +102,8 @@ lesson.check(4, forged)
 #
 # - A log answers questions that nobody had when it was written: since when, which step, what was known.
 # - It is a SQLite file: pandas, SQL and any other tool can ask it.
-# - Its **hash chain** shows a change made behind the back of the database. It is no signature: who recomputes all the
-#   hashes is found out only by somebody who kept the last one elsewhere.
+# - Its **hash chain** shows a change made behind the back of the database. It is not a signature: someone who recomputes
+#   all the hashes is found out only by a person who kept the last one elsewhere.
 
 # %% score
 lesson.score()

@@ -60,8 +60,8 @@ lesson.check(1, EventStore)
 # ## 2. Two writers
 #
 # Two processes read order-1 and see one event. Both decide what comes next, and both append version 2. One of them has to
-# be told that its decision is out of date. The primary key sees to it: SQLite raises `sqlite3.IntegrityError` for the
-# second one.
+# learn that its decision is out of date. The primary key takes care of that: SQLite raises `sqlite3.IntegrityError` for
+# the second one.
 #
 # **Your turn.** Let `append` raise `Conflict` in its place, so that callers need not know about SQLite: `except
 # sqlite3.IntegrityError`.

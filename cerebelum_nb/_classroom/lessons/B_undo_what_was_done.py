@@ -151,7 +151,7 @@ lesson.check(3, cancellations)
 # - An undo is recorded as a step, `~book_hotel`. So a rollback that was interrupted continues, and undoes nothing twice.
 # - An undo that was at work when its process died runs again: **at least once**, as every step.
 #
-# **To talk about:** what cannot be undone, and in which place of a workflow should it stand?
+# **To talk about:** what cannot be undone, and where in a workflow should it be?
 
 # %% score
 lesson.score()

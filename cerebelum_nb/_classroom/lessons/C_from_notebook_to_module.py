@@ -91,7 +91,7 @@ lesson.check(1, test_order)
 # %% [markdown] crash
 # ## 2. A test with a crash
 #
-# `crash_after` lets a run crash once an event is in the log, here in this process. The test resumes it afterwards.
+# `crash_after` makes a run crash when an event is in the log, here in this process. The test resumes it afterwards.
 #
 # **Your turn.** The order crashes while `pack` sleeps. How often will `charge` and `pack` have been started in the end?
 
@@ -121,10 +121,10 @@ result.output
 
 # %% [markdown] promote-it
 # `cerebelum promote` reads the notebook's *file*: **save it** (Ctrl+S) before you run the next cell. It refuses to write the
-# module, and says why: `ship` reads `courier`, which the notebook asked for when its cell was run.
+# module, and says why: `ship` reads `courier`, which the notebook computed when its cell was run.
 #
-# **Your turn.** Change `ship` above: let it ask itself, `await cheapest_courier()`. Run its cell and the one with the real
-# run, save, and run the next one again.
+# **Your turn.** Change `ship` above: let it call `await cheapest_courier()` itself. Run its cell and the one with the
+# real run, save, and run the next one again.
 
 # %% promotion
 Path("shop.py").unlink(missing_ok=True)

@@ -21,8 +21,8 @@ lesson
 # %% [markdown] two-functions
 # ## 1. Fold, then decide
 #
-# Two functions stand in the middle of cerebelum_nb. `fold(events)` says how things stand. `decide(plan, state, position)`
-# says what should be in flight now. Neither reads a clock, a file or a random number: the same events give the same
+# Two functions are the core of cerebelum_nb. `fold(events)` returns the state of a run. `decide(plan, state, position)`
+# returns what should be in flight now. Neither reads a clock, a file or a random number: the same events give the same
 # answer, here and on every machine. You need not read every line of it. Look at its arguments, and at what it returns at
 # the end of its loop: a start for each step of the present stage that may start.
 
@@ -114,7 +114,7 @@ lesson.check(2, my_decide)
 # %% [markdown] level
 # ## 3. Why it looks again
 #
-# `decide` does not ask what has just happened, only how things stand. Such a function is called *level-triggered*.
+# `decide` does not ask what has just happened, only what the state is. Such a function is called *level-triggered*.
 #
 # **Your turn.** Click an answer, or write its letter in place of the `...`.
 
@@ -138,7 +138,7 @@ lesson.check(3)
 # %% [markdown] summary
 # ## What you know now
 #
-# - `fold` says how things stand, `decide` says what should be in flight; both are pure.
+# - `fold` returns the state, `decide` what should be in flight; both are pure.
 # - The shell around them calls your functions, reads clocks and writes events, and asks again after each.
 # - So a resume is a run whose history is not empty. Read on in `cerebelum_nb/_core/drive.py`: its docstring is the theory.
 
