@@ -101,8 +101,12 @@ class Attempt:
             self.scope.checkpoints.leaving = True
         self.scope.close()
         self._stop_timer()
-        if self.scope.task is not None:
-            self.scope.task.cancel()
+        if (task := self.scope.task) is None:
+            return
+        if self.scope.refused:  # it cleans up already, which a cancellation would end
+            self.scope.loop.call_later(_CLEANUP_SECONDS, task.cancel)
+        else:
+            task.cancel()
 
     def outcome(self, error: BaseException | None = None) -> Outcome:
         """Return a new outcome of this attempt."""
@@ -240,6 +244,9 @@ class Attempt:
         if self._timer is not None:
             self._timer.cancel()
 
+
+_CLEANUP_SECONDS = 1.0
+"""How long an async step whose operation was refused may clean up before it is cancelled, as it may have gone on."""
 
 _NOT_AWAITABLE = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 """Types that are never awaitable, to save a call of `inspect.isawaitable`."""

@@ -79,6 +79,7 @@ class Scope:
         "percent",
         "printed",
         "process",
+        "refused",
         "step",
         "task",
         "thread",
@@ -98,6 +99,7 @@ class Scope:
         self.thread: threading.Thread | None = None  # if the step is plain
         self.process: StepProcess | None = None  # if the step has process=True
         self.closed = False
+        self.refused = False  # its own code was refused an operation, and is ending
         self.waits: list[Wait] = []
         self.percent: float | None = None
         self.message = ""
@@ -133,6 +135,7 @@ class Scope:
     def check(self) -> None:
         """Raise Suspension once the attempt is over or its execution was asked to stop."""
         if self.closed or self.execution.stop_requested is not None:
+            self.refused = self.refused or self.is_callers()
             raise self.over()
 
     def identify(self, kind: str, name: str, fingerprint: str) -> str:
