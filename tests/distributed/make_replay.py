@@ -42,15 +42,25 @@ async def make(folder: Path, url: str) -> None:
     import flows
 
     import cerebelum_nb
-    from cerebelum_nb import ExecutionClient
+    from cerebelum_nb import ExecutionClient, step, workflow
+    from cerebelum_nb._distributed import driver
     from cerebelum_nb._distributed.cluster import Cluster
     from cerebelum_nb._distributed.executor import DistributedExecutor
     from cerebelum_nb._distributed.worker import Worker
     from cerebelum_nb._store.sqlite import SqliteStore
 
+    @step
+    async def held():
+        await asyncio.sleep(5)  # lists are told so
+
+    @workflow
+    def waiting(wf):
+        wf.timeline(held >> flows.approved.given(lambda held: {}))
+
+    driver.LOOK_SECONDS = 1  # how often it asks after its child
     log = SqliteStore(folder / "log.db")
     worker = Worker(url, "replay")
-    for flow in flows.ALL:
+    for flow in (*flows.ALL, waiting):
         worker.register_workflow(flow)
     worker.start()
     await worker.ready()
@@ -65,6 +75,7 @@ async def make(folder: Path, url: str) -> None:
         "signals": flows.signalled,
         "caller": flows.child_undone,
         "timeout": flows.out_of_time,
+        "waiting": waiting,
     }
     cluster = await Cluster.connect(url)
     me = f"{os.getpid()}@{socket.gethostname()}"
@@ -82,11 +93,17 @@ async def make(folder: Path, url: str) -> None:
                 await asyncio.sleep(0.05)
             for number in (1, 2, 3):
                 await ExecutionClient(url).send_signal(name, "go", number)
+        if name == "waiting":
+            while not (found := log.executions(caller=name)[0]) or found[0].summary.state != "WAITING_FOR_APPROVAL":
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.5)
+            await ExecutionClient(url).approve(found[0].execution_id, 1, by="ana")
         await asyncio.wait([running])
         running.exception()
         histories = {path: name}
         for child in log.executions(caller=name)[0]:
             histories[path.with_stem(f"{cerebelum_nb.__version__}-child")] = child.execution_id
+        histories = {place: found for place, found in histories.items() if not place.exists()}
         for place, found in histories.items():
             text = json.dumps((await cluster.handle(found).fetch_history()).to_json_dict(), separators=(",", ":"))
             place.write_text(without_places(text.replace(me, "caller")) + "\n")
