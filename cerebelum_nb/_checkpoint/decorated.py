@@ -23,7 +23,7 @@ def innermost(fn: Any) -> types.FunctionType | None:
         inner = fn.__dict__.get("__wrapped__")
         if inner is None:
             return fn
-        if not _holding(fn, inner) or inspect.iscoroutinefunction(fn) != inspect.iscoroutinefunction(inner):
+        if not _cells_holding(fn, inner) or inspect.iscoroutinefunction(fn) != inspect.iscoroutinefunction(inner):
             return None
         fn = inner
     return None
@@ -35,7 +35,7 @@ def around(fn: types.FunctionType, made: Callable[..., Any]) -> Callable[..., An
     if inner is None:
         return made
     cells, called = fn.__closure__ or (), around(inner, made)
-    held = _holding(fn, inner)
+    held = _cells_holding(fn, inner)
     copy = types.FunctionType(
         fn.__code__,
         fn.__globals__,
@@ -47,7 +47,7 @@ def around(fn: types.FunctionType, made: Callable[..., Any]) -> Callable[..., An
     return cast(Callable[..., Any], functools.update_wrapper(copy, called))
 
 
-def _holding(fn: types.FunctionType, inner: object) -> list[int]:
+def _cells_holding(fn: types.FunctionType, inner: object) -> list[int]:
     """Return the indexes of the decorator's cells that hold the decorated function."""
     empty = types.CellType()
     return [i for i, cell in enumerate(fn.__closure__ or ()) if cell != empty and cell.cell_contents is inner]

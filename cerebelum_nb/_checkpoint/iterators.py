@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Rest", "reduced"]
+__all__ = ["Rest", "reduce_iterator"]
 
 _READ: dict[str, Callable[[Any, Any], Any]] = {
     "keys": lambda _, key: key,
@@ -59,7 +59,7 @@ class Rest:
         return _READ[self._kind](self._of, self._left.pop())
 
 
-def reduced(obj: Any) -> tuple[Any, ...] | None:
+def reduce_iterator(obj: Any) -> tuple[Any, ...] | None:
     """Return what pickles an iterator or a view; None if Python's own way is right for the object.
 
     Raises:
@@ -67,21 +67,21 @@ def reduced(obj: Any) -> tuple[Any, ...] | None:
     """
     kind = type(obj)
     if kind in _ITERATORS:
-        of = _seen_by(obj, dict)
+        of = _container_of(obj, dict)
         if of is None:  # it is exhausted
             return None
         name, order = _ITERATORS[kind]
-        count = len(_copied(obj))
+        count = len(_rest_of(obj))
         return Rest, (of, name, list(order(of))[len(of) - count :][::-1], len(of))
     if kind is _SET_ITERATOR:
-        of = _seen_by(obj, set)
-        return None if of is None else (Rest, (of, "keys", _copied(obj)[::-1], len(of)))
+        of = _container_of(obj, set)
+        return None if of is None else (Rest, (of, "keys", _rest_of(obj)[::-1], len(of)))
     if kind in _VIEWS:
-        return _view, (_seen_by(obj, dict), _VIEWS[kind])
+        return _view, (_container_of(obj, dict), _VIEWS[kind])
     if kind is types.MappingProxyType:
-        of = _seen_by(obj, dict)
+        of = _container_of(obj, dict)
         return None if of is None else (types.MappingProxyType, (of,))
-    if kind is _ORDERED_ITERATOR and _seen_by(obj, dict) is not None:
+    if kind is _ORDERED_ITERATOR and _container_of(obj, dict) is not None:
         raise pickle.PicklingError("it would not see later changes of its OrderedDict")
     if kind in _LIST_ITERATORS:
         _, (of, *_), *state = obj.__reduce__()
@@ -90,12 +90,12 @@ def reduced(obj: Any) -> tuple[Any, ...] | None:
     return None
 
 
-def _seen_by(obj: Any, kind: type) -> Any:
+def _container_of(obj: Any, kind: type) -> Any:
     """Return the dict or set that an iterator or a view refers to; only the garbage collector knows it."""
     return next((one for one in gc.get_referents(obj) if isinstance(one, kind)), None)
 
 
-def _copied(iterator: Any) -> list[Any]:
+def _rest_of(iterator: Any) -> list[Any]:
     """Return the rest of an iterator without advancing it; raise RuntimeError if its dict or set changed its size."""
     left: list[Any] = iterator.__reduce__()[1][0]
     return left

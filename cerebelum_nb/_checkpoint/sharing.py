@@ -9,7 +9,7 @@ from typing import Any
 
 from .._values.tags import DEEPEST
 
-__all__ = ["SCALARS", "comes_back", "containers", "groups_of", "is_array", "memories_of", "memory_of"]
+__all__ = ["SCALARS", "containers", "groups_of", "is_array", "memories_of", "memory_of", "survives_json"]
 
 SCALARS = (int, float, str, bool, type(None), bytes, complex)
 _EXACT = frozenset({int, str, bool, type(None)})
@@ -61,7 +61,7 @@ def containers(value: Any, seen: set[int] | None = None) -> Iterable[Any]:
             yield from containers(inner, seen)
 
 
-def comes_back(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
+def survives_json(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
     """Whether JSON brings a value back the same: exact types, finite numbers, and no list or dict twice.
 
     Args:
@@ -84,7 +84,7 @@ def comes_back(value: Any, seen: set[int], levels: int = DEEPEST) -> bool:
         inner = value.values()
     if _EXACT.issuperset(map(type, inner)):  # the usual case, without a call per item
         return True
-    return all(comes_back(one, seen, levels - 1) for one in inner)
+    return all(survives_json(one, seen, levels - 1) for one in inner)
 
 
 def groups_of(shared: dict[str, set[int]]) -> list[list[str]]:

@@ -31,7 +31,7 @@ from .._values.preview import preview
 from .._values.secret import Secret
 from . import iterators
 from .places import Place
-from .sharing import SCALARS, comes_back, containers, groups_of, is_array, memories_of, memory_of
+from .sharing import SCALARS, containers, groups_of, is_array, memories_of, memory_of, survives_json
 from .twin import Twin, code_position
 
 __all__ = ["Frame", "Kept", "Path", "Snapshot", "secret_at", "secrets_in"]
@@ -168,10 +168,10 @@ class Frame:
     ) -> None:
         # Usually all are plain and share nothing. Then nothing is pickled (ten times the cost) and nothing is named.
         seen: set[int] = set()
-        if all(comes_back(value, seen) for value in rich.values()) and not self._are_known(seen, refused):
+        if all(survives_json(value, seen) for value in rich.values()) and not self._contains_named(seen, refused):
             found.plain.update(rich)
             return
-        named = {**self._named(), **refused}
+        named = {**self._objects_by_id(), **refused}
         dumped: dict[str, tuple[Kept | None, set[int]]] = {}
         for name, value in rich.items():
             try:
@@ -184,7 +184,7 @@ class Frame:
         for group in groups_of({name: shared for name, (_, shared) in dumped.items()}):
             alone = group[0] if len(group) == 1 else None
             seen = set()
-            if alone is not None and comes_back(rich[alone], seen) and seen.isdisjoint(named):
+            if alone is not None and survives_json(rich[alone], seen) and seen.isdisjoint(named):
                 found.plain[alone] = rich[alone]
                 continue
             if alone is not None:
@@ -213,11 +213,11 @@ class Frame:
             memories, also_with_frames = memories_of(rich[name])
             shared |= memories if also_with_frames else memories & everything
 
-    def _are_known(self, ids: set[int], refused: Named) -> bool:
+    def _contains_named(self, ids: set[int], refused: Named) -> bool:
         """Whether one of these objects is a global, in a cell or refused, and so must not be copied."""
         if not ids.isdisjoint(refused) or not ids.isdisjoint(map(id, self.fn.__globals__.values())):
             return True
-        if not ids.isdisjoint(id(value) for _, value in _elsewhere(self.fn)):
+        if not ids.isdisjoint(id(value) for _, value in _module_objects(self.fn)):
             return True
         for cell in self.free.values():
             with suppress(ValueError):  # it is empty
@@ -265,13 +265,13 @@ class Frame:
         shared = {number for number, (_, one) in pickler.memo.copy().items() if type(one) not in _SHAREABLE}
         return out.getvalue(), shared | pickler.arrays
 
-    def _named(self) -> Named:
+    def _objects_by_id(self) -> Named:
         named: Named = {}
         for name, value in self.fn.__globals__.items():
             by_reference = isinstance(value, type) and value.__qualname__ == name  # every pickle does that
             if name[:1] != "_" and type(value) not in SCALARS and not by_reference:
                 named[id(value)] = ("global", name)
-        for place, value in _elsewhere(self.fn):
+        for place, value in _module_objects(self.fn):
             named.setdefault(id(value), ("attribute", place))
         named[id(self.fn.__globals__)] = ("globals", "")
         for name, cell in self.free.items():
@@ -343,7 +343,7 @@ def _pickler() -> Any:
                     cells = dict(zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True))
                     dress = (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)
                     return _remake, (_FrameHere(), known[0], cells, obj.__name__), dress, None, None, _dress
-            reduced = iterators.reduced(obj) or super().reducer_override(obj)
+            reduced = iterators.reduce_iterator(obj) or super().reducer_override(obj)
             if reduced is NotImplemented and _has_plain_state(type(obj)) and type(obj) not in self.dispatch_table:
                 made = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
                 if made[2] is not None and made[2] is getattr(obj, "__dict__", None):
@@ -374,7 +374,7 @@ def _give_dict(obj: Any, state: dict[str, Any]) -> None:
     object.__setattr__(obj, "__dict__", state)
 
 
-def _elsewhere(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def _module_objects(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield objects of modules that are not copied: some of Python's own, and the variables of the user's modules."""
     yield "os:environ", os.environ
     yield "sys:argv", sys.argv

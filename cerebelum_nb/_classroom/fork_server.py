@@ -124,7 +124,7 @@ def serve(requests: IO[str], answers: IO[str], run: Any) -> None:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(_become(request, run))
+            os._exit(_run_request(request, run))
         answers.write(f"{child}\n")
         answers.flush()
         _, status = os.waitpid(child, 0)
@@ -132,7 +132,7 @@ def serve(requests: IO[str], answers: IO[str], run: Any) -> None:
         answers.flush()
 
 
-def _become(request: dict[str, Any], run: Any) -> int:
+def _run_request(request: dict[str, Any], run: Any) -> int:
     """Run the jobs of a request in this process, with the folder, path and environment of the client."""
     os.setsid()
     for descriptor, name, flags in (

@@ -423,10 +423,6 @@ _RESUMABLE = (
 )
 
 
-def _known(local: Store, execution_id: str) -> list[Event]:
-    return local.events(execution_id)
-
-
 def _held_here(local: Store, execution_id: str) -> bool:
     """Whether a process of this machine runs an execution, of which the cluster has only the beginning."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.schedule import ScheduleState
-from .._text.recurrence import described
+from .._text.recurrence import format_rule
 from .since import Zone, converted
 from .sources import Source, each
 from .union import concatenate
@@ -66,7 +66,7 @@ def _row(state: ScheduleState) -> tuple[Any, ...]:
         state.schedule_id,
         definition.workflow,
         state.state,
-        described(definition.cron, definition.every),
+        format_rule(definition.cron, definition.every),
         definition.timezone,
         state.next_at,
         state.last_at,

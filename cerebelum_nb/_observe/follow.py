@@ -190,7 +190,7 @@ class Follower:
                 return found
             try:
                 with self._snapshot() as db:
-                    for row in self._likely(db):
+                    for row in self._read_likely_changes(db):
                         found += self._take(db, row)
                     if number != self._seen:
                         self._unchecked = len(self._order)
@@ -251,9 +251,9 @@ class Follower:
             if since is None:
                 return []
             changed = db.execute(f"{_ROW} WHERE {current('updated_at')} >= ? ORDER BY key", (since,)).fetchall()
-            return [self._change(row, max(self._own(db, row), _before(db, row[0], since))) for row in changed]
+            return [self._change(row, max(self._copied_upto(db, row), _before(db, row[0], since))) for row in changed]
 
-    def _likely(self, db: sqlite3.Connection) -> Iterator[_Row]:
+    def _read_likely_changes(self, db: sqlite3.Connection) -> Iterator[_Row]:
         """Read the rows that are likely to have changed: new ones, held ones, and those that were active before."""
         hot, self._hot = self._hot, {}
         yield from db.execute(f"{_ROW} WHERE key > ? ORDER BY key", (self._last_key,)).fetchall()
@@ -296,7 +296,7 @@ class Follower:
             self._keep_hot(row)
             return []
         if not after:
-            after = version if _is_unpacked(db, row[4]) else self._own(db, row)
+            after = version if _is_unpacked(db, row[4]) else self._copied_upto(db, row)
         self._know(row)
         sql = f"SELECT at FROM event e WHERE {event_at(':key', ':version', 'e')}"
         at = db.execute(sql, {"key": key, "version": version}).fetchone()
@@ -331,7 +331,7 @@ class Follower:
         return Change(key=key, execution_id=execution_id, workflow=workflow, state=state, after=after, version=version)
 
     @staticmethod
-    def _own(db: sqlite3.Connection, row: _Row) -> int:
+    def _copied_upto(db: sqlite3.Connection, row: _Row) -> int:
         """Return the version after which a fork's own events begin; those before are a copy of its parent's."""
         if row[5] is None:
             return 0

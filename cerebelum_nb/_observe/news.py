@@ -24,7 +24,7 @@ from .._text.duration import format_seconds
 from .._text.text import cut, one_line
 from .._text.times import utc
 
-__all__ = ["KINDS", "News", "news_of", "of_interrupted", "of_late", "still_asked", "summed_up"]
+__all__ = ["KINDS", "News", "news_of", "news_of_interrupted", "news_of_late", "open_requests", "sum_up"]
 
 KINDS = {
     "failed": "an execution failed",
@@ -112,7 +112,7 @@ def news_of(
                 pass
 
 
-def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
+def open_requests(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
     """Return the open requests for approval among all events of an execution."""
     asked: dict[tuple[str, str], tuple[int, Event]] = {}
     for version, event in events:
@@ -128,7 +128,7 @@ def still_asked(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
     return [*asked.values()]
 
 
-def of_interrupted(store: Store, row: ExecutionRow) -> News:
+def news_of_interrupted(store: Store, row: ExecutionRow) -> News:
     """Return the news that the process of an execution has died."""
     shown = row.summary
     step = shown.current_step or ""
@@ -147,7 +147,7 @@ def of_interrupted(store: Store, row: ExecutionRow) -> News:
     )
 
 
-def of_late(store: Store, row: ExecutionRow, now: int) -> News:
+def news_of_late(store: Store, row: ExecutionRow, now: int) -> News:
     """Return the news that an execution should have been woken."""
     due = row.summary.wake_at or now
     late = format_seconds((now - due) / 1e6)
@@ -164,7 +164,7 @@ def of_late(store: Store, row: ExecutionRow, now: int) -> News:
     )
 
 
-def summed_up(news: Sequence[News]) -> News:
+def sum_up(news: Sequence[News]) -> News:
     """Sum up several news of one kind."""
     first, count = news[0], len(news)
     what = {

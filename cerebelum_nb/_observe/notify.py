@@ -23,7 +23,7 @@ from .._store.log_file import path_of
 from ..errors import CerebelumError
 from .channels import Channel, channels
 from .follow import Follower
-from .news import KINDS, News, news_of, of_interrupted, of_late, still_asked, summed_up
+from .news import KINDS, News, news_of, news_of_interrupted, news_of_late, open_requests, sum_up
 from .outbox import Due, Outbox
 
 __all__ = ["DEFAULT", "Notifier", "notify_from_here"]
@@ -193,7 +193,7 @@ class Notifier:
         rows, _ = store.executions(states=[ExecutionState.WAITING_FOR_APPROVAL], limit=_AT_ONCE, exact=False)
         for row in rows:
             events: list[tuple[int, Event]] = [*enumerate(store.events(row.execution_id, upto=row.version), start=1)]
-            yield from news_of(store, row.execution_id, row.summary.workflow, still_asked(events), self._kinds)
+            yield from news_of(store, row.execution_id, row.summary.workflow, open_requests(events), self._kinds)
 
     def _conditions(self, now: int) -> Iterator[News]:
         """Find news without an event: a process that has died, an execution that was due but not resumed."""
@@ -205,10 +205,10 @@ class Notifier:
                 since = self._gone[key]
                 if since is not None and now - since >= self._patience:
                     self._gone[key] = None
-                    yield of_interrupted(store, row)
+                    yield news_of_interrupted(store, row)
         if "late" in self._kinds:
             late = {(row.execution_id, row.version): row for row in store.due(now - _LATE, limit=_AT_ONCE)}
-            yield from (of_late(store, row, now) for key, row in late.items() if key not in self._late)
+            yield from (news_of_late(store, row, now) for key, row in late.items() if key not in self._late)
             self._late = set(late)
 
     # -- sending --------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Notifier:
             self._deliver(one.news, [one], now)
         rest = due[len(alone) :]
         if rest:
-            self._deliver(summed_up([one.news for one in rest]), rest, now)
+            self._deliver(sum_up([one.news for one in rest]), rest, now)
 
     def _deliver(self, news: News, due: list[Due], now: int) -> None:
         self._sent[news.kind].append(now)
@@ -236,7 +236,7 @@ class Notifier:
             link = f"{self._link}/e/{quote(news.execution_id)}" if news.execution_id else self._link
         reached = set(frozenset.intersection(*(one.reached for one in due)))
         for channel in self.channels:
-            if channel.name not in reached and self._reaches(channel, news, link):
+            if channel.name not in reached and self._try_to_send(channel, news, link):
                 reached.add(channel.name)
         sent = [one.news for one in due]
         if all(channel.name in reached for channel in self.channels):
@@ -244,7 +244,7 @@ class Notifier:
         elif not self.outbox.failed(sent, frozenset(reached), now):
             log.warning("notifications: gave up after a day: %s", news.title)
 
-    def _reaches(self, channel: Channel, news: News, link: str) -> bool:
+    def _try_to_send(self, channel: Channel, news: News, link: str) -> bool:
         reason = ""
         for number in range(_TRIES):
             if number:

@@ -57,7 +57,7 @@ class Outbox:
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
         try:
-            with self._writing():
+            with self._transaction():
                 for statement in _SCHEMA:
                     self._db.execute(statement)
         except BaseException:
@@ -71,13 +71,13 @@ class Outbox:
     @property
     def seen(self) -> int | None:
         """The time up to which the log was followed; None if it was not followed yet."""
-        with self._explained():
+        with self._explain_errors():
             found = self._db.execute("SELECT value FROM setting WHERE name = 'seen'").fetchone()
         return None if found is None else int(found[0])
 
     @seen.setter
     def seen(self, at: int) -> None:
-        with self._writing() as db:
+        with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('seen', ?)", (at,))
 
     def add(self, news: Iterable[News], now: int) -> None:
@@ -85,7 +85,7 @@ class Outbox:
         rows = [(one.execution_id, one.version, one.kind, json.dumps(asdict(one)), now) for one in news]
         if not rows:
             return
-        with self._writing() as db:
+        with self._transaction() as db:
             sql = "INSERT OR IGNORE INTO news (execution_id, version, kind, news, next_at) VALUES (?, ?, ?, ?, ?)"
             db.executemany(sql, rows)
             (count,) = db.execute("SELECT count(*) FROM news").fetchone()
@@ -99,12 +99,12 @@ class Outbox:
     def waiting(self, now: int) -> dict[str, int]:
         """Count the news to be sent now, by kind."""
         sql = f"SELECT kind, count(*) FROM news WHERE {_READY} GROUP BY kind"
-        with self._explained():
+        with self._explain_errors():
             return dict(self._db.execute(sql, (now, now - _CLAIM)).fetchall())
 
     def claim(self, kind: str, now: int, limit: int) -> list[Due]:
         """Take the news of one kind that are due, the oldest first; no other notifier sends them."""
-        with self._writing() as db:
+        with self._transaction() as db:
             sql = f"""SELECT execution_id, version, news, reached FROM news WHERE {_READY} AND kind = ?
                 ORDER BY next_at, execution_id, version LIMIT ?"""
             found = db.execute(sql, (now, now - _CLAIM, kind, limit)).fetchall()
@@ -116,7 +116,7 @@ class Outbox:
 
     def delivered(self, news: Sequence[News], now: int) -> None:
         """Record that every destination has received them."""
-        with self._writing() as db:
+        with self._transaction() as db:
             sql = """UPDATE news SET told_at = ?, claimed_at = NULL
                 WHERE execution_id = ? AND version = ? AND kind = ?"""
             db.executemany(sql, [(now, *_key(one)) for one in news])
@@ -124,7 +124,7 @@ class Outbox:
     def failed(self, news: Sequence[News], reached: frozenset[str], now: int) -> bool:
         """Record that a destination could not be reached, to try again later; return False after a day."""
         again = False
-        with self._writing() as db:
+        with self._transaction() as db:
             for one in news:
                 where = "WHERE execution_id = ? AND version = ? AND kind = ?"
                 (tries,) = db.execute(f"SELECT tries FROM news {where}", _key(one)).fetchone()
@@ -137,8 +137,8 @@ class Outbox:
         return again
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._explained():
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._explain_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -149,7 +149,7 @@ class Outbox:
                 raise
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -109,15 +109,15 @@ class _Doubled(Workflow):
                 raise ValueError(f"workflow '{self.name}' has no step {name!r} that a double could replace. {hint}")
         return replace(
             plan,
-            steps={name: self._put(spec) for name, spec in plan.steps.items()},
-            undo={name: self._put(spec) for name, spec in plan.undo.items()},
+            steps={name: self._with_double(spec) for name, spec in plan.steps.items()},
+            undo={name: self._with_double(spec) for name, spec in plan.undo.items()},
             each={
-                name: replace(each, body={part: self._put(spec) for part, spec in each.body.items()})
+                name: replace(each, body={part: self._with_double(spec) for part, spec in each.body.items()})
                 for name, each in plan.each.items()
             },
         )
 
-    def _put(self, spec: StepSpec) -> StepSpec:
+    def _with_double(self, spec: StepSpec) -> StepSpec:
         if spec.name not in self.doubles:
             return spec
         fn, waits = _function(self.doubles[spec.name], spec, self.fate)
@@ -168,7 +168,7 @@ def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Ca
     if isinstance(double, Step):
         double = double.fn
     if callable(double) and not isinstance(double, type):
-        return _with_its_own_arguments(double), is_async(double)
+        return _with_fewer_arguments(double), is_async(double)
 
     async def value(**_: Any) -> Any:
         for _turn in range(fate.next_turns() if fate is not None else 0):
@@ -178,7 +178,7 @@ def _function(double: Any, spec: StepSpec, fate: Fate | None = None) -> tuple[Ca
     return value, True
 
 
-def _with_its_own_arguments(double: Callable[..., Any]) -> Callable[..., Any]:
+def _with_fewer_arguments(double: Callable[..., Any]) -> Callable[..., Any]:
     """Let a double take fewer arguments than the step it replaces."""
     try:
         parameters = inspect.signature(double).parameters.values()

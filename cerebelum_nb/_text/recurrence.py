@@ -10,7 +10,7 @@ from .duration import Duration, format_seconds, seconds
 from .text import did_you_mean
 from .times import at_in
 
-__all__ = ["Cron", "Every", "Recurrence", "described", "in_words", "in_zone", "zone_of"]
+__all__ = ["Cron", "Every", "Recurrence", "describe_rule", "format_rule", "in_zone", "zone_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
@@ -112,28 +112,28 @@ class Every:
         return self._anchor + max(1, (moment - self._anchor) // self.micros + 1) * self.micros
 
     def __str__(self) -> str:
-        return described("", self.micros)
+        return format_rule("", self.micros)
 
 
-def described(cron: str, every: int) -> str:
+def format_rule(cron: str, every: int) -> str:
     """Write the times of a schedule: its cron expression, or its interval (given in µs).
 
     Example:
-        >>> described("", 7_200_000_000)
+        >>> format_rule("", 7_200_000_000)
         'every 2h'
     """
     return cron or f"every {format_seconds(every / 1e6)}"
 
 
-def in_words(cron: str, every: int) -> str:
-    """Write the times of a schedule in words; like :func:`described` if a cron expression is too complex.
+def describe_rule(cron: str, every: int) -> str:
+    """Write the times of a schedule in words; like :func:`format_rule` if a cron expression is too complex.
 
     Example:
-        >>> in_words("0 6 * * 1-5", 0)
+        >>> describe_rule("0 6 * * 1-5", 0)
         'at 06:00 on Monday through Friday'
     """
     if not cron:
-        return described(cron, every)
+        return format_rule(cron, every)
     try:
         from cronsim import CronSim
 

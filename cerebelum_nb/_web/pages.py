@@ -94,7 +94,7 @@ class Pages:
     def execution(self, request: Request) -> Response:
         """Show an execution."""
         log, reader = self.reader(request)
-        document, picture = self._drawn(log, reader)
+        document, picture = self._draw(log, reader)
         query = request.query_params
         type_, step, before = query.get("type", ""), query.get("step", ""), _number(query.get("before", ""))
         is_filtered = bool(type_ or step or before)
@@ -124,7 +124,7 @@ class Pages:
         log, reader = self.reader(request)
 
         def draw() -> Document:
-            return self._drawn(log, reader)[0]
+            return self._draw(log, reader)[0]
 
         return await self._feed(request, log, f"one {reader.id}", draw, _EVERY)
 
@@ -151,7 +151,7 @@ class Pages:
         self.reader(request)
         return RedirectResponse(f"./at/{_number(request.query_params.get('version', ''))}", 303)
 
-    def _drawn(self, log: ShownLog, reader: ExecutionReader) -> tuple[Document, Picture]:
+    def _draw(self, log: ShownLog, reader: ExecutionReader) -> tuple[Document, Picture]:
         picture = reader.now()
         process = self._runs.describe(log, reader.id)
         return execution_document(picture, self._settings, root="../", process=process), picture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.schedule import DELETED, ScheduleState
 from .._store.base import ExecutionRow
 from .._store.sqlite import SqliteStore
-from .._text.recurrence import in_words, in_zone
+from .._text.recurrence import describe_rule, in_zone
 from .._workflow.schedule import Schedule
 from ..errors import ExecutionNotFoundError, ScheduleNotFoundError
 
@@ -55,7 +55,7 @@ def _line(log: ShownLog, state: ScheduleState) -> ScheduleLine:
     zone = definition.timezone
     return ScheduleLine(
         state=state,
-        rule=in_words(definition.cron, definition.every),
+        rule=describe_rule(definition.cron, definition.every),
         next="" if state.next_at is None else in_zone(state.next_at, zone),
         last="" if state.last_at is None else in_zone(state.last_at, zone),
         run=_run(log, state.last_execution),

@@ -79,7 +79,7 @@ def serve(
                 ),
                 lambda: ready(address),
             )
-            with _ending_in_order():
+            with _exit_on_sigterm():
                 server.run(sockets=[listener])
     finally:
         logs.close()
@@ -88,7 +88,7 @@ def serve(
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
+def _exit_on_sigterm() -> Iterator[None]:
     """End by an exception on SIGTERM: uvicorn raises the signal again, which would leave files behind."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -28,7 +28,7 @@ from .._store.base import Commit, Store
 from .._store.connect import resolve_store
 from .._text.duration import Duration, seconds
 from .._text.json_text import parse
-from .._text.recurrence import Cron, Every, Recurrence, described, in_zone, zone_of
+from .._text.recurrence import Cron, Every, Recurrence, format_rule, in_zone, zone_of
 from .._text.text import did_you_mean
 from .._text.times import at, timestamp
 from .._values import Redactor, decode, encode
@@ -98,7 +98,7 @@ class Schedule:
     def when(self) -> str:
         """Its cron expression or its interval."""
         definition = self.known.definition
-        return described(definition.cron, definition.every)
+        return format_rule(definition.cron, definition.every)
 
     @property
     def timezone(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..._core.schedule import ScheduleState
-from ..._text.recurrence import described, in_zone
+from ..._text.recurrence import format_rule, in_zone
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.times import timestamp
 from ..._workflow.schedule import Schedule, coming_times, find_schedule, make_schedule, schedule_to_dict
@@ -204,7 +204,7 @@ def _row(state: ScheduleState) -> tuple[Cell, ...]:
 def _when(state: ScheduleState) -> str:
     definition = state.definition
     zone = f" {definition.timezone}" if definition.cron else ""
-    return described(definition.cron, definition.every) + zone
+    return format_rule(definition.cron, definition.every) + zone
 
 
 def _say(state: ScheduleState) -> None:
