@@ -44,6 +44,8 @@ class Labels(NamedTuple):
             >>> Labels.of("release 4.2", ["prod", "eu"])
             Labels(name='release 4.2', tags=('eu', 'prod'))
         """
+        if name is None and tags == ():
+            return NO_LABELS
         return cls("" if name is None else check_name(name), check_tags(tags))
 
 

@@ -64,8 +64,9 @@ _FLUSH_SECONDS = 1.0
 
 log = logging.getLogger("cerebelum_nb")
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-"""All engines that are not collected. Only its executions keep an engine, its loop and its log alive."""
+_engines: weakref.WeakValueDictionary[tuple[int, int, int], Engine] = weakref.WeakValueDictionary()
+"""All engines that are not collected, by the ids of the loop, the log and the clock that each keeps alive; only its
+executions keep an engine alive."""
 _engines_lock = threading.Lock()
 
 
@@ -73,18 +74,16 @@ def engine_of(store: Store) -> Engine:
     """Return the running loop's engine for ``store`` under the current clock."""
     loop, clock = asyncio.get_running_loop(), current_clock.get()
     with _engines_lock:
-        for engine in _engines:
-            if engine.loop is loop and engine.store is store and engine.clock is clock:
-                return engine
-        engine = Engine(loop, store, clock)
-        _engines.add(engine)
+        engine = _engines.get(key := (id(loop), id(store), id(clock)))
+        if engine is None:
+            engine = _engines[key] = Engine(loop, store, clock)
         return engine
 
 
 def engines_on(loop: asyncio.AbstractEventLoop) -> list[Engine]:
     """Return the engines of a loop."""
     with _engines_lock:
-        return [engine for engine in _engines if engine.loop is loop]
+        return [engine for engine in _engines.values() if engine.loop is loop]
 
 
 class Engine:

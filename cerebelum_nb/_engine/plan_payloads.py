@@ -48,8 +48,9 @@ Parts = tuple[tuple[str, str, str, str], ...]
 def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | None = None) -> tuple[Value, ...]:
     """Return the payloads of a plan that the log may not hold yet, for the next commit: code, blueprint."""
     known = _known.get(store, ())
-    specs = (spec for name in plan.steps for spec in plan.parts(name))
-    new = {spec.code: spec for spec in specs if spec.code is not None and _key(spec.code) not in known}
+    specs = (spec for name in plan.steps for spec in plan.parts(name)) if plan.each else plan.steps.values()
+    codes = {spec.code: spec for spec in specs}  # many steps may share one
+    new = {code: spec for code, spec in codes.items() if code is not None and _key(code) not in known}
     parts = tuple(as_payload(code, pieces(parts_of(spec.fn), redactor)) for code, spec in new.items())
     return parts if blueprint is None or blueprint.digest in known else (*parts, blueprint)
 

@@ -99,10 +99,13 @@ def note_end(execution: ExecutionValues, *, is_recorded: bool) -> None:
             _left[store] = _Left(execution.id, state, head)
         else:
             _drop(store, execution.id)
-        kept = _kept.setdefault(execution.store, OrderedDict())
-        kept.pop(execution.id, None)
-        if execution.state.lifecycle in _ENDED or needed == _NOTHING:
+        kept = _kept.get(store)
+        if kept is not None:
+            kept.pop(execution.id, None)
+        if state.lifecycle in _ENDED or needed == _NOTHING:
             return
+        if kept is None:
+            kept = _kept[store] = OrderedDict()
         kept[execution.id] = needed
         while len(kept) > _MOST:
             kept.popitem(last=False)
@@ -124,4 +127,6 @@ def _drop(store: Store, execution_id: str) -> None:
 def _of(execution: ExecutionValues) -> Remembered:
     recorded = execution.state.inputs
     whole = recorded is None or recorded.restorable
+    if whole and not execution.masked_results:
+        return _NOTHING
     return Remembered(None if whole else execution.live_inputs, execution.masked_results)

@@ -93,6 +93,7 @@ class SqliteStore(SqliteLeases):
         self.durability: Durability = durability or "full"
         self.hibernate_after = timedelta(hours=1)
         self._redact: frozenset[str] = frozenset()
+        self._keeps_names = False
         with self._reading() as db:
             self._take_settings(db)
 
@@ -138,8 +139,10 @@ class SqliteStore(SqliteLeases):
     def redact(self) -> tuple[str, ...]:
         """The names whose values are masked. Kept in the log, they apply to every process that resumes its runs."""
         with self._reading() as db:
-            exists = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'redaction'").fetchone()  # not in older logs
-            kept = db.execute("SELECT name FROM redaction").fetchall() if exists else []
+            if not self._keeps_names:  # an older log, opened to be read, does not
+                found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'redaction'").fetchone()
+                self._keeps_names = found is not None
+            kept = db.execute("SELECT name FROM redaction").fetchall() if self._keeps_names else []
         return tuple(sorted({*self._redact, *(name for (name,) in kept)}))
 
     @redact.setter
@@ -278,17 +281,18 @@ class SqliteStore(SqliteLeases):
         if made.rowcount and made.lastrowid:
             if shown.name or shown.tags:
                 labels.write(db, made.lastrowid, shown.started_at, shown)
-            return made.lastrowid, ""
+            return self._keep_key(commit.execution_id, made.lastrowid), ""
         return 0, self._why_not(db, commit)
 
     def _key_of(self, db: sqlite3.Connection, execution_id: str) -> int:
         """Return the key of an execution, 0 when there is none."""
         found = db.execute("SELECT key FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
-        if found is None:
-            return 0
+        return 0 if found is None else self._keep_key(execution_id, int(found[0]))
+
+    def _keep_key(self, execution_id: str, key: int) -> int:
         if len(self._keys) >= _KEYS_KEPT:
             self._keys.clear()
-        key = self._keys[execution_id] = int(found[0])
+        self._keys[execution_id] = key
         return key
 
     def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:

@@ -39,6 +39,8 @@ _MOST_SEARCHED = 1000
 """How many unfinished executions are searched for one of this notebook."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_BY_BYTE = _ALPHABET.encode() * 8
+"""For each byte, the character of its last five bits."""
 _RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
 
 
@@ -190,6 +192,6 @@ def new_id(seed: str | None = None) -> str:
         >>> new_id("of this seed")
         'khj92fbkth'
     """
-    first, *rest = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
+    drawn = os.urandom(10) if seed is None else hashlib.sha256(seed.encode()).digest()[:10]
     letters = _ALPHABET[10:]
-    return letters[first % len(letters)] + "".join(_ALPHABET[byte % 32] for byte in rest)
+    return letters[drawn[0] % len(letters)] + drawn[1:].translate(_BY_BYTE).decode()

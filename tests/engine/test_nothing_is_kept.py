@@ -54,7 +54,7 @@ def test_inputs_of_completed_runs_are_let_go_of():
         timeline(take).run({"token": Secret("s3cr3t")}, store=log)
         del value
     assert alive(given) == 0
-    assert not remembered._kept[log]
+    assert not remembered._kept.get(log)
 
 
 def test_of_runs_that_may_be_resumed_the_last_few_are_remembered(monkeypatch):
@@ -94,7 +94,7 @@ def test_loops_and_engines_end_with_their_runs(tmp_path):
 
         def is_gone():
             gc.collect()
-            return not any(engine.store is log for engine in engines._engines)
+            return not any(engine.store is log for engine in engines._engines.values())
 
         wait_for(is_gone, "no engine holds the log")  # the heartbeat's thread may hold it for a moment
 
