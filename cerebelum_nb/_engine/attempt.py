@@ -88,11 +88,11 @@ class Attempt:
     def alive(self) -> bool:
         """Whether the function is still running."""
         scope = self.scope
-        if scope.task is not None and scope.loop.is_closed():
+        if self._returned or (scope.task is not None and scope.loop.is_closed()):
             return False
         if scope.process is not None and scope.process.killed:
             return False
-        return not self._returned and (scope.thread is not None or scope.task is not None)
+        return scope.thread is not None or scope.task is not None
 
     def abandon(self) -> None:
         """Ignore the rest of the attempt; the task of an async step is cancelled."""

@@ -445,9 +445,11 @@ class Execution(ExecutionValues):
     def _cancel_attempts(self) -> None:
         self.retries.cancel()
         self.attempts.drop_starts()
-        kept = () if self.driver.finishing else self.state.in_flight
-        for step, attempt in self.attempts.running.items():
-            if step not in kept and not attempt.scope.closed:
+        running, interrupted = self.attempts.running, list(self.attempts.running)
+        if not self.driver.finishing:  # only what this portion interrupts
+            interrupted = [event.step for event in self.driver.batch if isinstance(event, e.StepInterrupted)]
+        for step in interrupted:
+            if (attempt := running.get(step)) is not None and not attempt.scope.closed:
                 attempt.abandon()
 
     # -- around the commit ----------------------------------------------------------------------------------
