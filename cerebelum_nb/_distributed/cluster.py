@@ -46,6 +46,21 @@ _SHORTEST_LIFE = 0.1
 """Seconds for which a process must not end after its last call: otherwise the SDK aborts it in one of five exits
 (github.com/temporalio/sdk-python/issues/300)."""
 
+_TELLING = frozenset(
+    (
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
+        EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    )
+)
+"""What of Temporal's carries events of ours or ends a run; of a step's six events it is one."""
+
 _LONGEST_PAUSE, _FEW = 0.075, 3
 """After a change of few events, as in a chain of steps, a follower asks for more after the time in which they came, or
 after so many seconds: a step is three changes of Temporal's history, of which only the last has events, and each answer
@@ -234,6 +249,8 @@ class Cluster:
             run_id, last = None, time.monotonic()
             async for event in handle.fetch_history_events(wait_new_event=wait):
                 _note_call()
+                if event.event_type not in _TELLING:
+                    continue
                 if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                     run_id = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
                     break
