@@ -9,12 +9,13 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from .._core.events import Event, ItemsListed, StepEvent, StepFailed, WorkflowStarted
 from .._core.fold import evolve, fold
@@ -40,6 +41,7 @@ __all__ = ["Activities", "Registered", "WorkerContext"]
 log = logging.getLogger("cerebelum_nb")
 
 _BEAT_SECONDS = 1.0
+_AGAIN_SECONDS = 0.5
 _FIRST_BEAT_SECONDS = 0.2
 """The first heartbeat names the worker; a step that ends earlier costs no call."""
 _MOST_FOR_ITEMS = 1_000_000
@@ -141,18 +143,18 @@ class Activities:
         handle = self._client.get_workflow_handle(about.workflow_id or "", run_id=about.workflow_run_id)
         who = [request["step"], request["visit"], request["attempt"]]
 
+        async def call(make: Callable[[], Awaitable[Any]]) -> Any:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(until_free(make), polls))
+
         async def send(rows: Rows) -> None:
-            sent = asyncio.run_coroutine_threadsafe(handle.signal("record", args=[*who, rows]), polls)
-            await asyncio.wrap_future(sent)
+            await call(lambda: handle.signal("record", args=[*who, rows]))
 
         async def ask(seen: int) -> dict[str, Any]:
-            asked = asyncio.run_coroutine_threadsafe(handle.query("waits", args=[request["step"], seen]), polls)
-            answer: dict[str, Any] = await asyncio.wrap_future(asked)
+            answer: dict[str, Any] = await call(lambda: handle.query("waits", args=[request["step"], seen]))
             return answer
 
         async def ask_child(child: str) -> dict[str, Any]:
-            asked = asyncio.run_coroutine_threadsafe(handle.query("child", child), polls)
-            answer: dict[str, Any] = await asyncio.wrap_future(asked)
+            answer: dict[str, Any] = await call(lambda: handle.query("child", child))
             return answer
 
         def children(host: RemoteHost, wait: float) -> RemoteChildren:
@@ -274,6 +276,17 @@ class Activities:
             plan = workflow.plan()
             known = self._plans[workflow.name] = _CachedPlan(key, plan, home_of(plan))
         return known.plan
+
+
+async def until_free(make: Callable[[], Awaitable[Any]]) -> Any:
+    """Call the server, again if it is too busy: a step must not fail because of that."""
+    while True:
+        try:
+            return await make()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.RESOURCE_EXHAUSTED:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def is_of(event: Event, name: str) -> bool:

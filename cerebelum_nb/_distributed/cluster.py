@@ -346,8 +346,10 @@ class Cluster:
             except RPCError as error:
                 if is_not_found(error):
                     return False
-                # Something else happened at the same moment, and the driver repeats its turn without this update.
-                if error.status is not RPCStatusCode.FAILED_PRECONDITION or not tries_left:
+                # Something else happened at the same moment, and the driver repeats its turn without this update; or
+                # the server is too busy with the execution.
+                again = error.status in (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.RESOURCE_EXHAUSTED)
+                if not again or not tries_left:
                     explain(error, self.url, execution_id)
                 await asyncio.sleep(_UPDATE_AGAIN_SECONDS)
             else:

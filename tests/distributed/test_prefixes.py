@@ -20,7 +20,9 @@ def end_of(events):
     """Return the outcome of an execution: its state, its results, its error."""
     state = fold(events)
     check(state)
-    results = re.sub(r"child \w+ of", "its child", repr(state.outputs))  # whose id derives from its caller's
+    results = re.sub(
+        r"child \w+ of", "its child", repr(sorted(state.outputs.items()))
+    )  # whose id derives from its caller's
     return state.lifecycle, results, None if state.error is None else state.error.type
 
 
