@@ -23,6 +23,7 @@ from cerebelum_nb import (
     workflow,
 )
 from cerebelum_nb._distributed import server as servers
+from cerebelum_nb._distributed.activities import until_free
 from cerebelum_nb._distributed.connection import explain
 from cerebelum_nb._distributed.executor import DistributedExecutor
 from cerebelum_nb._distributed.worker import Worker
@@ -206,3 +207,19 @@ async def test_a_concurrency_key_is_refused_on_a_cluster(log):
 
     with pytest.raises(CerebelumError, match=r"'deploy' has a concurrency_key.*Run it without distributed=True"):
         await deploy.execute({"service": "api"}, store=log, distributed=True)
+
+
+async def test_a_step_asks_again_if_the_server_is_too_busy_with_its_execution(monkeypatch):
+    monkeypatch.setattr("cerebelum_nb._distributed.activities._AGAIN_SECONDS", 0)
+    busy, gone = RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.NOT_FOUND
+    answers = [RPCError("Workflow is busy.", busy, b""), "it waits", RPCError("it is gone", gone, b"")]
+
+    async def ask():
+        answer = answers.pop(0)
+        if isinstance(answer, RPCError):
+            raise answer
+        return answer
+
+    assert await until_free(ask) == "it waits"
+    with pytest.raises(RPCError, match="it is gone"):
+        await until_free(ask)
