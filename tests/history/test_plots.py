@@ -156,6 +156,25 @@ def test_a_run_has_a_bar_for_every_attempt_and_wait(log, count):
     assert outside(ax, texts) == []
 
 
+def test_every_kind_of_wait_has_a_bar():
+    step_a, store = {"step": "a"}, MemoryStore()
+    waits = [
+        (e.SleepStarted, e.SleepCompleted, "sleep:x:0:0", {"duration_ms": 1000, "due_at": 2_000_000}, {}),
+        (e.ApprovalRequested, e.ApprovalReceived, "approval:go:0:0", {"approval_type": "go"}, {"response": NULL}),
+        (e.SignalAwaited, e.SignalTaken, "signal:paid:0:0", {"name": "paid"}, {"received": 99}),
+        (e.ChildStarted, e.ChildEnded, "child:ship:0:0", {"child": "c1", "workflow": "ship"}, {}),
+        (e.PollStarted, e.OperationCompleted, "poll:x:0:0", {}, {"output": NULL}),
+    ]
+    events = [e.WorkflowStarted(at=0, workflow="w", inputs=NULL, total_steps=1), e.StepStarted(at=0, **step_a)]
+    for place, (begins, ends, op, begin, end) in enumerate(waits):
+        events.append(begins(at=place * 1_000_000, op=op, **step_a, **begin))
+        events.append(ends(at=place * 1_000_000 + 900_000, op=op, **step_a, **end))
+    events += [e.StepCompleted(at=6_000_000, output=NULL, **step_a), e.WorkflowCompleted(at=6_000_000, last_step="a")]
+    record(store, "k1", events)
+    drawn = {group.get_label() for group in history.plot("k1", store=store).containers}
+    assert drawn == {"completed", "sleep", "approval", "signal", "child", "poll"}
+
+
 @pytest.mark.parametrize(
     "count", [pytest.param(3, marks=pytest.mark.soak), 15, pytest.param(60, marks=pytest.mark.soak)]
 )

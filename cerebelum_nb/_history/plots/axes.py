@@ -51,6 +51,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "sleep": {"facecolor": "#c9d3f0", "hatch": "...."},
     "approval": {"facecolor": "#f0e442", "hatch": "ooo"},
     "signal": {"facecolor": "#d9c9ee", "hatch": "..o"},
+    "child": {"facecolor": "#c4e3d7", "hatch": "++"},
     "poll": {"facecolor": "#ffffff", "hatch": "\\\\\\\\"},
     "delay": {"facecolor": "none", "linestyle": "--"},
 }

@@ -67,7 +67,7 @@ def _bars(ax: Axes, run: Timeline, row: dict[str, int], x: Callable[[int], float
         found = kinds.get(kind, [])
         if not found:
             continue
-        inner = kind in ("sleep", "approval", "signal", "poll")
+        inner = kind in ("sleep", "approval", "signal", "child", "poll")
         looks = style(kind)
         if len(row) > _DENSE:
             looks |= {"hatch": "", "edgecolor": looks["facecolor"] if kind != "delay" else "#888888"}
