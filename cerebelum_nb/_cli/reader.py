@@ -61,11 +61,11 @@ class ExecutionReader:
         )
 
     def _take_heartbeats(self) -> None:
-        """Take how far steps are on a cluster, and on which worker: events say so only later."""
+        """Add the progress of steps on a cluster from their last heartbeats; events record it only later."""
         read: Callable[[str], dict[str, Heartbeat]] | None = getattr(self._store, "last_heartbeats", None)
-        for name, told in ({} if read is None else read(self.execution_id)).items():
+        for name, heartbeat in ({} if read is None else read(self.execution_id)).items():
             if (step := self._state.step(name)) is not None:
-                step.percent, step.message = told.percent, told.message
+                step.percent, step.message = heartbeat.percent, heartbeat.message
 
 
 def children_of(store: Store, execution_id: str, now: int, depth: int = 0) -> Iterator[Child]:
