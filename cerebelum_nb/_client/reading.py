@@ -224,9 +224,8 @@ def _is_interrupted(store: Store, row: ExecutionRow) -> bool:
     """Whether no process is running an execution that should run: its holder is dead, or has released it midway."""
     if row.summary.state not in ACTIVE:
         return False
-    from .._engine.leases import (
-        leases_of,
-    )  # here, because it loads asyncio, which a list of finished executions does not need
+    # Imported here: it loads asyncio, which a list of finished executions does not need.
+    from .._engine.leases import leases_of
 
     if leases_of(store).running(row.execution_id) is not None:
         return False

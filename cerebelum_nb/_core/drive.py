@@ -18,7 +18,8 @@ state. It reports what happened (an attempt ended, a timer fired, a person decid
 **Phases.** A driver is *open* until an event ends it in this process: completed, failed, cancelled, paused or
 hibernated. That event sets ``finishing``; from then on messages are dropped, and the batch that holds the event is the
 last, which :class:`End` tells the shell. There is one way back: if another process appended an event before that batch
-was committed, a hibernation is undone (:meth:`Driver.rebase`).
+was committed, a hibernation is undone (:meth:`Driver.rebase`). Before a pause or a cancellation the driver is
+*closing*: it interrupts what is in flight, in portions, and only takes a :class:`Cancel`.
 
 A step goes PENDING -> RUNNING -> COMPLETED | FAILED | RETRYING -> RUNNING ... in the *state*. In addition to the state,
 a driver knows three facts about a step that are not in the history, because they belong to this process:
@@ -457,7 +458,7 @@ class Driver:
             self._close("cancelled", e.WorkflowCancelled(at=now, reason=reason, by=by))
 
     def _close(self, reason: str, end: Event) -> None:
-        """Begin to end it: everything in flight is interrupted, then ``end`` is appended (:meth:`_close_more`)."""
+        """Begin to close: everything in flight is interrupted, then ``end`` is appended (:meth:`_close_more`)."""
         self._abandon()
         self._closing = reason, end
 
@@ -613,7 +614,7 @@ class Driver:
         self._commands.append(CancelAttempts())
 
     def _abandon(self) -> None:
-        """Expect nothing more of what is in flight, and start nothing more."""
+        """Abandon every attempt and timer, and the commands that would start more."""
         if self._deferred:
             self.take_deferred()
         self.running.clear()

@@ -207,9 +207,8 @@ def evolve(state: State, event: e.Event) -> State:
         case e.ApprovalReceived():
             operation = _operation(state, event)
             operation.result = event.response
-            operation.done = (
-                not operation.validated and not operation.is_before_body
-            )  # otherwise the step still decides
+            step_decides = operation.validated or operation.is_before_body
+            operation.done = not step_decides
             _end_decided_wait(state, event)
         case e.ApprovalRejected():
             operation = _operation(state, event)

@@ -28,9 +28,7 @@ class Rollback:
     error: ErrorInfo | None = None  # why the execution had failed, if it had
     failed_step: str | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
-    undone: dict[str, StepState] = field(
-        default_factory=dict
-    )  # as they were, because other undos may use their results
+    undone: dict[str, StepState] = field(default_factory=dict)  # as they were: other undos may use their results
     is_over: bool = False
 
 
