@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
 from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of, undo_of
+from .paths import owners_of, steps_from
 from .record import frozen, mutable
 from .state import Rollback, State
 from .step_state import Phase, StepState
@@ -33,10 +34,7 @@ __all__ = [
     "Position",
     "StartStep",
     "decide",
-    "every_path",
-    "paths_of",
     "reset_by",
-    "steps_from",
 ]
 
 
@@ -514,12 +512,7 @@ def _ran_on_other_path(plan: Plan, state: State, source: str, target: Path) -> t
     chosen = state.steps[source].routed_at
     names = (n for stage in target for n in stage if n in state.steps and n not in plan.stage_of)
     older = [n for n in names if state.steps[n].settled and state.steps[n].settled_at < chosen]
-    return tuple(n for n in older if len(_owners(plan, n)) > 1) if older else ()
-
-
-def _owners(plan: Plan, name: str) -> set[str]:
-    routed = {*plan.diverges, *plan.branches}
-    return {owner for owner in routed if any(name in stage for path in paths_of(plan, owner) for stage in path)}
+    return tuple(n for n in older if len(owners_of(plan, n)) > 1) if older else ()
 
 
 def _jump(
@@ -565,52 +558,3 @@ def _go_to(plan: Plan, at: Position, target: str) -> None:
                 at.frames[depth:] = [_Frame(frame.path, index, frame.source, frame.left_at)]
                 return
     at.frames = [_Frame(plan.timeline, plan.stage_of[target])]
-
-
-def steps_from(plan: Plan, target: str, source: str) -> dict[str, None]:
-    """Return the target and every step after it: later stages, and the paths of routes on the way."""
-    found: dict[str, None] = {}
-    index = plan.stage_of.get(target, len(plan.timeline))
-    todo = [plan.timeline[index:]] if target in plan.stage_of else [*_tails(plan, target)]
-    while todo:
-        for stage in todo.pop():
-            for name in stage:
-                is_before = plan.stage_of.get(name, index) < index  # a path may rejoin the timeline before the target
-                if name in found or is_before:
-                    continue
-                found[name] = None
-                todo.extend(paths_of(plan, name))
-    found.setdefault(source, None)
-    return found
-
-
-def _tails(plan: Plan, target: str) -> Iterator[Path]:
-    """Yield the rest of every path off the timeline that a step is on, from this step on."""
-    for path in _paths_off_timeline(plan):
-        for i, stage in enumerate(path):
-            if target in stage:
-                yield path[i:]
-
-
-def every_path(plan: Plan) -> Iterator[Path]:
-    """Yield the timeline, and the paths of all routes."""
-    yield plan.timeline
-    yield from _paths_off_timeline(plan)
-
-
-def _paths_off_timeline(plan: Plan) -> Iterator[Path]:
-    for name in dict.fromkeys((*plan.diverges, *plan.branches)):
-        yield from paths_of(plan, name)
-
-
-def paths_of(plan: Plan, name: str) -> Iterator[Path]:
-    """Yield the paths of the routes of a step."""
-    if name in plan.diverges:
-        for _, target in plan.diverges[name].choices.values():
-            if not isinstance(target, Action):
-                yield target
-    if name in plan.branches:
-        branch = plan.branches[name]
-        for target in (branch.when_true, branch.when_false):
-            if not isinstance(target, Action):
-                yield target

@@ -70,7 +70,6 @@ from .decide import (
     Position,
     StartStep,
     decide,
-    every_path,
 )
 from .decide import Command as Decision
 from .events import Event, OperationEvent
@@ -104,6 +103,7 @@ from .messages import (
     Stop,
     Woken,
 )
+from .paths import every_path
 from .rollback import rollback_started
 from .state import State
 from .state_name import ExecutionState

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from ..errors import OutcomeUnknownError, ResumeError
-from .decide import every_path, steps_from
 from .events import Event, RollbackStarted, StepEvent, WorkflowResumed
 from .fold import fold
 from .graph import Plan, owner_of
 from .limits import frontier
+from .paths import every_path, steps_from
 from .record import record
 from .resume import ResumeDecision, choose_steps, route_is_lost, steps_to_rerun, unknown_outcomes
 from .state import State

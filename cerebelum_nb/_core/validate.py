@@ -11,6 +11,7 @@ from dataclasses import field
 
 from .._text.text import did_you_mean
 from .graph import Action, ActionKind, Path, Plan, Target
+from .paths import every_path
 from .record import frozen, mutable
 
 __all__ = ["Report", "validate"]
@@ -76,7 +77,7 @@ def validate(plan: Plan) -> Report:
 
 
 def _repeats(plan: Plan) -> Iterator[str]:
-    for where, path in _every_path(plan):
+    for where, path in _named_paths(plan):
         for stage in path:
             for name, count in Counter(stage).items() if len(stage) > 1 else ():
                 if count > 1:
@@ -208,7 +209,7 @@ def _action_on_path(plan: Plan, name: str, where: str, action: Action) -> Iterat
     """Report jumps to steps off the timeline that leave the path on which they start."""
     target = action.step
     places = []
-    for _, path in _every_path(plan):
+    for path in every_path(plan):
         at = {n: i for i, stage in reversed(list(enumerate(path))) for n in stage}
         if target in at and name in at:
             places.append((at[name], at[target], len(path[at[target]])))
@@ -384,7 +385,7 @@ class _Graph:
         return self.known[start]
 
 
-def _every_path(plan: Plan) -> Iterator[tuple[str, Path]]:
+def _named_paths(plan: Plan) -> Iterator[tuple[str, Path]]:
     yield "the timeline", plan.timeline
     for name, label, target, leaves in _targets(plan):
         if not isinstance(target, Action):
@@ -423,7 +424,7 @@ def _timeline_indices(plan: Plan, name: str) -> set[int]:
 
 
 def _placed(plan: Plan) -> dict[str, None]:
-    return {name: None for _, path in _every_path(plan) for stage in path for name in stage}
+    return {name: None for path in every_path(plan) for stage in path for name in stage}
 
 
 def _shortened(names: list[str]) -> list[str]:
