@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .._core import events as e
-from .._core.describe import describe_briefly
+from .._core.describe_events import describe_briefly
 from .._core.value import ErrorInfo, Value
 
 __all__ = ["Attempt", "attempts"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .._core import events as e
-from .._core.describe import detail, headline
+from .._core.describe_events import detail, headline
 from .._core.fold import fold as fold_events
 from .._core.graph import step_of
 from .._core.state import State

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import describe_items, describe_notes, row_of, undo_rows, waits_of
+from .._core.describe_steps import describe_items, describe_notes, row_of, undo_rows, waits_of
 from .._core.fork import describe_origin
 from .._core.labels import describe_labels
 from .._core.state import State

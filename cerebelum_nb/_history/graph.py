@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._core.arguments import ExecutionLike
-from .._core.describe import shown_state
+from .._core.describe_steps import shown_state
 from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.state import State

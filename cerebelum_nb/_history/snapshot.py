@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import ExecutionLike
-from .._core.describe import describe_items, undo_rows
+from .._core.describe_steps import describe_items, undo_rows
 from .._core.events import Event, StepCompleted, StepFailed
 from .._core.fold import fold
 from .._core.graph import key_of, step_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from .._core.describe import describe_items, describe_notes, row_of, shown_state, undo_rows, waits_of
+from .._core.describe_steps import describe_items, describe_notes, row_of, shown_state, undo_rows, waits_of
 from .._core.graph import key_of
 from .._core.labels import describe_labels
 from .._core.state import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .._core.describe import describe_rollback
+from .._core.describe_steps import describe_rollback
 from .._core.graph import Plan, undone_by
 from .._core.state import State
 from .._core.state_name import ExecutionState

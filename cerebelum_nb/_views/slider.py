@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
-from .._core.describe import detail, title
+from .._core.describe_events import detail, title
 from .._core.events import Event
 from .._core.fold import fold
 from .._core.graph import Plan

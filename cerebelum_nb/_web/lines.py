@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .._core.describe import Waiting, describe_items, row_of, undo_rows, waits_of
+from .._core.describe_steps import Waiting, describe_items, row_of, undo_rows, waits_of
 from .._core.events import SignalReceived
 from .._core.state import State
 from .._core.step_state import Operation, Phase, StepState

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from .._client.reading import status_from_row
 from .._core import events as e
-from .._core.describe import detail
+from .._core.describe_events import detail
 from .._core.fold import fold
 from .._core.graph import Plan
 from .._core.state import State

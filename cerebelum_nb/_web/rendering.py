@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from .._core.describe import note_text
+from .._core.describe_steps import note_text
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._text.duration import format_seconds

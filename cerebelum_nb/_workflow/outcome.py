@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
-from .._core.describe import describe_rollback
+from .._core.describe_steps import describe_rollback
 from .._core.events import Event, RollbackStarted
 from .._core.graph import undone_by
 from .._core.state import State

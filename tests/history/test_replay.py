@@ -9,7 +9,7 @@ from hypothesis import given
 
 from cerebelum_nb import ExecutionNotFoundError, WorkflowError, history, step, workflow
 from cerebelum_nb._core import events as e
-from cerebelum_nb._core.describe import detail, title
+from cerebelum_nb._core.describe_events import detail, title
 from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.state import State
 from cerebelum_nb._core.step_state import StepState

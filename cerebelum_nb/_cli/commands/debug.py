@@ -13,7 +13,7 @@ from itertools import islice
 
 import click
 
-from ..._core.describe import detail, title
+from ..._core.describe_events import detail, title
 from ..._core.events import EVENT_TYPES, Event, StepCompleted, StepEvent, StepStarted
 from ..._core.fold import fold
 from ..._core.state import State
