@@ -231,14 +231,12 @@ def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, nam
 
     Most decisions are of this kind: this returns the same as the rest of `decide`, in fewer calls.
     """
-    if len(at.frames) > 1 or name in plan.diverges or name in plan.branches:
-        return None
     frame = at.frames[0]
     path, index = frame.path, frame.index + 1
-    if frame.source is not None or index >= len(path):
+    if len(at.frames) > 1 or frame.source is not None or index >= len(path) or path[index - 1] != (name,):
         return None
-    before, stage = path[index - 1], path[index]
-    if len(before) > 1 or before[0] != name or len(stage) > 1 or stage[0] in steps:
+    stage = path[index]
+    if len(stage) > 1 or stage[0] in steps or name in plan.diverges or name in plan.branches:
         return None
     if steps[name].phase is not Phase.COMPLETED:
         return None

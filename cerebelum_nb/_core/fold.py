@@ -61,16 +61,15 @@ def evolve(state: State, event: e.Event) -> State:
     match event:
         case e.StepStarted():
             step = state.steps.get(event.step) or _step(state, event)
+            if step.attempt:  # what the last attempt left
+                step.due_at = step.percent = None
+                step.worker = step.printed = ""
+                step.interrupted = False
             step.attempt = event.attempt
             step.phase = Phase.RUNNING
             step.started_at = event.at
             step.began_at = step.began_at or event.at
-            step.due_at = None
             step.code, step.inputs = event.code, state.inputs
-            step.interrupted = False
-            step.worker = ""
-            step.percent = None
-            step.printed = ""
             state.in_flight[event.step] = None
             state.current_step = event.step
             if event.step not in state.steps and event.step[0] != UNDO:

@@ -9,17 +9,10 @@ from __future__ import annotations
 
 from .events import StepCompleted, StepFailed, StepRetried
 from .graph import Policy
-from .record import frozen, mutable
+from .record import frozen
 from .value import ErrorInfo, Value
 
-__all__ = ["Raised", "Returned", "ReturnedError", "Verdict", "settle", "tries_again"]
-
-
-@mutable
-class Returned:
-    """The function returned; ``value`` is its result as the log holds it."""
-
-    value: Value
+__all__ = ["Raised", "ReturnedError", "Verdict", "settle", "tries_again"]
 
 
 @frozen
@@ -38,7 +31,8 @@ class Raised:
     retriable: bool
 
 
-Verdict = Returned | ReturnedError | Raised
+Verdict = Value | ReturnedError | Raised
+"""How a function ended; the value is its result as the log holds it."""
 
 
 def tries_again(policy: Policy, failures: int, verdict: Verdict) -> bool:
@@ -78,8 +72,8 @@ def settle(
         >>> type(settle(Raised(error, True), at=0, step="a", visit=1, attempt=2)).__name__
         'StepFailed'
     """
-    if isinstance(verdict, Returned):
-        return StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=verdict.value)
+    if isinstance(verdict, Value):
+        return StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=verdict)
     if isinstance(verdict, ReturnedError):
         info = ErrorInfo(type="returned error", message=verdict.reason, reason=verdict.reason)
         return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=info, output=verdict.value)

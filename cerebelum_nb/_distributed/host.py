@@ -17,7 +17,7 @@ from .._core import events as e
 from .._core.events import Event
 from .._core.fold import evolve
 from .._core.graph import Plan, key_of, owner_of, undone_by
-from .._core.settle import Returned, settle
+from .._core.settle import settle
 from .._core.state import State
 from .._core.step_state import Items, Phase, StepState
 from .._core.value import Value
@@ -229,9 +229,9 @@ class RemoteHost(ExecutionValues):
         if isinstance(event, e.StepFailed) and outcome.error is not None:
             rows += map(self._row, at_failure(self.spec, scope, outcome.error))
         report: dict[str, Any] = {}
-        if isinstance(verdict, Returned):
-            self.keep_live(self.step, scope.visit, verdict.value, outcome.live)
-            if not verdict.value.restorable:
+        if isinstance(verdict, Value):
+            self.keep_live(self.step, scope.visit, verdict, outcome.live)
+            if not verdict.restorable:
                 self._results.keep(self.id, self.step, scope.visit, outcome.live)
                 report["tied"] = True
         self.warn_of_changes(self.step)

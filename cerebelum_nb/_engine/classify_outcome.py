@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._core.graph import StepSpec
-from .._core.settle import Raised, Returned, ReturnedError, Verdict
+from .._core.settle import Raised, ReturnedError, Verdict
 from ..errors import DependencyError, OperationError
 from .ports import Outcome
 from .values import ExecutionValues
@@ -24,7 +24,7 @@ def classify_outcome(values: ExecutionValues, spec: StepSpec, outcome: Outcome) 
     if type(live) is dict and len(live) == 1 and "error" in live:
         text = str(live["error"])
         return ReturnedError(value, values.redactor.mask(text) if values.redactor else text)
-    return Returned(value)
+    return value
 
 
 def _is_retried(spec: StepSpec, error: BaseException) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 
 __all__ = ["begin_task"]
 
+_ASYNCIO = vars(asyncio)  # to ask a module for a name that it lacks makes an exception
+
 
 def begin_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context
@@ -26,7 +28,7 @@ def begin_task(
         context: the task's context.
     """
     # In a loop patched by nest_asyncio, the work may run the loop again, and with it the caller of this function.
-    if hasattr(asyncio, "_nest_patched") or loop.get_task_factory() is not None:
+    if "_nest_patched" in _ASYNCIO or loop.get_task_factory() is not None:
         return loop.create_task(work, context=context)
     if sys.version_info >= (3, 12):
         return asyncio.Task(work, loop=loop, context=context, eager_start=True)
@@ -37,7 +39,7 @@ def _begin(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], con
     """Start a task eagerly before Python 3.12: run its first handle here, taken from the loop's queue."""
     ready: Any = getattr(loop, "_ready", ())  # other loops than asyncio's have no such queue
     before = len(ready)
-    task = loop.create_task(work, context=context)
+    task = asyncio.Task(work, loop=loop, context=context)
     if len(ready) == before + 1:
         current = asyncio.current_task(loop)
         if current is not None:

@@ -48,7 +48,7 @@ from .._core.messages import (
     Start,
     Stop,
 )
-from .._core.settle import Raised, Returned, ReturnedError, settle
+from .._core.settle import Raised, ReturnedError, settle
 from .._core.state import State
 from .._core.state_name import ExecutionState
 from .._core.summary import Summary, is_move, summarise
@@ -293,8 +293,8 @@ class Execution(ExecutionValues):
             if outcome.error is not None:
                 events[:0] = at_failure(spec, scope, outcome.error)
         self.driver.take(Settled(scope.step, scope.visit, scope.attempt, events, at_work), now)
-        if isinstance(verdict, Returned):
-            self.keep_live(scope.step, scope.visit, verdict.value, outcome.live)
+        if isinstance(verdict, Value):
+            self.keep_live(scope.step, scope.visit, verdict, outcome.live)
         if self._given and not isinstance(verdict, ReturnedError):
             self.warn_of_changes(scope.step)
 

@@ -60,60 +60,33 @@ class Suspension(BaseException):
 class Scope:
     """One attempt of one step, as the step's code sees it."""
 
-    __slots__ = (
-        "__weakref__",
-        "_counts",
-        "_earlier",
-        "_ends",
-        "_pid",
-        "_progress_at",
-        "_torn",
-        "_waiters",
-        "attempt",
-        "checkpoints",
-        "closed",
-        "execution",
-        "loop",
-        "message",
-        "notes",
-        "percent",
-        "printed",
-        "process",
-        "refused",
-        "step",
-        "task",
-        "thread",
-        "unawaited",
-        "visit",
-        "waits",
-    )
-
     in_child_process = False
     """Whether it is in the child process of its step, and forwards requests to the attempt's scope."""
 
+    # Most attempts change none of these, and share them: to set them all takes longer than the rest of `__init__`.
+    task: asyncio.Task[None] | None = None  # if the step is async
+    thread: threading.Thread | None = None  # if the step is plain
+    process: StepProcess | None = None  # if the step has process=True
+    closed = False
+    refused = False  # its own code was refused an operation, and is ending
+    percent: float | None = None
+    message = ""
+    printed: Printed | None = None
+    checkpoints: AttemptCheckpoints | None = None
+    unawaited: dict[object, None] | None = None
+    notes: dict[str, Value] | None = None  # published but not recorded
+    _ends: set[Callable[[], None]] | None = None
+    _torn: dict[Callable[[str], Any], str] | None = None  # by stream: text that may be the start of a secret
+    _counts: Counter[str] | None = None
+    _earlier: dict[str, dict[str, None]] | None = None
+    _waiters: set[Waiter] | None = None
+    _progress_at = 0
+
     def __init__(self, execution: Host, step: str, visit: int, attempt: int) -> None:
-        self.execution = execution
+        self.execution, self.loop = execution, execution.loop
         self.step, self.visit, self.attempt = step, visit, attempt
-        self.loop = execution.loop
-        self.task: asyncio.Task[None] | None = None  # if the step is async
-        self.thread: threading.Thread | None = None  # if the step is plain
-        self.process: StepProcess | None = None  # if the step has process=True
-        self.closed = False
-        self.refused = False  # its own code was refused an operation, and is ending
         self.waits: list[Wait] = []
-        self.percent: float | None = None
-        self.message = ""
-        self._ends: set[Callable[[], None]] = set()
-        self.printed: Printed | None = None
-        self._torn: dict[Callable[[str], Any], str] = {}  # by stream: text that may be the start of a secret
-        self._counts: Counter[str] | None = None
-        self._waiters: set[Waiter] | None = None
-        self._progress_at = 0
         self._pid = os.getpid()
-        self._earlier: dict[str, dict[str, None]] = {}
-        self.checkpoints: AttemptCheckpoints | None = None
-        self.unawaited: dict[object, None] | None = None
-        self.notes: dict[str, Value] | None = None  # published but not recorded
         _open[id(self)] = weakref.ref(self)
 
     def now(self) -> int:
@@ -166,6 +139,7 @@ class Scope:
 
     def _note_earlier(self) -> None:
         """Index the operations that earlier attempts finished, to find those that this attempt no longer begins."""
+        self._earlier = {}
         for op, operation in self.known.operations.items():
             if operation.done:
                 self._earlier.setdefault(_same_name(op), {})[op] = None
@@ -176,7 +150,7 @@ class Scope:
 
     def mismatch(self, op: str) -> str | None:
         """Return a finished operation of the same kind and name but other arguments, if any."""
-        return next(iter(self._earlier.get(_same_name(op), ())), None)
+        return None if self._earlier is None else next(iter(self._earlier.get(_same_name(op), ())), None)
 
     def perform(self, work: Callable[..., Coroutine[Any, Any, T]], arguments: Sequence[Any]) -> Coroutine[Any, Any, T]:
         """Return an operation's work under this scope, to be awaited."""
@@ -278,7 +252,8 @@ class Scope:
                 self.execution.watchers.discard(watched.pop())
             with suppress(ValueError):
                 self.waits.remove(wait)
-            self._ends.discard(end)
+            if self._ends is not None:
+                self._ends.discard(end)
             self.execution.wait_ended(self.step)
 
         def over(waiter: Waiter) -> None:
@@ -296,6 +271,8 @@ class Scope:
             if due is not None:
                 timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
             self.waits.append(wait)
+            if self._ends is None:
+                self._ends = set()
             self._ends.add(end)
             self.execution.waits_changed()
 
@@ -357,6 +334,8 @@ class Scope:
     def shown(self, text: str, write: Callable[[str], Any]) -> str:
         """Mask a text written to a stream. An end that may be the start of a secret is held back until more follows."""
         redactor = self.execution.redactor
+        if self._torn is None:
+            self._torn = {}
         masked = redactor.mask(self._torn.pop(write, "") + text)
         end = len(masked) if self.closed else len(masked) - redactor.begun(masked)
         if end < len(masked):

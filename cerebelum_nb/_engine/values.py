@@ -30,6 +30,8 @@ from .watchdog import note_own
 
 __all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
 
+_SMALL = 1_000
+"""Characters of a value that every log accepts."""
 _BESIDE = 4_096
 """The most bytes of a row besides its value."""
 
@@ -108,7 +110,8 @@ class ExecutionValues:
         began = time.monotonic()
         made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
         note_own(began)
-        self.check_size(made, path)
+        if len(made.json) > _SMALL or made.size:
+            self.check_size(made, path)
         return made
 
     def encode_plain(self, value: Any, path: str) -> Value:

@@ -29,7 +29,7 @@ from cerebelum_nb._core.messages import (
     Stop,
     Woken,
 )
-from cerebelum_nb._core.settle import Raised, Returned, ReturnedError, settle, tries_again
+from cerebelum_nb._core.settle import Raised, ReturnedError, settle, tries_again
 from cerebelum_nb._core.state import State
 from cerebelum_nb._core.value import ErrorInfo, Value
 
@@ -353,7 +353,7 @@ HEADER = {"at": 5, "step": "a", "visit": 1, "attempt": 2}
 
 
 def test_a_returned_value_completes_the_step():
-    assert settle(Returned(NULL), **HEADER) == e.StepCompleted(**HEADER, output=NULL)
+    assert settle(NULL, **HEADER) == e.StepCompleted(**HEADER, output=NULL)
 
 
 def test_a_returned_error_fails_without_another_attempt():

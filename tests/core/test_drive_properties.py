@@ -32,7 +32,7 @@ from cerebelum_nb._core.messages import (
     Start,
     Stop,
 )
-from cerebelum_nb._core.settle import Raised, Returned, settle, tries_again
+from cerebelum_nb._core.settle import Raised, settle, tries_again
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 
@@ -155,7 +155,7 @@ class Shell:
         policy = self.plan.steps[started.step].policy
         if step.failures < policy.retries and self.chance("fails", started.step, started.visit, step.failures) % 3 == 0:
             return Raised(BAD, True)
-        return Returned(Value("json", f'"{started.step}:{started.visit}"'))
+        return Value("json", f'"{started.step}:{started.visit}"')
 
     def route(self, name):
         """A step leaves the timeline only in its first visits, so that every loop ends."""
