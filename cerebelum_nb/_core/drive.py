@@ -573,7 +573,7 @@ class Driver:
             self._set_timer(command, command.due_at)
         else:
             code = (self.plan.steps.get(name) or self._spec(name)).code
-            self._append(e.StepStarted(at=now, step=name, visit=command.visit, attempt=command.attempt, code=code))
+            self._append(e.make_started(at=now, step=name, visit=command.visit, attempt=command.attempt, code=code))
             self.running[name] = (command.visit, command.attempt)
             self._commands.append(Start(name, command.visit, command.attempt))
 

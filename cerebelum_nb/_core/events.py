@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from .record import record
+from .record import maker, record
 from .value import ErrorInfo, Value
 
 __all__ = [
@@ -65,6 +65,8 @@ __all__ = [
     "WorkflowStarted",
     "WorkflowTagged",
     "is_signal",
+    "make_completed",
+    "make_started",
 ]
 
 
@@ -590,6 +592,9 @@ Event = (
     | ChildStarted
     | ChildEnded
 )
+
+make_started, make_completed = maker(StepStarted), maker(StepCompleted)
+"""What makes these two: nearly all events are of them."""
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
 """Every event class by name, as in the log's ``type`` column."""

@@ -314,7 +314,7 @@ def _step(state: State, event: e.StepEvent) -> StepState:
             steps = state.items_of(event.step).steps
         step = steps.get(event.step)
         if step is None:
-            step = steps[event.step] = StepState(visit=event.visit)
+            step = steps[event.step] = StepState(event.visit)
     return step
 
 

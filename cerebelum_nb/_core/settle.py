@@ -7,7 +7,7 @@ random number.
 
 from __future__ import annotations
 
-from .events import StepCompleted, StepFailed, StepRetried
+from .events import StepCompleted, StepFailed, StepRetried, make_completed
 from .graph import Policy
 from .record import frozen
 from .value import ErrorInfo, Value
@@ -73,7 +73,7 @@ def settle(
         'StepFailed'
     """
     if isinstance(verdict, Value):
-        return StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=verdict)
+        return make_completed(at=at, step=step, visit=visit, attempt=attempt, output=verdict)
     if isinstance(verdict, ReturnedError):
         info = ErrorInfo(type="returned error", message=verdict.reason, reason=verdict.reason)
         return StepFailed(at=at, step=step, visit=visit, attempt=attempt, error=info, output=verdict.value)

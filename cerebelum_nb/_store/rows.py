@@ -18,7 +18,16 @@ from dataclasses import MISSING, fields
 from json.encoder import encode_basestring as _quote
 from typing import Any, cast
 
-from .._core.events import EVENT_TYPES, HEADER, PAYLOAD_FIELDS, Event, StepCompleted, StepStarted
+from .._core.events import (
+    EVENT_TYPES,
+    HEADER,
+    PAYLOAD_FIELDS,
+    Event,
+    StepCompleted,
+    StepStarted,
+    make_completed,
+    make_started,
+)
 from .._core.record import record
 from .._core.value import ErrorInfo, Value
 from .._text.json_text import compact, parse
@@ -262,7 +271,7 @@ def decode(rows: Iterable[Row]) -> list[Event]:
             and data.startswith('{"output":')
         ):
             value = Value("json", data[10:-1])
-            events.append(StepCompleted(at=at, step=step, visit=visit, attempt=attempt, output=value))
+            events.append(make_completed(at=at, step=step, visit=visit, attempt=attempt, output=value))
             continue
         if (
             kind == "StepStarted"
@@ -274,7 +283,7 @@ def decode(rows: Iterable[Row]) -> list[Event]:
             and data.count('"') == _QUOTES
             and "\\" not in data
         ):
-            events.append(StepStarted(at=at, step=step, visit=visit, attempt=attempt, code=data[9:-2]))
+            events.append(make_started(at=at, step=step, visit=visit, attempt=attempt, code=data[9:-2]))
             continue
         layout = _BY_NAME.get(kind)
         if layout is None:

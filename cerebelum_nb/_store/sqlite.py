@@ -215,11 +215,13 @@ class SqliteStore(SqliteLeases):
                 cursor.execute(_APPEND[count], parameters[start * _COLUMNS : (start + count) * _COLUMNS])
         self._heads[key] = version, head
         for event in commit.events:
-            if type(event) is not StepStarted:
-                if type(event) is StepCompleted:
-                    if event.key and not event.source:
-                        self._index(db, key, commit, event)
-                elif type(event) is WorkflowTagged and shown is not None:
+            if type(event) is StepCompleted:
+                if event.key and not event.source:
+                    self._index(db, key, commit, event)
+                if event.output.payload is not None:
+                    self._keep(db, event.output)
+            elif type(event) is not StepStarted:
+                if type(event) is WorkflowTagged and shown is not None:
                     labels.write(db, key, shown.started_at, shown)
                 for value in rows.stored_values(event):
                     self._keep(db, value)
