@@ -121,7 +121,8 @@ def verify(execution_id: str | None = None, *, store: Log | None = None) -> Veri
 
     It finds events that were changed, deleted, inserted or moved, rows that do not match their events, values whose
     bytes were changed or deleted, missing guards, and damage to the file. It cannot find a change after which the whole
-    chain was recomputed: to find that, compare ``heads`` with a copy that you kept elsewhere.
+    chain was recomputed, or that the last steps of an execution which was running are missing, as its row is written
+    less often than its events: to find that, compare ``heads`` with a copy that you kept elsewhere.
 
     Args:
         execution_id: only this execution, its events, row and values; its id may be shortened.
