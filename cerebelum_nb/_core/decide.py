@@ -19,7 +19,7 @@ from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item
 from .paths import owners_of, steps_from
 from .record import frozen, mutable
 from .state import Rollback, State
-from .step_state import Phase, StepState
+from .step_state import COMPLETED, Phase, StepState
 from .value import ErrorInfo
 
 __all__ = [
@@ -238,7 +238,7 @@ def _next_in_chain(plan: Plan, steps: Mapping[str, StepState], at: Position, nam
     stage = path[index]
     if len(stage) > 1 or stage[0] in steps or name in plan.diverges or name in plan.branches:
         return None
-    if steps[name].phase is not Phase.COMPLETED:
+    if steps[name].phase is not COMPLETED:
         return None
     frame.index, at.unsettled = index, set(stage)
     return StartStep(stage[0], 1, 1)
@@ -391,7 +391,7 @@ def _pass_completed(plan: Plan, steps: Mapping[str, StepState], frame: _Frame) -
     while index < len(path) and len(stage := path[index]) == 1:
         name = stage[0]
         step = steps.get(name)
-        if step is None or step.phase is not Phase.COMPLETED or name in plan.diverges or name in plan.branches:
+        if step is None or step.phase is not COMPLETED or name in plan.diverges or name in plan.branches:
             break
         index += 1
     frame.index = index

@@ -17,7 +17,7 @@ from .labels import changed_tags
 from .state import State
 from .state_copy import unshare_steps
 from .state_name import ExecutionState
-from .step_state import Checkpoint, Items, Operation, Phase, StepState, waits_for_signal
+from .step_state import COMPLETED, RUNNING, Checkpoint, Items, Operation, Phase, StepState, waits_for_signal
 from .value import ErrorInfo
 from .visits import begin_rollback, end_rollback, keep_unchanged_items, mark_undone, relist, reopen, restore, revisit
 
@@ -66,7 +66,7 @@ def evolve(state: State, event: e.Event) -> State:
                 step.worker = step.printed = ""
                 step.interrupted = False
             step.attempt = event.attempt
-            step.phase = Phase.RUNNING
+            step.phase = RUNNING
             step.started_at = event.at
             step.began_at = step.began_at or event.at
             step.code, step.inputs = event.code, state.inputs
@@ -76,7 +76,7 @@ def evolve(state: State, event: e.Event) -> State:
                 state.items_of(event.step).running[event.step] = None
         case e.StepCompleted():  # with `_end_attempt` inlined, because every step passes here
             step = state.steps.get(event.step) or _step(state, event)
-            step.phase, step.ended_at, step.due_at = Phase.COMPLETED, event.at, None
+            step.phase, step.ended_at, step.due_at = COMPLETED, event.at, None
             state.in_flight.pop(event.step, None)
             if state.waiting:
                 state.end_waits(event.step, step)

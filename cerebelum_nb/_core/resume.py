@@ -11,7 +11,7 @@ from .graph import UNDO, Plan, key_of, of_item, owner_of, step_of, undo_of, undo
 from .record import record
 from .state import State
 from .state_name import ExecutionState
-from .step_state import Phase, StepState
+from .step_state import FAILED, RUNNING, Phase, StepState
 
 __all__ = [
     "ResumeDecision",
@@ -171,7 +171,7 @@ def choose_steps(
         for n, s in state.steps.items()
         if (
             n in opened
-            or (s.phase is Phase.FAILED and (s.diverge is None or n == state.failed_step))
+            or (s.phase is FAILED and (s.diverge is None or n == state.failed_step))
             or (s.items is not None and s.items.failed and not s.settled)  # its process died before it had its outcome
         )
         and n not in given
@@ -232,9 +232,9 @@ def unknown_outcomes(plan: Plan, state: State) -> tuple[str, ...]:
 
 
 def _has_unknown_outcome(step: StepState) -> bool:
-    if step.phase is Phase.FAILED:
+    if step.phase is FAILED:
         return step.error is not None and step.error.type == "StepTimeoutError"
-    return step.phase is Phase.RUNNING or step.interrupted
+    return step.phase is RUNNING or step.interrupted
 
 
 def dependants(plan: Plan, names: Collection[str]) -> tuple[str, ...]:
