@@ -281,6 +281,12 @@ RUNS = [
     ("inputs by number", execute(inputs={1: "x"}), TypeError, r"names of inputs must be text, not 1"),
     ("an id that is a number", execute(execution_id=5), TypeError, r"an execution id must be text, such as 'k3v9"),
     ("an id that is blank", execute(execution_id=" "), TypeError, r"an execution id must be text"),
+    (
+        "a schedule whose id is blank",
+        lambda: sound.schedule(every="1h", schedule_id="", store=MemoryStore()),
+        TypeError,
+        r"a schedule id must be text",
+    ),
     ("a log that is none", execute(store=5), StoreError, r"store= takes a log from connect\(path\), or a path"),
     ("a url that is no address", execute(core_url="http://core"), CerebelumError, r"a core url is HOST:PORT, such as"),
     ("nobody at a core url", execute(core_url="localhost:1"), StoreError, r"no Temporal server can be reached at"),

@@ -29,6 +29,7 @@ from ..errors import (
     ResumeError,
     ScheduleNotFoundError,
     SecretMissingError,
+    SignalError,
     StepDefinitionError,
     StoreError,
     WorkflowDefinitionError,
@@ -109,6 +110,7 @@ _CODES: tuple[tuple[type[CerebelumError], Exit], ...] = (
     (InputsError, Exit.USAGE),
     (ResumeError, Exit.REFUSED),
     (ApprovalError, Exit.REFUSED),
+    (SignalError, Exit.REFUSED),
     (SecretMissingError, Exit.REFUSED),
     (ExecutionStoppedError, Exit.STOPPED),
 )

@@ -167,7 +167,7 @@ def warn_of_unfinished(workflow: Definition, log: Store, inputs: Value) -> None:
             return
 
 
-def check_id(execution_id: Any) -> str:
+def check_id(execution_id: Any, of: str = "an execution") -> str:
     """Return an id.
 
     Raises:
@@ -175,12 +175,12 @@ def check_id(execution_id: Any) -> str:
         ValueError: it begins with '-', is not printable, or is longer than 200 characters.
     """
     if not isinstance(execution_id, str) or not execution_id.strip():
-        raise TypeError(f"an execution id must be text, such as 'k3v9x2ma4t', not {execution_id!r}")
+        raise TypeError(f"{of} id must be text, such as 'k3v9x2ma4t', not {execution_id!r}")
     if execution_id.startswith("-"):
-        raise ValueError(f"an execution id must not begin with '-', like an option: {execution_id!r}")
+        raise ValueError(f"{of} id must not begin with '-', like an option: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
         raise ValueError(
-            f"an execution id must have at most 200 characters, all printable: {cut(repr(execution_id), 80)}"
+            f"{of} id must have at most 200 characters, all printable: {cut(repr(execution_id), 80)}"
         )
     return execution_id
 

@@ -204,7 +204,7 @@ def make_schedule(
             f"scheduler may be busy for a moment. Write it as '1 minute' or '1 hour'"
         )
     plan, log = workflow.plan(), resolve_store(store)
-    name = check_id(workflow.name if schedule_id is None else schedule_id)
+    name = check_id(workflow.name if schedule_id is None else schedule_id, "a schedule")
     if len(name) > _MOST_ID:
         raise ValueError(
             f"the id of a schedule can have at most {_MOST_ID} characters: its executions add the time to it"

@@ -326,6 +326,7 @@ BAD = [
     (("resume", "done-1"), 7, "is completed: there is nothing to resume"),
     (("resume", "cancelled-1"), 7, "was cancelled"),
     (("cancel", "done-1"), 7, "already"),
+    (("signal", "done-1", "paid"), 7, "no longer takes signals"),
     (("approve", "done-1"), 7, "is not waiting for an approval"),
     (("approve", "asleep-1"), 7, "is not waiting for an approval"),
     (("approve", "asking-1", "--response", "{yes}"), 2, "--response '\"yes\"'"),
