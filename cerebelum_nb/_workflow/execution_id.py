@@ -179,9 +179,7 @@ def check_id(execution_id: Any, of: str = "an execution") -> str:
     if execution_id.startswith("-"):
         raise ValueError(f"{of} id must not begin with '-', like an option: {execution_id!r}")
     if not execution_id.isprintable() or len(execution_id) > 200:
-        raise ValueError(
-            f"{of} id must have at most 200 characters, all printable: {cut(repr(execution_id), 80)}"
-        )
+        raise ValueError(f"{of} id must have at most 200 characters, all printable: {cut(repr(execution_id), 80)}")
     return execution_id
 
 

@@ -271,6 +271,16 @@ def test_a_time_that_cannot_be_stops_no_command(call, command, forged):
     assert call(*command.split()).code == 0
 
 
+def test_a_step_whose_hash_is_no_text_is_packed_without_its_code(call):
+    with closing(sqlite3.connect(".cerebelum/history.db")) as db:
+        db.execute("INSERT INTO maintenance (reason) VALUES ('test')")
+        forged = r"""UPDATE event SET data = '{"code":"\ud800"}' WHERE execution = 1 AND type = 'StepStarted'"""
+        assert db.execute(forged).rowcount == 1
+        db.execute("DELETE FROM maintenance")
+        db.commit()
+    assert call("pack", "done-1").code == 0
+
+
 def test_the_doctor_finds_a_damaged_file(call):
     log = Path(".cerebelum/history.db")
     with closing(sqlite3.connect(log)) as db:
