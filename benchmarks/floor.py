@@ -5,7 +5,8 @@ are made by the log's own ``CREATE TABLE`` statements, with their primary keys, 
 indexes, triggers and views. The commits are drawn where the engine has to draw them: an attempt may start only
 after the commit that says so, so a commit ends with the starts it decides on. A step in a chain makes one commit
 (its end and the start of the next); siblings of a fan-out share one. Every commit is ``BEGIN IMMEDIATE``, one
-row of ``execution`` brought up to date, its events with ``executemany``, ``COMMIT``.
+row of ``execution`` brought up to date, its events with ``executemany``, ``COMMIT``. The log itself no longer writes
+that row when an execution only goes from one step to the next; the floor still does.
 """
 
 from __future__ import annotations
