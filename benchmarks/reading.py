@@ -56,10 +56,10 @@ def run(settings: Settings) -> list[Figure]:
 
 
 def _bulk(path: Path, settings: Settings, runs: int) -> Iterator[Figure]:
-    with mock.patch.object(arrow, "pays", return_value=True):
+    with mock.patch.object(arrow, "pays_off", return_value=True):
         taken = _taken({"ours": lambda: history.events(store=path), "floor": lambda: _bare_arrow(path)}, settings)
     yield _ratio(f"events() of {runs * PER_RUN:,} events through Arrow to the bare read", taken, 1.3)
-    with mock.patch.object(arrow, "pays", return_value=False):
+    with mock.patch.object(arrow, "pays_off", return_value=False):
         taken = _taken({"ours": lambda: history.events(store=path), "floor": lambda: _bare_pandas(path)}, settings)
     yield _ratio("the same without Arrow, to read_sql_query with the same dtypes", taken, 1.3)
 

@@ -36,7 +36,7 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
 @pytest.mark.process
 def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
     pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
-    assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 7
+    assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 15
 
 
 @pytest.mark.process
