@@ -5,6 +5,7 @@ It imports only the standard library, because `errors` uses it.
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import re
 import sys
@@ -140,9 +141,10 @@ def own_frames(error: BaseException) -> list[str]:
 
 
 def _without_machinery(trace: TracebackType | None) -> TracebackType | None:
-    """Copy a traceback without the frames of the library, of IPython and of asyncio."""
+    """Copy a traceback without the frames of the library, of IPython, of asyncio, and of `with` in the library."""
     modules = (sys.modules.get(name) for name in _MACHINERY)
     places = tuple(_inside(module.__file__) for module in modules if module and module.__file__)
+    places += (contextlib.__file__,)
     parts = []
     while trace is not None:
         parts.append(trace)

@@ -584,3 +584,12 @@ def check_plan(query, index, asked):
 
 def test_the_last_counts_from_the_clock(runs):
     assert since_micros("1h") == runs.clock.now() - 3_600_000_000
+
+
+def test_an_error_shows_the_callers_line_and_nothing_of_how_a_log_is_opened(tmp_path):
+    connect(tmp_path / "log.db").close()
+    with pytest.raises(ExecutionNotFoundError) as caught:
+        history.steps("nobody", store=tmp_path / "log.db")
+    shown = caught.value._render_traceback_()
+    assert next(line.strip() for line in shown if line.startswith("    ")).startswith("history.steps(")
+    assert not any(name in "\n".join(shown) for name in ("contextlib", "cerebelum_nb"))
