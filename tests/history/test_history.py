@@ -592,4 +592,4 @@ def test_an_error_shows_the_callers_line_and_nothing_of_how_a_log_is_opened(tmp_
         history.steps("nobody", store=tmp_path / "log.db")
     shown = caught.value._render_traceback_()
     assert next(line.strip() for line in shown if line.startswith("    ")).startswith("history.steps(")
-    assert not any(name in "\n".join(shown) for name in ("contextlib", "cerebelum_nb"))
+    assert not any(name in "\n".join(shown) for name in ("contextlib", "_history/"))
