@@ -19,7 +19,7 @@ from .._core.arguments import count, names
 from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._history.sources import Log, snapshot
-from .._store import row_sql, rows
+from .._store import executions, rows
 from .._store.event_key import event_of
 from .._store.log_file import journal_of
 from .._store.sqlite import SqliteStore
@@ -201,7 +201,7 @@ def _reclaim(log: SqliteStore) -> int:
             return 0
         used = set(_used_digests(db))
         # A run writes its code before the first event that names it, so code is deleted only when nothing is running.
-        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {row_sql.ACTIVE}))"
+        live = f"SELECT EXISTS (SELECT 1 FROM execution WHERE state IN ('QUEUED', {executions.ACTIVE}))"
         (is_live,) = db.execute(live).fetchone()
         unused = [d for d, codec in stored.items() if d not in used and not (is_live and codec == "code")]
         for table in ("payload", "untrusted"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._core.events import StepStarted
 from .._core.labels import NO_LABELS, Labels
-from .._store import labels, results, row_sql, rows
+from .._store import executions, labels, results, rows
 from .._store.event_key import event_key, event_of
 from .._store.rows import Row
 from ..errors import StoreError
@@ -48,7 +48,7 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
     found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
     shown = dict(zip(columns, found, strict=True))
     behind = ("version", "updated_at", "done_steps", "current_step")  # it may be, of an execution that runs
-    sql = f"SELECT {', '.join(map(row_sql.current, behind))} FROM execution WHERE execution_id = ?"
+    sql = f"SELECT {', '.join(map(executions.current, behind))} FROM execution WHERE execution_id = ?"
     shown.update(zip(behind, db.execute(sql, (execution_id,)).fetchone(), strict=True))
     sql = f"SELECT type, step, visit, attempt, at, data, hash FROM event e WHERE {event_of(':key')} ORDER BY e.key"
     events = [(row[:6], row[6]) for row in db.execute(sql, {"key": shown["key"]})]

@@ -6,7 +6,7 @@ The row only summarises the events, so nothing is lost. Executions whose events 
 from __future__ import annotations
 
 from .._history.sources import Log
-from .._store import labels, results, row_sql
+from .._store import executions, labels, results
 from .files import file_log
 from .verify import Check
 
@@ -37,10 +37,10 @@ def repair(execution_id: str | None = None, *, store: Log | None = None) -> tupl
     where, values = ("", ()) if execution_id is None else (" WHERE execution_id = ?", (execution_id,))
     with file_log(store) as log, log.maintenance("repair") as db:
         check = Check(db)
-        for columns in db.execute(f"{row_sql.SELECT}{where}", values).fetchall():
+        for columns in db.execute(f"{executions.SELECT}{where}", values).fetchall():
             check.execution(columns)
         for name, (version, shown) in check.misfits.items():
-            db.execute(row_sql.REPAIR, row_sql.repaired(name, version, shown))
+            db.execute(executions.REPAIR, executions.repaired(name, version, shown))
             (key,) = db.execute("SELECT key FROM execution WHERE execution_id = ?", (name,)).fetchone()
             labels.write(db, key, shown.started_at, shown)
         if execution_id is None:

@@ -19,7 +19,7 @@ from .._core.fold import fold
 from .._core.labels import Labels
 from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
-from .._store import chain, row_sql, rows
+from .._store import chain, executions, rows
 from .._text.json_text import parse
 from .._values import MASK, Redactor, encode
 from .._values.bounds import inflate
@@ -54,7 +54,7 @@ def scrub(record: Record, names: Collection[str]) -> tuple[Record, int]:
         head = chain.link(head, version, row)
         chained.append((row, head))
     shown = summarise(fold(scrubbed))
-    error = row_sql.shown_text(shown.error)
+    error = executions.shown_text(shown.error)
     payloads = {
         digest: (codec, _code(data, redactor) if codec == "code" else data)
         for digest, (codec, data) in record.payloads.items()

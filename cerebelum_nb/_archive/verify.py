@@ -20,7 +20,7 @@ from .._core.schedule import ScheduleState, evolve_schedule
 from .._core.state import State
 from .._core.summary import Summary, summarise
 from .._history.sources import Log
-from .._store import chain, labels, results, row_sql, rows, schedules
+from .._store import chain, executions, labels, results, rows, schedules
 from .._store.connect import resolve_store
 from .._store.event_key import event_of
 from .._store.opening import ERRORS, explain
@@ -206,7 +206,7 @@ class Check:
             self._file()
             self._schema()
         where, values = ("", ()) if execution_id is None else ("WHERE execution_id = ?", (execution_id,))
-        for columns in self.db.execute(f"{row_sql.SELECT} {where} ORDER BY execution.key", values):
+        for columns in self.db.execute(f"{executions.SELECT} {where} ORDER BY execution.key", values):
             self.execution(columns)
         if execution_id is None:
             self._schedules()
@@ -234,7 +234,9 @@ class Check:
             message = "lists do not find it by its tags" if name else "the tags of a deleted execution are still there"
             self.report(message, name or None)
             if name:
-                row = row_sql.to_row(self.db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (name,)).fetchone())
+                row = executions.to_row(
+                    self.db.execute(f"{executions.SELECT} WHERE execution_id = ?", (name,)).fetchone()
+                )
                 self.misfits.setdefault(name, (row.version, row.summary))
 
     def _has_no_tables(self) -> bool:
@@ -254,7 +256,7 @@ class Check:
     # -- executions -----------------------------------------------------------------------------------------
 
     def execution(self, columns: tuple[Any, ...]) -> None:
-        """Check one execution, a row of ``row_sql.SELECT``."""
+        """Check one execution, a row of ``executions.SELECT``."""
         execution_id, last = columns[:2]
         if _is_damaged(execution_id):
             self.report(f"an execution's id is no longer text: {execution_id!a}")
@@ -298,9 +300,9 @@ class Check:
     def _row(self, execution_id: str, version: int, columns: tuple[Any, ...], state: State) -> None:
         """Compare the row with the events."""
         expected = summarise(state)
-        expected = replace(expected, error=row_sql.shown_text(expected.error))
+        expected = replace(expected, error=executions.shown_text(expected.error))
         before = len(self.findings)
-        if (wrong := row_sql.unreadable(columns)) is not None:
+        if (wrong := executions.unreadable(columns)) is not None:
             self.report(f"its row cannot be read: it says {wrong}", execution_id)
         else:
             self._compare(execution_id, version, columns, expected)
@@ -308,7 +310,7 @@ class Check:
             self.misfits[execution_id] = version, expected
 
     def _compare(self, execution_id: str, version: int, columns: tuple[Any, ...], expected: Summary) -> None:
-        row = row_sql.to_row(columns)
+        row = executions.to_row(columns)
         if version > row.version:
             self.report(f"it has {version} events, its row says {row.version}", execution_id, row.version + 1)
         shown = row.summary

@@ -21,7 +21,7 @@ from .._core.value import ErrorInfo
 from .._dsl.step import Step
 from .._values import Secret
 from ..errors import StepProcessError
-from .user_errors import DESCRIBED, describe
+from .user_errors import DESCRIBED, error_info
 
 __all__ = ["CALL", "Handle", "Wire", "pack", "unpack"]
 
@@ -113,10 +113,10 @@ def _parts_of(error: BaseException) -> tuple[bytes, ErrorInfo, Any]:
         try:
             data = pickled(error)
             if type(_from_parts(data)) is type(error):
-                return data, describe(error), marks.get(CALL)
+                return data, error_info(error), marks.get(CALL)
         except Exception:  # noqa: BLE001 - its class may do anything; try the next way
             pass
-    return b"", describe(error), marks.get(CALL)
+    return b"", error_info(error), marks.get(CALL)
 
 
 def _by_its_class(error: BaseException) -> bytes:

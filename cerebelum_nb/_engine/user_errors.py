@@ -19,7 +19,7 @@ from .._host.caller import user_traceback
 from .._values import Redactor
 from ..errors import CerebelumError
 
-__all__ = ["DESCRIBED", "at_return", "describe", "without_secrets"]
+__all__ = ["DESCRIBED", "at_return", "error_info", "without_secrets"]
 
 _LONGEST = 20_000
 
@@ -27,11 +27,11 @@ DESCRIBED = "__cerebelum_described__"
 """The attribute of an exception from another process with its ``ErrorInfo``: its traceback cannot be sent along."""
 
 
-def describe(error: BaseException) -> ErrorInfo:
+def error_info(error: BaseException) -> ErrorInfo:
     """Describe an exception for the log: its classes, message, and the user's own traceback.
 
     Example:
-        >>> describe(ValueError("no room")).message
+        >>> error_info(ValueError("no room")).message
         'no room'
     """
     if (known := vars(error).get(DESCRIBED) if hasattr(error, "__dict__") else None) is not None:

@@ -25,7 +25,7 @@ from .._values.classes import Home
 from .._values.codec import json_of
 from ..errors import DependencyError, SerializationError, WorkflowError
 from .scope import current_scope
-from .user_errors import at_return, describe
+from .user_errors import at_return, error_info
 from .watchdog import note_own
 
 __all__ = ["ExecutionValues", "SharedValueWarning", "home_of"]
@@ -159,7 +159,7 @@ class ExecutionValues:
 
     def describe(self, error: BaseException) -> ErrorInfo:
         """Describe a failure for the log, without secrets."""
-        info = describe(error)
+        info = error_info(error)
         if not self.redactor:
             return info
         return ErrorInfo(

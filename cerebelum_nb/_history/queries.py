@@ -12,9 +12,9 @@ from functools import partial
 
 from .._core.state_name import ExecutionState
 from .._store.event_key import event_at, event_of
+from .._store.executions import STARTED, current, iso_of
 from .._store.extracts import ended_at, error, error_type, item_in, source, step_in, type_in, value, worker
 from .._store.labels import chosen
-from .._store.row_sql import STARTED, current, iso_of
 from .._store.views import STARTS
 
 __all__ = ["Query", "events", "executions", "notes", "steps"]

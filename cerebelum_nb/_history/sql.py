@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from .._store.row_sql import iso_of
+from .._store.executions import iso_of
 from .._store.views import VIEWS
 from .._text.text import did_you_mean
 from ..errors import StoreError

@@ -19,7 +19,7 @@ from .._engine.run_sync import run_sync
 from .._operations.trial import Trial, try_out
 from .._store.base import Store
 from .._store.event_key import event_of
-from .._store.row_sql import STARTED
+from .._store.executions import STARTED
 from .._values import decode
 from ..errors import CerebelumError, SerializationError, StoreError
 from .snapshot import short

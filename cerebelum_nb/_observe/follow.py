@@ -29,8 +29,8 @@ from .._core.state_name import ACTIVE
 from .._host.cpu import thread_time
 from .._store import rows
 from .._store.event_key import event_at, event_of
+from .._store.executions import current
 from .._store.opening import explain
-from .._store.row_sql import current
 from .._store.sqlite import SqliteStore
 from ..errors import StoreError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._engine import observers
 from .._store.event_key import event_of
-from .._store.row_sql import ABANDONED, ACTIVE, DUE, current, to_holder
+from .._store.executions import ABANDONED, ACTIVE, DUE, current, to_holder
 from .extras import need
 from .follow import Follower, Header
 from .tally import Count, Durations, Tally

@@ -26,7 +26,7 @@ from .._engine.clock import Clock, Deadline, SystemClock
 from .._engine.functions import code_of, name_of
 from .._engine.scope import Scope
 from .._engine.scope_lookup import scope_here
-from .._engine.user_errors import describe
+from .._engine.user_errors import error_info
 from .._text.duration import format_seconds
 from .._values import fingerprint_args, preview
 from ..errors import PollTimeoutError, SerializationError
@@ -254,7 +254,7 @@ class _Record:
         await self.scope.record(OperationCompleted, self.op, output=value, number=number)
 
     def describe(self, error: BaseException) -> ErrorInfo:
-        return describe(error) if self.scope is None else self.scope.execution.describe(error)
+        return error_info(error) if self.scope is None else self.scope.execution.describe(error)
 
     async def fail(self, error: BaseException, number: int) -> None:
         if self.scope is not None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import closing
 
 from . import chain, schedules, trust, views
+from .executions import ABANDONED, DUE, HAS_SLOT, STARTED
 from .log_file import MEMORY
-from .row_sql import ABANDONED, DUE, HAS_SLOT, STARTED
 
 __all__ = [
     "APPLICATION_ID",

@@ -21,7 +21,7 @@ from .._core.summary import Summary
 from .._core.value import Value
 from .._values.foreign import ForeignBytes
 from ..errors import StoreError
-from . import chain, labels, refusals, results, row_sql, rows, schedules
+from . import chain, executions, labels, refusals, results, rows, schedules
 from .base import Commit, ExecutionRow, Rejection
 from .connection import Durability
 from .event_key import LAST_VERSION, event_key, event_of
@@ -266,20 +266,20 @@ class SqliteStore(SqliteLeases):
         if commit.after == 0:
             return self._create(db, commit, shown)
         key = self._keys.get(commit.execution_id) or self._key_of(db, commit.execution_id)
-        progress = row_sql.progress(commit.after + len(commit.events), shown)
-        guard = row_sql.guard(key, commit)
+        progress = executions.progress(commit.after + len(commit.events), shown)
+        guard = executions.guard(key, commit)
         state, wake_at = shown.state._value_, shown.wake_at  # .value is two calls
-        if not commit.release and cursor.execute(row_sql.ADVANCE, (*progress, *guard, state, wake_at)).rowcount:
+        if not commit.release and cursor.execute(executions.ADVANCE, (*progress, *guard, state, wake_at)).rowcount:
             return key, ""
         queue = shown.slot, shown.queued_at
-        if cursor.execute(row_sql.CHANGE, (*progress, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
+        if cursor.execute(executions.CHANGE, (*progress, state, wake_at, *queue, int(commit.release), *guard)).rowcount:
             return key, ""
         return key, self._why_not(db, commit)
 
     def _create(self, db: sqlite3.Connection, commit: Commit, shown: Summary) -> tuple[int, str]:
         if commit.holder is not None:
             self._register_again(db, commit.holder, commit.events[0].at)
-        made = db.execute(row_sql.CREATE, row_sql.created(commit, shown))
+        made = db.execute(executions.CREATE, executions.created(commit, shown))
         if made.rowcount and made.lastrowid:
             if shown.name or shown.tags:
                 labels.write(db, made.lastrowid, shown.started_at, shown)
@@ -298,7 +298,7 @@ class SqliteStore(SqliteLeases):
         return key
 
     def _why_not(self, db: sqlite3.Connection, commit: Commit) -> str:
-        sql = f"SELECT holder, {row_sql.current('version')} FROM execution WHERE execution_id = ?"
+        sql = f"SELECT holder, {executions.current('version')} FROM execution WHERE execution_id = ?"
         found = db.execute(sql, (commit.execution_id,)).fetchone()
         if found is None:
             return Rejection.LOST if commit.after else Rejection.QUEUED
@@ -350,8 +350,8 @@ class SqliteStore(SqliteLeases):
                 raise self._not_found(db, execution_id)
             if len(matches) > 1:
                 raise refusals.ambiguous(execution_id, [name for (name,) in matches])
-            (row,) = db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", matches[0])
-            return row_sql.to_row(row)
+            (row,) = db.execute(f"{executions.SELECT} WHERE execution_id = ?", matches[0])
+            return executions.to_row(row)
 
     def executions(
         self,
@@ -377,7 +377,11 @@ class SqliteStore(SqliteLeases):
         if caller is not None:
             terms.append("caller = ?" if caller else "caller IS NULL")
             values += [caller] if caller else []
-        where, source, order = " AND ".join(terms) or "1", "execution", f"{row_sql.STARTED} DESC, execution.key DESC"
+        where, source, order = (
+            " AND ".join(terms) or "1",
+            "execution",
+            f"{executions.STARTED} DESC, execution.key DESC",
+        )
         counted = source
         if by_label.source:
             counted = f"{by_label.source} chosen"
@@ -385,14 +389,14 @@ class SqliteStore(SqliteLeases):
             order = "chosen.at DESC, chosen.execution DESC"
             if len(terms) > len(by_label.terms):
                 counted = source
-        select = row_sql.SELECT.replace("FROM execution", f"FROM {source}", 1)
+        select = executions.SELECT.replace("FROM execution", f"FROM {source}", 1)
         with self._reading() as db:
             page = [*values, -1 if limit is None else limit + 1, offset]  # one more, to see whether that is all
             found = db.execute(f"{select} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", page).fetchall()
             total = offset + len(found)
             if (exact and len(found) - 1 == limit) or (offset and not found):
                 (total,) = db.execute(f"SELECT count(*) FROM {counted} WHERE {where}", values).fetchone()
-        return [row_sql.to_row(row) for row in found[:limit]], total
+        return [executions.to_row(row) for row in found[:limit]], total
 
     def result(self, key: str, since: int) -> tuple[str, int] | None:
         """Return the execution and version of the newest result with this cache key, not older than ``since`` (µs)."""
@@ -402,30 +406,30 @@ class SqliteStore(SqliteLeases):
 
     def due(self, now: int, *, limit: int, offset: int = 0) -> list[ExecutionRow]:
         """Read the hibernated executions that are due by ``now``, the earliest first."""
-        sql = f"{row_sql.SELECT} WHERE {row_sql.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
+        sql = f"{executions.SELECT} WHERE {executions.DUE} AND wake_at <= ? ORDER BY wake_at LIMIT ? OFFSET ?"
         with self._reading() as db:
-            return [row_sql.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
+            return [executions.to_row(row) for row in db.execute(sql, (now, limit, offset)).fetchall()]
 
     def in_slot(self, slot: str) -> ExecutionRow | None:
         """Read the execution that has a slot; None while it is free."""
         with self._reading() as db:
-            found = db.execute(f"{row_sql.SELECT} WHERE slot = ? AND {row_sql.HAS_SLOT}", (slot,)).fetchone()
-        return None if found is None else row_sql.to_row(found)
+            found = db.execute(f"{executions.SELECT} WHERE slot = ? AND {executions.HAS_SLOT}", (slot,)).fetchone()
+        return None if found is None else executions.to_row(found)
 
     def queue(self, slot: str | None = None, *, limit: int, offset: int = 0, last: bool = False) -> list[ExecutionRow]:
         """Read the executions that wait for a slot, or for any, in order (with ``last``, from the last)."""
         which = "" if slot is None else "slot = :slot AND "
         down = " DESC" if last else ""
         order = f"ORDER BY queued_at{down}, execution.key{down}"
-        sql = f"{row_sql.SELECT} WHERE {which}queued_at IS NOT NULL {order}"
+        sql = f"{executions.SELECT} WHERE {which}queued_at IS NOT NULL {order}"
         page = {"slot": slot, "limit": limit, "offset": offset}
         with self._reading() as db:
-            return [row_sql.to_row(row) for row in db.execute(f"{sql} LIMIT :limit OFFSET :offset", page).fetchall()]
+            return [executions.to_row(row) for row in db.execute(f"{sql} LIMIT :limit OFFSET :offset", page).fetchall()]
 
     def next_wake(self) -> int | None:
         """Return when the next hibernated execution is due, µs since the epoch; None if there is none."""
         with self._reading() as db:
-            found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {row_sql.DUE}").fetchone()
+            found = db.execute(f"SELECT min(wake_at) FROM execution WHERE {executions.DUE}").fetchone()
         return None if found[0] is None else int(found[0])
 
     def answered(self, *, limit: int) -> list[tuple[str, str]]:
@@ -433,25 +437,25 @@ class SqliteStore(SqliteLeases):
         sql = f"""SELECT x.execution_id, c.execution_id FROM execution x
             JOIN execution c ON c.caller = x.execution_id AND c.updated_at >= x.updated_at
             WHERE x.state = 'WAITING_FOR_CHILD' AND x.holder IS NULL AND x.wake_at IS NULL
-                AND c.state IN ({row_sql.FINAL}) LIMIT ?"""
+                AND c.state IN ({executions.FINAL}) LIMIT ?"""
         with self._reading() as db:
             return db.execute(sql, (limit,)).fetchall()
 
     def abandoned(self, *, limit: int) -> list[ExecutionRow]:
         """Read the executions that should be running but that no living process is running, the oldest first."""
-        active = f"+state IN ({row_sql.ACTIVE})"
+        active = f"+state IN ({executions.ACTIVE})"
         # With the + SQLite searches by the index of holders.
-        left = row_sql.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
+        left = executions.SELECT.replace("FROM execution", "FROM execution INDEXED BY execution_left")
         oldest = "ORDER BY started_at LIMIT ?"
         looked_at = self.heartbeats.monotonic()
         with self._reading() as db:
             held = db.execute("SELECT DISTINCT holder FROM execution WHERE holder IS NOT NULL").fetchall()
-            found = db.execute(f"{left} WHERE {row_sql.ABANDONED} {oldest}", (limit,)).fetchall()
+            found = db.execute(f"{left} WHERE {executions.ABANDONED} {oldest}", (limit,)).fetchall()
             for (holder,) in held:
                 if not self._left_of(db, holder, looked_at):
-                    sql = f"{row_sql.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
+                    sql = f"{executions.SELECT} WHERE execution.holder = ? AND {active} {oldest}"
                     found += db.execute(sql, (holder, limit)).fetchall()
-        return [row_sql.to_row(row) for row in found][:limit]
+        return [executions.to_row(row) for row in found][:limit]
 
     # -- schedules ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 from ..errors import ExecutionNotFoundError
-from . import refusals, row_sql
+from . import executions, refusals
 from .base import ExecutionRow
 from .connection import Durability, LogConnection
 from .heartbeats import HeartbeatMonitor
@@ -135,12 +135,12 @@ class SqliteLeases(LogConnection):
     def _left(self, row: tuple[Any, ...], looked_at: float) -> float:
         """As :meth:`HeartbeatMonitor.left`; a log that is only read may lack the newer columns of a holder."""
         token = row[8] if len(row) > 8 and is_registered(row[8], self._identity) else ""
-        return self.heartbeats.left(row_sql.to_holder(row[:7]), token, row, looked_at)
+        return self.heartbeats.left(executions.to_holder(row[:7]), token, row, looked_at)
 
     def _row(self, db: sqlite3.Connection, execution_id: str) -> ExecutionRow | None:
-        found = db.execute(f"{row_sql.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()
-        return None if found is None else row_sql.to_row(found)
+        found = db.execute(f"{executions.SELECT} WHERE execution_id = ?", (execution_id,)).fetchone()
+        return None if found is None else executions.to_row(found)
 
     def _not_found(self, db: sqlite3.Connection, execution_id: str) -> ExecutionNotFoundError:
-        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {row_sql.STARTED} DESC LIMIT 500")
+        recent = db.execute(f"SELECT execution_id FROM execution ORDER BY {executions.STARTED} DESC LIMIT 500")
         return refusals.not_found(execution_id, [name for (name,) in recent])

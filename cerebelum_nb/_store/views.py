@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 
 from .event_key import event_at, event_of
+from .executions import current
 from .extracts import ended_at, error, error_type, iso, item_in, source, step_in, type_in, value, worker
-from .row_sql import current
 
 __all__ = ["STARTS", "VIEWS", "create"]
 

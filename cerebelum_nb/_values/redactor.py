@@ -4,8 +4,9 @@ Every place masks before anything is written or shown:
 
 - values: codec.py gathers a value's secrets (gather_secrets.py), then tags.py masks them as it writes; a value that
   would be stored as bytes is refused;
-- previews: preview.py; errors and their tracebacks: _engine/user_errors.py; prints, progress and notes:
-  _engine/scope.py.
+- previews: preview.py; notes: _operations/note.py; prints, progress and the names of operations: _engine/scope.py;
+- errors: ``describe`` in _engine/values.py for the log, ``without_secrets`` in _engine/user_errors.py for the notebook,
+  and an ``{"error": ...}`` that a step returns in _engine/classify_outcome.py.
 
 Each calls :meth:`Redactor.mask`, which replaces a secret in every form in which programs write it.
 """

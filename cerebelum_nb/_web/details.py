@@ -18,7 +18,7 @@ from .._core.value import Value
 from .._history.value_diff import compare
 from .._store.base import ExecutionRow, Store
 from .._store.event_key import event_of
-from .._store.row_sql import SELECT, STARTED, to_row
+from .._store.executions import SELECT, STARTED, to_row
 from .._store.rows import value_of
 from .._text.json_text import parse
 from ..errors import StoreError

@@ -18,7 +18,7 @@ from .._core.state_name import ExecutionState
 from .._engine.clock import current_clock
 from .._store.base import ExecutionRow
 from .._store.event_key import event_of
-from .._store.row_sql import SELECT, STARTED, iso_of, to_row
+from .._store.executions import SELECT, STARTED, iso_of, to_row
 from .._text.duration import seconds
 from .._text.times import to_micros
 from ..errors import StoreError

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from .._core.labels import Labels
 from .._engine.code_location import is_interactive, place_of
 from .._engine.plan_payloads import schema_kept
-from .._store.row_sql import STARTED
+from .._store.executions import STARTED
 from .._text.duration import format_seconds, seconds
 from .._text.json_text import indented, parse
 from .._workflow.execution_id import check_id, new_id

@@ -13,7 +13,7 @@ from .._core.state_name import ExecutionState
 from .._engine.crash import Crashed
 from .._engine.hints import advise_on, execute_call, rerun_stale, resume_call
 from .._engine.ports import ExecutionView
-from .._engine.user_errors import describe, without_secrets
+from .._engine.user_errors import error_info, without_secrets
 from .._host.caller import is_library_frame
 from ..errors import (
     CerebelumError,
@@ -159,5 +159,5 @@ def _failure(execution: ExecutionView, where: str, kept: str) -> WorkflowError:
 
 def _sentence(error: BaseException) -> str:
     """Return the text of an error, after its class unless it is one of ours."""
-    info = describe(error)  # str(error) of a user's class may raise, which would hide the outcome
+    info = error_info(error)  # str(error) of a user's class may raise, which would hide the outcome
     return info.message if isinstance(error, CerebelumError) else f"{info.type}: {info.message}"

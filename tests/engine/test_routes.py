@@ -141,7 +141,7 @@ def test_an_exception_class_is_matched_after_its_process_is_gone(store, go, fail
     """The route is chosen by names in the log, not by the live exception."""
     from cerebelum_nb._core.value import ErrorInfo
     from cerebelum_nb._engine.routing import choose
-    from cerebelum_nb._engine.user_errors import describe
+    from cerebelum_nb._engine.user_errors import error_info
 
     first = outcome(FirmlyRefusedError())
 
@@ -150,7 +150,7 @@ def test_an_exception_class_is_matched_after_its_process_is_gone(store, go, fail
         wf.timeline(first >> rest)
         wf.diverge(from_step=first, patterns={RefusedError: matched})
 
-    recorded = describe(FirmlyRefusedError())
+    recorded = error_info(FirmlyRefusedError())
     restored = ErrorInfo(type=recorded.type, message=recorded.message, mro=recorded.mro)
     assert choose(w.plan().diverges["looked_at"], restored, None) == "RefusedError"
 

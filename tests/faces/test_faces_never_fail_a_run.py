@@ -15,7 +15,7 @@ import pytest
 from cerebelum_nb import ProgressReporter, WorkflowError, history, step, workflow
 from cerebelum_nb._engine import display_hooks
 from cerebelum_nb._engine.execution import Execution
-from cerebelum_nb._engine.user_errors import describe
+from cerebelum_nb._engine.user_errors import error_info
 from cerebelum_nb.testing import MemoryStore
 
 from ..programs import Popen, run
@@ -185,4 +185,4 @@ def test_an_exception_that_cannot_be_formatted_is_still_the_error_of_its_step(er
         failing.run(store=MemoryStore())
     assert raised.value.failed_step == "fails"
     assert raised.value.__cause__ is error
-    assert describe(error).type == type(error).__name__
+    assert error_info(error).type == type(error).__name__

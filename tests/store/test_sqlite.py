@@ -22,8 +22,8 @@ from cerebelum_nb._core.events import (
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._store.executions import STARTED
 from cerebelum_nb._store.opening import explain
-from cerebelum_nb._store.row_sql import STARTED
 from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.errors import StoreError

@@ -21,8 +21,8 @@ from ..._client.reading import ACTIVE, status_from_row
 from ..._client.status import ExecutionStatus
 from ..._core.state_name import ExecutionState
 from ..._store.event_key import event_at, event_of
+from ..._store.executions import current
 from ..._store.log_file import free_bytes, has_other_names, journal_of, network_file_system
-from ..._store.row_sql import current
 from ..._store.schema import SCHEMA_VERSION, versions
 from ..._store.sqlite import SqliteStore
 from ..._text.duration import short_seconds
