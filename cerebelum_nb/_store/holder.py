@@ -83,13 +83,18 @@ class Holder:
 class Registration:
     """A holder that this process registered. It counts as alive while its store keeps this object."""
 
-    __slots__ = ("__weakref__", "location", "token", "ttl", "who")
+    __slots__ = ("__weakref__", "beat_at", "location", "token", "ttl", "who")
 
     def __init__(self, who: ProcessIdentity, ttl: int = 0, location: str = "") -> None:
         self.who, self.ttl = who, ttl  # ttl: the length of its leases, µs
         self.location = location
+        self.beat_at = 0.0  # its last heartbeat, monotonic seconds
         self.token = os.urandom(12).hex()
         _registered[self.token] = self
+
+    def is_silent(self, monotonic: float) -> bool:
+        """Whether its last heartbeat is so old that others could soon take its leases for expired."""
+        return monotonic - self.beat_at > self.ttl / 3e6
 
 
 _registered: weakref.WeakValueDictionary[str, Registration] = weakref.WeakValueDictionary()

@@ -152,7 +152,7 @@ class MemoryStore:
             self._clear_holders(besides=holder)
 
     def _insert_holder(self, key: int, registration: Registration, now: int, ttl: int) -> None:
-        who = registration.who
+        who, registration.beat_at = registration.who, self.heartbeats.monotonic()
         self._holders[key] = Holder(
             key=key,
             host=who.host,
@@ -164,9 +164,12 @@ class MemoryStore:
         )
 
     def _register_again(self, holder: int, now: int) -> None:
-        """Restore a holder before it gets a lease: it was deleted if it was suspended without one."""
+        """Show others that a holder is alive before it gets a lease, as in :class:`SqliteLeases`."""
         registration = self._registrations.get(holder)
-        if registration is not None and holder not in self._holders:
+        if registration is None:
+            return
+        if holder not in self._holders or registration.is_silent(self.heartbeats.monotonic()):
+            self._beats[holder] = self._beats.get(holder, 0) + 1
             self._insert_holder(holder, registration, now, registration.ttl)
 
     def _clear_holders(self, besides: int = 0) -> None:

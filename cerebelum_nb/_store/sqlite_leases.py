@@ -58,15 +58,21 @@ class SqliteLeases(LogConnection):
         """Record that ``holder``, registered by this store, is alive."""
         registration = self._registrations.get(holder)
         with self._writing() as db:
-            beat = "UPDATE holder SET beats = beats + 1, heartbeat_at = ?, expires_at = ? WHERE key = ?"
-            if not db.execute(beat, (now, now + ttl, holder)).rowcount and registration is not None:
+            if not self._beat(db, holder, registration, now, ttl) and registration is not None:
                 self._insert_holder(db, holder, registration, now, ttl)
             self._clear_holders(db)
+
+    def _beat(self, db: sqlite3.Connection, holder: int, registration: Registration | None, now: int, ttl: int) -> bool:
+        """Change the row of a holder, by which others see that it is alive; return False if it has none."""
+        if registration is not None:
+            registration.beat_at = self.heartbeats.monotonic()
+        beat = "UPDATE holder SET beats = beats + 1, heartbeat_at = ?, expires_at = ? WHERE key = ?"
+        return bool(db.execute(beat, (now, now + ttl, holder)).rowcount)
 
     def _insert_holder(
         self, db: sqlite3.Connection, key: int | None, registration: Registration, now: int, ttl: int
     ) -> int:
-        who = registration.who
+        who, registration.beat_at = registration.who, self.heartbeats.monotonic()
         made = db.execute(
             """INSERT INTO holder (key, host, pid, boot_id, started, heartbeat_at, expires_at, token)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -75,10 +81,17 @@ class SqliteLeases(LogConnection):
         return int(made.lastrowid or 0)
 
     def _register_again(self, db: sqlite3.Connection, holder: int, now: int) -> None:
-        """Restore a holder's row before it gets a lease: while it was suspended without one, others deleted the row."""
+        """Show others that a holder is alive before it gets a lease.
+
+        While it held nothing it did not beat: others may have deleted its row, or watched it for longer than a lease.
+        """
         registration = self._registrations.get(holder)
-        if registration is not None and not db.execute("SELECT 1 FROM holder WHERE key = ?", (holder,)).fetchone():
+        if registration is None:
+            return
+        if not db.execute("SELECT 1 FROM holder WHERE key = ?", (holder,)).fetchone():
             self._insert_holder(db, holder, registration, now, registration.ttl)
+        elif registration.is_silent(self.heartbeats.monotonic()):
+            self._beat(db, holder, registration, now, registration.ttl)
 
     def _clear_holders(self, db: sqlite3.Connection) -> None:
         """Delete the holders that are dead and hold nothing: nothing else would, and a log can outlive many."""

@@ -214,3 +214,18 @@ TestOwnership = Ownership.TestCase
 TestOwnership.settings = settings(
     max_examples=settings().max_examples // 2, stateful_step_count=20, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_process_that_held_nothing_for_longer_than_a_lease_is_not_robbed_of_what_it_starts():
+    machine = Ownership()
+    try:
+        machine.begin(skews=[0, 0, 0])
+        machine.time_passes(seconds=45)  # the far process has seen the first one only when it started itself
+        idle, _, far = machine.processes
+        idle.runs["k1"] = 0
+        assert machine.write(idle, "k1")
+        machine.here = far.machine
+        with pytest.raises(ExecutionBusyError):
+            far.store.claim("k1", far.key, machine.now(far))
+    finally:
+        machine.teardown()
