@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 from .._text.json_text import parse
@@ -33,7 +32,11 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
         >>> dump(Plan(workflow="w", timeline=(("a",),), steps={}))
         '{"workflow":"w","timeline":[["a"]],"max_jumps":1000,"steps":{},"branches":{},"diverges":{}}'
     """
-    other: dict[str, Any] = {
+    data: dict[str, Any] = {
+        "workflow": plan.workflow,
+        "timeline": plan.timeline,
+        "max_jumps": plan.max_jumps,
+        "steps": {name: _step_data(spec) for name, spec in plan.steps.items()},
         "branches": {
             name: [_target_data(b.when_true), _target_data(b.when_false)] for name, b in plan.branches.items()
         },
@@ -42,20 +45,16 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
         },
     }
     if plan.each:
-        other["each"] = {name: _each_data(each) for name, each in plan.each.items()}
+        data["each"] = {name: _each_data(each) for name, each in plan.each.items()}
     if plan.undo:
-        other["undo"] = {name: {"name": spec.name, **_step_data(spec)} for name, spec in plan.undo.items()}
+        data["undo"] = {name: {"name": spec.name, **_step_data(spec)} for name, spec in plan.undo.items()}
     if plan.rolls_back:
-        other["rolls_back"] = True
+        data["rolls_back"] = True
     if plan.timeout is not None:
-        other["timeout"] = plan.timeout
+        data["timeout"] = plan.timeout
     if schema is not None:
-        other["inputs"] = schema
-    # Nearly all of the text is the timeline and the steps, for which `json` would take four times as long.
-    timeline = ",".join(map(_names_text, plan.timeline))
-    steps = ",".join([f"{_quoted(name)}:{_step_text(spec)}" for name, spec in plan.steps.items()])
-    head = f'"workflow":{_quoted(plan.workflow)},"timeline":[{timeline}],"max_jumps":{plan.max_jumps}'
-    return f'{{{head},"steps":{{{steps}}},{_dumps(other)[1:]}'
+        data["inputs"] = schema
+    return _dumps(data)
 
 
 def load(text: str | bytes) -> Plan:
@@ -131,24 +130,6 @@ def _read_each(data: dict[str, Any]) -> Each:
         at_once=int(data["at_once"]),
         collect=bool(data["collect"]),
     )
-
-
-def _step_text(spec: StepSpec) -> str:
-    """Write what :func:`_step_data` returns as JSON text."""
-    if spec.policy is not PLAIN or spec.workflow:
-        return _dumps(_step_data(spec))
-    members = [f'"code":{_quoted(spec.code)}'] if spec.code else []
-    if spec.requires:
-        members.append(f'"requires":{_names_text(spec.requires)}')
-    if spec.optional:
-        members.append(f'"optional":{_names_text(spec.optional)}')
-    if spec.is_async or spec.takes_anything:
-        members += [f'"{name}":true' for name in _FLAGS if getattr(spec, name)]
-    return f"{{{','.join(members)}}}"
-
-
-def _names_text(names: tuple[str, ...]) -> str:
-    return f"[{','.join(map(_quoted, names))}]"
 
 
 def _step_data(spec: StepSpec) -> dict[str, Any]:
