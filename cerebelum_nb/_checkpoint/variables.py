@@ -374,12 +374,20 @@ def _give_dict(obj: Any, state: dict[str, Any]) -> None:
     object.__setattr__(obj, "__dict__", state)
 
 
+_OF_SYS = tuple(
+    (f"sys:{name}", name)
+    for name, value in vars(sys).items()
+    if name[:1] != "_" and type(value) not in SCALARS and not callable(value)
+)
+"""The variables of ``sys``, such as its streams and `version_info`; some of them cannot be restored from a pickle."""
+
+
 def _module_objects(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield objects of modules that are not copied: some of Python's own, and the variables of the user's modules."""
+    """Yield objects of modules that are not copied: those of ``sys``, and the variables of the user's modules."""
     yield "os:environ", os.environ
-    yield "sys:argv", sys.argv
-    yield "sys:modules", sys.modules
-    yield "sys:path", sys.path
+    for place, name in _OF_SYS:
+        if (value := getattr(sys, name, None)) is not None:  # a process may have no streams
+            yield place, value
     for one in fn.__globals__.values():
         if type(one) is types.ModuleType and _is_user(one.__name__):
             for name, value in vars(one).items():

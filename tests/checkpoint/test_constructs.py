@@ -151,6 +151,13 @@ def test_an_object_of_a_users_module_is_not_copied(monkeypatch: pytest.MonkeyPat
     assert parts.left and parts.ended[1] == "({'web': 5}, True)"
 
 
+@pytest.mark.parametrize("name", ["stdout", "version_info", "path"])
+def test_an_object_of_sys_is_not_copied(name: str) -> None:
+    source = "import sys\n" + program(f"s=sys.{name}\nawait nap()\nreturn s is sys.{name}")
+    parts = interrupted(source, lambda _: True)
+    assert parts.left and not parts.fell_back and parts.ended[1] == "True"
+
+
 def test_a_loop_in_which_nothing_waits_does_not_continue_with_the_iterator_of_another() -> None:
     source = program("for i in [1, 2]:\n    await nap()\nfor i in [3, 4]:\n    trip()\n    effects.append(i)\nreturn i")
     fails = iter([False, True])  # in the second round
