@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from .errors import SignalError as SignalError
     from .errors import SignalTimeoutError as SignalTimeoutError
     from .errors import StepDefinitionError as StepDefinitionError
+    from .errors import StepProcessError as StepProcessError
     from .errors import StepTimeoutError as StepTimeoutError
     from .errors import StoreError as StoreError
     from .errors import UntrustedValueError as UntrustedValueError
@@ -159,6 +160,7 @@ _HOMES = {
         "SignalError",
         "SignalTimeoutError",
         "StepDefinitionError",
+        "StepProcessError",
         "StepTimeoutError",
         "StoreError",
         "UntrustedValueError",
@@ -189,6 +191,9 @@ _HOMES = {
 """Which module each public name comes from."""
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+_OLD_NAMES = {"Outlook": "ResumePlan"}
+"""Names that work for one more release, and the names that replace them."""
 
 __all__ = [
     "ApprovalDecidedError",
@@ -230,6 +235,7 @@ __all__ = [
     "SleepInfo",
     "Step",
     "StepDefinitionError",
+    "StepProcessError",
     "StepStatus",
     "StepTimeoutError",
     "Stepper",
@@ -266,13 +272,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Outlook":
+    if name in _OLD_NAMES:
         import warnings
 
-        warnings.warn(
-            "Outlook is going away: import ResumePlan from cerebelum_nb instead", DeprecationWarning, stacklevel=2
-        )
-        name = "ResumePlan"
+        old, name = name, _OLD_NAMES[name]
+        warnings.warn(f"{old} is going away: import {name} from cerebelum_nb instead", DeprecationWarning, stacklevel=2)
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'cerebelum_nb' has no attribute {name!r}")

@@ -5,6 +5,7 @@
     CerebelumError
     ├── StepDefinitionError        a @step is not valid
     ├── WorkflowDefinitionError    a timeline cannot run (.errors, .warnings)
+    ├── InputsError                inputs do not fit the class that their workflow declares (.problems)
     ├── WorkflowError              an execution failed (.execution_id, .failed_step)
     ├── ExecutionStoppedError      a person or a cancellation stopped it; it can be resumed
     ├── ExecutionCancelledError    an execution was cancelled for good
@@ -55,6 +56,7 @@ __all__ = [
     "ExecutionNotFoundError",
     "ExecutionStoppedError",
     "ExecutionTimeoutError",
+    "InputsError",
     "ItemError",
     "OperationError",
     "OutcomeUnknownError",

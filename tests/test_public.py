@@ -13,6 +13,9 @@ import re
 from enum import Enum
 from pathlib import Path
 
+import cerebelum_nb
+from cerebelum_nb import errors
+
 KEPT = Path(__file__).with_name("public.txt")
 MODULES = (
     "cerebelum_nb",
@@ -74,6 +77,13 @@ def test_the_public_names_are_those_of_the_list():
     kept, now = KEPT.read_text(encoding="utf-8").splitlines(), public().splitlines()
     gone, new = sorted({*kept} - {*now}), sorted({*now} - {*kept})
     assert (gone, new) == ([], []), "meant? then: python tests/test_public.py"
+
+
+def test_every_error_is_in_the_tree_and_can_be_imported_from_the_package():
+    found = {name for name, thing in vars(errors).items() if isinstance(thing, type) and name[0].isupper()}
+    found = {name for name in found if issubclass(getattr(errors, name), errors.CerebelumError)}
+    tree = set(re.findall(r"^\W*([A-Z]\w+Error)\b", (errors.__doc__ or "").partition("::")[2], re.MULTILINE))
+    assert found == set(errors.__all__) == tree == found & set(cerebelum_nb.__all__)
 
 
 if __name__ == "__main__":

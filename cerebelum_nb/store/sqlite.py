@@ -9,7 +9,7 @@ from .._store.sqlite import SqliteStore
 __all__ = ["SqliteStore"]
 
 warnings.warn(
-    f"{__name__} is going away: import SqliteStore from cerebelum_nb (connect() opens a log) instead",
+    f"{__name__} is going away: open a log with cerebelum_nb.connect() instead",
     DeprecationWarning,
     stacklevel=2,
 )
