@@ -89,7 +89,7 @@ def load(text: str | bytes) -> Plan:
             timeout=None if data.get("timeout") is None else float(data["timeout"]),
             stage_of={name: number for number, stage in enumerate(timeline) for name in stage},
         )
-    except (KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ValueError(f"this is not a plan: {type(exc).__name__}: {exc}") from exc
 
 
