@@ -139,6 +139,7 @@ async def _ask(
     scope = scope or scope_here(f"wait_for_approval({approval_type!r})")
     if scope is None:
         return await _ask_outside(approval_type, data, validate)
+    mask = scope.execution.redactor.mask
     shown = None if data is None else scope.execution.encode(data, path="approval data")
     digest = digest_of(shown)
     op = scope.identify("approval", mark + approval_type, f"{digest[:12] or 0}.{limit or 0:g}")
@@ -147,8 +148,9 @@ async def _ask(
     if operation is None or not operation.is_decided:  # after an interruption it asks again
         if operation is None:
             await scope.record_mismatch(op)
-        request = {"approval_type": approval_type, "data": shown, "digest": digest, "validated": validate is not None}
-        await scope.record(ApprovalRequested, op, due_at=None if due is None else due.at, **request)
+        request = {"approval_type": mask(approval_type), "data": shown, "digest": digest}
+        due_at = None if due is None else due.at
+        await scope.record(ApprovalRequested, op, due_at=due_at, validated=validate is not None, **request)
     while True:
         operation = await _decision(scope, op, due)
         if operation.error is not None:
@@ -161,7 +163,7 @@ async def _ask(
         if problem is None:
             await scope.record(OperationCompleted, op, output=operation.result)
             return response
-        await scope.record(ApprovalRefused, op, message=problem)
+        await scope.record(ApprovalRefused, op, message=mask(problem))
 
 
 def _deadline(scope: Scope, asked: Operation | None, limit: float | None) -> Deadline | None:

@@ -105,6 +105,8 @@ async def _wait(
     scope = scope or scope_here(f"wait_for_signal({name!r})")
     if scope is None:
         return await _outside(name)
+    if scope.execution.redactor.mask(name) != name:
+        raise ValueError("the name of a signal contains a secret, and names are stored unmasked: choose another name")
     op = scope.identify("signal", mark + name, f"{limit or 0:g}")
     operation = scope.recorded(op)
     if operation is not None and operation.result is not None:

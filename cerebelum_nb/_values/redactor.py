@@ -3,10 +3,15 @@
 Every place masks before anything is written or shown:
 
 - values: codec.py gathers a value's secrets (gather_secrets.py), then tags.py masks them as it writes; a value that
-  would be stored as bytes is refused;
-- previews: preview.py; notes: _operations/note.py; prints, progress and the names of operations: _engine/scope.py;
+  would be stored as bytes is refused. Previews: preview.py; digests of arguments: arguments.py;
+- what a step publishes: prints, progress and the names of operations in _engine/scope.py (on a cluster also
+  _distributed/host.py), notes in _operations/note.py, approvals in _operations/approval.py; with ``process=True``
+  in _engine/process.py; what widgets show in _views/progress.py and _views/card.py;
 - errors: ``describe`` in _engine/values.py for the log, ``without_secrets`` in _engine/user_errors.py for the notebook,
-  and an ``{"error": ...}`` that a step returns in _engine/classify_outcome.py.
+  an ``{"error": ...}`` that a step returns in _engine/classify_outcome.py, and `here()` in _notebook/here.py;
+- what a run records of itself: its name in _workflow/start.py, plan and code in _engine/plan_payloads.py, keys of items
+  in _engine/foreach.py, checkpoints in _engine/checkpoints.py. Tags and names of signals that contain one are refused;
+- packs: _archive/scrub.py masks secrets that were not known when the execution was recorded.
 
 Each calls :meth:`Redactor.mask`, which replaces a secret in every form in which programs write it.
 """

@@ -15,6 +15,7 @@ from cerebelum_nb import (
     ApprovalRejectedError,
     ApprovalTimeoutError,
     CerebelumError,
+    Secret,
     WorkflowError,
     approval,
     flow,
@@ -54,9 +55,9 @@ def decided(store, go):
     """Run a workflow, and decide while it waits in its process; return the result or the error."""
     store.hibernate_after = timedelta.max
 
-    def run(made, *decisions):
+    def run(made, *decisions, inputs=None):
         async def live():
-            handle = made.start(store=store, execution_id="k1")
+            handle = made.start(inputs, store=store, execution_id="k1")
             for decide in decisions:
                 await until(store)
                 outcome = decide()
@@ -205,6 +206,26 @@ def test_a_response_that_is_not_valid_is_refused_and_the_wait_continues(store, d
 
 
 # -- the first wins -----------------------------------------------------------------------------------------
+
+
+def test_a_secret_in_the_name_of_an_approval_or_in_a_refusal_is_masked(store, decided):
+    token = "s3cr3t-token"
+
+    def refuse(response):
+        raise ValueError(f"{token} does not open {response}")
+
+    @step
+    async def ask(inputs):
+        return await wait_for_approval(f"pay with {inputs['token'].reveal()}", validate=refuse)
+
+    async def approve_then_reject():
+        decision = decide_approval(store, "k1", approve=True, response="the door")
+        with pytest.raises(ApprovalRefusedError, match=r"\*{8} does not open the door"):
+            await wait_for_validation(store, decision)
+        decide_approval(store, "k1", approve=False)
+
+    decided(timeline(ask), approve_then_reject, inputs={"token": Secret(token)})
+    assert token not in repr(store.events("k1"))
 
 
 def test_the_second_is_told_who_was_first(store, decided, clock):

@@ -13,9 +13,11 @@ from cerebelum_nb import (
     CerebelumError,
     ExecutionClient,
     ExecutionState,
+    Secret,
     SignalError,
     SignalTimeoutError,
     StepDefinitionError,
+    WorkflowError,
     foreach,
     signal,
     step,
@@ -274,6 +276,20 @@ def test_a_name_that_is_none_is_refused(name, memory):
         wait_for_signal(name)
     with pytest.raises(ValueError, match="the name of a signal"):
         deliver(memory, "k1", name)
+
+
+def test_a_name_that_contains_a_secret_is_refused(go, store):
+    @step
+    async def wait(inputs):
+        await wait_for_signal(inputs["token"].reveal())
+
+    @workflow
+    def waits(wf):
+        wf.timeline(wait)
+
+    with pytest.raises(WorkflowError, match="the name of a signal contains a secret"):
+        go(waits.execute({"token": Secret("s3cr3t-token")}, store=store, execution_id="k1"))
+    assert "s3cr3t-token" not in repr(store.events("k1"))
 
 
 def test_outside_an_execution_a_test_sends_it():
