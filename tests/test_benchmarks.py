@@ -35,12 +35,12 @@ def test_a_benchmark_gives_its_figures(name: str, tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.process
 def test_the_benchmark_of_a_cluster_gives_its_figures(tmp_path: Path) -> None:
-    pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
+    pytest.importorskip("temporalio", reason="temporalio is not installed (extra [temporal])")
     assert len(measure("distributed", Settings(directory=tmp_path, repeat=1, scale=0.01))) == 15
 
 
 @pytest.mark.process
-@pytest.mark.skipif(sys.platform != "linux", reason="other processes are looked at in /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc, which only Linux has")
 def test_the_time_of_a_block_includes_the_processes_it_started() -> None:
     work = "import time; held = bytearray(4 * 10**7)\nwhile time.process_time() < 0.1: pass\nprint(flush=True); input()"
     found: dict[str, float] = {}

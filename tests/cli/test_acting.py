@@ -396,7 +396,7 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_line(spawn, folder, 
     assert "Traceback" not in done.err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any file")
 def test_a_log_that_cannot_be_written(spawn, folder):
     Path(".cerebelum").chmod(0o500)
     Path(".cerebelum/history.db").chmod(0o400)

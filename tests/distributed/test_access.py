@@ -141,7 +141,7 @@ async def behind_tls(server, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="it makes certificates with openssl")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes its certificates, is not on the PATH")
 async def test_a_server_that_requires_tls_and_a_certificate_is_reached_with_the_variables(behind_tls, log, monkeypatch):
     url, authority, (cert, key) = behind_tls
     with pytest.raises(StoreError, match="If the server requires TLS, set TEMPORAL_TLS=true"):

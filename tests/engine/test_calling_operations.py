@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import os
 import pickle
 import sys
 import threading
@@ -291,11 +292,9 @@ def test_a_context_can_be_pickled_and_leaves_its_step_behind(run):
 
 
 @pytest.mark.process
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="processes are not forked here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_is_told_that_it_cannot_record(run):
-    import os
-
     def parent(context):
         read, write = os.pipe()
         child = os.fork()

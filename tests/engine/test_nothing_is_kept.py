@@ -99,7 +99,7 @@ def test_loops_and_engines_end_with_their_runs(tmp_path):
         wait_for(is_gone, "no engine holds the log")  # the heartbeat's thread may hold it for a moment
 
 
-@pytest.mark.skipif(not OPEN_FILES.exists(), reason="counts open files as Linux shows them")
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="it counts open files in /proc, which only Linux has")
 def test_logs_that_nobody_holds_are_closed_also_on_one_loop(tmp_path):
     async def many():
         for n in range(10):

@@ -142,7 +142,7 @@ def test_several_logs_add_a_first_column(runs, empty, read, expected):
         assert dtypes(frame) == {"log": "category", **expected}
 
 
-@pytest.mark.skipif(not HAS_ARROW, reason="compares with Arrow")
+@pytest.mark.skipif(not HAS_ARROW, reason="pyarrow is not installed: there is one way of reading")
 @pytest.mark.parametrize("read", [history.steps, history.events])
 def test_both_ways_of_reading_give_the_same(runs, monkeypatch, read):
     runs.fix("deploy-1")

@@ -56,7 +56,7 @@ def folder(runs, tmp_path):
 
 def command_line(command, folder):
     if command.startswith("sqlite3 ") and shutil.which("sqlite3") is None:
-        pytest.skip("no sqlite3 on the PATH")
+        pytest.skip("the program sqlite3 is not on the PATH")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
@@ -83,7 +83,7 @@ def test_the_answer_is_the_same_by_each_tool(folder, runs):
 def datasette(folder):
     """The address at which Datasette serves the log while a run is open in it."""
     if find_spec("datasette") is None:
-        pytest.skip("no datasette here")
+        pytest.skip("Datasette is not installed")
     log = folder / ".cerebelum" / "history.db"
     # No -W error for it: the warnings of its libraries are not ours.
     server = subprocess.Popen(

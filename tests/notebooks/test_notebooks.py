@@ -82,7 +82,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """Run a notebook; all files that it leaves are in its folder."""
     notebook: Path = request.param
     if notebook.name == "06_across_machines.ipynb":
-        pytest.importorskip("temporalio", reason="it needs the extra [temporal]")
+        pytest.importorskip("temporalio", reason="temporalio is not installed (extra [temporal])")
     folder = tmp_path_factory.mktemp("notebook")
     shutil.copy(notebook, folder)
     done = subprocess.run(

@@ -349,8 +349,9 @@ async def test_a_real_prometheus_scrapes_it_and_takes_the_alerts_and_every_query
 
 def test_grafana_knows_every_field_of_the_dashboard():
     """Read by the library that Grafana generates from its own schemas, options of the panels and queries included."""
-    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="pip install -e '.[dev]' again")
-    plugins = pytest.importorskip("grafana_foundation_sdk.cog.plugins")
+    absent = "grafana_foundation_sdk is not installed: pip install -e '.[dev]' again"
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason=absent)
+    plugins = pytest.importorskip("grafana_foundation_sdk.cog.plugins", reason=absent)
     plugins.register_default_plugins()
     board = json.loads((MONITORING / "grafana.json").read_text())
     read = models.Dashboard.from_json(board)

@@ -186,7 +186,7 @@ HERE = f"{BOOT}/{NAMESPACE}/{MACHINE}"
         ({"boot_id": ""}, Life.UNSEEN),
     ],
 )
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc, which only Linux has")
 def test_life_is_proved_or_not_known(monkeypatch, what, is_):
     monkeypatch.setattr(holder, "_boot_id", lambda: HERE)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -258,7 +258,7 @@ while True:
     assert sqlite_log.store.execution("deploy-1").version == len(events)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 def test_a_store_continues_in_a_forked_child_also_after_the_parent_has_ended(run, sqlite_log):
     child = run(
         """
@@ -282,7 +282,7 @@ else:
     assert [event.step for event in sqlite_log.store.events("deploy-1")] == ["parent", "parent", "child"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 def test_parent_and_forked_child_write_side_by_side(run, sqlite_log):
     child = run(
         """

@@ -116,7 +116,7 @@ def test_a_log_that_another_process_has_migrated_meanwhile_is_taken_as_it_is(log
 
 
 @pytest.mark.process
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("last", range(FIRST_VERSION + 1, SCHEMA_VERSION + 1))
 def test_a_migration_whose_process_is_killed_is_done_by_the_next_one(log_of_version, last):
     path = log_of_version(FIRST_VERSION)

@@ -529,8 +529,9 @@ def disk(tmp_path):
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("only root can mount")
-    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("this machine does not let us mount")
+    command = [mount, "-t", "tmpfs", "-o", "size=512k", "tmpfs", place]
+    if (done := subprocess.run(command, capture_output=True, text=True)).returncode:
+        pytest.skip(f"this machine does not allow to mount: {done.stderr.strip()}")
 
     def remount(options):
         subprocess.run([mount, "-o", f"remount,{options}", place], check=True)
@@ -596,7 +597,7 @@ def test_a_file_without_write_permission_can_be_read_but_not_written(sqlite_log,
     sqlite_log.start("deploy-1")
     sqlite_log.store.close()
     if os.geteuid() == 0:
-        pytest.skip("root may write anything")
+        pytest.skip("root may write to any file")
     (tmp_path / "log.db").chmod(0o444)
     with SqliteStore(tmp_path / "log.db") as store:
         assert len(store.events("deploy-1")) == 1

@@ -13,7 +13,7 @@ from cerebelum_nb._values.codec import decode, encode
 from cerebelum_nb._values.foreign import ForeignBytes
 from cerebelum_nb.errors import SerializationError
 
-pa = pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra [arrow])")
 
 ZEROS = np.zeros(1_000_000)
 

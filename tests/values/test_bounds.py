@@ -46,7 +46,7 @@ def test_json_that_is_nested_too_deeply_is_a_value_error():
 
 
 def test_arrow_bytes_with_offsets_outside_the_data_are_refused():
-    pa = pytest.importorskip("pyarrow")
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra [arrow])")
     import numpy as np
 
     good = arrow.dumps(pa.table({"a": ["hello", "worldworld"]}), compress=False)

@@ -152,7 +152,7 @@ def test_a_typed_dict_stays_a_dict():
 
 
 def test_a_pydantic_model_checks_itself():
-    pydantic = pytest.importorskip("pydantic")
+    pydantic = pytest.importorskip("pydantic", reason="pydantic is not installed")
 
     class Model(pydantic.BaseModel):
         size: int = pydantic.Field(ge=1)
