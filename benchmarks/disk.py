@@ -41,7 +41,7 @@ def run(settings: Settings) -> list[Figure]:
             name="bytes a no-op step",
             value=value,
             unit="bytes",
-            target=450,
+            target=150,
             detail=f"{RUNS} runs of {steps:,}",
         )
     ]

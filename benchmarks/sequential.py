@@ -19,7 +19,7 @@ __all__ = ["run"]
 
 NAME = "sequential"
 STEPS = 1_000
-TARGETS: dict[Durability, float] = {"normal": 2.0, "full": 1.3}
+TARGETS: dict[Durability, float] = {"normal": 1.4, "full": 1.2}
 CARRYING_TARGETS: dict[Durability, float] = {"normal": 1.6, "full": 1.3}
 
 

