@@ -47,9 +47,8 @@ def read(db: sqlite3.Connection, execution_id: str) -> Record:
     columns = [name for _, name, *_ in db.execute("PRAGMA table_info(execution)")]
     found = db.execute("SELECT * FROM execution WHERE execution_id = ?", (execution_id,)).fetchone()
     shown = dict(zip(columns, found, strict=True))
-    behind = ("version", "updated_at", "done_steps", "current_step")  # it may be, of an execution that runs
-    sql = f"SELECT {', '.join(map(executions.current, behind))} FROM execution WHERE execution_id = ?"
-    shown.update(zip(behind, db.execute(sql, (execution_id,)).fetchone(), strict=True))
+    sql = f"SELECT {', '.join(map(executions.current, executions.MAY_LAG))} FROM execution WHERE execution_id = ?"
+    shown.update(zip(executions.MAY_LAG, db.execute(sql, (execution_id,)).fetchone(), strict=True))
     sql = f"SELECT type, step, visit, attempt, at, data, hash FROM event e WHERE {event_of(':key')} ORDER BY e.key"
     events = [(row[:6], row[6]) for row in db.execute(sql, {"key": shown["key"]})]
     payloads, untrusted = {}, set()

@@ -28,6 +28,7 @@ __all__ = [
     "DUE",
     "FINAL",
     "HAS_SLOT",
+    "MAY_LAG",
     "REPAIR",
     "SELECT",
     "STARTED",
@@ -50,16 +51,16 @@ CREATE = """INSERT OR IGNORE INTO execution (execution_id, workflow, state, star
 
 _PROGRESS = """version = ?, updated_at = ?, completed_at = ?, total_steps = ?, done_steps = ?,
     current_step = ?, error = ?"""
-_GUARD = """key = ? AND EXISTS (SELECT 1 FROM event WHERE key = ?) AND NOT EXISTS (SELECT 1 FROM event WHERE key = ?)
-    AND (? OR holder IS ?)"""
+_GUARD = """key = ? AND version <= ? AND EXISTS (SELECT 1 FROM event WHERE key = ?)
+    AND NOT EXISTS (SELECT 1 FROM event WHERE key = ?) AND (? OR holder IS ?)"""
 
 ADVANCE = f"UPDATE execution SET {_PROGRESS} WHERE {_GUARD} AND state = ? AND wake_at IS ?"
-"""Parameters: progress, (key, after, is signal, holder), state, wake_at. Most commits change neither of the last two
+"""Parameters: progress, guard, state, wake_at. Most commits change neither of the last two
 nor the holder: leaving those columns out saves the update of their indexes, a quarter of a commit's cost."""
 
 CHANGE = f"""UPDATE OR IGNORE execution SET {_PROGRESS}, state = ?, wake_at = ?, slot = ?, queued_at = ?,
     holder = CASE WHEN ? THEN NULL ELSE holder END WHERE {_GUARD}"""
-"""Parameters: progress, (state, wake_at, slot, queued_at, release), (key, after, is signal, holder)."""
+"""Parameters: progress, (state, wake_at, slot, queued_at, release), guard."""
 
 REPAIR = f"""UPDATE execution SET {_PROGRESS}, workflow = ?, state = ?, started_at = ?, wake_at = ?, parent = ?,
     caller = ?, slot = ?, queued_at = ? WHERE execution_id = ?"""
@@ -81,11 +82,11 @@ STARTED = iso("started_at")
 
 
 def current(column: str, x: str = "execution") -> str:
-    """Write what ``version``, ``updated_at``, ``done_steps`` or ``current_step`` of an execution is now, as SQL.
+    """Write what a column of ``MAY_LAG`` is now, as SQL.
 
-    A running execution does not write its row when it only goes from one step to the next (``moves`` in
-    _core/summary.py): two events, the end of a step and the start of the next. Whatever else happens brings the row up
-    to date. So the last event tells what the row does not.
+    A running execution does not write its row when it only goes from one step to the next (``is_move`` in
+    _core/summary.py): two events, the end of a step and the start of the next. Every other commit brings the row up to
+    date. So the last event tells what the row does not.
 
     Args:
         column: the name of the column.
@@ -97,11 +98,14 @@ def current(column: str, x: str = "execution") -> str:
 
 
 _NOW = {
-    "version": "e.version",
+    "version": "max(e.version, {x}.version)",
     "updated_at": "e.at",
     "done_steps": "{x}.done_steps + (e.version - {x}.version) / 2",
     "current_step": "CASE WHEN e.version > {x}.version THEN e.step ELSE {x}.current_step END",
 }
+
+MAY_LAG = tuple(_NOW)
+"""The columns in which the row of a running execution may be behind its events; read them by :func:`current`."""
 
 SELECT = f"""SELECT execution_id, {current("version")}, workflow, state, started_at, {current("updated_at")},
     completed_at, total_steps, {current("done_steps")}, {current("current_step")}, error, wake_at, parent, caller,
@@ -129,10 +133,13 @@ def progress(version: int, shown: Summary) -> tuple[Any, ...]:
 
 
 def guard(key: int, commit: Commit) -> tuple[Any, ...]:
-    """Return the parameters of ``_GUARD``: the commit's version is the next, and its holder has the lease."""
+    """Return the parameters of ``_GUARD``: the commit's version is the next, and its holder has the lease.
+
+    A row that is ahead of its events shows that the last of them were deleted; then nothing is appended.
+    """
     place = event_key(key, commit.after)
     # exact types only: sqlite3 looks up an adapter for a bool or an enum at every call
-    return key, place, place + 1, 1 if commit.holder is None else 0, commit.holder
+    return key, commit.after, place, place + 1, 1 if commit.holder is None else 0, commit.holder
 
 
 def created(commit: Commit, shown: Summary) -> tuple[Any, ...]:

@@ -98,6 +98,17 @@ def test_a_row_is_rebuilt_from_intact_events(path, edit, change):
     assert archive.repair(store=path) == ()
 
 
+def test_the_last_events_of_a_running_execution_are_missed(empty, finish):
+    finish(empty, "live", end="running")
+    with closing(sqlite3.connect(empty.path, isolation_level=None)) as db:
+        db.execute("INSERT INTO maintenance VALUES ('mine')")
+        db.execute("DELETE FROM event WHERE version = 2")
+        db.execute("DELETE FROM maintenance")
+    found = archive.verify(store=empty)
+    assert "event 2 is missing at its end" in str(found)
+    assert archive.repair(store=empty) == found.repairable == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [f"UPDATE event SET at = at + 1 WHERE {DONE} AND version = 3", f"DELETE FROM event WHERE {DONE} AND version > 10"],

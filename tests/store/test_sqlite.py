@@ -100,6 +100,7 @@ def test_nothing_is_appended_behind_an_event_that_is_not_there(sqlite_log, db):
     assert sqlite_log.append("deploy-1", 5, *sqlite_log.step()) == {"deploy-1": Rejection.STALE}
     with pytest.raises(StoreError, match="append-only"):
         sqlite_log.append("deploy-1", 5, *sqlite_log.move(), is_move=True)
+    assert sqlite_log.append("deploy-1", 1, *sqlite_log.step()) == {"deploy-1": Rejection.STALE}
     assert len(sqlite_log.store.events("deploy-1")) == 1
 
 
