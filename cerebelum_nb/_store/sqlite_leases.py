@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from typing import Any
@@ -35,6 +36,11 @@ class SqliteLeases(LogConnection):
         if in_child:
             self._registrations.clear()
         super()._after_fork(in_child=in_child)
+
+    def _undo(self, db: sqlite3.Connection) -> None:
+        for registration in self._registrations.values():
+            registration.beat_at = -math.inf  # its heartbeat may be among what is rolled back
+        super()._undo(db)
 
     def register(self, now: int, ttl: int, who: ProcessIdentity | None = None) -> int:
         """Record a holder (by default this process) and return its key."""

@@ -16,19 +16,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cerebelum_nb._core.events import StepStarted
+from cerebelum_nb._core.events import StepCompleted, StepStarted
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.summary import Summary
+from cerebelum_nb._core.value import Value
 from cerebelum_nb._store import heartbeats
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.holder import Holder, Life, ProcessIdentity
 from cerebelum_nb._store.sqlite import SqliteStore
-from cerebelum_nb.errors import ExecutionBusyError
+from cerebelum_nb.errors import ExecutionBusyError, StoreError
 
 LEASE, BEAT = 30, 10
 MICROS = 1_000_000
 EXECUTIONS = ("k1", "k2")
 SHOWN = Summary(workflow="deploy", state=ExecutionState.RUNNING, started_at=1, updated_at=1)
+MOVE = StepCompleted(at=1, step="s", output=Value("json", "null")), StepStarted(at=1, step="t")
 
 
 @dataclass(eq=False)
@@ -216,13 +218,19 @@ TestOwnership.settings = settings(
 )
 
 
-def test_a_process_that_held_nothing_for_longer_than_a_lease_is_not_robbed_of_what_it_starts():
+@pytest.mark.parametrize("fails", [False, True], ids=["at once", "at the second try"])
+def test_a_process_that_held_nothing_for_longer_than_a_lease_is_not_robbed_of_what_it_starts(fails):
     machine = Ownership()
     try:
         machine.begin(skews=[0, 0, 0])
         machine.time_passes(seconds=45)  # the far process has seen the first one only when it started itself
-        idle, _, far = machine.processes
-        idle.runs["k1"] = 0
+        idle, other, far = machine.processes
+        idle.runs["k1"] = other.runs["k2"] = 0
+        if fails:
+            assert machine.write(other, "k2")
+            start = Commit("k1", 0, [StepStarted(at=1, step="s")], SHOWN, idle.key)
+            with pytest.raises(StoreError, match="not the next version"):
+                idle.store.commit([start, Commit("k2", 9, MOVE, None, idle.key)])
         assert machine.write(idle, "k1")
         machine.here = far.machine
         with pytest.raises(ExecutionBusyError):
