@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +15,7 @@ from cerebelum_nb import WorkflowError
 from cerebelum_nb._core.events import OperationCompleted, SleepCompleted, StepCompleted, StepStarted, WorkflowCompleted
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.invariants import check
+from cerebelum_nb._core.state import State
 from cerebelum_nb._core.summary import summarise
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb.testing import FakeClock, MemoryStore
@@ -83,8 +84,25 @@ def outcome(history: list[Any]) -> dict[str, Any]:
     }
 
 
+class CheckedStore(MemoryStore):
+    """A log that checks after every commit that the row of the execution shows what its events say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[str, State] = {}
+
+    def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
+        rejected = super().commit(commits)
+        for commit in commits:
+            if commit.execution_id not in rejected:
+                state = fold(commit.events, self.states.setdefault(commit.execution_id, State()))
+                row = self.execution(commit.execution_id)
+                assert (row.version, row.summary) == (state.version, summarise(state)), commit.events
+        return rejected
+
+
 def a_log(hibernates: bool) -> MemoryStore:
-    store = MemoryStore()
+    store = CheckedStore()
     if hibernates:
         store.hibernate_after = timedelta(minutes=1)
     return store
