@@ -115,7 +115,7 @@ def _layout(cls: type[Any]) -> _Layout:
             for f in own
             if f.name != value
         ),
-        kinds={f.name: _checker(str(f.type)) for f in own},
+        kinds={name: _checker(str(f.type)) for name, f in by_name.items()},
         tuples=frozenset(f.name for f in own if str(f.type).startswith("tuple")),
         absent=absent,
         value=value,
@@ -263,40 +263,28 @@ def decode(rows: Iterable[Row]) -> list[Event]:
     events: list[Event] = []
     for kind, step, visit, attempt, at, data in rows:
         # As in `encode`, a fast path for two types; the code below would return the same, at five times the cost.
-        if (
-            kind == "StepCompleted"
-            and type(data) is str
-            and type(step) is str
-            and type(at) is type(visit) is type(attempt) is int
-            and data.startswith('{"output":')
-        ):
-            value = Value("json", data[10:-1])
-            events.append(make_completed(at=at, step=step, visit=visit, attempt=attempt, output=value))
-            continue
-        if (
-            kind == "StepStarted"
-            and type(data) is str
-            and type(step) is str
-            and type(at) is type(visit) is type(attempt) is int
-            and data.startswith('{"code":"')
-            and data.endswith('"}')
-            and data.count('"') == _QUOTES
-            and "\\" not in data
-        ):
-            events.append(make_started(at=at, step=step, visit=visit, attempt=attempt, code=data[9:-2]))
-            continue
+        if type(step) is str and type(data) is str and type(at) is type(visit) is type(attempt) is int:
+            if kind == "StepCompleted" and data.startswith('{"output":'):
+                value = Value("json", data[10:-1])
+                events.append(make_completed(at=at, step=step, visit=visit, attempt=attempt, output=value))
+                continue
+            if (
+                kind == "StepStarted"
+                and data.startswith('{"code":"')
+                and data.endswith('"}')
+                and data.count('"') == _QUOTES
+                and "\\" not in data
+            ):
+                events.append(make_started(at=at, step=step, visit=visit, attempt=attempt, code=data[9:-2]))
+                continue
         layout = _BY_NAME.get(kind)
         if layout is None:
             raise _newer(f"events of type {kind}")
         try:
-            found = _fields(layout, data)
-            if found:
-                _check(layout.kinds, found)
-            _check_header(layout, step, visit, attempt, at)
-            if layout.of_step:
-                event = layout.cls(at=at, step=step, visit=visit, attempt=attempt, **found)
-            else:
-                event = layout.cls(at=at, **found)
+            header = {"at": at, "step": step, "visit": visit, "attempt": attempt} if layout.of_step else {"at": at}
+            members = header | _fields(layout, data)
+            _check(layout.kinds, members)
+            event = layout.cls(**members)
         except (ValueError, TypeError, AttributeError, RecursionError) as exc:
             raise StoreError(
                 f"The log holds a damaged {kind} event (step {step!r}, at {at}): {exc}. Restore the log from "
@@ -331,14 +319,6 @@ def _fields(layout: _Layout, data: str | None) -> dict[str, Any]:
     if "error" in found:
         found["error"] = _error(found["error"])
     return found
-
-
-def _check_header(layout: _Layout, *header: object) -> None:
-    step, *numbers, at = header
-    if type(at) is not int:
-        raise ValueError("its time is no number")
-    if layout.of_step and not (type(step) is str and all(type(number) is int for number in numbers)):
-        raise ValueError(f"visit {numbers[0]!r} and attempt {numbers[1]!r} of a step are not known")
 
 
 def _check(kinds: dict[str, Callable[[Any], bool]], found: dict[str, Any]) -> None:
