@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from .._text.duration import format_seconds
@@ -10,6 +11,9 @@ from . import events as e
 from .state import State
 
 __all__ = ["describe_briefly", "detail", "headline", "title"]
+
+_MOST_NAMES = 10
+"""How many steps or items a description names at most."""
 
 
 def title(event: e.Event) -> str:
@@ -136,14 +140,12 @@ def _detail(event: e.Event, state: State) -> str:
             again = f", to run {event.from_step} again" if event.from_step else ""
             return f"from event {event.parent_version} of {event.parent}{again}"
         case e.RollbackStarted():
-            behind = f"back to {event.to}, " if event.to else ""
-            parts = ", ".join(event.todo[:10]) + (", ..." if event.todo[10:] else "")
-            return f"{behind}to undo: {parts or 'nothing'}{f'; {event.error}' if event.error else ''}"
+            to = f"back to {event.to}, " if event.to else ""
+            return f"{to}to undo: {_list_names(event.todo) or 'nothing'}{f'; {event.error}' if event.error else ''}"
         case e.StepStarted() | e.WorkflowRolledBack():
             return ""
         case e.ItemsListed():
-            shown = ", ".join(event.keys[:10]) + (", ..." if event.keys[10:] else "")
-            return f"{counted(len(event.keys), 'item')}: {shown}" if shown else "no items"
+            return f"{counted(len(event.keys), 'item')}: {_list_names(event.keys)}" if event.keys else "no items"
         case e.StepCompleted():
             took = (
                 "by hand"
@@ -227,6 +229,10 @@ def _describe_resume(event: e.WorkflowResumed) -> str:
         if names
     ]
     return "; ".join([*parts, *([f"with inputs {event.inputs.text}"] if event.inputs is not None else [])])
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMES]) + (", ..." if names[_MOST_NAMES:] else "")
 
 
 def _duration(event: e.StepEvent, state: State) -> str:

@@ -594,7 +594,7 @@ Event = (
 )
 
 make_started, make_completed = maker(StepStarted), maker(StepCompleted)
-"""What makes these two: nearly all events are of them."""
+"""Functions that make these two: nearly all events are of their types."""
 
 EVENT_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in Event.__args__}
 """Every event class by name, as in the log's ``type`` column."""

@@ -82,11 +82,10 @@ def _repeats(plan: Plan) -> Iterator[str]:
             for name, count in Counter(stage).items() if len(stage) > 1 else ():
                 if count > 1:
                     yield f"step '{name}' appears {count} times in one parallel list of {where}: keep it once"
-        order = [name for stage in path for name in stage]
+        order = [name for stage in path for name in dict.fromkeys(stage)]
         if len(set(order)) == len(order):
             continue
         seen: dict[str, int] = {}
-        order = [name for stage in path for name in dict.fromkeys(stage)]
         for index, name in enumerate(order):
             if name in seen:
                 loop = " -> ".join(_shortened(order[seen[name] : index + 1]))
