@@ -11,7 +11,7 @@ From a step's return to its row:
 3. classify_outcome.py and _core/settle.py turn it into an event; retries.py says when another attempt starts.
 4. The driver (_core/drive.py) folds the event.
 5. The engine commits it with the other events that have arrived (commits.py).
-6. _store/rows.py makes it a row, and ``SqliteStore.commit`` (_store/sqlite.py) inserts it.
+6. _store/rows.py makes it a row, and ``SqliteStore.commit`` (_store/sqlite_appends.py) inserts it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The ``execution`` table: one row per execution with what lists show of it, as SQL.
 
-Only SQL text and the order of its parameters live here; sqlite.py executes it.
+Only SQL text and the order of its parameters live here; sqlite.py and its base classes execute it.
 """
 
 from __future__ import annotations

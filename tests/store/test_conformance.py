@@ -21,7 +21,7 @@ from cerebelum_nb._core.events import (
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
 from cerebelum_nb._store.base import Rejection
-from cerebelum_nb._store.sqlite import _LARGE_BYTES
+from cerebelum_nb._store.sqlite_appends import _LARGE_BYTES
 from cerebelum_nb._text import times
 from cerebelum_nb.errors import ExecutionBusyError, ExecutionNotFoundError, StoreError
 
