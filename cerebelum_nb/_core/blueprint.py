@@ -16,7 +16,7 @@ __all__ = ["dump", "load", "schema_in"]
 
 _FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs", "takes_error")
 _POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
-_PLAIN = tuple((name, getattr(PLAIN, name)) for name in _POLICY)
+_DEFAULTS = tuple((name, getattr(PLAIN, name)) for name in _POLICY)
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -138,7 +138,7 @@ def _step_data(spec: StepSpec) -> dict[str, Any]:
     data: dict[str, Any] = {name: value for name, value in names.items() if value}
     data |= {name: True for name in _FLAGS if getattr(spec, name)}
     if spec.policy is not PLAIN:
-        data |= {name: value for name, plain in _PLAIN if (value := getattr(spec.policy, name)) != plain}
+        data |= {name: value for name, default in _DEFAULTS if (value := getattr(spec.policy, name)) != default}
     if spec.workflow:
         data["workflow"] = spec.workflow
     return data
