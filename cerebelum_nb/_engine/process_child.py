@@ -150,8 +150,6 @@ class _Redactor(Redactor):
 class _ChildScope(Scope):
     """The scope of an attempt in the child process; it forwards every request to the attempt in the parent."""
 
-    __slots__ = ("_asked", "_known", "_numbers", "_wire", "done")
-
     in_child_process = True
 
     def __init__(self, wire: Wire, package: dict[str, Any]) -> None:

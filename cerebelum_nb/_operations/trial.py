@@ -171,8 +171,6 @@ class _LineTrialHost(_TrialHost):
 class _TrialScope(Scope):
     """An attempt whose operations return what a run recorded."""
 
-    __slots__ = ("_operations", "_repeat")
-
     def __init__(
         self, host: _TrialHost, step: str, state: State, operations: Mapping[str, Operation], *, repeat: bool
     ) -> None:

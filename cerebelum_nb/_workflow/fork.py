@@ -63,7 +63,7 @@ class Fork:
     def begin(self, at: int, plan: str = "") -> list[Event]:
         """Make the events that a fork begins with: those that it keeps, and ``WorkflowForked``."""
         slot = slot_of(self.plan, self.inputs)
-        fork_events = WorkflowForked(
+        forked = WorkflowForked(
             at=at,
             parent=self.parent,
             parent_version=self.kept.version,
@@ -78,7 +78,7 @@ class Fork:
             plan="" if plan == self.before.plan else plan,
             slot=None if slot == self.before.slot else slot,
         )
-        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), fork_events]
+        return [*self.kept.events, *interruptions(self.before, at, "it was forked"), forked]
 
 
 def fork(
