@@ -25,12 +25,12 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .._core.graph import StepSpec
 from .._core.value import ErrorInfo, Value
@@ -46,6 +46,8 @@ from .scope import Scope, Suspension, current_scope
 from .user_errors import DESCRIBED
 
 __all__ = ["run_in_process"]
+
+T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0
 """How often to check that the child lives. Its connection does not always end with it: a fork may hold it open."""
@@ -103,6 +105,8 @@ class _Process:
         self.killed = False
         self._calls: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
         self._last_call = 0
+        self._operations: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}  # those in progress
+        self._ended = False  # the child takes no more answers
         self._wire: Wire
 
     def run(self, arguments: dict[str, Any]) -> Any:
@@ -184,7 +188,7 @@ class _Process:
                 f"{type(error).__name__}: {error}. Return plain data, or a class of a module that can be imported here"
             ) from error
 
-    # -- the monitor thread ---------------------------------------------------------------------
+    # -- the monitor thread ---------------------------------------------------------------------------------
 
     def _monitor(self, package: dict[str, Any]) -> None:
         ours, theirs = socket.socketpair()
@@ -206,7 +210,7 @@ class _Process:
                 self._inbox.put(("failed", error))
             finally:
                 self._wire.close()
-                self._give_up_calls()
+                self._give_up()
         self._reap()
 
     def _start(self, connection: int, dump: int) -> subprocess.Popen[bytes]:
@@ -336,13 +340,26 @@ class _Process:
         try:
             work, arguments = unpack(data)
             given = [_ChildFunction(self, number, item) if type(item) is Handle else item for item in arguments]
-            answer = ("answered", number, True, pack(asyncio.run(work(self.scope, *given))))
+            answer = ("answered", number, True, pack(asyncio.run(self._perform(work(self.scope, *given)))))
         except Suspension:
             raise
         except BaseException as error:  # noqa: BLE001 - sent to the step that asked
             answer = ("answered", number, False, pack(error))
         with suppress(OSError):  # it has ended; `_end` finds out how
             self._wire.send(*answer)
+
+    async def _perform(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Await an operation, which is cancelled if the child ends first: nothing else would end a long wait."""
+        task = asyncio.current_task()
+        assert task is not None
+        with self._lock:
+            self._operations[task] = asyncio.get_running_loop()
+            if self._ended:
+                task.cancel()
+        try:
+            return await operation
+        finally:
+            del self._operations[task]
 
     async def call(self, number: int, function: int, arguments: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function in the child, for an operation."""
@@ -368,10 +385,17 @@ class _Process:
         with suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(_settle, made, succeeded, value)
 
-    def _give_up_calls(self) -> None:
-        for loop, made in list(self._calls.values()):
+    def _give_up(self) -> None:
+        """End the operations in progress and their calls: the child has ended."""
+        with self._lock:
+            self._ended = True
+            calls, operations = list(self._calls.values()), list(self._operations.items())
+        for loop, made in calls:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, made, False, self.scope.over())
+        for task, loop in operations:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
 
 
 class _ChildFunction:

@@ -84,7 +84,7 @@ def appears(path):
     pytest.fail(f"{path} never appeared")
 
 
-# -- what works in it----------------------------------------------------------------------------------------
+# -- what works in it ---------------------------------------------------------------------------------------
 
 
 def test_what_a_step_can_do_it_can_do_there(log, capsys):
@@ -297,6 +297,16 @@ def test_a_timeout_ends_it_and_what_it_started(log, tmp_path):
     own, started = map(int, pids.read_text().split())
     assert not Path(f"/proc/{own}").exists()  # gone and reaped when the run ends
     assert ends(started)
+
+
+def test_a_timeout_ends_it_while_its_operation_waits(log):
+    @step(process=True, timeout="1.5s")
+    def work():
+        sleep("100s")
+
+    assert isinstance(fails(timeline(work), log).__cause__, StepTimeoutError)
+    (failed,) = of_kind(log, "StepFailed")
+    assert failed.at - of_kind(log, "StepStarted")[0].at < 50_000_000, "not after the sleep"
 
 
 def test_a_stop_ends_it_and_a_resume_may_follow_at_once(log, tmp_path):
