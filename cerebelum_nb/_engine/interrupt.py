@@ -7,7 +7,6 @@ while a step blocks the loop. The kernel's own handler waits for the loop, and l
 
 from __future__ import annotations
 
-import _signal as _bare  # type: ignore[import-not-found]  # it has no stub
 import asyncio
 import signal
 import threading
@@ -21,12 +20,6 @@ from .attempt import Interruption
 from .scope import current_scope
 
 __all__ = ["on_sigint"]
-
-_SIGINT = int(signal.SIGINT)
-
-# `signal.signal` looks the handler up in an enumeration, and formats its repr for the error that it then suppresses;
-# the repr of asyncio.run's handler contains its task. Setting and restoring a handler so took a tenth of an execution.
-_getsignal, _signal = _bare.getsignal, _bare.signal
 
 _Handler = Callable[[int, FrameType | None], Any] | int
 
@@ -72,8 +65,11 @@ def _enter(entry: _Entry) -> None:
     if next(reversed(_entries), entry).loop is not entry.loop:  # on the same loop, the others are still open
         for ended in [other for other in _entries if other.loop.is_closed()]:  # abandoned without its __exit__
             _leave(ended)
-    if _getsignal(_SIGINT) is not _handle:
-        entry.replaced = _signal(_SIGINT, _handle) or signal.default_int_handler
+    # Without a `signal.getsignal` first: before Python 3.13, both format the repr of the handler that they return, and
+    # that of asyncio.run's handler contains its task.
+    replaced = signal.signal(signal.SIGINT, _handle)
+    if replaced is not _handle:
+        entry.replaced = signal.default_int_handler if replaced is None else replaced  # SIG_DFL is falsy
         if not _entries:
             _before = entry.replaced
     _entries[entry] = None
@@ -91,8 +87,8 @@ def _leave(entry: _Entry) -> None:
     del _entries[entry]
     if later is not None and later.replaced is None:
         later.replaced = entry.replaced
-    elif later is None and _getsignal(_SIGINT) is _handle and _in_main_thread():
-        _signal(_SIGINT, entry.replaced)
+    elif later is None and signal.getsignal(signal.SIGINT) is _handle and _in_main_thread():
+        signal.signal(signal.SIGINT, entry.replaced)
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

@@ -232,7 +232,7 @@ def test_a_stop_reaches_a_blocked_loop_in_another_thread_at_once(log, before):
     assert done == []
 
 
-# -- the handler of SIGINT-----------------------------------------------------------------------------------
+# -- the handler of SIGINT ----------------------------------------------------------------------------------
 
 
 def in_a_loop_that_is_kept(work):
@@ -281,9 +281,8 @@ def test_a_stop_still_works_when_the_run_that_began_first_has_ended(log, before)
     assert [type(error) for error in in_a_loop_that_is_kept(work())] == [ExecutionStoppedError]
 
 
-def test_a_handler_of_the_user_s_own_is_put_back(log, before):
-    pressed = []
-    mine = lambda signum, frame: pressed.append(signum)  # noqa: E731 - compared below
+@pytest.mark.parametrize("mine", [lambda signum, frame: None, signal.SIG_DFL])
+def test_a_handler_of_the_user_s_own_is_put_back(log, before, mine):
     signal.signal(signal.SIGINT, mine)
     try:
         in_a_loop_that_is_kept(timeline(nap).execute({"seconds": 0}, store=log))
