@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from .._core.arguments import ExecutionLike
 from .._core.events import CancelRequested, WorkflowCancelled
 from .._core.state import State
 from .._core.state_name import ExecutionState
-from .._store.base import Store
+from .._store.base import Commit, Store
 from ..errors import CerebelumError, ExecutionBusyError, ResumeError
 from .children import notify_caller, open_children
 from .clock import current_clock
 from .cluster_access import authoritative_store
 from .leases import leases_of
 from .orphans import final_commit
-from .outside import append_from_outside, latest_states
+from .outside import append_from_outside, commit_to_latest
 from .patience import patiently, short_try
 
 __all__ = ["cancel_children", "cancel_execution", "cancel_now", "notify_of_end"]
@@ -50,31 +51,31 @@ async def cancel_execution(store: Store, execution_id: ExecutionLike, *, reason:
 def cancel_now(store: Store, execution_id: ExecutionLike, reason: str | None, by: str | None) -> str:
     """Cancel an execution for good from sync code; a locked log raises a transient StoreError."""
     row = store.execution(execution_id)
-    execution_id, store = row.execution_id, authoritative_store(store, row)
+    found, store = row.execution_id, authoritative_store(store, row)
     if row.summary.state.is_final:
-        raise ResumeError(f"execution {execution_id} is already {row.summary.state}; there is nothing to cancel")
-    here = leases_of(store).running(execution_id)
+        raise ResumeError(f"execution {found} is already {row.summary.state}; there is nothing to cancel")
+    here = leases_of(store).running(found)
     now = current_clock.get().now()
     request = CancelRequested(at=now, reason=reason, by=by)
     if here is not None:
         here.cancel_soon(request)
         return "requested"
     try:
-        lease = leases_of(store).claim(execution_id, now)
+        lease = leases_of(store).claim(found, now)
     except ExecutionBusyError:
-        append_from_outside(store, execution_id, lambda _: request)
+        append_from_outside(store, found, lambda state: replace(request, at=max(now, state.updated_at)))
         return "requested"
-    states = latest_states(store, execution_id)
-    while True:  # until no other event, such as an approval, is appended in between
-        state = next(states)
+
+    def end(state: State) -> Commit:
         ended = WorkflowCancelled(at=max(now, state.updated_at), reason=reason, by=by)
-        commit = final_commit(execution_id, state, ended, interrupted="cancelled", **lease._asdict())
-        if not store.commit([commit]):
-            leases_of(store).notify_queued()
-            break
-    cancel_children(store, execution_id, state)
+        return final_commit(found, state, ended, interrupted="cancelled", **lease._asdict())
+
+    state = commit_to_latest(store, found, end)
+    assert state is not None
+    leases_of(store).notify_queued()
+    cancel_children(store, found, state)
     if state.caller:
-        notify_caller(store, execution_id, state.caller, state.caller_step)
+        notify_caller(store, found, state.caller, state.caller_step)
     return "cancelled"
 
 
