@@ -18,6 +18,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 from .._text.duration import format_seconds
@@ -38,7 +39,7 @@ _own: deque[tuple[float, float]] = deque(maxlen=1_000)
 """What took long and was no step's doing, as ``(when it began, seconds)``."""
 
 _watches: weakref.WeakSet[BlockWatch] = weakref.WeakSet()
-"""Those that watch now; the garbage collector is watched for them."""
+"""The active watches; while there are any, the garbage collector is timed."""
 
 
 def note_own(began: float) -> None:
@@ -48,7 +49,13 @@ def note_own(began: float) -> None:
 
 
 def _own_since(began: float) -> float:
-    return sum(min(took, at + took - began) for at, took in list(_own) if at + took > began)
+    """Return the seconds of that since ``began``; a collection while a value was encoded counts once."""
+    total = 0.0
+    for at, took in sorted(_own):
+        if (end := at + took) > began:
+            total += end - max(at, began)
+            began = end
+    return total
 
 
 class BlockWatch:
@@ -75,8 +82,8 @@ class BlockWatch:
             self._due = self._loop.time() + _LOOK_SECONDS
             self._handle = self._loop.call_at(self._due, self._look)
             _watches.add(self)
-            if _collects not in gc.callbacks:
-                gc.callbacks.append(_collects)
+            if _note_collection not in gc.callbacks:
+                gc.callbacks.append(_note_collection)
 
     def stop(self) -> None:
         """Stop watching."""
@@ -84,8 +91,9 @@ class BlockWatch:
             self._handle.cancel()
             self._handle = None
         _watches.discard(self)
-        if not _watches and _collects in gc.callbacks:
-            gc.callbacks.remove(_collects)
+        if not _watches:
+            with suppress(ValueError):  # another thread may have removed it
+                gc.callbacks.remove(_note_collection)
 
     def _look(self) -> None:
         late = self._loop.time() - self._due - self.own
@@ -144,8 +152,8 @@ def measured(work: Awaitable[Any], note: Callable[[str, float], None], step: str
 _collecting_since = 0.0
 
 
-def _collects(phase: str, _: object) -> None:
-    """Hear that the garbage collector begins or ends."""
+def _note_collection(phase: str, _: object) -> None:
+    """Called when the garbage collector begins and ends."""
     global _collecting_since
     if phase == "start":
         _collecting_since = time.monotonic()

@@ -157,6 +157,19 @@ def test_no_step_is_blamed_for_the_time_in_which_its_values_are_encoded_or_garba
 
     assert named(runs) == []
 
+    def makes_garbage(*arguments, **options):
+        Ring()
+        gc.collect()
+        return encode(*arguments, **options)
+
+    async def blocks_too(context):
+        time.sleep(0.5)
+        return await context.run("once", str, 1)
+
+    monkeypatch.setattr(values, "encode", makes_garbage)
+    (warning,) = named(blocks_too)
+    assert "'blocks_too'" in warning, "the collection within the encoding counts once"
+
 
 def test_many_steps_that_begin_and_end_together_leave_the_loop_its_turns():
     turns, begun, committed = [0], Counter(), []
