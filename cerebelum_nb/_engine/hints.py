@@ -240,7 +240,7 @@ class _Writer:
         known = self.state.steps.get(step)
         if known is None or not known.checkpoints or known.has_result:
             return ""
-        line, name = known.checkpoints[-1].event.line, json.dumps(step, ensure_ascii=False)
+        line, name = known.checkpoints[-1].event.line, _literal(step)
         again = f"--rerun {shlex.quote(step)}" if self.reader is Reader.TERMINAL else f"rerun=[{name}]"
         return f" (it continues at line {line}, or with {again} at its top)"
 
@@ -256,12 +256,12 @@ class _Writer:
         return Advice(what=advice.what, ways=ways, short=advice.short)
 
     def _written(self, what: str, *, rerun: str | None = None, asks: bool = False) -> Advice:
-        again = {} if rerun is None else {"rerun": json.dumps([rerun], ensure_ascii=False)}
+        again = {} if rerun is None else {"rerun": _literal([rerun])}
         options = "" if rerun is None else f" --rerun {shlex.quote(rerun)}"
         secrets, nested = _secrets(self.state)
         if asks or (self.reader is Reader.SYNC and (secrets or nested)):
-            asked = [f"{json.dumps(n)}: getpass.getpass({json.dumps(n + ': ')})" for n in secrets]
-            again["inputs"] = "{" + ", ".join([*asked, *(f"{json.dumps(n)}: {n}" for n in nested)]) + "}"
+            asked = [f"{_literal(n)}: getpass.getpass({_literal(n + ': ')})" for n in secrets]
+            again["inputs"] = "{" + ", ".join([*asked, *(f"{_literal(n)}: {n}" for n in nested)]) + "}"
         imports = "import getpass; " if "inputs" in again and secrets else ""
         calls = [imports + resume_call(self._called(), execution_id, **again) for execution_id in (self.id, None)]
         # Another process asks for the secret. A secret inside another value cannot be typed on a command line.
@@ -284,8 +284,8 @@ class _Writer:
             done = "".join(f" --mark-done {shlex.quote(step)}=null" for step in unknown)
             if (first := self._resume_command(repeat)) and (second := self._resume_command(done)):
                 return Advice(what=what, ways=(first, second), short=first)
-        repeat = json.dumps(list(unknown), ensure_ascii=False)
-        done = "{" + ", ".join(f"{json.dumps(step, ensure_ascii=False)}: None" for step in unknown) + "}"
+        repeat = _literal(list(unknown))
+        done = "{" + ", ".join(f"{_literal(step)}: None" for step in unknown) + "}"
         ways = [resume_call(self._called(), self.id, **given) for given in ({"repeat": repeat}, {"mark_done": done})]
         return Advice(what=what, ways=tuple(ways), short=resume_call(self._called(), None, repeat=repeat))
 
@@ -295,7 +295,7 @@ class _Writer:
         steps = [f" --step {shlex.quote(step)}" if len(asking) > 1 else "" for step, _ in asking]
         kinds = ", ".join(dict.fromkeys(operation.approval_type for _, operation in asking))
         what = f"It is waiting for approval ({kinds}). To decide, with --response JSON or --reason TEXT if you like:"
-        form = f"import cerebelum_nb; cerebelum_nb.approval_form({json.dumps(self.id, ensure_ascii=False)})"
+        form = f"import cerebelum_nb; cerebelum_nb.approval_form({_literal(self.id)})"
         if self.reader is Reader.CELL or self.command is None:
             return Advice(what=f"It is waiting for approval ({kinds}). To decide:", ways=(form,), short=form)
         quoted = shlex.quote(self.id)
@@ -309,7 +309,7 @@ class _Writer:
         what = f"It is waiting for a signal ({', '.join(names)}). To send it, with data if you like:"
         if self.reader is Reader.CELL or self.command is None:
             start = "from cerebelum_nb import ExecutionClient; await ExecutionClient().send_signal("
-            calls = tuple(f"{start}{json.dumps(self.id)}, {json.dumps(name)})" for name in names)
+            calls = tuple(f"{start}{_literal(self.id)}, {_literal(name)})" for name in names)
             return Advice(what=what, ways=calls, short=calls[0] if calls else "send_signal(...)")
         ways = tuple(self.command(f"signal {shlex.quote(self.id)} {shlex.quote(name)}") for name in names)
         return Advice(what=what, ways=ways, short="cerebelum signal")
@@ -320,7 +320,7 @@ class _Writer:
         named = ", ".join(children[:3]) + (f" and {len(children) - 3} more" if len(children) > 3 else "")
         what = f"It is waiting for {'its child' if len(children) == 1 else 'its children'} {named}. To see why:"
         if self.reader is Reader.CELL or self.command is None:
-            calls = [f"import cerebelum_nb; cerebelum_nb.watch({json.dumps(child)})" for child in children[:1]]
+            calls = [f"import cerebelum_nb; cerebelum_nb.watch({_literal(child)})" for child in children[:1]]
         else:
             calls = [self.command(f"status {shlex.quote(child)}") for child in children[:3]]
         return Advice(what=what, ways=tuple(calls), short="cerebelum status")
@@ -365,7 +365,7 @@ def resume_call(variable: str, execution_id: str | None, **given: str) -> str:
         >>> resume_call("deploy", "k1", rerun='["build"]')
         'await deploy.resume("k1", rerun=["build"])'
     """
-    first = () if execution_id is None else (json.dumps(execution_id, ensure_ascii=False),)
+    first = () if execution_id is None else (_literal(execution_id),)
     arguments = ", ".join([*first, *(f"{name}={code}" for name, code in given.items())])
     return f"{variable}.resume_sync({arguments})" if _is_sync() else f"await {variable}.resume({arguments})"
 
@@ -377,7 +377,7 @@ def execute_call(variable: str, execution_id: str | None = None) -> str:
         >>> execute_call("deploy"), execute_call("deploy", "v42")
         ('await deploy.execute()', 'await deploy.execute(execution_id="v42", resume=True)')
     """
-    given = "" if execution_id is None else f"execution_id={json.dumps(execution_id)}, resume=True"
+    given = "" if execution_id is None else f"execution_id={_literal(execution_id)}, resume=True"
     return f"{variable}.run({given})" if _is_sync() else f"await {variable}.execute({given})"
 
 
@@ -389,7 +389,7 @@ def sweep_call(variable: str, step: str, prefix: str) -> str:
         'await fit.sweep("rate", ..., execution_id="k1")'
     """
     call = "{}.sweep_sync" if _is_sync() else "await {}.sweep"
-    return f'{call.format(variable)}("{step}", ..., execution_id="{prefix}")'
+    return f"{call.format(variable)}({_literal(step)}, ..., execution_id={_literal(prefix)})"
 
 
 def command_for(store: Store) -> Command | None:
@@ -412,12 +412,17 @@ def rerun_stale(call: str, store: Store, execution_id: str) -> str:
 def ways(origin: Origin, execution_id: str) -> tuple[str, ...]:
     """Return the command or the call (where the workflow was defined) that resumes an execution, the better first."""
     command = f"cerebelum resume {shlex.quote(execution_id)}"
-    call = f"await {origin.qualname.rpartition('.')[2]}.resume({json.dumps(execution_id, ensure_ascii=False)})"
+    call = f"await {origin.qualname.rpartition('.')[2]}.resume({_literal(execution_id)})"
     if origin.module != "__main__" or is_script(origin.source):
         return (command,)
     if is_cell(origin.source) and origin.origin.endswith(".ipynb"):
         return (f"{command} --notebook {shlex.quote(origin.origin)}", call)
     return (call,)
+
+
+def _literal(value: str | list[str]) -> str:
+    """Return a text or a list of texts as Python reads it back: escaped by JSON, an emoji would be two characters."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _is_sync() -> bool:
