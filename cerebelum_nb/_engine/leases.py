@@ -89,9 +89,8 @@ def superseded(execution_id: str) -> ExecutionBusyError:
     """Return the error for an execution that another process took over while this one was running it."""
     return ExecutionBusyError(
         f"another process took over execution {execution_id}: this one missed its heartbeats for too long (a laptop "
-        f"that slept, for example), or somebody changed the log. What was committed is kept, and nothing more is "
-        f"done here; "
-        f"watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
+        f"that slept, for example), or somebody changed the log. What was committed is kept, and nothing more is done "
+        f"here; watch it with `cerebelum watch {execution_id}`, or resume it when that process has ended",
         execution_id=execution_id,
         holder="another process",
     )

@@ -33,13 +33,13 @@ from .clock import Clock, current_clock
 from .commits import Commits, rebase
 from .execution import Execution, only_decide
 from .leases import leases_of, superseded
+from .pacing import any_waiting
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import forget, recorded, remembered
 from .scope_lookup import capture_print
 from .stdout import capture_output
 from .threads import can_start_threads
-from .turns import any_waiting
 from .values import MakeContext
 from .watchdog import BlockWatch
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from .._store.base import patience
 from ..errors import StoreError
-from .turns import later_turn
+from .pacing import later_iteration
 
 __all__ = ["LOCKED_SECONDS", "RETRY_SECONDS", "TRY_SECONDS", "briefly", "patiently", "short_try"]
 
@@ -46,7 +46,7 @@ def short_try() -> Iterator[None]:
 async def patiently(write: Callable[[], T]) -> T:
     """Call a function that writes to a log, and retry while the log is locked; the loop runs in between.
 
-    The first call waits until a turn of the loop has time for it (turns.py).
+    The first call waits until an iteration of the loop has time for it (pacing.py).
 
     Args:
         write: called again after each transient ``StoreError``; each of its writes is a :func:`short_try`.
@@ -56,9 +56,9 @@ async def patiently(write: Callable[[], T]) -> T:
 
     Raises:
         StoreError: the log stayed locked for ten minutes, or another error of the log.
-        ExecutionStoppedError: it was stopped by hand before its turn.
+        ExecutionStoppedError: it was stopped by hand before the first call.
     """
-    if (later := later_turn()) is not None:
+    if (later := later_iteration()) is not None:
         await later
     until = time.monotonic() + LOCKED_SECONDS
     while True:

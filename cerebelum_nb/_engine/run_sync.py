@@ -10,8 +10,8 @@ from .._host.caller import show_errors_briefly
 from ..errors import ExecutionStoppedError
 from .hints import from_sync
 from .loop import engines_on
+from .pacing import stop_waiting
 from .threads import block_on, is_loop_running
-from .turns import stop_waiting
 
 __all__ = ["STOPPED", "run_sync"]
 

@@ -1,4 +1,4 @@
-"""Finds the scope of the step whose code is running, for operations, prints and revealed secrets.
+"""Find the scope of the step whose code is running, for operations, prints and revealed secrets.
 
 Code finds its scope in a context variable, which is None outside an execution. If the context was lost, the step's own
 thread and task still find their scope, and a step's ``context`` carries it into any thread. An operation in any other
@@ -37,8 +37,7 @@ def scope_here(what: str) -> Scope | None:
             raise OperationError(
                 f"{what} was called in thread '{threading.current_thread().name}', which is not connected to its step, "
                 f"so it would not be recorded. Use context.run(...), which works in any thread, start the thread's "
-                f"work with "
-                f"asyncio.to_thread(...), or pass it the step's context: "
+                f"work with asyncio.to_thread(...), or pass it the step's context: "
                 f"pool.submit(contextvars.copy_context().run, function)"
             )
     if scope is not None and not scope.is_here():

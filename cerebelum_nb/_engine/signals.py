@@ -3,8 +3,8 @@
 ``deliver`` appends ``SignalReceived`` to the log (outside.py); the state after which it is appended decides whether the
 execution still takes signals.
 
-- If a process runs the execution, its heartbeat thread sees that the log has changed and reads the event (leases.py).
-  The scope of the waiting step hears of it, and the step records ``SignalTaken`` (_operations/signal.py).
+- If this process runs the execution, it reads the event at once; another one when its heartbeat thread sees that the
+  log has changed (leases.py). The waiting step then records ``SignalTaken`` (_operations/signal.py).
 - If the execution hibernates, folding the event makes it due (_core/fold.py sets ``State.wake_at``). A scheduler or a
   resume then wakes it, and the step, called again, finds the signal in the state.
 """

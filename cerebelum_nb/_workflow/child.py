@@ -27,10 +27,10 @@ from .._engine.children import MOST_DEPTH
 from .._engine.clock import Deadline
 from .._engine.execution import Execution
 from .._engine.inputs import Inputs, check_inputs
+from .._engine.pacing import later_iteration
 from .._engine.patience import RETRY_SECONDS
 from .._engine.pending_operation import PendingOperation, offer
 from .._engine.scope import Scope, current_scope
-from .._engine.turns import later_turn
 from .._engine.values import ExecutionValues
 from .._values import fingerprint_args
 from ..errors import CerebelumError, ExecutionBusyError, ExecutionStoppedError, StoreError, WorkflowError
@@ -274,7 +274,7 @@ class _Here:
 
     async def _begin(self, child: Child, state: State) -> Run:
         """Start or resume it on the engine's loop; retry while the log is locked."""
-        if asyncio.get_running_loop() is self.host.loop and (later := later_turn()) is not None:
+        if asyncio.get_running_loop() is self.host.loop and (later := later_iteration()) is not None:
             with suppress(ExecutionStoppedError):  # `_start` asks the scope whether its own execution is to stop
                 await later
         while True:

@@ -616,11 +616,11 @@ def test_the_first_event_that_is_not_written_leaves_nothing_behind(go):
     assert go(chain.execute(store=log, execution_id="k1")).output == 2
 
 
-# -- the length of a turn------------------------------------------------------------------------------------
+# -- the length of a turn -----------------------------------------------------------------------------------
 
 
 def turns_seen_by(count, monkeypatch, seconds, *, run):
-    """Run a chain of steps that never wait; return at which turn of the loop each of them began."""
+    """Run a chain of steps that never wait; return in which iteration of the loop each of them began."""
     monkeypatch.setattr(engine, "_PUMP_SECONDS", seconds)
     turn, seen = [0], []
 
@@ -907,12 +907,12 @@ def test_the_items_of_a_foreach_start_in_portions(store, monkeypatch, in_portion
 
 
 @pytest.fixture
-def one_a_turn(monkeypatch):
-    """Let one execution start in each turn of the loop."""
-    monkeypatch.setattr("cerebelum_nb._engine.turns._TURN_SECONDS", 0)
+def one_per_iteration(monkeypatch):
+    """Let one execution start in each iteration of the loop."""
+    monkeypatch.setattr("cerebelum_nb._engine.pacing._SECONDS", 0)
 
 
-def test_those_that_start_at_once_start_in_order_over_several_turns_of_the_loop(store, go, one_a_turn):
+def test_those_that_start_at_once_start_in_order_over_several_iterations_of_the_loop(store, go, one_per_iteration):
     turns, began = [0], []
 
     def tick():
@@ -933,7 +933,7 @@ def test_those_that_start_at_once_start_in_order_over_several_turns_of_the_loop(
     assert len({turn for _, turn in began}) == 50
 
 
-def test_a_fake_clock_does_not_jump_before_all_have_started(store, go, clock, one_a_turn):
+def test_a_fake_clock_does_not_jump_before_all_have_started(store, go, clock, one_per_iteration):
     @step
     async def naps():
         await sleep("20m")
@@ -947,7 +947,7 @@ def test_a_fake_clock_does_not_jump_before_all_have_started(store, go, clock, on
     assert clock.now() - began == 20 * 60 * 1_000_000
 
 
-def test_the_stop_button_stops_those_too_that_wait_for_their_turn(store, go, one_a_turn):
+def test_the_stop_button_stops_those_too_that_wait_for_their_turn(store, go, one_per_iteration):
     began = []
 
     @step
@@ -969,7 +969,7 @@ def test_the_stop_button_stops_those_too_that_wait_for_their_turn(store, go, one
     assert began == [True] and later.output == 2, "what is started after the stop runs"
 
 
-def test_one_that_is_cancelled_while_it_waits_for_its_turn_holds_nobody_up(store, go, one_a_turn):
+def test_one_that_is_cancelled_while_it_waits_for_its_turn_holds_nobody_up(store, go, one_per_iteration):
     async def main():
         tasks = [asyncio.ensure_future(chain.execute(store=store)) for n in range(5)]
         await asyncio.sleep(0)
