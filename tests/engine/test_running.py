@@ -718,7 +718,7 @@ def test_progress_of_a_plain_step_is_recorded(store, go):
     assert reported(store) == [50.0]
 
 
-# -- separate logs in memory---------------------------------------------------------------------------------
+# -- separate logs in memory --------------------------------------------------------------------------------
 
 
 def test_logs_do_not_know_of_each_other(go):
