@@ -33,7 +33,7 @@ from .clock import Clock, current_clock
 from .commits import Commits, rebase
 from .execution import Execution, only_decide
 from .leases import leases_of, superseded
-from .pacing import any_waiting
+from .pacing import when_none_waits
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import forget, recorded, remembered
@@ -267,7 +267,7 @@ class Engine:
         """Tell the clock when everything in flight waits for it."""
         if not self.clock.jumps or self._has_work or self._commits.wait or not self._executions:
             return
-        if any_waiting(self.loop):  # tasks that will start executions
+        if when_none_waits(self.loop, self.check_idle):  # these tasks may start executions
             return
         while self._stirring:  # a waiting execution is checked once per message
             execution = next(iter(self._stirring))

@@ -12,14 +12,14 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import ExecutionStoppedError
 from .interrupt import on_sigint
 
-__all__ = ["any_waiting", "later_iteration", "stop_waiting"]
+__all__ = ["later_iteration", "stop_waiting", "when_none_waits"]
 
 _SECONDS = 0.002
 """The CPU time of an iteration for starts; the first one does not count."""
@@ -42,9 +42,13 @@ def later_iteration() -> Coroutine[Any, Any, None] | None:
     return None if not pacing.waiting and pacing.has_time(loop) else pacing.wait(loop)
 
 
-def any_waiting(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether any task waits for an iteration of a loop."""
-    return (pacing := _by_loop.get(loop)) is not None and pacing.waiting > 0
+def when_none_waits(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> bool:
+    """Whether any task waits for an iteration of a loop; if so, call a function on the loop when none does any more."""
+    pacing = _by_loop.get(loop)
+    if pacing is None or not pacing.waiting:
+        return False
+    pacing.callbacks[callback] = None
+    return True
 
 
 def stop_waiting(loop: asyncio.AbstractEventLoop) -> bool:
@@ -65,12 +69,14 @@ class _Pacing:
     Attributes:
         waiting: how many tasks wait for an iteration.
         stops: how often `stop_waiting` was called.
+        callbacks: called once no task waits any more.
     """
 
-    __slots__ = ("_again", "_is_used", "_listening", "_queue", "_until", "_will_end", "stops", "waiting")
+    __slots__ = ("_again", "_is_used", "_listening", "_queue", "_until", "_will_end", "callbacks", "stops", "waiting")
 
     def __init__(self) -> None:
         self.waiting = self.stops = 0
+        self.callbacks: dict[Callable[[], object], None] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._again: list[asyncio.Future[None]] = []  # woken in this iteration, and found no time left
         self._is_used = False  # whether a task has used this iteration
@@ -109,9 +115,17 @@ class _Pacing:
                 enqueue = self._again.append
         finally:
             self.waiting -= 1
-            if not self.waiting and self._listening is not None:
-                listening, self._listening = self._listening, None
-                listening.__exit__(None, None, None)
+            if not self.waiting:
+                self._none_waits(loop)
+
+    def _none_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._listening is not None:
+            listening, self._listening = self._listening, None
+            listening.__exit__(None, None, None)
+        callbacks, self.callbacks = self.callbacks, {}
+        if not loop.is_closed():
+            for callback in callbacks:  # after the last of these tasks has started something, or failed
+                loop.call_soon(callback)
 
     def _end_later(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._will_end:

@@ -13,6 +13,7 @@ import pytest
 from cerebelum_nb import (
     ExecutionCancelledError,
     ExecutionStoppedError,
+    ResumeError,
     StoreError,
     WorkflowError,
     foreach,
@@ -945,6 +946,20 @@ def test_a_fake_clock_does_not_jump_before_all_have_started(store, go, clock, on
     began = clock.now()
     go(main())
     assert clock.now() - began == 20 * 60 * 1_000_000
+
+
+def test_a_fake_clock_jumps_though_those_that_waited_start_nothing(store, go, one_per_iteration):
+    @step
+    async def naps():
+        await sleep("20m")
+
+    async def main():
+        runs = [timeline(naps).execute(store=store, execution_id="k1") for n in range(9)]
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*runs, return_exceptions=True)
+
+    first_one, *others = go(main())
+    assert first_one.status == "COMPLETED" and {type(other) for other in others} == {ResumeError}
 
 
 def test_the_stop_button_stops_those_too_that_wait_for_their_turn(store, go, one_per_iteration):
