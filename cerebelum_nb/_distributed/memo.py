@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate
 
 from .._core.state import State
 from .record import Record
@@ -20,8 +20,8 @@ _STATE = SearchAttributeKey.for_keyword(SEARCH_STATE)
 _SHOWN_EVERY = 2_000_000
 """µs between two updates for lists while the state stays the same: each writes a row in the visibility store."""
 SHOWN_AFTER = 3.0
-"""Seconds after which lists show what was too early to be written; more than the above, so that an execution that
-continues writes it in a turn that it takes anyway."""
+"""Seconds after which an update for lists that came too early is written; more than `_SHOWN_EVERY`, so that an
+execution that makes progress writes it in a turn that it takes anyway."""
 _SHORT_HISTORY = 50
 """Temporal events up to which a history is not worth a continue-as-new."""
 _LONG_HISTORY, _BIG_HISTORY = 20_000, 20_000_000
@@ -61,6 +61,12 @@ class Memo:
             workflow.upsert_memo({"shown": entry})
             self._version = state.version
         return self._version == state.version
+
+    def of_next_run(self, state: State) -> dict[str, Any]:
+        """Return the memo and the search attributes of the next run, so that lists show the execution as it is."""
+        status = SearchAttributePair(_STATE, state.status.value)
+        attributes = workflow.info().typed_search_attributes.updated(status)
+        return {"memo": {"shown": shown(state)}, "search_attributes": attributes}
 
     def _shown_now(self, state: State, now: int, *, last: bool) -> dict[str, Any] | None:
         status = state.status.value

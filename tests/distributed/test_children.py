@@ -200,6 +200,8 @@ async def test_a_caller_that_has_continued_as_new_learns_of_the_end_of_its_child
     async with asyncio.timeout(60):
         while len([one async for one in cluster.client.list_workflows("WorkflowId = 'ch9'")]) < 2:
             await asyncio.sleep(0.1)
+    there = open_remote(server.url)
+    await until(lambda: there.executions(workflow="long")[0][0].summary.state == "WAITING_FOR_CHILD")
     await ExecutionClient(server.url).approve(child)
     assert (await running).output == "house at the sea"
     await worker.close()
