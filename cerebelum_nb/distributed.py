@@ -15,17 +15,9 @@ from typing import Any
 
 from ._client.client import ExecutionClient
 from ._client.status import ExecutionStatus
-
-try:
-    from ._distributed.executor import DistributedExecutor
-    from ._distributed.remote import open_remote
-    from ._distributed.worker import Worker
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] != "temporalio":
-        raise
-    raise ImportError(
-        "a cluster needs the Temporal SDK, which is not installed here: pip install 'cerebelum_nb[temporal]'"
-    ) from None
+from ._distributed.executor import DistributedExecutor
+from ._distributed.remote import open_remote
+from ._distributed.worker import Worker
 from ._store.base import Store
 from ._workflow.result import Result
 from ._workflow.workflow import Workflow

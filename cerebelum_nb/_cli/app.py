@@ -218,11 +218,8 @@ _DB, _DEBUG, _CORE = "cerebelum_nb.db", "cerebelum_nb.debug", "cerebelum_nb.core
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value:  # an option after the command's name is parsed later, and wins
         key = {"debug": _DEBUG, "core": _CORE}.get(param.name or "", _DB)
-        if (
-            key == _DB
-            and str(value).startswith("temporal://")
-            and any(one.name == "core" for one in ctx.command.params)
-        ):
+        has_core = any(one.name == "core" for one in ctx.command.params)
+        if key == _DB and has_core and str(value).startswith("temporal://"):
             key = _CORE
         ctx.meta[key] = value
 

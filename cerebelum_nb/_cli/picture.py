@@ -247,7 +247,8 @@ class Picture:
                 continue
             yield ""
             since = short_seconds((self.now - operation.at) / 1e6)
-            yield from wrap(f"{name} asks for {operation.approval_type} approval, {since} ago:")
+            ends = "" if operation.due_at is None else f"; its time ends {self._time_until(operation.due_at)}"
+            yield from wrap(f"{name} asks for {operation.approval_type} approval, {since} ago{ends}:")
             lines = _pretty(operation.data)
             for line in lines[:_MOST_DATA]:
                 yield from wrap(line, "    ")

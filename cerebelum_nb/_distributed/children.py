@@ -72,6 +72,11 @@ class _Found(NamedTuple):
     def runs(self) -> bool:
         return bool(self.events) and not self.over
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its run is over without an end, for example because it was terminated."""
+        return bool(self.over) and not _has_ended(self.state)
+
 
 class RemoteChildren:
     """Runs the children of one attempt.
@@ -111,11 +116,7 @@ class RemoteChildren:
         """Run a child, or wait for the worker that runs it, until it has reached its goal."""
         asked = await self._ask(child.id)
         found = await self._read(child.id, asked)
-        known = child.scope.recorded(child.op)
-        is_first = await child.is_fresh(found.state)
-        if found.over and not _has_ended(found.state) and known is not None and known.ended:
-            await child.begin_waiting()  # a later attempt, or a resume, continues the child
-            raise self._lost(child, found)
+        is_first = await child.is_fresh(found.state, is_lost=found.is_lost)
         while True:
             if found.runs and child.is_interrupted(found.state, is_first=is_first):
                 await self._on_polls(self._cluster.stop(child.id, abandoned_reason(child)))

@@ -59,12 +59,12 @@ _TELLING = frozenset(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
     )
 )
-"""What of Temporal's carries events of ours or ends a run; of a step's six events it is one."""
+"""The types of Temporal events that carry events of ours or end a run: one of the six that a step takes."""
 
 _LONGEST_PAUSE, _FEW = 0.075, 3
-"""After a change of few events, as in a chain of steps, a follower asks for more after the time in which they came, or
-after so many seconds: a step is three changes of Temporal's history, of which only the last has events, and each answer
-costs the server CPU."""
+"""After a change of at most `_FEW` events, as in a chain of steps, a follower pauses for as long as the change took to
+come, at most so many seconds: a step changes Temporal's history three times, only the last time with events of ours,
+and each answer costs the server CPU."""
 _UPDATE_TRIES, _UPDATE_AGAIN_SECONDS = 20, 0.1
 _AGAIN_SECONDS = 0.5
 
@@ -238,7 +238,7 @@ class Cluster:
     # -- reading ------------------------------------------------------------------------------------------------
 
     async def changes(self, execution_id: str, *, after: int = 0, wait: bool = True) -> AsyncIterator[Change]:
-        """Read events behind version ``after``; with ``wait``, until the execution's run has ended.
+        """Read the events after version ``after``; with ``wait``, until the execution's run has ended.
 
         Raises:
             RPCError: the server cannot be reached, or has no such execution.
@@ -360,15 +360,15 @@ class Cluster:
 
 
 def _ending(event: HistoryEvent) -> str:
-    """Say how a run has ended that did not complete; "" of an event that ends none."""
+    """Describe how a run has ended that did not complete; "" for an event that ends no run."""
     match event.event_type:
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
             return f"failed: {event.workflow_execution_failed_event_attributes.failure.message}"
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
             return "was cancelled in Temporal"
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
-            told = event.workflow_execution_terminated_event_attributes
-            return f"was terminated in Temporal by {told.identity} ({told.reason or 'no reason was given'})"
+            end = event.workflow_execution_terminated_event_attributes
+            return f"was terminated in Temporal by {end.identity} ({end.reason or 'no reason was given'})"
         case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
             return "timed out in Temporal"
         case _:

@@ -1,6 +1,6 @@
 """The one Temporal workflow: a shell around :mod:`.._core.drive` whose attempts are activities.
 
-Every run starts from rows; a start, a resume, a fork and a continue-as-new differ only in these. No user code runs
+Every run starts from rows; a start, a resume, a fork and a continue-as-new differ only in their rows. No user code runs
 here, so any worker of the workflow can drive it, and users have no rules of determinism to follow. An event is
 committed when Temporal's history holds it: the events of a turn are in the input of the first activity that the turn
 schedules, or else in a memo; those of the last turn are the result. ``cluster.py`` reads them.
@@ -157,7 +157,8 @@ class Drive:
                 return self._end()
             if self._may_continue_as_new():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(args=[self._meta, pack(self._recorded.rows), self._left()])
+                arguments = [self._meta, pack(self._recorded.rows), self._left()]
+                workflow.continue_as_new(args=arguments, **self._memo.of_next_run(self._state))
             try:
                 await workflow.wait_condition(lambda: bool(self._inbox))
             except asyncio.CancelledError:
@@ -373,32 +374,23 @@ class Drive:
             if self._is_decided(name, suspended):
                 self._wake(name)
 
-    def _check_child(self, child: str) -> None:
-        """Wake the step that waits for a child that has ended."""
+    def _check_child(self, child: str, *, lost: bool = False) -> None:
+        """Wake the step that waits for a child that has ended, or is lost: its run is over without an end."""
         for name, suspended in list(self._suspended.items()):
-            if self._child_of(name, suspended) == child and self._is_decided(name, suspended):
-                self._wake_by_child(name, suspended)
-
-    def _miss_child(self, child: str) -> None:
-        """Wake the step that waits for a child whose run is gone, for example because it was terminated."""
-        for name, suspended in list(self._suspended.items()):
-            if self._child_of(name, suspended) == child:
-                self._wake_by_child(name, suspended)
+            if self._child_of(name, suspended) == child and (lost or self._is_decided(name, suspended)):
+                step = self._step(name)
+                where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
+                self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
+                self._wake(name)
 
     def _child_of(self, name: str, suspended: _Suspended) -> str:
         operation = self._step(name).operations.get(suspended.op)
         return "" if operation is None else operation.child
 
-    def _wake_by_child(self, name: str, suspended: _Suspended) -> None:
-        step = self._step(name)
-        where: dict[str, Any] = {"step": name, "visit": step.visit, "attempt": max(1, step.attempt)}
-        self._append(e.ChildEnded(at=self._now(), op=suspended.op, **where))
-        self._wake(name)
-
     def _look_after_children(self) -> None:
         """Check now and then that awaited children are running: a terminated one sends no signal."""
         awaited = [child for name, one in self._suspended.items() if (child := self._child_of(name, one))]
-        self._family.look_after(awaited, lambda child: self._inbox.append(partial(self._miss_child, child)))
+        self._family.look_after(awaited, lambda child: self._inbox.append(partial(self._check_child, child, lost=True)))
         if awaited:
             self._timers.start(":children", LOOK_SECONDS, self._look_after_children)
 

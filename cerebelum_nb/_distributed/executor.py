@@ -30,7 +30,7 @@ from .._store.base import Store
 from .._store.connect import resolve_store
 from .._values import Redactor, encode
 from .._workflow.definition import Definition
-from .._workflow.execution_id import check_id, id_in_workflow, new_id
+from .._workflow.execution_id import RESUMABLE, check_id, id_in_workflow, new_id
 from .._workflow.fork import fork_events, prepare
 from .._workflow.outcome import is_rollback, outcome_of, warn_of_stale
 from .._workflow.result import Result
@@ -352,7 +352,7 @@ class DistributedExecutor:
     ) -> str:
         """Bring the copy of an execution in the local log up to date, and return its full id."""
         if execution_id is None:
-            rows, _ = local.executions(workflow=workflow.name, states=_RESUMABLE, limit=1, exact=False)
+            rows, _ = local.executions(workflow=workflow.name, states=RESUMABLE, limit=1, exact=False)
             if not rows:
                 raise ResumeError(
                     f"workflow '{workflow.name}' has nothing to resume that this log knows. Give the id of an "
@@ -411,16 +411,6 @@ class DistributedExecutor:
         finally:
             watch.cancel()
         return outcome_of(followed, undoes=undoes)
-
-
-_RESUMABLE = (
-    ExecutionState.FAILED,
-    ExecutionState.PAUSED,
-    ExecutionState.RUNNING,
-    ExecutionState.SLEEPING,
-    ExecutionState.WAITING_FOR_APPROVAL,
-    ExecutionState.WAITING_FOR_SIGNAL,
-)
 
 
 def _held_here(local: Store, execution_id: str) -> bool:

@@ -19,7 +19,7 @@ from .._core.state_name import ExecutionState
 __all__ = ["LOOK_SECONDS", "Family"]
 
 LOOK_SECONDS = 300.0
-"""How often an execution asks whether the children run that its steps wait for."""
+"""Seconds between two checks that the children for which steps wait are running."""
 
 
 class Family:
@@ -47,7 +47,7 @@ class Family:
         return self._ended.get(child, 0) > since
 
     def look_after(self, children: Iterable[str], miss: Callable[[str], None]) -> None:
-        """Call ``miss`` with each child that is not running; an empty message finds out."""
+        """Call ``miss`` with each child that is not running, which an empty signal to it shows."""
 
         async def look(child: str) -> None:
             try:
@@ -64,7 +64,7 @@ class Family:
             asyncio.create_task(_signal(child, "caller_ended", False, reason))  # noqa: RUF006 - the workflow's loop keeps it
 
     async def announce_end(self, state: State) -> None:
-        """Tell the caller that this execution has ended, and its running children to end."""
+        """Tell the caller that this execution has ended, and stop or cancel its running children."""
         me, cancelled = workflow.info().workflow_id, state.lifecycle is ExecutionState.CANCELLED
         reason = f"its caller {me} was cancelled" if cancelled else f"its caller {me} has ended"
         if state.lifecycle is ExecutionState.PAUSED and state.reason:

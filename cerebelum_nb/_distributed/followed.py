@@ -78,14 +78,15 @@ class Followed(ExecutionValues):
         """Pass copied events to observers; warn if a worker runs other code of a step than this process has."""
         observers.notify(cast(Any, self), after + 1, events)
         for event in events:
-            if isinstance(event, StepInterrupted) and event.reason == other_version(event.worker):
-                if not self._warned_of_code:
-                    log.warning(
-                        "worker %s has another version of step '%s' than this process, and runs its own. If the one "
-                        "here is the right one, start the workers again, which load code when they start, and resume",
-                        *(event.worker, event.step),
-                    )
+            if self._warned_of_code or not isinstance(event, StepInterrupted):
+                continue
+            if event.reason == other_version(event.worker):
                 self._warned_of_code = True
+                log.warning(
+                    "worker %s has another version of step '%s' than this process, and runs its own. If this "
+                    "process has the right one, restart the workers, which load code when they start, and resume",
+                    *(event.worker, event.step),
+                )
 
     def end(self, error: BaseException | None = None) -> None:
         """Note that no more events will come."""

@@ -71,7 +71,7 @@ class Mirror:
         While the server is away, try again for as long as it takes.
 
         Returns:
-            How the run ended, in a word; "" if it has not.
+            How the run ended: "completed", "failed: ...", "was terminated in Temporal by ..."; "" if it has not.
 
         Raises:
             ExecutionNotFoundError: the cluster has no such execution.

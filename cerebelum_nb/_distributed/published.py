@@ -43,9 +43,8 @@ def published_with(events: Iterable[Event], blobs: Blobs) -> tuple[Value, ...]:
     for plan in dict.fromkeys(filter(None, (getattr(event, "plan", None) for event in events))):
         try:
             rows = parse(inflate(blobs.payload(plan)))
-        except (StoreError, ValueError):
+            kept = [(codec, digest, base64.b64decode(text)) for codec, digest, text in rows]
+        except (StoreError, ValueError, TypeError):  # not essential, or damaged
             continue
-        for codec, digest, text in rows:
-            data = base64.b64decode(text)
-            found[digest] = Value(codec, digest=digest, size=len(data), payload=data)
+        found |= {digest: Value(codec, digest=digest, size=len(data), payload=data) for codec, digest, data in kept}
     return tuple(found.values())

@@ -74,8 +74,8 @@ async def make_current(client: Client, workflow: str, release: str) -> None:
             if not unknown or time.monotonic() > until:
                 raise StoreError(
                     f"release {release} of workflow '{workflow}' cannot be made the current one: {error.message}. "
-                    f"Temporal's worker versioning needs a server of 1.28 or later; without --release (release=) any "
-                    f"worker takes up anything"
+                    f"Temporal's worker versioning needs server 1.28 or later. Without --release (release=), "
+                    f"executions continue on any worker"
                 ) from error
             await asyncio.sleep(_AGAIN_SECONDS)
         else:

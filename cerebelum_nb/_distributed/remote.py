@@ -115,8 +115,15 @@ class RemoteStore:
         return events, over
 
     def last_heartbeats(self, execution_id: str) -> dict[str, Heartbeat]:
-        """Read what steps report that run now, by step."""
-        found = self._do(self.cluster.at_work(execution_id)).heartbeats
+        """Read the last heartbeats of running steps, by step.
+
+        Raises:
+            StoreError: the cluster cannot be reached.
+        """
+        try:
+            found = self._do(self.cluster.at_work(execution_id)).heartbeats
+        except RPCError as error:
+            explain(error, self.cluster.url, execution_id)
         return {step: Heartbeat(details) for step, details in found.items() if details}
 
     def payload(self, digest: str) -> bytes:
@@ -233,7 +240,7 @@ class RemoteStore:
         )
 
     def _holder(self, state: ExecutionState, *, over: bool) -> Holder | None:
-        """Say that the cluster runs it; or that it did, if its run is over although it has not ended: terminated."""
+        """Return the cluster as the holder; its lease is over if the run is, as when it was terminated."""
         if state not in _LIVE:
             return None
         now = 0 if over else time.time_ns() // 1000
@@ -330,7 +337,7 @@ class RemoteStore:
         """Return a number that changes twice a second."""
         return int(time.monotonic() / _LOOK_SECONDS)
 
-    # -- steering -----------------------------------------------------------------------------------------------
+    # -- signals ------------------------------------------------------------------------------------------------
 
     def commit(self, commits: Sequence[Commit]) -> dict[str, str]:
         """Append signals; return ``{execution_id: Rejection}`` for those that came too late."""

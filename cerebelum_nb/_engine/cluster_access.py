@@ -32,9 +32,7 @@ def load_cluster_module(module: str) -> Any:
     """
     try:
         return import_module(f"cerebelum_nb._distributed.{module}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "temporalio":
+    except ImportError as error:
+        if error.name != "temporalio":
             raise
-        raise CerebelumError(
-            "a cluster needs the Temporal SDK, which is not installed here: pip install 'cerebelum_nb[temporal]'"
-        ) from None
+        raise CerebelumError(str(error)) from None

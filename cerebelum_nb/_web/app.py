@@ -130,9 +130,8 @@ def application(logs: Logs, settings: Settings) -> Starlette:
             return await run_in_threadpool(pages.start, request, given, problems)
         log = pages.log(request)
         if not runs.is_recorded(log, execution_id):
-            text = (
-                f"{runs.describe(log, execution_id)} It is still loading the code. Reload this page to see the outcome."
-            )
+            state = runs.describe(log, execution_id)
+            text = f"{state} It is still loading the code. Reload this page to see the outcome."
             return _message(pages, request, 202, text)
         return RedirectResponse(f"../../e/{to_path(execution_id)}", 303)
 

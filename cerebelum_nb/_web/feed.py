@@ -71,7 +71,7 @@ class Feed:
     async def document(self, key: str, draw: Draw) -> Document:
         """Return the current document; it is drawn once until something changes."""
         if not self._waiting:
-            self._has_changed()
+            self._look()
         while True:
             stamp = self._stamp
             found = self._drawn.get(key)
@@ -121,7 +121,7 @@ class Feed:
         changed = asyncio.Event()
         self._waiting.add(changed)
         if self._poll is None:
-            self._has_changed()
+            self._look()
             self._poll = asyncio.ensure_future(self._watch())
         try:
             yield "retry: 1000\n\n"
@@ -153,12 +153,12 @@ class Feed:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             now = time.monotonic()
-            if self._has_changed() or now - last >= LOOK_AGAIN_SECONDS:
+            if self._look() or now - last >= LOOK_AGAIN_SECONDS:
                 last = now
                 self.refresh()
 
-    def _has_changed(self) -> bool:
-        """Whether something was committed since the last call; a log that disappears is one change."""
+    def _look(self) -> bool:
+        """Look for commits; return whether there are any since the last look. A log that disappears is one change."""
         try:
             if self._pulse is None:
                 self._pulse = SqliteStore(self._path, read_only=True, trusted=False)

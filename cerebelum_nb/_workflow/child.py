@@ -178,10 +178,11 @@ class Child(ABC):
         """Record that the step waits for it."""
         return self.scope.record(ChildStarted, self.op, child=self.id, workflow=self.workflow.name)
 
-    async def is_fresh(self, state: State) -> bool:
-        """Whether the step may continue a child that has failed: not if this failure is what woke the step."""
+    async def is_fresh(self, state: State, *, is_lost: bool = False) -> bool:
+        """Whether the step may continue a child that has failed, or is lost: not if that is what woke the step."""
         known = self.scope.recorded(self.op)
-        if known is None or not known.ended or state.lifecycle not in UNFINISHED or state.lifecycle is self.goal:
+        has_failed = is_lost or (state.lifecycle in UNFINISHED and state.lifecycle is not self.goal)
+        if known is None or not known.ended or not has_failed:
             return True
         await self.begin_waiting()  # the step knows of it now: its next attempt, or a resume, continues the child
         return False

@@ -30,7 +30,7 @@ from .._text.text import cut
 from ..errors import ResumeError
 from .definition import Definition
 
-__all__ = ["check_id", "find_execution", "id_in_workflow", "new_id", "warn_of_unfinished"]
+__all__ = ["RESUMABLE", "check_id", "find_execution", "id_in_workflow", "new_id", "warn_of_unfinished"]
 
 messages = logging.getLogger("cerebelum_nb")
 
@@ -41,7 +41,8 @@ _MOST_SEARCHED = 1000
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _BY_BYTE = _ALPHABET.encode() * 8
 """For each byte, the character of its last five bits."""
-_RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
+RESUMABLE = (ExecutionState.FAILED, ExecutionState.PAUSED, *ACTIVE, ExecutionState.ROLLED_BACK, ExecutionState.QUEUED)
+"""The states in which a resume without an id finds an execution."""
 
 
 def find_execution(workflow: Definition, execution_id: ExecutionLike | None, log: Store) -> str:
@@ -97,7 +98,7 @@ def _resumable(workflow: Definition, log: Store) -> Iterator[ExecutionRow]:
     leases = leases_of(log)
     seen, total = 0, 1
     while seen < total:
-        rows, total = log.executions(workflow=workflow.name, states=_RESUMABLE, limit=_PAGE, offset=seen, exact=False)
+        rows, total = log.executions(workflow=workflow.name, states=RESUMABLE, limit=_PAGE, offset=seen, exact=False)
         for row in rows:
             if leases.running(row.execution_id) is None and not _is_prefix(row, log):
                 yield row

@@ -8,10 +8,12 @@ import re
 import sqlite3
 from contextlib import closing
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from cerebelum_nb import connect, step, wait_for_signal, workflow
 from cerebelum_nb._client.client import ApprovalInfo, ExecutionClient, ExecutionStatus, SleepInfo, StepStatus
 from cerebelum_nb._store.schema import SCHEMA_VERSION
 
@@ -122,6 +124,21 @@ def test_active_says_what_each_waits_for(call):
     assert "left for budget approval" in shown["asking-1"]
 
 
+async def test_a_wait_for_a_signal_is_named_and_counted(call, tmp_path):
+    @step
+    async def paid():
+        await wait_for_signal("payment")
+
+    @workflow
+    def shop(wf):
+        wf.timeline(paid)
+
+    log = connect(tmp_path / "shop.db", hibernate_after=timedelta(0))
+    await shop.execute(store=log, wait=False)
+    assert call("active", "--db", log.path).out.splitlines()[1].endswith("signal: payment")
+    assert "0 waiting for approval, 1 waiting for signal" in call("doctor", "--db", log.path).out
+
+
 def test_active_as_json_is_whole(call):
     found = call("active", "--json").json
     assert list(found) == ["executions", "total", "has_more"]
@@ -158,7 +175,7 @@ def test_a_failed_execution_shows_why_and_what_to_do(call):
 
 def test_what_waits_for_approval_shows_what_is_asked_and_how_to_answer(call):
     shown = call("status", "asking").out
-    assert "review asks for budget approval" in shown
+    assert re.search(r"review asks for budget approval, \w+ ago; its time ends in (2h|1h \d+m):", shown)
     assert "    cost: 36 $\n" in shown
     assert "    cerebelum approve asking-1\n" in shown
 

@@ -20,9 +20,8 @@ def end_of(events):
     """Return the outcome of an execution: its state, its results, its error."""
     state = fold(events)
     check(state)
-    results = re.sub(
-        r"child \w+ of", "its child", repr(sorted(state.outputs.items()))
-    )  # whose id derives from its caller's
+    outputs = repr(sorted(state.outputs.items()))
+    results = re.sub(r"child \w+ of", "its child", outputs)  # a child's id derives from its caller's
     return state.lifecycle, results, None if state.error is None else state.error.type
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -292,9 +293,11 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
 
 
 def _waiting(found: list[ExecutionStatus]) -> str:
-    asleep = sum(shown.status is ExecutionState.SLEEPING for shown in found)
-    asking = sum(shown.status is ExecutionState.WAITING_FOR_APPROVAL for shown in found)
-    return f"{asleep} asleep, {asking} waiting for approval"
+    count = Counter(shown.status for shown in found)
+    asleep, asking = count[ExecutionState.SLEEPING], count[ExecutionState.WAITING_FOR_APPROVAL]
+    others = (ExecutionState.WAITING_FOR_SIGNAL, ExecutionState.WAITING_FOR_CHILD)
+    more = "".join(f", {count[state]} {state.words}" for state in others if count[state])
+    return f"{asleep} asleep, {asking} waiting for approval{more}"
 
 
 def _listed(ids: list[str] | tuple[str, ...]) -> str:

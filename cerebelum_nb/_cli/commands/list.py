@@ -10,8 +10,11 @@ import click
 
 from ..._client.reading import ACTIVE, list_statuses, status_from_row
 from ..._client.status import ExecutionStatus
+from ..._core.describe_steps import waits_of
+from ..._core.fold import fold
 from ..._core.labels import describe_labels
 from ..._core.state_name import ExecutionState
+from ..._store.base import Store
 from ..._text.duration import short_seconds
 from ..._text.terminal import Cell, Column, table, width
 from ..._text.text import counted
@@ -119,7 +122,7 @@ def active(ctx: click.Context, json_: bool) -> None:
     if not found:
         _remark("nothing is running, sleeping or waiting")
         return
-    for line in table(_ACTIVE, [_active_row(shown, now) for shown in found], width()):
+    for line in table(_ACTIVE, [_active_row(store, shown) for shown in found], width()):
         emit(line)
 
 
@@ -157,14 +160,14 @@ def _listed_row(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
     )
 
 
-def _active_row(shown: ExecutionStatus, now: int) -> Sequence[Cell]:
+def _active_row(store: Store, shown: ExecutionStatus) -> Sequence[Cell]:
     return (
         Cell(shown.execution_id, "bold"),
         Cell(shown.workflow_name),
         state_cell(shown.status, interrupted=shown.interrupted, short=True),
         _steps(shown),
         Cell(shown.current_step_name or ""),
-        Cell(_next(shown)),
+        Cell(_next(store, shown)),
     )
 
 
@@ -172,7 +175,8 @@ def _steps(shown: ExecutionStatus) -> Cell:
     return Cell(f"{shown.current_step_index}/{shown.total_steps}")
 
 
-def _next(shown: ExecutionStatus) -> str:
+def _next(store: Store, shown: ExecutionStatus) -> str:
+    """Say what an execution waits for; its state says that it waits."""
     if shown.interrupted:
         return "resume it"
     if shown.status is ExecutionState.QUEUED:
@@ -182,6 +186,10 @@ def _next(shown: ExecutionStatus) -> str:
         return ("" if left is None else f"{short_seconds(left / 1000)} left for ") + f"{asked.approval_type} approval"
     if (sleep := shown.sleep_info) is not None:
         return f"wakes in {short_seconds(sleep.remaining_ms / 1000)}" if sleep.remaining_ms else "due now"
+    if shown.status in (ExecutionState.WAITING_FOR_SIGNAL, ExecutionState.WAITING_FOR_CHILD):
+        steps = fold(store.events(shown.execution_id)).attempted()
+        waits = (waiting.what.removeprefix("waits for ") for _, step in steps for waiting in waits_of(step))
+        return ", ".join(waits)
     return ""
 
 

@@ -50,7 +50,8 @@ def status(ctx: click.Context, execution_id: str, json_: bool) -> None:
     if holder is not None and holder.is_cluster and holder.host != store.location:
         core = holder.host.removeprefix(CLUSTER)
         emit("")
-        for line in wrap(f"It runs on {core}. This log has a copy, kept current by who follows it. To look there:"):
+        copy = "This log has a copy, which is up to date while a process follows it."
+        for line in wrap(f"It runs on {core}. {copy} To see it there:"):
             emit(line)
         emit(f"    cerebelum status {picture.row.execution_id} --core {core}")
 
@@ -167,7 +168,7 @@ def _event(row: Sequence[Any]) -> tuple[Cell, ...]:
 
 
 def _clock(at: Any) -> str:
-    """Write a time of day; a time that is none, as in a damaged log, as it is."""
+    """Write a time of day; an invalid time, as in a damaged log, as it is."""
     try:
         return clock(datetime.fromisoformat(at))
     except (TypeError, ValueError):
