@@ -175,7 +175,7 @@ def test_a_failed_execution_shows_why_and_what_to_do(call):
 
 def test_what_waits_for_approval_shows_what_is_asked_and_how_to_answer(call):
     shown = call("status", "asking").out
-    assert re.search(r"review asks for budget approval, \w+ ago; its time ends in (2h|1h \d+m):", shown)
+    assert re.search(r"review asks for budget approval, \S+( \S+)? ago;\s+its time ends in (2h|1h \d+m):", shown)
     assert "    cost: 36 $\n" in shown
     assert "    cerebelum approve asking-1\n" in shown
 
