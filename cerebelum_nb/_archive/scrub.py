@@ -19,6 +19,7 @@ from .._core.fold import fold
 from .._core.labels import Labels
 from .._core.summary import summarise
 from .._core.value import ErrorInfo, Value
+from .._engine.plan_payloads import plan_text
 from .._store import chain, executions, rows
 from .._text.json_text import parse
 from .._values import MASK, Redactor, encode
@@ -76,7 +77,10 @@ def _values(events: Iterable[Event]) -> Iterable[Value]:
 
 def _may_reveal(codec: str, data: bytes, redactor: Redactor) -> bool:
     """Whether bytes contain a secret or a redacted name, or cannot be searched for them."""
-    searched = _uncompressed(data) if codec == "arrow" else data
+    try:
+        searched = _uncompressed(data) if codec == "arrow" else plan_text(data) if codec == "plan" else data
+    except ValueError:
+        return True
     if searched is None:
         return True
     lower = searched.lower()

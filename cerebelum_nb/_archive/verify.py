@@ -19,6 +19,7 @@ from .._core.fold import fold
 from .._core.schedule import ScheduleState, evolve_schedule
 from .._core.state import State
 from .._core.summary import Summary, summarise
+from .._engine.plan_payloads import plan_text
 from .._history.sources import Log
 from .._store import chain, executions, labels, results, rows, schedules
 from .._store.connect import resolve_store
@@ -387,13 +388,15 @@ def _fits(before: bytes | None, version: int, row: Any, hashed: object) -> bool:
 def _is_whole(codec: object, digest: object, data: object) -> bool:
     if not isinstance(data, bytes):
         return False
-    if codec != "code":
-        return ("plan:" if codec == "plan" else "") + sha256(data).hexdigest() == digest
     try:
-        parse(inflate(data))
+        if codec == "plan":
+            return f"plan:{sha256(plan_text(data)).hexdigest()}" == digest
+        if codec == "code":
+            parse(inflate(data))
+            return str(digest).startswith("code:")
     except ValueError:
         return False
-    return str(digest).startswith("code:")
+    return sha256(data).hexdigest() == digest
 
 
 def _event(version: int, row: Any) -> str:

@@ -1,7 +1,7 @@
 """A plan and the code of its steps as payloads of the log, stored once per content and without secrets.
 
 - A *blueprint* is a plan without its code. Events name it by its digest; a process without the code draws the workflow
-  from it, and makes a form from the JSON Schema of its inputs.
+  from it, and makes a form from the JSON Schema of its inputs. Its digest is that of its text, compressed or not.
 - The *parts* of a step's fingerprint (its code, helpers, constants) say what a result was made with. staleness.py
   compares them with the code of now to explain what has changed; the digests in the events decide what is stale.
 """
@@ -23,7 +23,7 @@ from .._dsl.code import parts_of
 from .._store.base import Store
 from .._text.json_text import parse
 from .._values import MASK, Redactor
-from .._values.bounds import inflate
+from .._values.bounds import MOST_CODE_BYTES, inflate
 from ..errors import StoreError
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "parts_kept",
     "parts_written",
     "pieces",
+    "plan_text",
     "schema_kept",
 ]
 
@@ -61,12 +62,17 @@ def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
     last, kept = _laid_out
     if last is plan and not redactor:
         return kept
-    data = redactor.mask(dump(plan, _schema(plan, redactor))).encode()
-    made = Value("plan", digest=f"plan:{sha256(data).hexdigest()}", size=len(data), payload=data)
+    text = redactor.mask(dump(plan, _schema(plan, redactor))).encode()
+    data = zlib.compress(text, 1) if _FEW_BYTES < len(text) <= MOST_CODE_BYTES else text
+    made = Value("plan", digest=f"plan:{sha256(text).hexdigest()}", size=len(data), payload=data)
     if not redactor:
         _laid_out = plan, made
     return made
 
+
+_FEW_BYTES = 1 << 10
+"""A plan of fewer bytes is not compressed: that would take 50 us and save no page of the log. Of 1,000 steps, 68 kB
+become 5 in 80 us."""
 
 _laid_out: tuple[Plan | None, Value] = (None, Value("plan"))
 """The last plan and its blueprint. Many runs of one workflow share one plan (see `WorkflowBuilder.describes`), and its
@@ -99,10 +105,19 @@ def _without_hidden(schema: Any, redactor: Redactor) -> Any:
     return found
 
 
+def plan_text(payload: bytes) -> bytes:
+    """Return the JSON text of a plan's payload, which may be compressed.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    return payload if payload.startswith(b"{") else inflate(payload)
+
+
 def schema_kept(store: Store, plan: str) -> dict[str, Any] | None:
     """Read the JSON Schema of the inputs of a plan, by the plan's digest; None if the log has none."""
     try:
-        return schema_in(store.payload(plan)) if plan else None
+        return schema_in(plan_text(store.payload(plan))) if plan else None
     except (StoreError, ValueError):
         return None
 
@@ -110,7 +125,7 @@ def schema_kept(store: Store, plan: str) -> dict[str, Any] | None:
 def blueprint_kept(store: Store, state: State) -> Plan | None:
     """Read the plan that an execution last used; None if the log does not hold it."""
     try:
-        return load(store.payload(state.plan)) if state.plan else None
+        return load(plan_text(store.payload(state.plan))) if state.plan else None
     except (StoreError, ValueError):
         return None
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cerebelum_nb import archive
+from cerebelum_nb._engine.plan_payloads import plan_text
 from cerebelum_nb._store import chain
 from cerebelum_nb._store.schema import SCHEMA_VERSION
 from cerebelum_nb._store.sqlite import SqliteStore
@@ -235,8 +236,9 @@ def content(path):
         ).fetchall()
         payloads = db.execute("SELECT digest, codec, data FROM payload ORDER BY digest").fetchall()
         views = [db.execute(f"SELECT * FROM {view}").fetchall() for view in ("executions", "steps", "events")]
-    code = [(d, c, zlib.decompress(data) if c == b"code" else data) for d, c, data in payloads]
-    return executions, events, code, views
+    plain = {b"plan": plan_text, b"code": zlib.decompress}
+    texts = [(digest, codec, plain.get(codec, bytes)(data)) for digest, codec, data in payloads]
+    return executions, events, texts, views
 
 
 def flip(path, target, offset, bits):

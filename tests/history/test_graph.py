@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 
 import pytest
 
 from cerebelum_nb import StoreError, WorkflowError, history, step, workflow
+from cerebelum_nb._core.blueprint import dump, load
 from cerebelum_nb._core.events import WorkflowStarted
 from cerebelum_nb._core.fold import fold
+from cerebelum_nb._core.graph import Plan
 from cerebelum_nb._core.summary import summarise
+from cerebelum_nb._engine.plan_payloads import blueprint_of, plan_text
 from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
+from cerebelum_nb._values import Redactor
+from cerebelum_nb._values.bounds import MOST_CODE_BYTES
 from cerebelum_nb.archive import pack, prune, unpack, verify
 from cerebelum_nb.testing import MemoryStore
 
@@ -133,11 +139,45 @@ def test_a_pack_carries_the_plan_and_a_prune_keeps_it(log, tmp_path):
     assert verify(store=log).ok
 
 
-def test_a_changed_plan_is_found(log):
-    run(log)
+def stored_plan(log, change):
+    """Change the bytes of the plan that the log holds."""
     with log.maintenance("tampers") as db:
-        db.execute("UPDATE payload SET data = replace(data, 'notify', 'delete') WHERE codec = 'plan'")
-    assert not verify(store=log).ok
+        ((data,),) = db.execute("SELECT data FROM payload WHERE codec = 'plan'").fetchall()
+        db.execute("UPDATE payload SET data = ? WHERE codec = 'plan'", (change(data),))
+
+
+def test_a_long_plan_is_compressed_and_one_that_was_stored_as_text_is_the_same(log):
+    text = dump(Plan(workflow="w", timeline=tuple((f"step_{n}",) for n in range(1000)), steps={})).encode()
+    long = blueprint_of(load(text), Redactor())
+    assert plan_text(long.payload) == text and long.size == len(long.payload) < len(text) / 4
+    run(log)
+    stored_plan(log, zlib.compress)
+    assert "notify" in str(history.graph("r1", store=log)) and verify(store=log).ok
+    with SqliteStore(log.path) as again:
+        run(again, "r2")
+    assert len(plans(log)) == 1 and verify(store=log).ok
+
+
+@pytest.mark.parametrize(
+    ("change", "is_readable"),
+    [
+        (lambda text: zlib.compress(text.replace(b"notify", b"delete")), True),
+        (lambda text: text.replace(b"notify", b"delete"), True),
+        (lambda text: zlib.compress(text)[:-5], False),
+        (lambda text: b"", False),
+        (lambda text: zlib.compress(text + b" " * MOST_CODE_BYTES), False),
+    ],
+    ids=["other", "other text", "cut", "empty", "too large"],
+)
+def test_a_changed_or_damaged_plan_is_found(log, tmp_path, change, is_readable):
+    run(log)
+    stored_plan(log, change)
+    (found,) = verify(store=log).findings
+    assert "bytes of the value" in found.message and "were changed" in found.message
+    pack("r1", tmp_path / "r1.cerebelum", store=log, redact=["token"])  # searches it
+    if not is_readable:
+        with pytest.raises(StoreError, match="does not hold the plan of execution r1"):
+            history.graph("r1", store=log)
 
 
 def test_a_log_in_memory_holds_plans_too():
