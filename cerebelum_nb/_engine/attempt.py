@@ -202,7 +202,8 @@ class Attempt:
         self._call_back()
 
     def _call_back(self) -> None:
-        for callback in self._ended:
+        callbacks, self._ended = self._ended, ()  # they refer to the attempt: a reference cycle
+        for callback in callbacks:
             callback()
 
     def _over(self, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ its outcome. It is *left* if it has ended for the log, but its thread or task ma
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 from .._core.graph import Plan
 from .._core.messages import Start
@@ -33,7 +34,7 @@ class Attempts:
         self.ready: deque[Start] = deque()
         self.running: dict[str, Attempt] = {}
         self._awake: dict[str, Attempt] = {}  # running attempts that may be at work; removed when found waiting
-        self._left: dict[str, Attempt] = {}
+        self._left: set[Attempt] = set()
 
     @property
     def starting(self) -> bool:
@@ -67,18 +68,18 @@ class Attempts:
         return found
 
     def leave(self, attempt: Attempt) -> None:
-        """Keep track of an attempt that has its outcome, but whose thread is still running."""
-        self._left[attempt.scope.step] = attempt
+        """Keep track of an attempt that is over for the log until its function has ended, if that is still running."""
+        if attempt.alive:
+            self._left.add(attempt)
+            attempt.when_over(partial(self._left.discard, attempt))
 
-    def release(self, step: str) -> None:
-        """Drop an attempt whose thread has ended."""
-        self._left.pop(step, None)
-
-    def leave_all(self) -> None:
-        """Mark all running attempts as left: the execution abandons them."""
-        self._left |= self.running
-        self.running.clear()
-        self._awake.clear()
+    def abandon(self, step: str) -> None:
+        """Abandon the running attempt of a step, if there is one."""
+        attempt = self.running.pop(step, None)
+        if attempt is not None:
+            self._awake.pop(step, None)
+            attempt.abandon()
+            self.leave(attempt)
 
     def wait_ended(self, step: str) -> None:
         """Note that a step no longer waits."""
@@ -88,10 +89,10 @@ class Attempts:
     def all_wait(self) -> bool:
         """Whether every running attempt waits for the clock; one that begins to wait is checked once, not per call."""
         while self._awake:
-            step, attempt = next(iter(self._awake.items()))
+            step, attempt = self._awake.popitem()  # the last: to find the first takes as long as many were removed
             if not attempt.scope.waits:
+                self._awake[step] = attempt
                 return False
-            del self._awake[step]
         return True
 
     def waits(self, state: State) -> list[AttemptWaits]:
@@ -106,4 +107,4 @@ class Attempts:
 
     def alive(self) -> list[Attempt]:
         """Return the attempts whose function is still running, the left ones included."""
-        return [attempt for attempt in (*self.running.values(), *self._left.values()) if attempt.alive]
+        return [attempt for attempt in (*self.running.values(), *self._left) if attempt.alive]

@@ -27,7 +27,7 @@ MOST_DEPTH = 16
 def open_children(state: State) -> Iterator[str]:
     """Yield the ids of the children that steps of an execution are waiting for."""
     for _, step in state.attempted():
-        if not step.settled:
+        if step.children and not step.settled:
             yield from (operation.child for operation in _open(step))
 
 

@@ -313,7 +313,6 @@ class Execution(ExecutionValues):
             self.engine.post(self, self._released, step)
 
     def _released(self, step: str) -> None:
-        self.attempts.release(step)
         self.driver.take(Released(step), self.now())
 
     def _due(self, step: str) -> None:
@@ -408,8 +407,6 @@ class Execution(ExecutionValues):
                         answered |= self._set_timer(command)
                     case CancelAttempts():
                         self._cancel_attempts()
-                        if not (self.driver.finishing or self.driver.closing):
-                            self.attempts.leave_all()  # a rollback follows, which does not wait for them
                     case End():
                         pass  # the commit releases the lease, and `committed` ends the run
                     case _:
@@ -445,12 +442,11 @@ class Execution(ExecutionValues):
     def _cancel_attempts(self) -> None:
         self.retries.cancel()
         self.attempts.drop_starts()
-        running, interrupted = self.attempts.running, list(self.attempts.running)
-        if not self.driver.finishing:  # only what this portion interrupts
+        interrupted = list(self.attempts.running)
+        if not self.driver.finishing:  # only what this portion interrupts; others stop, or a rollback follows
             interrupted = [event.step for event in self.driver.batch if isinstance(event, e.StepInterrupted)]
         for step in interrupted:
-            if (attempt := running.get(step)) is not None and not attempt.scope.closed:
-                attempt.abandon()
+            self.attempts.abandon(step)
 
     # -- around the commit ----------------------------------------------------------------------------------
 
@@ -508,6 +504,8 @@ class Execution(ExecutionValues):
         if self.attempts.decided and self.stop_requested is None:
             self.attempts.starts_recorded(self.plan)
             self.engine.launch_soon(self)
+        elif driver.closing:  # the next portion in the loop's next iteration, after the tasks of this one
+            self.loop.call_soon(self.engine.post, self, only_decide, None)
         elif driver.has_more and not self.attempts.starting:
             self.engine.post(self, only_decide, None)
         observers.notify(self, first, events)

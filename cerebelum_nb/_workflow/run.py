@@ -257,7 +257,7 @@ class Run:
             if tasks:
                 await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
             raise
-        if execution.attempts.running:  # left behind
+        if execution.attempts.alive():  # left behind
             if tasks := self._tasks():
                 await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
             await self._waiting_threads_over()
@@ -287,8 +287,8 @@ class Run:
         over = asyncio.Event()
         done = self._execution.done
         crashed = done.done() and isinstance(done.exception(), Crashed)
-        at_work = [a for a in self._execution.attempts.running.values() if a.scope.thread is not None]
-        alive = [a for a in at_work if (a.waited or crashed) and a.alive]
+        left = [a for a in self._execution.attempts.alive() if a.scope.thread is not None]
+        alive = [a for a in left if a.waited or crashed]
         for attempt in alive:
             attempt.when_over(lambda: over.set() if not any(a.alive for a in alive) else None)
         if alive:
@@ -298,9 +298,7 @@ class Run:
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [
-            task
-            for a in self._execution.attempts.running.values()
-            if (task := a.scope.task) is not None and not task.done()
+            task for a in self._execution.attempts.alive() if (task := a.scope.task) is not None and not task.done()
         ]
 
     def _result(self) -> Result:

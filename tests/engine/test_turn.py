@@ -791,10 +791,12 @@ def test_after_a_stop_no_later_portion_starts(store, in_portions, go):
 @pytest.mark.parametrize("ends", ["stop", "cancel"])
 def test_a_large_group_is_interrupted_in_portions_and_does_nothing_meanwhile(store, monkeypatch, go, kinds_of, ends):
     monkeypatch.setattr("cerebelum_nb._engine.execution.AT_ONCE", 2)
-    interrupted, commit, effects, cleaned = [], store.commit, [], []
+    interrupted, left, commit, effects, cleaned = [], [], store.commit, [], []
 
     def noting(commits):
         interrupted.append(sum(isinstance(event, StepInterrupted) for each in commits for event in each.events))
+        if interrupted[-1]:
+            left.append(len(run.execution.attempts.alive()))
         return commit(commits)
 
     monkeypatch.setattr(store, "commit", noting)
@@ -813,9 +815,10 @@ def test_a_large_group_is_interrupted_in_portions_and_does_nothing_meanwhile(sto
 
         return waits
 
-    members = [member(f"m{n}") for n in range(7)]
+    members, run = [member(f"m{n}") for n in range(7)], None
 
     async def main():
+        nonlocal run
         run = timeline(first >> members).start(store=store, execution_id="k1")
         while len(run.execution.attempts.running) < 7:
             await asyncio.sleep(0)
@@ -827,6 +830,7 @@ def test_a_large_group_is_interrupted_in_portions_and_does_nothing_meanwhile(sto
 
     go(main())
     assert [count for count in interrupted if count] == [2, 2, 2, 1]
+    assert left[0] == 7 and left[-1] < 7, "tasks end between two portions"
     assert effects == [] and sorted(cleaned) == [f"m{n}" for n in range(7)]
     assert kinds_of(store)[-1] == ("WorkflowPaused" if ends == "stop" else "WorkflowCancelled")
 
