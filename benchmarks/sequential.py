@@ -20,6 +20,7 @@ __all__ = ["run"]
 NAME = "sequential"
 STEPS = 1_000
 TARGETS: dict[Durability, float] = {"normal": 1.4, "full": 1.2}
+PURE_TARGETS: dict[Durability, float] = {"normal": 0.7, "full": 0.2}
 CARRYING_TARGETS: dict[Durability, float] = {"normal": 1.6, "full": 1.3}
 
 
@@ -33,6 +34,16 @@ def run(settings: Settings) -> list[Figure]:
         *(_against_floor(work, recorded, durability, settings) for durability in TARGETS),
         _on_fresh_logs(work, recorded, settings),
         *_carrying(settings),
+        *_pure(recorded, settings),
+    ]
+
+
+def _pure(recorded: Path, settings: Settings) -> list[Figure]:
+    """Measure steps with ``pure=True``, against a floor that commits each step."""
+    work = chain(settings.size(STEPS), pure=True)
+    return [
+        _against_floor(work, recorded, durability, settings, target, ", pure")
+        for durability, target in PURE_TARGETS.items()
     ]
 
 

@@ -15,10 +15,10 @@ from cerebelum_nb._store.sqlite import SqliteStore
 __all__ = ["carrying", "chain", "commits_of", "fan", "no_op", "timed", "timed_cpu"]
 
 
-def no_op(name: str) -> Step[[], Any]:
+def no_op(name: str, *, pure: bool = False) -> Step[[], Any]:
     """Make an async step that does nothing."""
 
-    @step(name=name)
+    @step(name=name, pure=pure)
     async def nothing() -> None:
         return None
 
@@ -35,10 +35,12 @@ def noting(name: str, note: Callable[[], None]) -> Step[[], Any]:
     return noted
 
 
-def chain(count: int, notes: Mapping[int, Callable[[], None]] | None = None, *, name: str = "chain") -> Workflow:
+def chain(
+    count: int, notes: Mapping[int, Callable[[], None]] | None = None, *, name: str = "chain", pure: bool = False
+) -> Workflow:
     """Make a workflow of ``count`` steps one after another; ``notes`` are called by steps of those numbers."""
     at = notes or {}
-    steps = [noting(f"step_{i}", at[i]) if i in at else no_op(f"step_{i}") for i in range(1, count + 1)]
+    steps = [noting(f"step_{i}", at[i]) if i in at else no_op(f"step_{i}", pure=pure) for i in range(1, count + 1)]
 
     @workflow(name=name)
     def sequential(wf: WorkflowBuilder) -> None:

@@ -42,7 +42,7 @@ class Policy:
     waits ``retry_delay * backoff ** (n - 1)``, at most ``max_delay`` seconds, varied by up to the fraction ``jitter``
     of it. ``checkpoint`` says where an interrupted attempt continues: at its last wait (``"waits"``), at its last
     statement (``"lines"``), or at its top (None). A result that is at most ``cache`` seconds old is taken instead of
-    running. ``process`` says that it runs in its own process.
+    running. ``process`` says that it runs in its own process, ``pure`` that it only computes its result.
     """
 
     retries: int = 0
@@ -57,6 +57,7 @@ class Policy:
     jitter: float = 0.0
     cache: float | None = None
     process: bool = False
+    pure: bool = False
 
     def delay(self, failures: int, chance: float) -> float:
         """Return the seconds to wait after a failure.

@@ -31,6 +31,7 @@ def policy_of(
     effect: object,
     checkpoint: object,
     cache: Any,
+    pure: object,
 ) -> Policy:
     where = f"@step of '{name}'"
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
@@ -61,6 +62,10 @@ def policy_of(
     except (TypeError, ValueError) as error:
         raise StepDefinitionError(f"{where}: {error}") from error
     kept_for = _cache(where, cache, keep, effect)
+    if not isinstance(pure, bool):
+        raise StepDefinitionError(f"{where}: pure must be True or False, not {pure!r}")
+    if pure and effect is not None:
+        raise StepDefinitionError(f"{where}: a step with an external effect is not pure: leave out pure= or effect=")
     if limit == 0:
         raise StepDefinitionError(f"{where}: timeout must be more than zero; leave it out for no limit")
     made = Policy(
@@ -75,6 +80,7 @@ def policy_of(
         max_delay=longest,
         jitter=float(jitter),
         cache=kept_for,
+        pure=pure,
     )
     return PLAIN if made == PLAIN else made
 

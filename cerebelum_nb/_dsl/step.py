@@ -230,6 +230,7 @@ def step(
     checkpoint: str | None = "waits",
     cache: Duration | bool = False,
     process: bool = False,
+    pure: bool = False,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     fn: Callable[P, R] | None = None,
@@ -248,6 +249,7 @@ def step(
     checkpoint: str | None = "waits",
     cache: Duration | bool = False,
     process: bool = False,
+    pure: bool = False,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Make a function a step.
 
@@ -281,6 +283,9 @@ def step(
         process: True runs a plain ``def`` in its own process, which a stop or a timeout kills, and whose crash is only
             a failed attempt. It gets copies of its arguments and of the globals it uses; prints, progress and
             operations work as usual. An interrupted attempt starts at its top.
+        pure: True for a step that only computes its result, so that running it again does no harm. It starts without
+            waiting until the log holds its start and the ends of the pure steps before it, which are recorded together
+            a few milliseconds later. If the process dies in between, they run again.
 
     Raises:
         StepDefinitionError: the function or an argument is invalid.
@@ -298,7 +303,19 @@ def step(
         chosen = name if name is not None else getattr(function, "__name__", "")
         check_name(chosen)
         policy = policy_of(
-            chosen, retries, retry_delay, backoff, max_delay, jitter, retry_on, timeout, keep, effect, checkpoint, cache
+            chosen,
+            retries,
+            retry_delay,
+            backoff,
+            max_delay,
+            jitter,
+            retry_on,
+            timeout,
+            keep,
+            effect,
+            checkpoint,
+            cache,
+            pure,
         )
         return Step(function, chosen, in_process(function, chosen, policy, process))
 

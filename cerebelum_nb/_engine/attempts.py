@@ -1,7 +1,8 @@
 """The attempts of one execution in this process, from the decision to start them until their threads have ended.
 
-An attempt is *decided* by the driver, *ready* once its start is in the log, and *running* from its launch until it has
-its outcome. It is *left* if it has ended for the log, but its thread or task may still be running.
+An attempt is *decided* by the driver, *ready* once its start is in the log (of a pure step, at once), and *running*
+from its launch until it has its outcome. It is *left* if it has ended for the log, but its thread or task may still be
+running.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Attempts:
     """The attempts of one execution.
 
     Attributes:
-        decided: starts that are not committed yet.
-        ready: starts that are committed, but not launched yet.
+        decided: starts that wait for their commit.
+        ready: starts that are not launched yet.
         running: attempts without an outcome, by step.
     """
 
@@ -41,8 +42,8 @@ class Attempts:
         """Whether an attempt is decided but not yet running."""
         return bool(self.decided or self.ready)
 
-    def starts_recorded(self, plan: Plan) -> None:
-        """Make the decided attempts ready: their starts are in the log."""
+    def make_ready(self, plan: Plan) -> None:
+        """Make the decided attempts ready: their starts are in the log, or do not wait for it."""
         if len(self.decided) > 1:  # threads first: an async step that blocks the loop must not hold them back
             self.decided.sort(key=lambda start: (spec := plan.spec(start.step)) is None or spec.is_async)
         self.ready += self.decided

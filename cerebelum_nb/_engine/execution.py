@@ -501,17 +501,27 @@ class Execution(ExecutionValues):
         if self.state.cancel is not None and not driver.finishing:  # another process appended the request
             self.attempts.drop_starts()
             self.engine.post(self, only_decide, None)
-        if self.attempts.decided and self.stop_requested is None:
-            self.attempts.starts_recorded(self.plan)
-            self.engine.launch_soon(self)
-        elif driver.closing:  # the next portion in the loop's next iteration, after the tasks of this one
-            self.loop.call_soon(self.engine.post, self, only_decide, None)
-        elif driver.has_more and not self.attempts.starting:
-            self.engine.post(self, only_decide, None)
+        self._start_decided()
         observers.notify(self, first, events)
         if driver.finishing:
             self._cancel_attempts()
             self._end()
+
+    def run_ahead(self) -> bool:
+        """Start the decided attempts before the commit (run_ahead.py); return False if that must come first."""
+        if self._answers or self.driver.finishing or self.driver.closing or self.driver.draining:
+            return False
+        self._start_decided()
+        return True
+
+    def _start_decided(self) -> None:
+        if self.attempts.decided and self.stop_requested is None:
+            self.attempts.make_ready(self.plan)
+            self.engine.launch_soon(self)
+        elif self.driver.closing:  # the next portion in the loop's next iteration, after the tasks of this one
+            self.loop.call_soon(self.engine.post, self, only_decide, None)
+        elif self.driver.has_more and not self.attempts.starting:
+            self.engine.post(self, only_decide, None)
 
     def launch(self, until: float, *, at_once: bool) -> bool:
         """Launch the attempts whose starts are recorded, until a time; return whether all were launched.

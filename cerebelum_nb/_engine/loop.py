@@ -3,7 +3,7 @@
 The event loop calls the pump, a plain function, when a message has arrived. In one *turn* the pump takes the waiting
 messages, lets each execution turn them into events and decisions, and commits all events in one transaction on the
 loop's thread; only then it starts what was decided. Outcomes that arrive together are committed together, and the end
-of a step and the start of the next share one commit.
+of a step and the start of the next share one commit. Only pure steps start before the commit (run_ahead.py).
 
 An exception raised on behalf of an execution ends that execution and no other: every call into one goes through
 ``on_behalf_of``, and a commit that fails is tried for each execution alone (commits.py).
@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from .._core.events import Event
@@ -37,6 +38,7 @@ from .pacing import when_none_waits
 from .patience import LOCKED_SECONDS, RETRY_SECONDS, TRY_SECONDS, short_try
 from .ports import Outcome
 from .remembered import forget, recorded, remembered
+from .run_ahead import RunAhead
 from .scope_lookup import capture_print
 from .stdout import capture_output
 from .threads import can_start_threads
@@ -100,7 +102,7 @@ class Engine:
         self._pump_handle: asyncio.Handle | None = None
         self._pumping = False
         self.turn_at: int | None = None  # monotonic: all messages of a turn have one time
-        self._commits = Commits()
+        self._commits, self._run_ahead = Commits(), RunAhead()
         self.context = contextvars.copy_context()
         self.context.run(patience.set, TRY_SECONDS)
         self._watch = BlockWatch(loop, self._async_steps)
@@ -395,11 +397,20 @@ class Engine:
 
     def commit_again(self) -> None:
         """Commit again the batches that wait for the log's write lock, then handle the messages since."""
+        self._commit_first(partial(self._commits.try_again, self))
+
+    def commit_waiting(self) -> None:
+        """Commit the batches of pure steps that wait for more, then handle the messages since."""
+        self._commit_first(lambda: self._commits.commit(self, self._run_ahead.take()))
+
+    def _commit_first(self, commit: Callable[[], None]) -> None:
         self._pumping = True
+        self._watch.own -= time.monotonic()
         try:
-            self._commits.try_again(self)
+            commit()
         finally:
             self._pumping = False
+            self._watch.own += time.monotonic()
         if self._pump_handle is not None:
             self._pump_handle.cancel()
         self._pump()
@@ -435,6 +446,8 @@ class Engine:
         finally:  # after Ctrl-C too: the rest is handled in the next turn
             self._inbox[:0] = reversed(inbox)
             ready = [execution for execution in touched if execution.driver.batch and not execution.over]
+            if not self._commits.wait:
+                ready = [execution for execution in ready if not self._run_ahead.waits(self, execution)]
             if ready:
                 self._commits.commit(self, ready)
             self.turn_at = None
