@@ -445,9 +445,12 @@ class Engine:
                         self.failed(execution, error)
         finally:  # after Ctrl-C too: the rest is handled in the next turn
             self._inbox[:0] = reversed(inbox)
-            ready = [execution for execution in touched if execution.driver.batch and not execution.over]
-            if not self._commits.wait:
-                ready = [execution for execution in ready if not self._run_ahead.waits(self, execution)]
+            is_locked, waits = self._commits.wait, self._run_ahead.waits
+            ready = [
+                execution
+                for execution in touched
+                if execution.driver.batch and not execution.over and (is_locked or not waits(self, execution))
+            ]
             if ready:
                 self._commits.commit(self, ready)
             self.turn_at = None
