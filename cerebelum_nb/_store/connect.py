@@ -63,7 +63,9 @@ def connect(
     if isinstance(hibernate_after, str):
         hibernate_after = timedelta(seconds=seconds(hibernate_after, unit="s", what="hibernate_after"))
     if not isinstance(hibernate_after, timedelta) or hibernate_after < timedelta(0):
-        raise ValueError(f"hibernate_after must be a timedelta of zero or more, not {hibernate_after!r}")
+        raise ValueError(
+            f"hibernate_after must be a timedelta of zero or more, or text such as '2 hours', not {hibernate_after!r}"
+        )
     if isinstance(redact, str):
         raise TypeError(f"redact must be a list of names, such as [{redact!r}], not text")
     store = SqliteStore(path if path is not None else default_path(), durability=durability, trusted=trusted)

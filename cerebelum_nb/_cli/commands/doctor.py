@@ -264,7 +264,8 @@ def _executions(store: SqliteStore) -> Iterator[Check]:
             executions=tuple(stale),
         )
     else:
-        yield Check(name="leases", ok=True, message=f"{counted(len(held), 'execution')} held, each by a live process")
+        message = f"{counted(len(held), 'execution')} held, each by a live process" if held else "no execution is held"
+        yield Check(name="leases", ok=True, message=message)
     if left:
         yield Check(
             name="orphans",
