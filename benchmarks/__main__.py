@@ -40,9 +40,10 @@ NAMES = (
     "distributed",
     "peers",
     "peers.items",
+    "peers.resume",
 )
 """In the order in which they run."""
-ON_DEMAND = ("distributed", "peers", "peers.items")
+ON_DEMAND = ("distributed", "peers", "peers.items", "peers.resume")
 """These run when named, or with --all: they start a server, or install other libraries."""
 
 
@@ -55,9 +56,9 @@ def measure(name: str, settings: Settings) -> list[Figure]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but the last three)")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(NAMES)} (all but the last four)")
     parser.add_argument(
-        "--all", action="store_true", help="with the last three, which start a server, install libraries"
+        "--all", action="store_true", help="with the last four, which start a server, install libraries"
     )
     parser.add_argument("--repeat", type=int, default=7, help="measurements per side, in turns (7)")
     parser.add_argument("--scale", type=float, default=1.0, help="sizes as a part of the real ones, to try things out")

@@ -77,6 +77,8 @@ def beside_ours(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         script = ("-m", f"benchmarks.peers.run_{library}", str(folder / "peer.db"))
+        if "resume" in modes:  # of what failed in another process
+            in_child(*script, *numbers, *modes, "fail", python=pythons[library])
         return in_child(*script, *numbers, *modes, python=pythons[library])
 
     sides = {"ours": partial(measured, "ours", *ours)}

@@ -3,7 +3,8 @@
 ``wal`` puts the file into WAL mode first, which DBOS leaves as it is; without it DBOS uses SQLite's default,
 the rollback journal. Either way ``synchronous`` stays at SQLite's default, full: an fsync per commit.
 ``async`` runs async steps, as ours are (DBOS hands their database work to threads); ``sync`` plain functions,
-which spares it that.
+which spares it that. ``resume fail`` makes a workflow that fails after many steps, and ``resume`` forks it at that
+step, in another process: so DBOS resumes what failed.
 """
 
 import asyncio
@@ -11,12 +12,12 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
 import psycopg  # type: ignore[import-not-found]  # it lives in an environment of its own
-from dbos import DBOS  # type: ignore[import-not-found]  # see above
+from dbos import DBOS, SetWorkflowID  # type: ignore[import-not-found]  # see above
 
 from benchmarks.peers.servers import postgres
 from benchmarks.peers.taken import size, taken
@@ -42,6 +43,35 @@ async def line(steps: int) -> None:
 def line_sync(steps: int) -> None:
     for _ in range(steps):
         nothing_sync()
+
+
+ends: list[Callable[[], None]] = []
+
+
+@DBOS.step()  # type: ignore[untyped-decorator]  # see above
+def stop() -> None:
+    ends[-1]()
+    raise RuntimeError("so that it can be resumed")
+
+
+@DBOS.workflow()  # type: ignore[untyped-decorator]  # see above
+def broken(steps: int) -> None:
+    for _ in range(steps):
+        nothing_sync()
+    stop()
+
+
+def resume(steps: int, fails: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for shape in "resume", "again":
+        with suppress(Exception), taken(found, shape) as end:
+            ends.append(end)
+            if fails:
+                with SetWorkflowID("line"):
+                    broken(steps)
+            else:
+                DBOS.fork_workflow("line", steps + 1).get_result()
+    return found
 
 
 @DBOS.workflow()  # type: ignore[untyped-decorator]  # see above
@@ -105,7 +135,9 @@ def main(path: Path, sizes: list[int], modes: list[str]) -> None:
         DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
         DBOS.launch()
         try:
-            if "sync" in modes:
+            if "resume" in modes:
+                found = resume(steps, "fail" in modes)
+            elif "sync" in modes:
                 found = measure_sync(measured, steps, executions)
             else:
                 found = asyncio.run(measure(measured, steps, siblings, executions))

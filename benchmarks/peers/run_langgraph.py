@@ -4,11 +4,14 @@ The saver puts the file into WAL mode and leaves ``synchronous`` at SQLite's def
 commit. It is synchronous, so its steps are plain functions and concurrent executions are threads. ``chain``
 makes a graph of as many nodes as there are steps, which is our shape; ``loop`` one node that runs again and
 again, which spares LangGraph the many channels that every checkpoint lists. ``items`` fans out a list with ``Send``.
+``resume fail`` makes a run that fails after many steps, and ``resume`` resumes it, in another process.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from operator import add
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -32,22 +35,40 @@ def counting(state: Counted) -> dict[str, Any]:
     return {"done": 1}
 
 
-def chain(steps: int, saver: Any) -> Any:
+def stop(state: Counted) -> dict[str, Any]:
+    ends[-1]()
+    raise RuntimeError("so that it can be resumed")
+
+
+ends: list[Callable[[], None]] = []
+
+
+def chain(steps: int, saver: Any, last: Any = None) -> Any:
     graph = StateGraph(Counted)
     names = [f"step_{i}" for i in range(1, steps + 1)]
     for name, before in zip(names, [START, *names], strict=False):
         graph.add_node(name, nothing)
         graph.add_edge(before, name)
-    graph.add_edge(names[-1], END)
+    graph.add_edge(names[-1], after(graph, last))
     return graph.compile(checkpointer=saver)
 
 
-def loop(steps: int, saver: Any) -> Any:
+def loop(steps: int, saver: Any, last: Any = None) -> Any:
     graph = StateGraph(Counted)
     graph.add_node("step", counting)
     graph.add_edge(START, "step")
-    graph.add_conditional_edges("step", lambda state: "step" if state["done"] < steps else END, ["step", END])
+    then = after(graph, last)
+    graph.add_conditional_edges("step", lambda state: "step" if state["done"] < steps else then, ["step", then])
     return graph.compile(checkpointer=saver)
+
+
+def after(graph: Any, last: Any) -> str:
+    """Add the node that follows the steps, if any, and return the name of what follows them."""
+    if last is None:
+        return str(END)
+    graph.add_node("last", last)
+    graph.add_edge("last", END)
+    return "last"
 
 
 def fan(siblings: int, saver: Any) -> Any:
@@ -110,6 +131,17 @@ def shapes(saver: Any, path: Path, sizes: list[int], mode: str) -> dict[str, flo
     return found
 
 
+def resume(saver: Any, steps: int, modes: list[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    graph = (chain if "chain" in modes else loop)(steps, saver, stop)
+    config = {"configurable": {"thread_id": "line"}, "recursion_limit": steps + 10}
+    for shape in "resume", "again":
+        with suppress(RuntimeError), taken(found, shape) as end:
+            ends.append(end)
+            graph.invoke({"done": 0} if "fail" in modes else None, config, durability="sync")
+    return found
+
+
 def items(saver: Any, count: int) -> dict[str, float]:
     found: dict[str, float] = {}
     graph = mapped(saver)
@@ -120,11 +152,17 @@ def items(saver: Any, count: int) -> dict[str, float]:
     return found
 
 
-def main(path: Path, sizes: list[int], mode: str) -> None:
+def main(path: Path, sizes: list[int], modes: list[str]) -> None:
     with SqliteSaver.from_conn_string(str(path)) as saver:
         saver.setup()
-        print(json.dumps(items(saver, sizes[3]) if mode == "items" else shapes(saver, path, sizes[:3], mode)))
+        if "resume" in modes:
+            found = resume(saver, sizes[0], modes)
+        elif "items" in modes:
+            found = items(saver, sizes[3])
+        else:
+            found = shapes(saver, path, sizes[:3], modes[0])
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:6]], sys.argv[6])
+    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:6]], sys.argv[6:])

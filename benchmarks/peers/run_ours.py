@@ -1,6 +1,7 @@
 """The shapes on cerebelum_nb at ``full``: WAL, one fsync per commit. Prints one JSON object.
 
-``items`` fans out a list instead, with ``foreach``; ``items loop`` does it in one step with ``context.run``.
+``items`` fans out a list instead, with ``foreach``; ``items loop`` does it in one step with ``context.run``. ``resume
+fail`` makes a run that fails after many steps, and ``resume`` resumes it, in another process.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks import foreach
@@ -15,6 +18,7 @@ from benchmarks.concurrency import at_once
 from benchmarks.disk import checkpointed_size
 from benchmarks.peers.taken import taken
 from benchmarks.workloads import chain, fan
+from cerebelum_nb import WorkflowError
 from cerebelum_nb._store.sqlite import SqliteStore
 
 
@@ -34,6 +38,22 @@ async def shapes(store: SqliteStore, path: Path, steps: int, siblings: int, exec
     return found
 
 
+async def resume(store: SqliteStore, steps: int, fails: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    ends: list[Callable[[], None]] = []
+
+    def stop() -> None:
+        ends[-1]()
+        raise RuntimeError("so that it can be resumed")
+
+    work = chain(steps + 1, {steps + 1: stop})
+    for shape in "resume", "again":
+        with suppress(WorkflowError), taken(found, shape) as end:
+            ends.append(end)
+            await (work.execute(store=store) if fails else work.resume(store=store))
+    return found
+
+
 async def items(store: SqliteStore, count: int, loop: bool) -> dict[str, float]:
     found: dict[str, float] = {}
     work = foreach.plain if loop else foreach.items
@@ -45,7 +65,12 @@ async def items(store: SqliteStore, count: int, loop: bool) -> dict[str, float]:
 
 def main(path: Path, sizes: list[int], modes: list[str]) -> None:
     with SqliteStore(path, durability="full") as store:
-        work = items(store, sizes[3], "loop" in modes) if "items" in modes else shapes(store, path, *sizes[:3])
+        if "resume" in modes:
+            work = resume(store, sizes[0], "fail" in modes)
+        elif "items" in modes:
+            work = items(store, sizes[3], "loop" in modes)
+        else:
+            work = shapes(store, path, *sizes[:3])
         print(json.dumps(asyncio.run(work)))
 
 
