@@ -11,8 +11,9 @@ from typing import Any
 
 from .._text.json_text import parse
 from .graph import PLAIN, Action, ActionKind, Branch, Diverge, Each, Path, Plan, Policy, StepSpec, Target
+from .portions import Portions, at_once, portions_of
 
-__all__ = ["dump", "load", "schema_in"]
+__all__ = ["dump", "dumping", "load", "schema_in"]
 
 _FLAGS = ("is_async", "takes_rest", "takes_context", "takes_inputs", "takes_error")
 _POLICY = ("retries", "retry_delay", "backoff", "timeout", "keep", "effect")
@@ -32,11 +33,28 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
         >>> dump(Plan(workflow="w", timeline=(("a",),), steps={}))
         '{"workflow":"w","timeline":[["a"]],"max_jumps":1000,"steps":{},"branches":{},"diverges":{}}'
     """
+    return at_once(dumping(plan, schema))
+
+
+def dumping(plan: Plan, schema: Mapping[str, Any] | None = None) -> Portions[str]:
+    """Write a plan as JSON text, in portions; otherwise as :func:`dump`."""
+    steps, portion = [], {}
+    for (name, spec), is_full in portions_of(plan.steps.items()):
+        portion[name] = _step_data(spec)
+        if is_full:
+            steps.append(_dumps(portion)[1:-1])
+            portion.clear()
+            yield
+    if portion:
+        steps.append(_dumps(portion)[1:-1])
+    if len(steps) > 1:
+        yield
     data: dict[str, Any] = {
         "workflow": plan.workflow,
         "timeline": plan.timeline,
         "max_jumps": plan.max_jumps,
-        "steps": {name: _step_data(spec) for name, spec in plan.steps.items()},
+    }
+    rest: dict[str, Any] = {
         "branches": {
             name: [_target_data(b.when_true), _target_data(b.when_false)] for name, b in plan.branches.items()
         },
@@ -45,16 +63,16 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
         },
     }
     if plan.each:
-        data["each"] = {name: _each_data(each) for name, each in plan.each.items()}
+        rest["each"] = {name: _each_data(each) for name, each in plan.each.items()}
     if plan.undo:
-        data["undo"] = {name: {"name": spec.name, **_step_data(spec)} for name, spec in plan.undo.items()}
+        rest["undo"] = {name: {"name": spec.name, **_step_data(spec)} for name, spec in plan.undo.items()}
     if plan.rolls_back:
-        data["rolls_back"] = True
+        rest["rolls_back"] = True
     if plan.timeout is not None:
-        data["timeout"] = plan.timeout
+        rest["timeout"] = plan.timeout
     if schema is not None:
-        data["inputs"] = schema
-    return _dumps(data)
+        rest["inputs"] = schema
+    return f'{_dumps(data)[:-1]},"steps":{{{",".join(steps)}}},{_dumps(rest)[1:]}'
 
 
 def load(text: str | bytes) -> Plan:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from .._core.graph import Action, Branch, Diverge, Path, Plan, StepSpec, Target
+from .._core.portions import MOST, Portions, portions_of
 from .._core.validate import Report, validate
-from .._host.collector import uncollected
 from .._text.text import cut
 from ..errors import StepDefinitionError, WorkflowDefinitionError
 from . import flow
@@ -176,14 +176,15 @@ class WorkflowBuilder:
                 )
             choices[label] = (pattern, self._target(target, f"{where}: pattern {label}"))
 
-    def plan(self, max_jumps: int, rolls_back: bool = False) -> Plan:
+    def plan(self, max_jumps: int, rolls_back: bool = False) -> Portions[Plan]:
         """Make the plan."""
         for step in self._routed.values():
             self._register(step)
-        specs: dict[str, StepSpec] = {
-            name: step.among(self._steps) if isinstance(step, ChildStep) else step.spec()
-            for name, step in self._steps.items()
-        }
+        specs: dict[str, StepSpec] = {}
+        for (name, item), is_full in portions_of(self._steps.items()):
+            specs[name] = item.among(self._steps) if isinstance(item, ChildStep) else item.spec()
+            if is_full:
+                yield
         timeline = tuple(self._timeline)
         return Plan(
             workflow=self.name,
@@ -205,19 +206,28 @@ class WorkflowBuilder:
         )
         return {step.name: undo for step in parts if (undo := step.undo_spec()) is not None}
 
-    def describes(self, plan: Plan, max_jumps: int, rolls_back: bool) -> bool:
+    def describes(self, plan: Plan, max_jumps: int, rolls_back: bool) -> Portions[bool]:
         """Whether `plan` would surely return this plan; False if there are routes, which cannot be compared."""
-        return (
-            not (self._branches or self._diverges or self._problems or self._warnings)
-            and not (plan.branches or plan.diverges or plan.each)
-            and (self.name, max_jumps, rolls_back) == (plan.workflow, plan.max_jumps, plan.rolls_back)
-            and tuple(self._timeline) == plan.timeline
-            and all(
-                step.spec() is plan.steps[name]
-                and (isinstance(step, Foreach) or step.undo_spec() is plan.undo.get(name))
-                for name, step in self._steps.items()
-            )
-        )
+        if (
+            self._branches
+            or self._diverges
+            or self._problems
+            or self._warnings
+            or plan.branches
+            or plan.diverges
+            or plan.each
+            or (self.name, max_jumps, rolls_back) != (plan.workflow, plan.max_jumps, plan.rolls_back)
+            or tuple(self._timeline) != plan.timeline
+        ):
+            return False
+        for (name, step), is_full in portions_of(self._steps.items()):
+            if step.spec() is not plan.steps[name]:
+                return False
+            if not isinstance(step, Foreach) and step.undo_spec() is not plan.undo.get(name):
+                return False
+            if is_full:
+                yield
+        return True
 
     def report(self, plan: Plan) -> Report:
         """Validate the description; report every problem at once."""
@@ -318,8 +328,8 @@ class WorkflowBuilder:
 
 def build(
     fn: Callable[[WorkflowBuilder], object], name: str, max_jumps: int, rolls_back: bool = False
-) -> tuple[Plan, Report]:
-    """Evaluate a workflow function and validate the result.
+) -> Portions[tuple[Plan, Report]]:
+    """Evaluate a workflow function and validate the result, in portions.
 
     Raises:
         WorkflowDefinitionError: it joins things that cannot be joined.
@@ -335,11 +345,12 @@ def build(
         problem = f"{error} (line {_line_of(error, fn)}): {hint}"
         raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
     before = _BUILT.get(fn)
-    if before is not None and wf.describes(before[0], max_jumps, rolls_back):
+    if before is not None and (yield from wf.describes(before[0], max_jumps, rolls_back)):
         return before
-    with uncollected():
-        plan = wf.plan(max_jumps, rolls_back)
-        built = _BUILT[fn] = plan, wf.report(plan)
+    plan = yield from wf.plan(max_jumps, rolls_back)
+    if len(plan.steps) > MOST:
+        yield
+    built = _BUILT[fn] = plan, wf.report(plan)
     return built
 
 

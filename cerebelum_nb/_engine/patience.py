@@ -10,13 +10,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
+from .._core.portions import Portions
 from .._store.base import patience
 from ..errors import StoreError
 from .pacing import later_iteration
+from .portions import in_portions
 
-__all__ = ["LOCKED_SECONDS", "RETRY_SECONDS", "TRY_SECONDS", "briefly", "patiently", "short_try"]
+__all__ = ["LOCKED_SECONDS", "RETRY_SECONDS", "TRY_SECONDS", "briefly", "patiently", "prepared", "short_try"]
 
 TRY_SECONDS = 0.1
 """How long one try on a loop waits for the write lock."""
@@ -31,6 +34,7 @@ _SYNC_SECONDS = 5.0
 """How long a sync call on a loop, such as ``start()``, waits; it blocks the loop meanwhile."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @contextmanager
@@ -60,6 +64,26 @@ async def patiently(write: Callable[[], T]) -> T:
     """
     if (later := later_iteration()) is not None:
         await later
+    return await _again(write)
+
+
+async def prepared(read: Callable[[], Portions[U]], write: Callable[[U], T]) -> T:
+    """Read in portions, between which the loop runs, what a function that writes to a log needs; then as `patiently`.
+
+    Args:
+        read: called once, in an iteration of the loop that has time for it.
+        write: called with what was read, as that of `patiently`.
+
+    Raises:
+        As `patiently`, and what ``read`` raises.
+    """
+    if (later := later_iteration()) is not None:
+        await later
+    found = await in_portions(read())
+    return await _again(partial(write, found))
+
+
+async def _again(write: Callable[[], T]) -> T:
     until = time.monotonic() + LOCKED_SECONDS
     while True:
         try:

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from .._core.blueprint import dump, load, schema_in
+from .._core.blueprint import dumping, load, schema_in
 from .._core.graph import Plan
+from .._core.portions import Portions, at_once
 from .._core.state import State
 from .._core.value import Value
 from .._dsl.code import parts_of
@@ -32,6 +33,7 @@ __all__ = [
     "blueprint_kept",
     "blueprint_of",
     "keep_parts",
+    "laying_out",
     "parts_kept",
     "parts_written",
     "pieces",
@@ -58,11 +60,17 @@ def keep_parts(plan: Plan, store: Store, redactor: Redactor, blueprint: Value | 
 
 def blueprint_of(plan: Plan, redactor: Redactor) -> Value:
     """Return a plan as a payload, without its code and without secrets; events name it by its digest."""
+    return at_once(laying_out(plan, redactor))
+
+
+def laying_out(plan: Plan, redactor: Redactor) -> Portions[Value]:
+    """Make the payload of a plan in portions; otherwise as :func:`blueprint_of`, which then finds it."""
     global _laid_out
     last, kept = _laid_out
     if last is plan and not redactor:
         return kept
-    text = redactor.mask(dump(plan, _schema(plan, redactor))).encode()
+    dumped = yield from dumping(plan, _schema(plan, redactor))
+    text = redactor.mask(dumped).encode()
     data = zlib.compress(text, 1) if _FEW_BYTES < len(text) <= MOST_CODE_BYTES else text
     made = Value("plan", digest=f"plan:{sha256(text).hexdigest()}", size=len(data), payload=data)
     if not redactor:

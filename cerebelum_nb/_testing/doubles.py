@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._core.graph import Plan, StepSpec, key_of
+from .._core.portions import Portions
 from .._dsl.code import is_async
 from .._dsl.step import Step
 from .._engine.scope import current_scope
@@ -99,8 +100,8 @@ class _Doubled(Workflow):
     doubles: Mapping[str, Any]
     fate: Fate | None
 
-    def plan(self) -> Plan:
-        plan = super().plan()
+    def planning(self) -> Portions[Plan]:
+        plan = yield from super().planning()
         known = {spec.name for name in plan.steps for spec in plan.parts(name)} | set(plan.steps)
         known |= {spec.name for spec in plan.undo.values()}
         for name in self.doubles:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.graph import Concurrency, Plan
+from .._core.portions import Portions, at_once
 from .._core.validate import Report
 from .._dsl.builder import WorkflowBuilder, build
 from .._dsl.child import ChildStep, child_step
@@ -138,7 +139,10 @@ class Definition(Composite, ABC):
 
     def describe(self) -> tuple[Plan, Report]:
         """Evaluate the timeline as it is now, and validate it."""
-        plan, report = build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
+        return at_once(self._describe())
+
+    def _describe(self) -> Portions[tuple[Plan, Report]]:
+        plan, report = yield from build(self.fn, self.name, self.max_jumps, self.on_failure == "rollback")
         if self.shape is not None or self.timeout is not None or self.concurrency is not None:
             plan = replace(plan, shape=self.shape, timeout=self.timeout, concurrency=self.concurrency)
         if self.shape is not None and (problems := tuple(_lists_that_are_no_inputs(plan, self.shape))):
@@ -160,7 +164,11 @@ class Definition(Composite, ABC):
         Raises:
             WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
         """
-        plan, report = self.describe()
+        return at_once(self.planning())
+
+    def planning(self) -> Portions[Plan]:
+        """Evaluate the timeline as it is now, in portions; otherwise as `plan`."""
+        plan, report = yield from self._describe()
         if not report.ok:
             raise WorkflowDefinitionError(
                 f"workflow '{self.name}' cannot run, {counted(len(report.errors), 'problem')}:\n{report}",

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
-from .._core.fold import fold
+from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels
 from .._core.state_name import ExecutionState
 from .._core.value import Value
 from .._engine.hints import execute_call
 from .._engine.inputs import Inputs, check_inputs
 from .._engine.leases import leases_of, running_here
+from .._engine.remembered import read_ahead, recorded
 from .._store.base import Store
 from .._store.connect import resolve_store
 from .._text.text import cut
@@ -45,6 +46,7 @@ def launch_once(
     inputs: Inputs | None,
     store: Store | None,
     execution_id: str | None,
+    plan: Plan | None = None,
     *,
     resume: Resume,
     wait: bool = False,
@@ -53,7 +55,8 @@ def launch_once(
 ) -> Run:
     """Prepare the execution with an id: start it, resume it, or return it if it has ended.
 
-    The arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
+    ``plan`` is the workflow's plan if it was just read; the others are those of
+    :meth:`~cerebelum_nb.Workflow.execute`.
 
     Raises:
         ResumeError: the id belongs to another workflow, or its execution has other inputs.
@@ -62,7 +65,7 @@ def launch_once(
     if resume not in (True, False, "replace_inputs"):
         raise ValueError(f"resume must be True, False or 'replace_inputs', not {resume!r}")
     if not resume:
-        return launch(workflow, inputs, store, execution_id, wait=wait, labels=labels, refresh=refresh)
+        return launch(workflow, inputs, store, execution_id, plan, wait=wait, labels=labels, refresh=refresh)
     refuse_in_step(workflow)
     if execution_id is None:
         raise CerebelumError(
@@ -74,26 +77,27 @@ def launch_once(
         raise running_here(execution_id)
     if not _is_known(log, execution_id):
         try:
-            return launch(workflow, inputs, log, execution_id, wait=wait, labels=labels, refresh=refresh)
+            return launch(workflow, inputs, log, execution_id, plan, wait=wait, labels=labels, refresh=refresh)
         except ResumeError:
             if not _is_known(log, execution_id):
                 raise  # otherwise another process has just started it
     id_in_workflow(workflow, execution_id, log, "resume")
-    state = fold(log.events(execution_id))
+    state = recorded(log, execution_id)
     has_ended = state.lifecycle in (ExecutionState.COMPLETED, ExecutionState.CANCELLED)
     if inputs is not None:
-        differing = _differences(log, execution_id, state.inputs, check_inputs(inputs, workflow.plan().shape))
+        differing = _differences(log, execution_id, state.inputs, check_inputs(inputs, workflow.shape))
         if differing and (has_ended or resume != "replace_inputs"):
             raise _different_inputs(workflow, execution_id, differing, has_ended=has_ended)
     if not has_ended:
-        return prepare_resume(workflow, execution_id, inputs=inputs, wait=wait, store=log)
-    return ended(workflow, execution_id, log, state)
+        return prepare_resume(workflow, execution_id, plan, inputs=inputs, wait=wait, store=log)
+    return ended(workflow, execution_id, log, state, plan)
 
 
 async def watch_holder(execution_id: str | None, resume: Resume, store: Store | None) -> None:
-    """Watch the holder of an execution until it is known whether it is alive, as ``resume()`` does."""
+    """Watch the holder of an execution until it is known whether it is alive, then read it ahead, as ``resume()``."""
     if resume and execution_id is not None and _is_known(log := resolve_store(store), check_id(execution_id)):
         await leases_of(log).wait_until_seen(execution_id)
+        await read_ahead(log, execution_id)
 
 
 def _is_known(log: Store, execution_id: str) -> bool:

@@ -25,6 +25,7 @@ from .._core.events import (
 )
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
+from .._core.portions import Portions
 from .._core.record import frozen
 from .._core.resume import decide_resume
 from .._core.state import State
@@ -39,8 +40,9 @@ from .._engine.load_guard import stop_when_loading
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
 from .._engine.origin import file_of, origin, resolved
-from .._engine.plan_payloads import blueprint_of, keep_parts
+from .._engine.plan_payloads import blueprint_of, keep_parts, laying_out
 from .._engine.queue import slot_after
+from .._engine.remembered import read_ahead
 from .._engine.scope import Scope, current_scope
 from .._engine.staleness import only_relists, why_stale
 from .._engine.values import ExecutionValues
@@ -61,6 +63,7 @@ __all__ = [
     "ended",
     "launch",
     "prepare_resume",
+    "reading",
     "refuse_in_step",
     "replaced_inputs",
     "resume_events",
@@ -96,6 +99,7 @@ def launch(
     inputs: Inputs | None,
     store: Store | None,
     execution_id: str | None,
+    plan: Plan | None = None,
     *,
     wait: bool = False,
     caller: Caller | None = None,
@@ -104,10 +108,11 @@ def launch(
 ) -> Run:
     """Prepare a new execution; the other arguments are those of :meth:`~cerebelum_nb.Workflow.execute`.
 
-    ``caller`` is the caller of a child; ``labels`` has the name, and the tags besides those of the workflow.
+    ``plan`` is the workflow's plan if it was just read. ``caller`` is the caller of a child; ``labels`` has the name,
+    and the tags besides those of the workflow.
     """
     refuse_in_step(workflow)
-    plan = workflow.plan()
+    plan = plan or workflow.plan()
     refreshed = check_refresh(plan, refresh) if refresh else ()
     log = resolve_store(store)
     redactor = Redactor(log.redact)
@@ -184,9 +189,11 @@ def start_event(
     )
 
 
-def ended(workflow: Definition, execution_id: str, log: Store, state: State) -> Run:
+def ended(workflow: Definition, execution_id: str, log: Store, state: State, plan: Plan | None = None) -> Run:
     """Make the handle of an execution that has ended; its outcome is the recorded one."""
-    execution = Execution(engine_of(log), execution_id, workflow.plan(), state, 0, Redactor(log.redact), Context)
+    execution = Execution(
+        engine_of(log), execution_id, plan or workflow.plan(), state, 0, Redactor(log.redact), Context
+    )
     execution.over = True
     execution.done.set_result(None)
     return Run(execution, workflow.variable)
@@ -203,6 +210,7 @@ def _loaded_from(space: dict[str, Any]) -> str:
 def prepare_resume(
     workflow: Definition,
     execution_id: ExecutionLike | None,
+    plan: Plan | None = None,
     *,
     skip_completed_steps: bool = True,
     inputs: Inputs | None = None,
@@ -215,10 +223,11 @@ def prepare_resume(
 ) -> Run:
     """Prepare to resume a recorded execution; the arguments are those of :meth:`~cerebelum_nb.Workflow.resume`.
 
-    ``live`` has the completed steps whose value cannot be stored and is still in the caller's memory.
+    ``plan`` is the workflow's plan if it was just read. ``live`` has the completed steps whose value cannot be stored
+    and is still in the caller's memory.
     """
     refuse_in_step(workflow)
-    plan = workflow.plan()
+    plan = plan or workflow.plan()
     log = resolve_store(store)
     found = find_execution(workflow, execution_id, log)
     with engine_of(log).claim(found, plan, Redactor(log.redact), Context) as execution:
@@ -300,8 +309,17 @@ def resume_events(
     return [*events, *marks], chosen.stale
 
 
+def reading(workflow: Definition, store: Store | None) -> Portions[Plan]:
+    """Read the plan of a workflow in portions, and lay out what the log keeps of it, which a start then finds."""
+    plan = yield from workflow.planning()
+    redactor = Redactor(resolve_store(store).redact)
+    if not redactor:
+        yield from laying_out(plan, redactor)
+    return plan
+
+
 async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | None, store: Store | None) -> str:
-    """Return the full id of an execution to resume, once it is known whether its holder is alive.
+    """Return the full id of an execution to resume, once it is known whether its holder is alive, and read it ahead.
 
     A holder on another machine is watched for the length of its lease; the claim that follows decides whether the
     execution may be taken over.
@@ -310,6 +328,7 @@ async def wait_until_seen(workflow: Definition, execution_id: ExecutionLike | No
     log = resolve_store(store)
     found = find_execution(workflow, execution_id, log)
     await leases_of(log).wait_until_seen(found)
+    await read_ahead(log, found)
     return found
 
 

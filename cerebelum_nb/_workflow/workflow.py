@@ -13,7 +13,7 @@ from .._core.limits import NoStage
 from .._engine.cancel import cancel_execution
 from .._engine.cluster_access import load_cluster_module
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.patience import briefly, patiently
+from .._engine.patience import briefly, patiently, prepared
 from .._engine.run_sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
@@ -26,7 +26,7 @@ from .execution_id import find_execution
 from .once import Resume, launch_once, watch_holder
 from .result import Result
 from .run import Run
-from .start import calling_step, prepare_resume, refuse_in_step, wait_until_seen, wake
+from .start import calling_step, prepare_resume, reading, refuse_in_step, wait_until_seen, wake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +177,7 @@ class Workflow(Definition):
         make = partial(
             launch_once, self, inputs, store, execution_id, resume=resume, wait=wait, labels=labels, refresh=refresh
         )
-        return await (await patiently(make)).foreground()
+        return await (await prepared(partial(reading, self, store), make)).foreground()
 
     async def output_of(self, inputs: Inputs) -> Any:
         """Run it as a child of the current step, and return its output."""
@@ -351,7 +351,7 @@ class Workflow(Definition):
             wait=wait,
             store=store,
         )
-        return await (await patiently(make)).foreground()
+        return await (await prepared(partial(reading, self, store), make)).foreground()
 
     resume_sync = _make_sync(resume)
 

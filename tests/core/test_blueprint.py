@@ -31,6 +31,16 @@ def test_a_plan_is_the_same_after_a_round_trip(shape):
 
 @random_runs.quickly
 @given(random_runs.shapes())
+def test_the_text_is_the_same_in_any_portions(shape):
+    plan = random_runs.make_workflow(shape).plan()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cerebelum_nb._core.portions.MOST", 2)
+        text = dump(plan)
+    assert text == dump(plan) == json.dumps(json.loads(text), separators=(",", ":"))
+
+
+@random_runs.quickly
+@given(random_runs.shapes())
 def test_decisions_are_the_same_with_the_read_plan(shape):
     lives.world.__init__()
     workflow, store = random_runs.make_workflow(shape), lives.a_log(hibernates=False)

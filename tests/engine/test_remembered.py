@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from cerebelum_nb import WorkflowError, step, workflow
+from cerebelum_nb._core.events import WorkflowTagged
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._engine import remembered
+from cerebelum_nb._engine.outside import append_from_outside
 from cerebelum_nb._store import chain
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import MemoryStore
@@ -94,6 +98,40 @@ def test_a_state_is_not_believed_when_the_log_says_something_else(tmp_path, rech
                 head = chain.link(head, version, row) if rechained else bytes(16)
                 db.execute("UPDATE event SET hash = ? WHERE version = ?", (head, version))
         assert chain_of().resume_sync("k1", inputs={"ready": True}, store=store).output == 2
+
+
+def test_a_long_history_is_read_ahead_in_portions_and_what_is_appended_meanwhile_is_folded_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "_AT_ONCE", 10)
+    monkeypatch.setattr("cerebelum_nb._engine.portions.SECONDS", 0)
+    path, read, turns = tmp_path / "log.db", [], []
+
+    class Reading(SqliteStore):
+        def events(self, execution_id, after=0, upto=None):
+            found = super().events(execution_id, after, upto)
+            if len(read) == 2:
+                with SqliteStore(path) as elsewhere:
+                    append_from_outside(
+                        elsewhere, "k1", lambda state: WorkflowTagged(at=state.updated_at, added=("a",))
+                    )
+            read.append(len(found))
+            return found
+
+    work = chain_of(*map(numbered, range(STEPS)))
+    with SqliteStore(path, durability="normal") as store:
+        failed(work, store)
+        length = store.execution("k1").version
+
+    async def main(store):
+        resumed = asyncio.ensure_future(work.resume("k1", inputs={"ready": True}, store=store))
+        while len(read) * 10 < length:
+            turns.append(None)
+            await asyncio.sleep(0)
+        return await resumed
+
+    with Reading(path, durability="normal") as store:
+        result = asyncio.run(main(store))
+        assert result.output == 1 and result._state == fold(store.events("k1")) and result._state.tags == ("a",)
+    assert read[: length // 10] == [10] * (length // 10) and len(turns) >= length // 10
 
 
 def test_of_one_log_the_last_state_is_kept_until_its_execution_completes():

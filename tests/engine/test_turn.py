@@ -743,6 +743,22 @@ def test_a_large_group_is_started_in_portions_between_which_the_loop_has_its_tur
     assert all(now - before <= 2 for before, now in pairwise(seen)), "a turn in which more began"
 
 
+def test_the_plan_of_many_steps_is_read_in_portions_between_which_the_loop_has_its_turn(store, monkeypatch):
+    monkeypatch.setattr("cerebelum_nb._core.portions.MOST", 2)
+    monkeypatch.setattr("cerebelum_nb._engine.portions.SECONDS", 0)
+    flow, turns = group_of(7, []), []
+
+    async def main():
+        waits = asyncio.ensure_future(flow.execute(store=store, execution_id="k1"))
+        while not store.executions()[1]:
+            turns.append(None)
+            await asyncio.sleep(0)
+        return await waits
+
+    assert asyncio.run(main()).output == 2
+    assert len(turns) > 9 // 2 + 9 // 2, "nine steps are described and then written, two at a time"
+
+
 def test_what_dies_between_two_portions_starts_the_rest_when_it_is_resumed(tmp_path, in_portions, go, kinds_of):
     class Dies(SqliteStore):
         dies = True
