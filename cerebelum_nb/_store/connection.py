@@ -62,6 +62,7 @@ class LogConnection:
         self.closing: list[Callable[[], object]] = []  # called when the log is closed
         self._read_only = read_only
         self._identity: FileIdentity | None = None
+        self._syncs_commits = False  # at `full`, in a -wal file
         self._commits_before_room = 0  # commits until the -wal file is preallocated; 0: it never is
         self._journal = ""  # the -wal file; it exists from the first commit until the log is closed
         self._db: sqlite3.Connection | None = None
@@ -168,7 +169,7 @@ class LogConnection:
 
     # -- transactions ----------------------------------------------------------------------------------------
 
-    def _begin(self, *, checked_after: bool = False) -> sqlite3.Cursor:
+    def _begin(self, *, checked_after: bool = False, synced: bool = True) -> sqlite3.Cursor:
         """Take this store's lock and SQLite's write lock; the caller releases the first after its transaction.
 
         The statements of a commit share the cursor that is returned: to make one costs a tenth of a statement.
@@ -184,8 +185,12 @@ class LogConnection:
             self._lock.acquire()
             try:
                 db = self._db if checked_after and self._db is not None else self._connected()
+                if not synced:
+                    self._sync_commits(db, on=False)
                 cursor = db.execute("BEGIN IMMEDIATE")
             except BaseException as exc:
+                if not synced and self._db is not None:
+                    self._sync_commits(self._db, on=True)
                 self._lock.release()
                 until = until or time.monotonic() + patience.get()
                 if not is_busy(exc) or time.monotonic() >= until:
@@ -217,8 +222,13 @@ class LogConnection:
                 raise explain(exc, self.location) from exc
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        db = self._begin().connection
+    def _writing(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that writes.
+
+        With ``synced=False`` its commit does not wait for the disk at `full` either, for what a power cut may undo. The
+        next synced commit syncs it too.
+        """
+        db = self._begin(synced=synced).connection
         try:
             try:
                 yield db
@@ -229,7 +239,14 @@ class LogConnection:
         except sqlite3.Error as exc:
             raise explain(exc, self.location) from exc
         finally:
+            if not synced:
+                self._sync_commits(db, on=True)
             self._lock.release()
+
+    def _sync_commits(self, db: sqlite3.Connection, *, on: bool) -> None:
+        if self._syncs_commits:
+            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+                db.execute(f"PRAGMA synchronous = {'FULL' if on else 'NORMAL'}")
 
     def _connected(self) -> sqlite3.Connection:
         self._check_identity()
@@ -254,7 +271,8 @@ class LogConnection:
                 journal_of(self.location) if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal" else ""
             )
             is_synced = db.execute("PRAGMA synchronous").fetchone()[0] >= _SYNCS_COMMITS
-            self._commits_before_room = _COMMITS_BEFORE_ROOM if self._journal and is_synced else 0
+            self._syncs_commits = bool(self._journal) and is_synced
+            self._commits_before_room = _COMMITS_BEFORE_ROOM if self._syncs_commits else 0
         return db
 
     def _check_identity(self) -> None:

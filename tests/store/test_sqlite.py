@@ -21,7 +21,7 @@ from cerebelum_nb._core.events import (
 )
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
-from cerebelum_nb._store.base import Rejection
+from cerebelum_nb._store.base import Rejection, patience
 from cerebelum_nb._store.executions import STARTED
 from cerebelum_nb._store.opening import explain
 from cerebelum_nb._store.schema import SCHEMA_VERSION
@@ -391,6 +391,34 @@ def test_durability_is_what_was_asked_for(tmp_path):
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     with pytest.raises(ValueError, match="'full' or 'normal'"):
         SqliteStore(tmp_path / "log.db", durability="off")
+
+
+def test_leases_and_heartbeats_do_not_wait_for_the_disk(tmp_path, log_of):
+    log = log_of(SqliteStore(tmp_path / "log.db", durability="full"))
+    log.start("x")
+    store, db, said = log.store, log.store._db, []
+    db.set_trace_callback(lambda sql: said.append(sql) if sql.split()[0] in ("PRAGMA", "BEGIN", "COMMIT") else None)
+    unsynced = ["PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA synchronous = FULL"]
+    store.register(0, 9)
+    assert said == unsynced
+    for write in (
+        lambda: store.heartbeat(log.me, 1, 9),
+        lambda: store.release("x", log.me),
+        lambda: store.claim("x", log.me, 2),
+    ):
+        said.clear()
+        write()
+        assert said == unsynced
+    said.clear()
+    log.append("x", 1, StepStarted(at=1, step="s"))
+    assert said == ["BEGIN IMMEDIATE", "COMMIT"]
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        token = patience.set(0.0)
+        with pytest.raises(StoreError, match="locked"):
+            store.heartbeat(log.me, 3, 9)
+        patience.reset(token)
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_log_in_memory_works_and_can_be_read_beside(log_of):
