@@ -6,7 +6,6 @@ import itertools
 import sys
 import types
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -91,7 +90,7 @@ class Cursor:
         self.number: int | None = None  # of the running statement; -1 where none can be entered
         self.fresh = False  # the statement has just begun and has not reached an operation
         self._early: Snapshot | None = None  # the variables when the statement began
-        self._quiet: Counter[int] = Counter()
+        self._quiet: dict[int, int] = {}  # by statement: how often in a row it has run without reaching an operation
         self._arguments: Mapping[str, Any] = {}
         self._from_call: tuple[str, ...] = ()
         self._fingerprints: Mapping[str, bytes] = _NOTHING
@@ -163,9 +162,9 @@ class Cursor:
         Most awaits are not operations. After `QUIET` runs without an operation the variables are no longer kept.
         """
         if self.fresh and self.number is not None:
-            self._quiet[self.number] += 1
+            self._quiet[self.number] = self._quiet.get(self.number, 0) + 1
         self._begins(number, sys._getframe(1))
-        if self._quiet[number] < QUIET:
+        if self._quiet.get(number, 0) < QUIET:
             self._early = self._take(self.twin.places[number])
             self._early.detach()
 
@@ -222,7 +221,7 @@ class Cursor:
         if self.number is None or self.number < 0 or self._frame is None:
             return None
         place = self.twin.places[self.number]
-        self._quiet[self.number] = 0
+        self._quiet.pop(self.number, None)
         if place.refusal or self.twin.place_at(self._frame.f_code, self._frame.f_lasti) is not place:
             return None
         found = self._early

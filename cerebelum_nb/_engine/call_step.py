@@ -42,6 +42,8 @@ def call_step(spec: StepSpec, scope: Scope, arguments: dict[str, Any]) -> Any:
     if twin is None or not (recorded or twin.is_marked):
         return spec.fn(**arguments)
     scope.checkpoints = checkpoints = (LineCheckpoints if twin.lines else Checkpoints)(spec, scope, host, twin)
+    if not recorded:
+        return checkpoints.call_at_top(arguments)
     return checkpoints.call_async(arguments) if spec.is_async else checkpoints.call(arguments)
 
 

@@ -98,6 +98,10 @@ class Checkpoints:
 
     # -- entering -------------------------------------------------------------------------------------------
 
+    def call_at_top(self, arguments: dict[str, Any]) -> Any:
+        """Call the function at its top, as no earlier attempt has recorded another place."""
+        return self._function(None, arguments)(**arguments)
+
     def call(self, arguments: dict[str, Any]) -> Any:
         """Call a plain function, entered at its last place that is possible, or at its top."""
         for place in self._places():
