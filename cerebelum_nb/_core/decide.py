@@ -11,9 +11,9 @@ from the plan and the recorded routes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
+from itertools import islice
 
 from .graph import Action, ActionKind, Each, Path, Plan, Target, key_of, of_item, owner_of, undo_of
 from .paths import owners_of, steps_from
@@ -131,7 +131,7 @@ class Position:
     entered: bool = False
     placed: bool = False
     queues: dict[str, _Queue] = field(default_factory=dict)
-    ahead: deque[str] = field(default_factory=deque)  # steps of the stage that start in a later portion
+    ahead: dict[str, None] = field(default_factory=dict)  # steps of the stage that start in a later portion
 
     @classmethod
     def at_start(cls, plan: Plan) -> Position:
@@ -205,7 +205,7 @@ def decide(
             at.ahead.clear()
             if most is not None and len(stage) > most:
                 changed = ()
-                at.ahead.extend(name for name in stage if name in at.unsettled)
+                at.ahead.update((name, None) for name in stage if name in at.unsettled)
         elif at.unsettled:
             if plan.each:  # the names of items are among the changed, but not in the stage
                 changed_steps = [name for name in changed if name in steps]
@@ -214,8 +214,10 @@ def decide(
                 at.unsettled.difference_update([name for name in changed if steps[name].settled])
         if at.unsettled:
             if at.ahead:
-                portion = len(at.ahead) if most is None else min(most, len(at.ahead))
-                changed = [*changed, *(at.ahead.popleft() for _ in range(portion))]
+                portion = list(islice(at.ahead, most))
+                for name in portion:
+                    del at.ahead[name]
+                changed = [*changed, *portion]
             if plan.each:
                 return _start_with_items(plan, state, at, changed, most)
             return [
@@ -306,8 +308,7 @@ def _continue_items(
                 found += following
     while len(queue.open) < each.at_once:
         if most is not None and len(found) >= most:
-            if name not in at.ahead:
-                at.ahead.append(name)
+            at.ahead[name] = None
             return found
         if (new := next(queue.waiting, None)) is None:
             break

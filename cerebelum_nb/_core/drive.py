@@ -112,6 +112,8 @@ from .value import ErrorInfo
 
 __all__ = ["Driver", "unroutable_failure"]
 
+_NONE: frozenset[str] = frozenset()
+
 MOST_LOST = 5
 """After this many lost attempts of a step in a row the execution pauses: the step seems to kill its process."""
 
@@ -175,9 +177,9 @@ class Driver:
         self.batch: list[Event] = []
         self.running: dict[str, tuple[int, int]] = {}  # step -> visit, attempt
         self.timers: dict[str, StartStep] = {}
-        self.held: set[str] = set()
+        self.held: frozenset[str] = _NONE
         self.finishing = self.limited = False
-        self.forgotten: set[str] = set()
+        self.forgotten: frozenset[str] = _NONE
         self._position = Position.at_start(plan)
         self._changed: list[str] | None = None  # what decide must check; None: everything
         self._commands: list[Command] = []
@@ -223,7 +225,7 @@ class Driver:
                     return False
                 self._start_late(command, now)
             case Released():
-                self.held.discard(message.step)
+                self.held -= {message.step}
                 self._touch(message.step)
             case Routed():
                 self._routing = None
@@ -367,7 +369,7 @@ class Driver:
     def committed(self) -> list[Event]:
         """Note that the batch is in the log; return it."""
         events, self.batch = self.batch, []
-        self.forgotten.clear()
+        self.forgotten = _NONE
         return events
 
     def rebase(self, state: State) -> None:
@@ -417,7 +419,7 @@ class Driver:
         if self._lost:
             self._lost.pop(name, None)
         if message.alive:
-            self.held.add(name)
+            self.held |= {name}
         if self._changed is not None:
             self._changed.append(name)
         for event in message.events:
@@ -550,7 +552,7 @@ class Driver:
                         reset=command.reset,
                     )
                 )
-                self.forgotten.update(command.reset)
+                self.forgotten |= set(command.reset)
                 self._changed = None
                 return True
             case Complete():

@@ -49,7 +49,7 @@ class Followed(ExecutionValues):
         self.heartbeats: dict[str, Heartbeat] = {}
         self.over = self.superseded = self.stops_before = False
         self.stop_requested: str | None = None
-        self.watchers: set[Callable[[], None]] = set()
+        self.watchers: dict[Callable[[], None], None] = {}
         self.cause: BaseException | None = None
         self.unrecorded: list[str] = []
         self.done: asyncio.Future[None] = self.loop.create_future()

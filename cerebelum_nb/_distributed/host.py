@@ -118,7 +118,7 @@ class RemoteHost(ExecutionValues):
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()
         self.context = contextvars.copy_context()
-        self.watchers: set[Callable[[], None]] = set()
+        self.watchers: dict[Callable[[], None], None] = {}
         self.stop_requested: str | None = None
         self.superseded = False
         name = self.step = request["step"]

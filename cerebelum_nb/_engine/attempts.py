@@ -7,7 +7,6 @@ running.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 
 from .._core.graph import Plan
@@ -24,7 +23,7 @@ class Attempts:
 
     Attributes:
         decided: starts that wait for their commit.
-        ready: starts that are not launched yet.
+        ready: starts that are not launched yet, the next one last.
         running: attempts without an outcome, by step.
     """
 
@@ -32,10 +31,10 @@ class Attempts:
 
     def __init__(self) -> None:
         self.decided: list[Start] = []
-        self.ready: deque[Start] = deque()
+        self.ready: list[Start] = []
         self.running: dict[str, Attempt] = {}
         self._awake: dict[str, Attempt] = {}  # running attempts that may be at work; removed when found waiting
-        self._left: set[Attempt] = set()
+        self._left: dict[Attempt, None] = {}
 
     @property
     def starting(self) -> bool:
@@ -46,7 +45,7 @@ class Attempts:
         """Make the decided attempts ready: their starts are in the log, or do not wait for it."""
         if len(self.decided) > 1:  # threads first: an async step that blocks the loop must not hold them back
             self.decided.sort(key=lambda start: (spec := plan.spec(start.step)) is None or spec.is_async)
-        self.ready += self.decided
+        self.ready[:0] = reversed(self.decided)
         self.decided.clear()
 
     def drop_starts(self) -> None:
@@ -71,8 +70,8 @@ class Attempts:
     def leave(self, attempt: Attempt) -> None:
         """Keep track of an attempt that is over for the log until its function has ended, if that is still running."""
         if attempt.alive:
-            self._left.add(attempt)
-            attempt.when_over(partial(self._left.discard, attempt))
+            self._left[attempt] = None
+            attempt.when_over(partial(self._left.pop, attempt, None))
 
     def abandon(self, step: str) -> None:
         """Abandon the running attempt of a step, if there is one."""

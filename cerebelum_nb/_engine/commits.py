@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from .._core.fold import fold
+from .._core.state import State
 from .._core.state_copy import copy_part
 from .._store import refusals
 from .._store.base import Rejection, Store
@@ -183,7 +184,7 @@ def rebase(execution: Execution) -> None:
     runs the execution, and this one must not continue from them.
     """
     store, written, batch = execution.store, execution.written, execution.driver.batch
-    state = execution.log_state if batch else execution.state
+    state = (execution.log_state or State()) if batch else execution.state
     known = state.version
     events = store.events(execution.id, after=known)
     if not store.holds(execution.id, execution.holder):
@@ -194,6 +195,7 @@ def rebase(execution: Execution) -> None:
         raise StoreError(refusals.no_append(store.location, execution.id, written))
     fold(events, state)
     if batch:
+        execution.log_state = state
         state = copy_part(state)
     if batch and new[: len(batch)] == batch:
         written, new = written + len(batch), new[len(batch) :]

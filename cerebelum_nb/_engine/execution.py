@@ -95,6 +95,43 @@ _NOT_LISTED = -2
 class Execution(ExecutionValues):
     """A run of a workflow in this process."""
 
+    __slots__ = (
+        "_ahead",
+        "_answers",
+        "_cached",
+        "_done_listed",
+        "_summary",
+        "attempts",
+        "attended_by",
+        "begun",
+        "cause",
+        "children",
+        "clock",
+        "context",
+        "done",
+        "driver",
+        "engine",
+        "handle",
+        "hibernation",
+        "holder",
+        "last_heartbeat",
+        "log_state",
+        "loop",
+        "over",
+        "payloads",
+        "queue_place",
+        "retries",
+        "stays",
+        "stop_requested",
+        "stopped_at",
+        "superseded",
+        "time_limit",
+        "traceback_shown",
+        "variable",
+        "watchers",
+        "written",
+    )
+
     on_cluster = False
 
     def __init__(
@@ -110,7 +147,6 @@ class Execution(ExecutionValues):
         super().__init__(engine.store, execution_id, plan, state, redactor, make_context)
         self.engine = engine
         self.loop, self.clock, self.holder = engine.loop, engine.clock, holder
-        self.note_blocking = engine.note_blocking
         self.driver = Driver(plan, state)
         self.variable = ""  # the name of its workflow in the caller's code
         self.handle: Callable[[str | None], str] | None = None  # returns the call that continues it through a handle
@@ -121,7 +157,7 @@ class Execution(ExecutionValues):
         self.time_limit = TimeLimit(plan.timeout, self.clock)
         self.queue_place = QueuePlace(engine.store, execution_id, plan.concurrency)
         self._cached: CachedResults | None = None  # created by the first step with cache=
-        self.log_state = State()  # the state according to the log alone, as of the last rebase (commits.py)
+        self.log_state: State | None = None  # the state according to the log alone, as of the last rebase (commits.py)
         self.written = state.version
         self._done_listed = _NOT_LISTED  # how many steps are listed as done, while it is listed as running
         self._summary: Summary | None = None  # what the commit that is being written lists
@@ -129,7 +165,7 @@ class Execution(ExecutionValues):
         self.last_heartbeat: int | None = None  # the last heartbeat of the process that ran it before
         self.superseded = False  # another process is running it now
         self.stays = False
-        self.watchers: set[Callable[[], None]] = set()
+        self.watchers: dict[Callable[[], None], None] = {}
         self.children: dict[str, Execution] = {}  # its children that run here, by id
         self.attended_by: Execution | None = None  # its caller, if that waits for it in this process
         self.cause: BaseException | None = None
@@ -197,6 +233,10 @@ class Execution(ExecutionValues):
         """Note that a step no longer waits."""
         self.attempts.wait_ended(step)
         self.engine.stirs(self)
+
+    def note_blocking(self, step: str, seconds: float) -> None:
+        """Note how long an async step has blocked the loop."""
+        self.engine.note_blocking(step, seconds)
 
     def at_work(self) -> dict[str, Scope]:
         """Return the scopes of the steps at work, by step."""
@@ -532,7 +572,7 @@ class Execution(ExecutionValues):
         """
         ready = self.attempts.ready
         while ready and not (self.over or self.driver.finishing) and self.stop_requested is None:
-            self._launch(ready.popleft(), at_once=at_once)
+            self._launch(ready.pop(), at_once=at_once)
             if ready and time.monotonic() > until:
                 return False
         if self.driver.has_more:  # the next portion, now that this one is under way

@@ -64,7 +64,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     clock: Clock
     context: Context
-    watchers: set[Callable[[], None]]
+    watchers: dict[Callable[[], None], None]
     """Called when other processes have appended events."""
     stop_requested: str | None
     """Why it was asked to stop, if it was; then no step, effect or attempt starts any more."""

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -75,17 +74,17 @@ class Scope:
     checkpoints: AttemptCheckpoints | None = None
     unawaited: dict[object, None] | None = None
     notes: dict[str, Value] | None = None  # published but not recorded
-    _ends: set[Callable[[], None]] | None = None
     _torn: dict[Callable[[str], Any], str] | None = None  # by stream: text that may be the start of a secret
-    _counts: Counter[str] | None = None
+    _counts: dict[str, int] | None = None
     _earlier: dict[str, dict[str, None]] | None = None
-    _waiters: set[Waiter] | None = None
+    _asks = 0  # how many of its tasks wait for the engine
+    _waiters: set[concurrent.futures.Future[None]] | None = None  # for which its threads wait
     _progress_at = 0
 
     def __init__(self, execution: Host, step: str, visit: int, attempt: int) -> None:
         self.execution, self.loop = execution, execution.loop
         self.step, self.visit, self.attempt = step, visit, attempt
-        self.waits: list[Wait] = []
+        self.waits: list[OpenWait] = []
         self._pid = os.getpid()
         _open[id(self)] = weakref.ref(self)
 
@@ -103,7 +102,7 @@ class Scope:
     @property
     def waiting(self) -> bool:
         """Whether its code waits for the engine: for a time, a signal or a commit."""
-        return bool(self._waiters)
+        return bool(self._asks or self._waiters)
 
     def check(self) -> None:
         """Raise Suspension once the attempt is over or its execution was asked to stop."""
@@ -116,12 +115,12 @@ class Scope:
         key = f"{kind}:{self.execution.redactor.mask(name)}:{fingerprint}"
         with _lock:
             if self._counts is None:
-                self._counts = Counter()
+                self._counts = {}
                 self._note_earlier()
-            op = f"{key}:{self._counts[key]}"
-            self._counts[key] += 1
+            number = self._counts.get(key, 0)
+            op, self._counts[key] = f"{key}:{number}", number + 1
             if self.checkpoints is not None:
-                self.checkpoints.operation_named(key, self._counts[key])
+                self.checkpoints.operation_named(key, number + 1)
             if self._earlier:
                 self._earlier.get(_same_name(op), {}).pop(op, None)
         return op
@@ -134,15 +133,16 @@ class Scope:
     def count_from(self, counts: dict[str, int]) -> None:
         """Set the counts of operations: the step is entered after the statements that began them."""
         with _lock:
-            self._counts = Counter(counts)
+            self._counts = dict(counts)
             self._note_earlier()
 
     def _note_earlier(self) -> None:
         """Index the operations that earlier attempts finished, to find those that this attempt no longer begins."""
-        self._earlier = {}
+        earlier: dict[str, dict[str, None]] = {}
         for op, operation in self.known.operations.items():
             if operation.done:
-                self._earlier.setdefault(_same_name(op), {})[op] = None
+                earlier.setdefault(_same_name(op), {})[op] = None
+        self._earlier = earlier or None
 
     def recorded(self, op: str) -> Operation | None:
         """Return the operation that an earlier attempt of this visit recorded under ``op``, if any."""
@@ -230,10 +230,10 @@ class Scope:
         await self._ask(act)
         return made[0]
 
-    async def wait_until(
+    def wait_until(
         self, due: Deadline | None, op: str = "", until: Callable[[], bool] | None = None, *, busy: bool = False
-    ) -> None:
-        """Wait until ``due``, or until ``until()`` is true.
+    ) -> Coroutine[Any, Any, None]:
+        """Return the wait until ``due``, or until ``until()`` is true, to be awaited at once.
 
         Args:
             due: when the wait ends; None: never.
@@ -241,45 +241,8 @@ class Scope:
             until: called now, and whenever other processes have appended events.
             busy: whether it waits for a child that is at work.
         """
-        wait = Wait(self.execution.clock.now(), None if due is None else due.at, self.is_callers(), op, busy)
-        timers: list[Timer] = []
-        watched: list[Callable[[], None]] = []
-
-        def end() -> None:
-            while timers:
-                timers.pop().cancel()
-            while watched:
-                self.execution.watchers.discard(watched.pop())
-            with suppress(ValueError):
-                self.waits.remove(wait)
-            if self._ends is not None:
-                self._ends.discard(end)
-            self.execution.wait_ended(self.step)
-
-        def over(waiter: Waiter) -> None:
-            end()
-            if not waiter.done():
-                waiter.set_result(None)
-
-        def begin(waiter: Waiter) -> None:
-            if until is not None:
-                if until():
-                    waiter.set_result(None)
-                    return
-                watched.append(lambda: over(waiter) if until() else None)
-                self.execution.watchers.add(watched[0])
-            if due is not None:
-                timers.append(self.execution.clock.call_at(due, partial(over, waiter)))
-            self.waits.append(wait)
-            if self._ends is None:
-                self._ends = set()
-            self._ends.add(end)
-            self.execution.waits_changed()
-
-        try:
-            await self._ask(begin)
-        finally:
-            self._on_loop(end)
+        wait = OpenWait(self, due, op, until, busy)
+        return self._ask(wait.begin, wait.end)
 
     def is_callers(self) -> bool:
         """Whether this is called in the attempt's own thread or task."""
@@ -353,38 +316,42 @@ class Scope:
                 with suppress(Exception):  # the stream may be closed
                     write(rest)
             self._torn = {}
-        for end in list(self._ends) if self._ends else ():
-            end()
+        for wait in list(self.waits):
+            wait.end()
         for waiter in list(self._waiters) if self._waiters else ():
-            if isinstance(waiter, concurrent.futures.Future) and not waiter.done():
+            if not waiter.done():
                 waiter.set_exception(self.over())
 
     def is_here(self) -> bool:
         """Whether this is called in the process of the attempt, not in a forked child."""
         return self._pid == os.getpid()
 
-    async def _ask(self, action: Callable[[Waiter], None]) -> None:
+    async def _ask(self, action: Callable[[Waiter], None], after: Callable[[], None] | None = None) -> None:
+        """Call an action on the engine's loop with a waiter, wait until that is done, and call ``after`` there."""
         if self.closed:
             raise self.over()
-        if self._waiters is None:
-            self._waiters = set()
-        waiter: Waiter
-        if asyncio.get_running_loop() is self.loop:
-            waiter = self.loop.create_future()
-            self._waiters.add(waiter)
-            try:
-                action(waiter)
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
-        else:
-            waiter = concurrent.futures.Future()
-            self._waiters.add(waiter)
-            try:
-                self.loop.call_soon_threadsafe(self._act, action, waiter)
-                await asyncio.wrap_future(waiter)
-            finally:
-                self._waiters.discard(waiter)
+        try:
+            if asyncio.get_running_loop() is self.loop:
+                self._asks += 1
+                try:
+                    waiter = self.loop.create_future()
+                    action(waiter)
+                    await waiter
+                finally:
+                    self._asks -= 1
+            else:
+                if self._waiters is None:
+                    self._waiters = set()
+                asked = concurrent.futures.Future[None]()
+                self._waiters.add(asked)
+                try:
+                    self.loop.call_soon_threadsafe(self._act, action, asked)
+                    await asyncio.wrap_future(asked)
+                finally:
+                    self._waiters.discard(asked)
+        finally:
+            if after is not None:
+                self._on_loop(after)
 
     def take_printed(self, at: int, *, all_of_it: bool = False) -> StepPrinted | None:
         """Return the event with the text printed since the last one; None if there is nothing to record.
@@ -453,6 +420,57 @@ class Scope:
             f"step '{self.step}' (attempt {self.attempt}) of execution {self.execution.id} {is_over}; "
             f"nothing it does now is recorded"
         )
+
+
+class OpenWait(Wait):
+    """A wait of an attempt, and what ends it."""
+
+    __slots__ = ("_due", "_scope", "_timer", "_until", "_waiter")
+
+    def __init__(
+        self, scope: Scope, due: Deadline | None, op: str, until: Callable[[], bool] | None, busy: bool
+    ) -> None:
+        super().__init__(scope.execution.clock.now(), None if due is None else due.at, scope.is_callers(), op, busy)
+        self._scope, self._due, self._until = scope, due, until
+        self._timer: Timer | None = None
+        self._waiter: Waiter | None = None
+
+    def begin(self, waiter: Waiter) -> None:
+        """Wait, unless the wait is over already; ``waiter`` is done when it is. On the engine's loop."""
+        scope, execution = self._scope, self._scope.execution
+        if self._until is not None and self._until():
+            waiter.set_result(None)
+            return
+        self._waiter = waiter
+        scope.waits.append(self)
+        if self._until is not None:
+            execution.watchers[self._look] = None
+        if self._due is not None:
+            self._timer = execution.clock.call_at(self._due, self._over)
+        execution.waits_changed()
+
+    def end(self) -> None:
+        """Wait no longer; harmless if it has ended. On the engine's loop."""
+        if self._waiter is None:
+            return
+        self._waiter = None
+        execution = self._scope.execution
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        execution.watchers.pop(self._look, None)
+        self._scope.waits.remove(self)
+        execution.wait_ended(self._scope.step)
+
+    def _look(self) -> None:
+        if self._until is not None and self._until():
+            self._over()
+
+    def _over(self) -> None:
+        waiter = self._waiter
+        self.end()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 def _same_name(op: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Printed", "capture_output"]
@@ -94,13 +95,12 @@ def capture_output(tell: Callable[[str, Callable[[str], Any]], str | None]) -> C
         The function that ends this. Calls may nest.
     """
     streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
-    taps = [tap for stream in streams if (tap := _tap_on(stream, tell)) is not None]
+    return partial(_end, [tap for stream in streams if (tap := _tap_on(stream, tell)) is not None])
 
-    def end() -> None:
-        while taps:
-            taps.pop().leave()
 
-    return end
+def _end(taps: list[_Tap]) -> None:
+    while taps:
+        taps.pop().leave()
 
 
 def _tap_on(stream: Any, tell: Callable[[str, Callable[[str], Any]], str | None]) -> _Tap | None:

@@ -81,6 +81,21 @@ MakeContext = Callable[..., Any]
 class ExecutionValues:
     """Encodes, decodes and passes the values of one execution."""
 
+    __slots__ = (
+        "_given",
+        "_listed",
+        "_make_context",
+        "home",
+        "id",
+        "live",
+        "live_inputs",
+        "masked_results",
+        "plan",
+        "redactor",
+        "state",
+        "store",
+    )
+
     def __init__(
         self,
         store: Store,

@@ -105,7 +105,7 @@ class _TrialHost(ExecutionValues):
         self.loop = asyncio.get_running_loop()
         self.clock: Clock = SystemClock()  # a fake clock only advances when runs of an engine wait
         self.context = contextvars.copy_context()
-        self.watchers: set[Callable[[], None]] = set()
+        self.watchers: dict[Callable[[], None], None] = {}
         self.stop_requested: str | None = None
         self.superseded = False
         self.outcome: asyncio.Future[Outcome] = self.loop.create_future()

@@ -36,6 +36,8 @@ SHORTEST = 4
 SHORTEST_LINE = 8
 """Shorter lines of a secret are not searched for: they are often ordinary words, as in a configuration."""
 
+_NONE: frozenset[str] = frozenset()
+
 _URL_PASSWORD = re.compile(r"[A-Za-z][\w+.-]*://[^/?#\s:@]*:([^/?#\s]+)@")
 
 
@@ -52,10 +54,10 @@ class Redactor:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self.names = frozenset(name.casefold() for name in names)
+        self.names = frozenset(name.casefold() for name in names) if names else _NONE
         self._forms: tuple[str, ...] = ()
         self._needles: tuple[bytes, ...] = ()
-        self._known: set[str] = set()
+        self._known = _NONE
         self._lock = threading.Lock()
 
     def __bool__(self) -> bool:
@@ -67,7 +69,7 @@ class Redactor:
     @property
     def known(self) -> frozenset[str]:
         """The texts that it searches for."""
-        return frozenset(self._known)
+        return self._known
 
     def add(self, secret: object) -> None:
         """Search for this secret from now on; a plain value counts as one, a missing secret adds nothing."""

@@ -71,7 +71,8 @@ class Run:
         self._execution, self._events = execution, events
         self.stale = stale
         execution.variable = variable
-        execution.queue_place.when_queued = partial(supersede, execution)
+        if execution.plan.concurrency is not None:
+            execution.queue_place.when_queued = partial(supersede, execution)
         self._undoes = is_rollback(execution.state, events)
         self._is_reported = False  # whether it is awaited or shown
         warn_of_stale(execution, stale)
