@@ -1,6 +1,6 @@
 """Which process holds which execution of a log: the ``holder`` table, and the leases in the ``execution`` table.
 
-Nothing here waits for the disk: a power cut that undoes a lease or a heartbeat has also ended the process that wrote it.
+Nothing here waits for the disk: a power cut that undoes a lease or a heartbeat also ended the process that wrote it.
 """
 
 from __future__ import annotations
