@@ -41,7 +41,7 @@ recorded. So a resume is a run with a non-empty history, and a second shell can 
 A foreach is one step on its path. Its items are attempts under names such as ``deploy[ams3]``, and what undoes a step
 in a rollback is an attempt of ``~deploy``, so all of the above holds for each of them. Only the shell may call the
 user's code and read values, so it lists the items (:class:`AskItems`) and makes the outcome of the foreach
-(:class:`JoinItems`). It answers both at once.
+(:class:`JoinItems`). Until it has answered, nothing else starts; an answer that comes after the end does not count.
 
 **Commands.** ``Start`` and ``End`` may be carried out only after the commit of the batch they came with. ``SetTimer``,
 ``CancelAttempts``, ``AskRoute``, ``AskItems`` and ``JoinItems`` may be carried out at once: they have no effect that a
@@ -234,6 +234,8 @@ class Driver:
                 else:
                     self._append(message.event)
             case Items():
+                if self._routing is None:
+                    return False
                 self._routing, self._changed = None, None
                 self._append(message.event)
             case Lost():
@@ -621,6 +623,7 @@ class Driver:
             self.take_deferred()
         self.running.clear()
         self.timers.clear()
+        self._routing = None  # what was asked is not answered any more
         self._position.ahead.clear()
         self._commands = [command for command in self._commands if not isinstance(command, Start | SetTimer)]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from .events import StepCompleted, StepFailed
 from .graph import Plan, key_of, of_item
+from .portions import Portions, portions_of
 from .state import State
 from .step_state import StepState
 from .value import ErrorInfo, Value
@@ -23,39 +24,48 @@ _MOST_SHOWN = 5
 """How many failed items the error of a foreach shows."""
 
 
-def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) -> tuple[str, ...]:
-    """Return the keys of items: by ``key``; without it, short texts and numbers that occur once are their own keys.
+def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) -> Portions[tuple[str, ...]]:
+    """Return the keys of items, in portions.
 
-    The key of any other item is its index.
+    Without ``key``, short texts and numbers that occur once are their own keys; that of any other item is its index.
 
     Raises:
         ValueError: ``key`` returns the same key for two items.
 
     Example:
-        >>> keys_of(["ams3", "nyc1", "nyc1", {"size": 2}, 7])
+        >>> from cerebelum_nb._core.portions import at_once
+        >>> at_once(keys_of(["ams3", "nyc1", "nyc1", {"size": 2}, 7]))
         ('ams3', '#1', '#2', '#3', '7')
     """
-    if key is not None:
-        keys = tuple(str(key(item)).replace("]", ")") for item in items)
-        if len(set(keys)) < len(keys):
-            ((twice, _),) = Counter(keys).most_common(1)
-            first, second, *_ = (index for index, found in enumerate(keys) if found == twice)
-            raise ValueError(f"key= returns {twice!r} for items {first} and {second}: each item needs its own key")
-        return keys
-    texts = [_own_key(item) for item in items]
+    texts: list[str] = []
+    for item, is_full in portions_of(items):
+        texts.append(_own_key(item) if key is None else str(key(item)).replace("]", ")"))
+        if is_full:
+            yield
     times = Counter(texts)
+    if key is not None and len(times) < len(texts):
+        ((twice, _),) = times.most_common(1)
+        first, second, *_ = (index for index, found in enumerate(texts) if found == twice)
+        raise ValueError(f"key= returns {twice!r} for items {first} and {second}: each item needs its own key")
+    if key is not None or (len(times) == len(texts) and "" not in times):
+        return tuple(texts)
     return tuple(text if text and times[text] == 1 else f"#{index}" for index, text in enumerate(texts))
 
 
-def digests_of(items: Sequence[Any], keys: Sequence[str]) -> tuple[str, ...]:
-    """Digest items, to compare those with the same key; empty if every item is its own key.
+def digests_of(items: Sequence[Any], keys: Sequence[str]) -> Portions[tuple[str, ...]]:
+    """Digest items, in portions, to compare those with the same key; empty if every item is its own key.
 
     Example:
-        >>> digests_of(["ams3", "nyc1"], ("ams3", "nyc1"))
+        >>> from cerebelum_nb._core.portions import at_once
+        >>> at_once(digests_of(["ams3", "nyc1"], ("ams3", "nyc1")))
         ()
     """
-    digests = tuple("" if item == key else _digest_of(item) for item, key in zip(items, keys, strict=True))
-    return digests if any(digests) else ()
+    digests: list[str] = []
+    for (item, key), is_full in portions_of(zip(items, keys, strict=True)):
+        digests.append("" if item == key else _digest_of(item))
+        if is_full:
+            yield
+    return tuple(digests) if any(digests) else ()
 
 
 def outcome_of_items(plan: Plan, state: State, name: str, at: int) -> StepCompleted | StepFailed:

@@ -20,6 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from .._core.events import Event, ItemsListed, StepEvent, StepFailed, WorkflowStarted
 from .._core.fold import evolve, fold
 from .._core.graph import Plan, owner_of
+from .._core.portions import at_once
 from .._core.state import State
 from .._core.step_state import Phase
 from .._core.validate import Report
@@ -209,7 +210,7 @@ class Activities:
         )
         if missed := missing_results(values, name):
             return {"missing": missed}
-        event, _ = list_items(values, name, time.time_ns() // 1000)
+        event, _ = at_once(list_items(values, name, lambda: time.time_ns() // 1000))
         answer: dict[str, Any] = {"rows": [to_row(event)]}
         if isinstance(event, ItemsListed):
             size = sum(len(row[5] or "") for row in request["rows"])

@@ -62,7 +62,7 @@ from .attempts import Attempts
 from .call_step import at_failure
 from .cancel import notify_of_end
 from .classify_outcome import classify_outcome
-from .foreach import join_items, list_items
+from .foreach import Listing, join_items, list_items
 from .hibernation import Hibernation
 from .leases import leases_of
 from .plan_payloads import parts_written
@@ -440,7 +440,7 @@ class Execution(ExecutionValues):
                     case AskRoute():
                         answered |= self._answer(Routed, *take_route(self, command.step, self.now()))
                     case AskItems():
-                        answered |= self._answer(Items, *list_items(self, command.step, self.now()))
+                        answered |= self._list(list_items(self, command.step, self.now))
                     case JoinItems():
                         answered |= self._answer(Items, join_items(self, command.step, self.now()))
                     case SetTimer():
@@ -469,6 +469,19 @@ class Execution(ExecutionValues):
         if error is not None:
             self.cause = error
         return self.driver.take(make(event), self.now())
+
+    def _list(self, listing: Listing) -> bool:
+        """List items of a foreach, if there are many the rest in later messages; return whether all are listed."""
+        try:
+            next(listing)
+        except StopIteration as end:
+            return self._answer(Items, *end.value)
+        self.engine.post(self, self._list_more, listing)
+        return False
+
+    def _list_more(self, listing: Listing) -> None:
+        if self.driver.routing:  # otherwise it has been stopped, for example
+            self._list(listing)
 
     def _set_timer(self, command: SetTimer) -> bool:
         """Start the timer of a step's next attempt; return whether it is already due."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .._core.events import ItemsListed, StepCompleted, StepFailed
 from .._core.items import digests_of, keys_of, outcome_of_items
+from .._core.portions import Portions, portions_of
 from .._core.step_state import StepState
 from ..errors import SerializationError
 from .values import ExecutionValues
 
-__all__ = ["join_items", "list_items"]
+__all__ = ["Listing", "join_items", "list_items"]
+
+Listing = Portions[tuple[ItemsListed | StepFailed, Exception | None]]
 
 
-def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListed | StepFailed, Exception | None]:
-    """Read the list of a foreach and name its items; an error in that fails the foreach as it would a step.
+def list_items(values: ExecutionValues, name: str, now: Callable[[], int]) -> Listing:
+    """Read the list of a foreach and name its items, in portions; an error in that fails it as it would a step.
 
     Args:
         values: the execution.
         name: the foreach.
-        now: the time, µs since the epoch.
+        now: returns the time, µs since the epoch.
 
     Returns:
         The event to record, and the exception if the items cannot be listed.
@@ -26,18 +31,24 @@ def list_items(values: ExecutionValues, name: str, now: int) -> tuple[ItemsListe
     attempt = max(1, step.attempt)
     try:
         items = values.items_of(name, reread=True)
-        keys = keys_of(items, each.key)
+        keys = yield from keys_of(items, each.key)
     except Exception as error:  # noqa: BLE001 - key= and the listed objects are the user's
-        return _failed(values, name, error, now), error
+        return _failed(values, name, error, now()), error
     if values.redactor:  # a secret must not become the name of an item
-        keys = tuple(key if values.redactor.mask(key) == key else f"#{index}" for index, key in enumerate(keys))
+        shown: list[str] = []
+        for key, is_full in portions_of(keys):
+            shown.append(key if values.redactor.mask(key) == key else f"#{len(shown)}")
+            if is_full:
+                yield
+        keys = tuple(shown)
+    digests = yield from digests_of(items, keys)
     listed = ItemsListed(
-        at=now,
+        at=now(),
         step=name,
         visit=step.visit,
         attempt=attempt,
         keys=keys,
-        digests=digests_of(items, keys),
+        digests=digests,
         code=values.plan.steps[name].code,
     )
     return listed, None

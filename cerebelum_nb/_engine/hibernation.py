@@ -108,7 +108,7 @@ class Hibernation:
     def leave(self, run: HibernatingRun) -> None:
         """Hibernate the execution if it still only waits."""
         driver, after, now = run.driver, run.engine.hibernate_after, run.clock.now()
-        if driver.finishing or run.attempts.starting or driver.has_more:
+        if driver.finishing or run.attempts.starting or driver.has_more or driver.routing:
             return
         if driver.draining:
             if not all(map(may_leave, run.attempts.waits(run.state))):

@@ -21,6 +21,7 @@ from cerebelum_nb._core.decide import (
 from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import Policy
 from cerebelum_nb._core.items import join_values, keys_of
+from cerebelum_nb._core.portions import at_once
 from cerebelum_nb._core.resume import decide_resume, unknown_outcomes
 from cerebelum_nb._core.step_state import Phase
 from cerebelum_nb._core.value import Value
@@ -315,14 +316,14 @@ def test_while_a_portion_is_under_way_no_other_item_starts_and_the_foreach_stays
 
 
 def test_items_with_equal_names_have_their_index_as_key(machine):
-    assert keys_of(["x", "x", "y", 3, "3", True, "", "#1", "a]b", "x" * 99]) == (
+    assert at_once(keys_of(["x", "x", "y", 3, "3", True, "", "#1", "a]b", "x" * 99])) == (
         *("#0", "#1", "y", "#3", "#4", "#5", "#6", "#7", "#8", "#9"),
     )
 
 
 def test_a_key_function_may_not_return_a_key_twice():
     with pytest.raises(ValueError, match="'x' for items 0 and 2"):
-        keys_of(["x1", "y1", "x2"], lambda item: item[0])
+        at_once(keys_of(["x1", "y1", "x2"], lambda item: item[0]))
 
 
 def test_a_list_with_one_value_that_is_not_json_refers_to_it():

@@ -19,6 +19,7 @@ from cerebelum_nb._core.fold import fold
 from cerebelum_nb._core.graph import owner_of
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.items import keys_of
+from cerebelum_nb._core.portions import at_once
 from cerebelum_nb.testing import MemoryStore
 
 from .lives import ID, die_after, dies_and_resumes, world
@@ -207,8 +208,10 @@ def test_with_other_items_results_are_those_of_a_new_run_and_only_changed_items_
     result = asyncio.run(runs(store))
     assert result.output == [["made of", item] for item in after]
     if not forks:
-        known = dict(zip(keys_of(before), map(repr, before), strict=True))
-        new = [repr(item) for key, item in zip(keys_of(after), after, strict=True) if known.get(key) != repr(item)]
+        known = dict(zip(at_once(keys_of(before)), map(repr, before), strict=True))
+        new = [
+            repr(item) for key, item in zip(at_once(keys_of(after)), after, strict=True) if known.get(key) != repr(item)
+        ]
         assert sorted(ran) == sorted(new)
         history = store.events(ID)
         prefix = history[: min(len(history) - 1, len(history) * death // 200 + 1)]

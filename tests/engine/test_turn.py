@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
 
@@ -925,6 +926,68 @@ def test_the_items_of_a_foreach_start_in_portions(store, monkeypatch, in_portion
     assert go(flow.execute({"numbers": [*range(9)]}, store=store, execution_id="k1")).output == 36
     assert began == [*range(9)]
     assert max(len(starts) for starts in started) <= 3, "the next of an item that ended, and a portion of new ones"
+
+
+def named(note):
+    """Make a foreach whose nine items are noted when they are named."""
+
+    @step
+    async def each(item):
+        return item
+
+    return timeline(first >> foreach(each, item="inputs.numbers", key=note)), {"numbers": [*range(9)]}
+
+
+@pytest.fixture
+def named_in_portions(monkeypatch, in_portions):
+    """Name two items of a foreach at a time, and let the loop have its turn after each."""
+    monkeypatch.setattr("cerebelum_nb._core.portions.MOST", 2)
+
+
+def test_the_items_of_a_foreach_are_named_in_portions(store, named_in_portions, go):
+    turns, seen = [0], []
+
+    def tick():
+        turns[0] += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    async def main():
+        tick()
+        flow, inputs = named(lambda item: seen.append(turns[0]) or item)
+        return await flow.execute(inputs, store=store, execution_id="k1")
+
+    assert go(main()).output == [*range(9)]
+    assert len(seen) == 9 and all(seen.count(turn) <= 2 for turn in seen)
+
+
+@pytest.mark.parametrize("ends", ["stop", "cancel", "drain"])
+def test_a_foreach_that_ends_while_it_names_its_items_starts_none(store, named_in_portions, go, kinds_of, ends):
+    seen, run = [], None
+
+    def note(item):
+        seen.append(item)
+        if item == 2 and run is not None:
+            getattr(run, ends)()
+        return item
+
+    flow, inputs = named(note)
+
+    async def main():
+        nonlocal run
+        run = flow.start(inputs, store=store, execution_id="k1")
+        with suppress(ExecutionStoppedError, ExecutionCancelledError):
+            await run
+        run = None
+        return store.execution("k1").summary, len(seen)
+
+    summary, count = go(main())
+    assert kinds_of(store).count("StepStarted") == 1
+    if ends == "drain":
+        assert summary.wake_at is not None, "another process takes it up at once"
+    else:
+        assert count <= 6 and summary.state.is_final == (ends == "cancel")
+    if ends != "cancel":
+        assert go(flow.resume("k1", store=store)).output == [*range(9)]
 
 
 @pytest.fixture
