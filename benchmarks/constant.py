@@ -102,8 +102,8 @@ def _fill(path: Path, work: Workflow, wanted: int) -> int:
             (held, key),
         ).lastrowid
         db.execute(
-            f"""INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash)
-            SELECT (:made << 32) + e.version, :made, e.version, type, step, visit, attempt, at, data, hash FROM event e
+            f"""INSERT INTO event (key, kind, step, visit, attempt, at, data, hash)
+            SELECT (:made << 32) + e.version, kind, step, visit, attempt, at, data, hash FROM event e
             WHERE {event_of(":key")} ORDER BY e.key""",
             {"made": made, "key": key},
         )

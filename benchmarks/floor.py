@@ -48,11 +48,13 @@ class Floor:
         event_columns = [name for _, name, *_ in source.execute("PRAGMA table_info(event)")]
         columns = ", ".join(event_columns)
         self._events = {
-            key: source.execute(f"SELECT {columns} FROM event WHERE execution = ? ORDER BY key", (key,)).fetchall()
+            key: source.execute(
+                f"SELECT {columns}, type FROM event WHERE execution = ? ORDER BY key", (key,)
+            ).fetchall()
             for key in (row[0] for row in self._executions)
         }
         source.close()
-        self._type, self._at, self._step = (event_columns.index(name) for name in ("type", "at", "step"))
+        self._type, self._at, self._step = -1, event_columns.index("at"), event_columns.index("step")
         self._insert = f"INSERT INTO event ({columns}) VALUES ({', '.join('?' * len(event_columns))})"
         self._create = f"INSERT INTO execution VALUES ({', '.join('?' * len(self._columns))})"
         self._keys = 0
@@ -108,8 +110,7 @@ class Floor:
                 named = {"key": key, "execution_id": f"{shown['execution_id']}-{key}", "version": version}
                 create = tuple({**shown, **named, "state": "RUNNING"}[name] for name in columns)
             update = (version, at, None, shown["total_steps"], done, current, None, None, key, before)
-            numbered = enumerate(group, before + 1)
-            events = [(event_key(key, number), key, number, *event[3:]) for number, event in numbered]
+            events = [(event_key(key, number), *event[1:-1]) for number, event in enumerate(group, before + 1)]
             writes.append(Write(create, update, events))
             before = version
         return writes

@@ -17,6 +17,7 @@ from typing import Any
 
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._store.event_key import event_key
+from cerebelum_nb._store.rows import KINDS
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import ROOT, Figure, Settings, interleave, value_of
@@ -110,16 +111,14 @@ def _fill(path: Path, count: int, *, events: bool = True) -> None:
                 for n, state in enumerate(ended)
             ),
         )
-        kinds = ("WorkflowStarted", "StepStarted", "StepCompleted", "WorkflowCompleted")
+        kinds = ("WorkflowStarted", KINDS["StepStarted"], KINDS["StepCompleted"], "WorkflowCompleted")
         failed = (*kinds[:2], "StepFailed", "WorkflowFailed")
         for version in range(1, 5) if events else ():
             db.executemany(
-                "INSERT INTO event (key, execution, version, type, at, data) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO event (key, kind, at, data) VALUES (?, ?, ?, ?)",
                 (
                     (
                         event_key(n + 1, version),
-                        n + 1,
-                        version,
                         (failed if state == "FAILED" else kinds)[version - 1],
                         n * 10**6,
                         _data(state, version),

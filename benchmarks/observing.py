@@ -136,7 +136,7 @@ def _add(db: sqlite3.Connection, count: int) -> None:
         ),
     )
     db.executemany(
-        "INSERT INTO event (key, execution, version, type, at) VALUES (?, ?, 1, 'WorkflowStarted', ?)",
-        ((event_key(key, 1), key, key * 10**6) for key in range(first, first + count)),
+        "INSERT INTO event (key, kind, at) VALUES (?, 'WorkflowStarted', ?)",
+        ((event_key(key, 1), key * 10**6) for key in range(first, first + count)),
     )
     db.commit()

@@ -19,6 +19,7 @@ import pandas as pd
 from cerebelum_nb import history
 from cerebelum_nb._history import arrow, queries
 from cerebelum_nb._store.event_key import event_key
+from cerebelum_nb._store.rows import KINDS
 from cerebelum_nb._store.sqlite import SqliteStore
 
 from .measure import Figure, Settings, compare, interleave
@@ -147,10 +148,9 @@ def _fill(path: Path, lengths: dict[int, int]) -> None:
             (_execution(number, steps) for number, steps in enumerate(runs)),
         )
         db.executemany(
-            """INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data)
-                VALUES (?,?,?,?,?,?,?,?,?)""",
+            "INSERT INTO event (key, kind, step, visit, attempt, at, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                (event_key(number + 1, version), number + 1, version, *event)
+                (event_key(number + 1, version), *event)
                 for number, steps in enumerate(runs)
                 for version, event in enumerate(_events(number, steps), 1)
             ),
@@ -174,11 +174,11 @@ def _events(number: int, steps: int) -> Iterator[tuple[object, ...]]:
     yield "WorkflowStarted", None, None, None, at, begun
     for step in range(steps):
         name = f"step_{step}"
-        yield "StepStarted", name, 1, 1, at + step, '{"code":"0123456789abcdef"}'
+        yield KINDS["StepStarted"], name, 1, 1, at + step, '{"code":"0123456789abcdef"}'
         if failed and step == steps - 1:
             yield "StepFailed", name, 1, 1, at + step + 1, f"{{{error}}}"
         else:
             output = f'{{"output":{{"ip":"10.0.0.{step}","status":"ok","took":{number % 100}.5}}}}'
-            yield "StepCompleted", name, 1, 1, at + step + 1, output
+            yield KINDS["StepCompleted"], name, 1, 1, at + step + 1, output
     ended = f'{{{error},"failed_step":"{name}"}}' if failed else f'{{"last_step":"{name}"}}'
     yield "WorkflowFailed" if failed else "WorkflowCompleted", None, None, None, at + steps + 1, ended

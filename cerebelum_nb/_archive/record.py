@@ -75,10 +75,9 @@ def write(db: sqlite3.Connection, record: Record) -> None:
     made = db.execute(f"INSERT INTO execution ({names}) VALUES ({marks})", tuple(record.execution.values()))
     labels.write(db, made.lastrowid or 0, record.execution["started_at"], record.labels)
     db.executemany(
-        "INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO event (key, kind, step, visit, attempt, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            (event_key(made.lastrowid or 0, version), made.lastrowid, version, *row, head)
+            (event_key(made.lastrowid or 0, version), rows.KINDS.get(row[0], row[0]), *row[1:], head)
             for version, (row, head) in enumerate(record.events, start=1)
         ),
     )

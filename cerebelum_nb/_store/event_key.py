@@ -1,8 +1,8 @@
 """The key of the table ``event``: one integer, the execution's key times 2**32 plus the event's version, and SQL by it.
 
 A commit appends after the last event of its execution. With one integer as the key, SQLite finds that place and fills
-the pages more cheaply than with two columns. No index covers the columns ``execution`` and ``version``: always search
-with the conditions written here.
+the pages more cheaply than with two columns. The columns ``execution`` and ``version`` are computed from it when they
+are read, and no index covers them: always search with the conditions written here.
 """
 
 from __future__ import annotations

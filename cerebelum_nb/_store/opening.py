@@ -33,6 +33,8 @@ __all__ = [
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises; the second comes from damaged bytes in SQLite's own message."""
+_OLDEST = (3, 31)
+"""The first SQLite with generated columns."""
 _FRAMES = 900
 """After how many pages SQLite writes the -wal file back into the log, with durability `full`."""
 _ROOM = _FRAMES * 2_100
@@ -233,6 +235,11 @@ def explain(exc: Exception, location: str) -> StoreError:
 
 
 def _connect(address: str) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise StoreError(
+            f"This Python has SQLite {sqlite3.sqlite_version}; a log needs {'.'.join(map(str, _OLDEST))} or newer. "
+            "Use a Python that brings its own, such as one from uv, conda or python.org."
+        )
     return sqlite3.connect(
         address,
         timeout=BUSY_SECONDS,

@@ -34,10 +34,14 @@ from .._text.json_text import compact, parse
 from .._text.text import cut
 from ..errors import StoreError
 
-__all__ = ["NO_VALUES", "Row", "decode", "encode", "stored_values", "value_field", "value_of", "values_of"]
+__all__ = ["KINDS", "NO_VALUES", "Row", "decode", "encode", "stored_values", "value_field", "value_of", "values_of"]
 
 Row = tuple[str, str | None, int | None, int | None, int, str | None]
 """``(type, step, visit, attempt, at, data)``; the middle three are NULL for the execution's own events."""
+
+KINDS = {"StepStarted": 0, "StepCompleted": 1}
+"""The types, nearly all there are, that the table ``event`` holds as a number in its column ``kind``. Others are a text
+there. SQLite stores these two numbers in no byte at all. Changing this takes a migration."""
 
 NO_VALUES = frozenset({"code", "plan"})
 """Codecs of payloads that are not values: the code of steps, and plans."""

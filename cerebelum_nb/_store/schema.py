@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
-from . import chain, schedules, trust, views
+from . import chain, rows, schedules, trust, views
 from .executions import ABANDONED, DUE, HAS_SLOT, STARTED
 from .log_file import MEMORY
 
@@ -86,7 +86,7 @@ def alien(connection: sqlite3.Connection) -> list[str]:
     return [
         f"the {kind} {name} does not belong to a log"
         for (kind, name), text in _objects(connection).items()
-        if (kind == "trigger" and text not in (known.get((kind, name)), _IS_NEXT_BEFORE_21))
+        if (kind == "trigger" and text not in (known.get((kind, name)), *_IS_NEXT_BEFORE))
         or (kind == "view" and (kind, name) not in known)
     ]
 
@@ -125,9 +125,10 @@ def complete(connection: sqlite3.Connection, copy: str = "") -> None:
     if missing and not copy:
         columns = ", ".join(f"{default} AS {name}" for name, default in missing)
         connection.execute(f"CREATE TEMP VIEW execution AS SELECT *, {columns} FROM main.execution")
-    if copy and dict(connection.execute(asked, ("event", copy)).fetchall()).keys().isdisjoint(["key"]):
+    is_by_two = "key" not in dict(connection.execute(asked, ("event", place)).fetchall())
+    if copy and is_by_two:
         _key_by_one(connection, copy)
-    elif not copy:
+    elif is_by_two:
         connection.execute("CREATE TEMP VIEW event AS SELECT *, (execution << 32) + version AS key FROM main.event")
     for table, fields in tables.items():
         if not connection.execute(asked, (table, place)).fetchall():
@@ -170,15 +171,30 @@ def _add_slots(db: sqlite3.Connection) -> None:
 
 def _key_by_one(db: sqlite3.Connection, place: str = "main") -> None:
     """Key the events by one number instead of two; a million events take a second. Their hashes stay."""
-    db.execute("PRAGMA legacy_alter_table = ON")  # else renaming a table changes the views of it
-    db.execute(f"ALTER TABLE {place}.event RENAME TO event_by_two")
-    db.execute("PRAGMA legacy_alter_table = OFF")
-    db.execute(_EVENT.replace(" event", f" {place}.event", 1))
+    _put_aside(db, "event_by_two", place)
+    db.execute(_EVENT_21.replace(" event", f" {place}.event", 1))
     columns = [name for _, name, *_ in db.execute(f"PRAGMA {place}.table_info(event_by_two)")]
     db.execute(f"""INSERT INTO {place}.event (key, {", ".join(columns)})
         SELECT (execution << 32) + version, {", ".join(columns)} FROM {place}.event_by_two
         ORDER BY execution, version""")
     db.execute(f"DROP TABLE {place}.event_by_two")
+
+
+def _narrow(db: sqlite3.Connection) -> None:
+    """Compute what the key of an event says; store its type as a number. A million events take a second."""
+    _put_aside(db, "event_wide")
+    db.execute(_EVENT)
+    kind = " ".join(f"WHEN '{name}' THEN {number}" for name, number in rows.KINDS.items())
+    db.execute(f"""INSERT INTO event (key, kind, step, visit, attempt, at, data, hash)
+        SELECT key, CASE type {kind} ELSE type END, step, visit, attempt, at, data, hash
+        FROM event_wide ORDER BY key""")
+    db.execute("DROP TABLE event_wide")
+
+
+def _put_aside(db: sqlite3.Connection, name: str, place: str = "main") -> None:
+    db.execute("PRAGMA legacy_alter_table = ON")  # else renaming a table changes the views of it
+    db.execute(f"ALTER TABLE {place}.event RENAME TO {name}")
+    db.execute("PRAGMA legacy_alter_table = OFF")
 
 
 # SQLite stores these texts letter by letter, and `differences` compares them. Hence their indentation, and hence the
@@ -244,7 +260,21 @@ _RESULTS = (
         BEGIN DELETE FROM result WHERE execution = OLD.key; END""",
 )
 
-_EVENT = """CREATE TABLE event (
+_TYPE = " ".join(f"WHEN {number} THEN '{name}'" for name, number in rows.KINDS.items())
+_EVENT = f"""CREATE TABLE event (
+            key INTEGER PRIMARY KEY,
+            execution INTEGER AS (key >> 32),
+            version INTEGER AS (key & 4294967295),
+            kind NOT NULL,
+            type TEXT AS (CASE kind {_TYPE} ELSE kind END),
+            step TEXT,
+            visit INTEGER,
+            attempt INTEGER,
+            at INTEGER NOT NULL,
+            data TEXT,
+            hash BLOB
+        )"""  # see event_key.py; `kind` holds the type as a number, if it is one of `rows.KINDS`
+_EVENT_21 = """CREATE TABLE event (
             key INTEGER PRIMARY KEY,
             execution INTEGER NOT NULL,
             version INTEGER NOT NULL,
@@ -256,7 +286,7 @@ _EVENT = """CREATE TABLE event (
             data TEXT,
             hash BLOB,
             CHECK (key = (execution << 32) + version)
-        )"""  # see event_key.py
+        )"""
 KEEPING = tuple(text for text in (*_LABELS, *_RESULTS) if text.startswith("CREATE TRIGGER"))
 """The triggers that are not guards: they maintain the tables of tags and of results."""
 _CALLER = ("CREATE INDEX execution_by_caller ON execution (caller) WHERE caller IS NOT NULL",)
@@ -272,17 +302,24 @@ def _guards(table: str) -> tuple[str, ...]:
     )
 
 
-_IS_NOT_NEXT = """NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
-                WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)"""
 _EVENT_GUARDS = (
     *_guards("event"),
     # OR REPLACE deletes without firing delete triggers; the insert triggers leave it no row to hit.
+    """CREATE TRIGGER event_is_next BEFORE INSERT ON event
+        WHEN NEW.key <> 1 + (SELECT coalesce(max(key), NEW.key & -4294967296) FROM event
+                WHERE key BETWEEN NEW.key & -4294967296 AND NEW.key | 4294967295)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END""",
+)
+_IS_NOT_NEXT_21 = """NEW.version <> 1 + (SELECT coalesce(max(key) & 4294967295, 0) FROM event
+                WHERE key BETWEEN NEW.execution << 32 AND (NEW.execution << 32) + 4294967295)"""
+_EVENT_GUARDS_21 = (
+    *_guards("event"),
     # For a program that gives no key, such as an older version of this library, the trigger computes it.
     f"""CREATE TRIGGER event_is_next BEFORE INSERT ON event
-        WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version OR {_IS_NOT_NEXT}
+        WHEN NEW.key IS NOT (NEW.execution << 32) + NEW.version OR {_IS_NOT_NEXT_21}
         BEGIN
             SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution')
-                WHERE {_IS_NOT_NEXT};
+                WHERE {_IS_NOT_NEXT_21};
             INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash)
                 VALUES ((NEW.execution << 32) + NEW.version, NEW.execution, NEW.version,
                     NEW.type, NEW.step, NEW.visit, NEW.attempt, NEW.at, NEW.data, NEW.hash);
@@ -292,6 +329,8 @@ _EVENT_GUARDS = (
 _IS_NEXT_BEFORE_21 = """CREATE TRIGGER event_is_next BEFORE INSERT ON event
         WHEN NEW.version <> 1 + (SELECT coalesce(max(version), 0) FROM event WHERE execution = NEW.execution)
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: not the next version of this execution'); END"""
+_IS_NEXT_BEFORE = _IS_NEXT_BEFORE_21, _EVENT_GUARDS_21[-1]
+"""The former texts of this trigger, by which `alien` knows it in older logs."""
 _SLOTS = (
     # At most one execution has a slot, whichever process writes; those that wait are found in the order they were
     # queued.
@@ -328,8 +367,9 @@ MIGRATIONS: dict[int, tuple[_Work, ...]] = {
     18: _LABELS,
     19: _RESULTS,
     20: (),  # the views: `schedules` is new
-    21: (_key_by_one, *_EVENT_GUARDS),  # the key of an event is one number
+    21: (_key_by_one, *_EVENT_GUARDS_21),  # the key of an event is one number
     22: (),  # the views: the row of a running execution may be behind its events
+    23: (_narrow, *_EVENT_GUARDS),  # an event takes 16 bytes less
 }
 """By version: the statements that lead to it from the version before."""
 

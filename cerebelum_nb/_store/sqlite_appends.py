@@ -18,14 +18,15 @@ from . import chain, executions, labels, refusals, results, rows, schedules
 from .base import Commit, Rejection
 from .event_key import event_key
 from .opening import explain, make_room
+from .rows import KINDS
 from .sqlite_leases import SqliteLeases
 
 __all__ = ["SqliteAppends"]
 
-_COLUMNS = 10
+_COLUMNS = 8
 _AT_ONCE = 8
 _APPEND = [
-    "INSERT INTO event (key, execution, version, type, step, visit, attempt, at, data, hash) VALUES "
+    "INSERT INTO event (key, kind, step, visit, attempt, at, data, hash) VALUES "
     + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * count)
     for count in range(_AT_ONCE + 1)
 ]
@@ -92,7 +93,9 @@ class SqliteAppends(SqliteLeases):
             version += 1
             place += 1
             head = chain.link(head, version, row)
-            parameters += (place, key, version, *row, bytearray(head))  # sqlite3 looks up an adapter for bytes
+            kind, step, visit, attempt, at, data = row
+            # sqlite3 looks up an adapter for bytes
+            parameters += (place, KINDS.get(kind, kind), step, visit, attempt, at, data, bytearray(head))
         if shown is None:
             try:
                 cursor.execute(_MOVE, [*parameters, key, commit.holder])

@@ -49,14 +49,23 @@ def dicts(connection, sql, *values):
 # -- the log is append-only ---------------------------------------------------------------------------------
 
 
-def test_an_event_without_a_key_as_an_older_process_appends_it_gets_one(sqlite_log, db):
+def test_another_program_appends_the_next_event_by_its_key(sqlite_log, db):
     sqlite_log.start("deploy-1")
-    count = len(sqlite_log.store.events("deploy-1"))
-    db.execute("INSERT INTO event (execution, version, type, at) VALUES (1, ?, 'StepStarted', 0)", (count + 1,))
-    (key,) = db.execute("SELECT key FROM event WHERE version = ?", (count + 1,)).fetchone()
-    assert key == (1 << 32) + count + 1
+    for version, kind in ((2, 0), (3, 1), (4, "'StepStarted'"), (5, "'Its'")):
+        db.execute(f"INSERT INTO event (key, kind, at) VALUES ((1 << 32) + {version}, {kind}, 0)")
+    appended = db.execute("SELECT execution, version, type FROM event WHERE version > 1").fetchall()
+    types = ("StepStarted", "StepCompleted", "StepStarted", "Its")
+    assert appended == [(1, version, type_) for version, type_ in enumerate(types, 2)]
+    db.execute("INSERT INTO event (key, kind, at) VALUES ((2 << 32) + 1, 'Its', 0)")
     with pytest.raises(sqlite3.IntegrityError, match="not the next version"):
-        db.execute("INSERT INTO event (execution, version, type, at) VALUES (1, 9, 'StepStarted', 0)")
+        db.execute("INSERT INTO event (key, kind, at) VALUES ((2 << 32) + 3, 'Its', 0)")
+
+
+def test_a_process_of_an_older_version_that_has_the_log_open_appends_nothing(sqlite_log, db):
+    sqlite_log.start("deploy-1")
+    columns = "key, execution, version, type, step, visit, attempt, at, data, hash"
+    with pytest.raises(sqlite3.OperationalError, match="generated column"):
+        db.execute(f"INSERT INTO event ({columns}) VALUES ((1 << 32) + 2, 1, 2, 'Its', 'a', 1, 1, 0, NULL, NULL)")
 
 
 @pytest.mark.parametrize(
@@ -66,17 +75,20 @@ def test_an_event_without_a_key_as_an_older_process_appends_it_gets_one(sqlite_l
         "UPDATE OR REPLACE event SET key = key + 1 WHERE version = 1",
         "DELETE FROM event",
         "DELETE FROM event WHERE version = 3",
-        "INSERT INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)",
-        "INSERT OR REPLACE INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)",
-        "REPLACE INTO event (execution, version, type, at) VALUES (1, 1, 'Forged', 0)",
-        "INSERT OR IGNORE INTO event (execution, version, type, at) VALUES (1, 6, 'Forged', 0)",
-        "INSERT INTO event (execution, version, type, at) VALUES (1, 6, 'Forged', 0)",
-        "INSERT INTO event (execution, version, type, at) VALUES (1, 0, 'Forged', 0)",
-        "INSERT INTO event (execution, version, type, at) VALUES (2, 2, 'Forged', 0)",
-        """INSERT INTO event (execution, version, type, at) VALUES (1, 3, 'Forged', 0)
-           ON CONFLICT (key) DO UPDATE SET type = 'Forged'""",
-        "INSERT INTO event (key, execution, version, type, at) VALUES ((1 << 32) + 3, 1, 3, 'Forged', 0)",
-        "INSERT OR REPLACE INTO event (key, execution, version, type, at) VALUES ((1 << 32) + 3, 1, 9, 'Forged', 0)",
+        "UPDATE event SET kind = 'Forged'",
+        "INSERT INTO event (key, kind, at) VALUES ((1 << 32) + 3, 'Forged', 0)",
+        "INSERT OR REPLACE INTO event (key, kind, at) VALUES ((1 << 32) + 3, 'Forged', 0)",
+        "REPLACE INTO event (key, kind, at) VALUES ((1 << 32) + 1, 'Forged', 0)",
+        "INSERT OR IGNORE INTO event (key, kind, at) VALUES ((1 << 32) + 6, 'Forged', 0)",
+        "INSERT INTO event (key, kind, at) VALUES ((1 << 32) + 6, 'Forged', 0)",
+        "INSERT INTO event (key, kind, at) VALUES (1 << 32, 'Forged', 0)",
+        "INSERT INTO event (key, kind, at) VALUES ((2 << 32) - 1, 'Forged', 0)",
+        "INSERT INTO event (key, kind, at) VALUES ((2 << 32) + 2, 'Forged', 0)",
+        "INSERT INTO event (key, kind, at) VALUES (-1, 'Forged', 0)",
+        "INSERT INTO event (kind, at) VALUES ('Forged', 0)",
+        "INSERT OR REPLACE INTO event (kind, at) VALUES ('Forged', 0)",
+        """INSERT INTO event (key, kind, at) VALUES ((1 << 32) + 3, 'Forged', 0)
+           ON CONFLICT (key) DO UPDATE SET kind = 'Forged'""",
         "DELETE FROM payload",
         "UPDATE payload SET data = x'00'",
     ],
@@ -499,6 +511,13 @@ def test_an_empty_file_becomes_a_log(tmp_path):
     (tmp_path / "log.db").touch()
     with SqliteStore(tmp_path / "log.db") as store:
         assert store.executions() == ([], 0)
+
+
+def test_an_sqlite_that_is_too_old_is_named_with_a_way_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 30, 1))
+    for path in (tmp_path / "log.db", ":memory:"):
+        with pytest.raises(StoreError, match=r"a log needs 3\.31 or newer\. Use a Python that brings its own"):
+            SqliteStore(path)
 
 
 def test_a_newer_log_is_refused_and_left_alone(sqlite_log, tmp_path):
