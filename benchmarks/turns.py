@@ -16,7 +16,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from statistics import quantiles
 
-from cerebelum_nb import ExecutionCancelledError, Workflow, foreach, sleep, step, workflow
+from cerebelum_nb import (
+    ExecutionCancelledError,
+    ExecutionStoppedError,
+    Run,
+    Workflow,
+    WorkflowError,
+    foreach,
+    sleep,
+    step,
+    workflow,
+)
 from cerebelum_nb._dsl.builder import WorkflowBuilder
 from cerebelum_nb._store.sqlite import SqliteStore
 
@@ -35,16 +45,24 @@ def run(settings: Settings) -> list[Figure]:
     many, fewer = settings.size(MANY), settings.size(1_000)
     one, wide, asleep, each = chain(1, name="one_of_many"), fan(many), _sleepers(many), _items()
 
-    async def cancels(store: SqliteStore) -> None:
+    async def ends(end: Callable[[Run], None], store: SqliteStore) -> None:
         running = asleep.start(store=store)
         at_work = running.execution.at_work
         while sum(bool(scope.waits) for scope in at_work().values()) < many:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.1)
         await measured.forget()
-        running.cancel()
-        with suppress(ExecutionCancelledError):
+        end(running)
+        with suppress(ExecutionCancelledError, ExecutionStoppedError):
             await running
+
+    async def resumes(store: SqliteStore) -> None:
+        first, again = _failing(many), _failing(many)
+        with suppress(WorkflowError):
+            await first.execute(store=store)
+        with suppress(WorkflowError), SqliteStore(store.location, durability="normal") as fresh:  # as another process
+            await measured.forget()
+            await again.resume(store=fresh)
 
     def at_once(count: int) -> Callable[[SqliteStore], Awaitable[object]]:
         return lambda store: asyncio.gather(*(one.execute(store=store) for _ in range(count)))
@@ -54,7 +72,9 @@ def run(settings: Settings) -> list[Figure]:
         f"{fewer:,} executions at once": at_once(fewer),
         f"{many:,} executions at once": at_once(many),
         f"a foreach of {many:,} items": lambda store: each.execute({"items": [*range(many)]}, store=store),
-        f"the cancellation of {many:,} sleepers": cancels,
+        f"the cancellation of {many:,} sleepers": partial(ends, Run.cancel),
+        f"a stop of {many:,} sleepers": partial(ends, Run.stop),
+        f"a resume after {many:,} finished steps": resumes,
     }
     figures = []
     for name, work in works.items():
@@ -156,6 +176,20 @@ def _items() -> Workflow:
         wf.timeline(foreach(same, item="inputs.items", max_concurrency=100))
 
     return items
+
+
+def _failing(count: int) -> Workflow:
+    @step
+    async def last() -> None:
+        raise RuntimeError("so that it can be resumed")
+
+    steps = [*(no_op(f"step_{number}") for number in range(count)), last]
+
+    @workflow
+    def failing(wf: WorkflowBuilder) -> None:
+        wf.timeline(steps)
+
+    return failing
 
 
 def _sleepers(count: int) -> Workflow:
