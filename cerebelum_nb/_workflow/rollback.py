@@ -14,6 +14,7 @@ from .._core.graph import Plan
 from .._core.resume import step_named, unknown_outcomes
 from .._core.resume_plan import PlannedStep, StepAction
 from .._core.rollback import plan_rollback, rollback_steps
+from .._core.state_copy import copy_part
 from .._engine.inputs import Inputs
 from .._engine.loop import engine_of
 from .._engine.manual_result import manual_result
@@ -54,6 +55,7 @@ def roll_back(
     workflow: Definition,
     execution_id: ExecutionLike,
     to: object = None,
+    plan: Plan | None = None,
     *,
     inputs: Inputs | None = None,
     repeat: Collection[str] = (),
@@ -61,9 +63,12 @@ def roll_back(
     wait: bool = False,
     store: Store | None = None,
 ) -> Run:
-    """Prepare a rollback; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`."""
+    """Prepare a rollback; the arguments are those of :meth:`~cerebelum_nb.Workflow.rollback`.
+
+    ``plan`` is the workflow's plan if it was just read.
+    """
     refuse_in_step(workflow)
-    plan, log = workflow.plan(), resolve_store(store)
+    plan, log = plan or workflow.plan(), resolve_store(store)
     given = Undoing(to, inputs, repeat, mark_done or {})
     given.last(plan)
     with engine_of(log).claim(
@@ -94,7 +99,7 @@ def rollback_events(found: ExecutionValues, given: Undoing, now: int, digest: st
         manual_result(found, now, found.state, name, result, f"mark_done[{name!r}]")
         for name, result in given.mark_done.items()
     ]
-    marked = fold(marks, fold(found.store.events(found.id)))
+    marked = fold(marks, copy_part(found.state)) if marks else found.state
     event = plan_rollback(
         plan, marked, found.id, given.last(plan), repeat=given.repeat, mark_done=tuple(given.mark_done)
     )

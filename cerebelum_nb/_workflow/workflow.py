@@ -13,7 +13,7 @@ from .._core.limits import NoStage
 from .._engine.cancel import cancel_execution
 from .._engine.cluster_access import load_cluster_module
 from .._engine.inputs import Inputs, check_inputs
-from .._engine.patience import briefly, patiently, prepared
+from .._engine.patience import briefly, prepared
 from .._engine.run_sync import run_sync
 from .._engine.threads import is_loop_running
 from .._store.base import Store
@@ -527,7 +527,7 @@ class Workflow(Definition):
         make = partial(
             roll_back, self, found, to, inputs=inputs, repeat=repeat, mark_done=mark_done, wait=wait, store=store
         )
-        return await (await patiently(make)).foreground()
+        return await (await prepared(partial(reading, self, store), make)).foreground()
 
     rollback_sync = _make_sync(rollback)
 
