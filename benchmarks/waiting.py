@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import statistics
+import sys
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -20,7 +22,7 @@ from cerebelum_nb._store.base import Commit
 from cerebelum_nb._store.sqlite import SqliteStore
 from cerebelum_nb.testing import FakeClock, MemoryStore
 
-from .measure import Figure, Settings, compare, interleave
+from .measure import Figure, Settings, compare, in_child, interleave
 
 __all__ = ["run"]
 
@@ -120,9 +122,7 @@ def next_due(store: SqliteStore, times: int) -> list[float]:
 
 def run(settings: Settings) -> list[Figure]:
     count, rows = settings.size(ASLEEP), [settings.size(number) for number in HIBERNATED]
-    with SqliteStore(settings.file("asleep.db"), durability="normal") as store:
-        store.hibernate_after = timedelta(hours=1)
-        memory = asyncio.run(asleep(store, count))
+    memory = in_child("-m", "benchmarks.waiting", str(settings.file("asleep.db")), str(count))["memory"]
     with SqliteStore(settings.file("hibernated.db"), durability="normal") as store:
         medians = []
         for written, number in pairwise((0, *rows)):
@@ -159,3 +159,14 @@ def run(settings: Settings) -> list[Figure]:
             detail=lambda a, b: f"{a * 1e6:.0f} us and {b * 1e6:.0f} us each",
         ),
     ]
+
+
+def main(path: str, count: int) -> None:
+    """Run in the child, whose memory nothing has used before."""
+    with SqliteStore(path, durability="normal") as store:
+        store.hibernate_after = timedelta(hours=1)
+        print(json.dumps({"memory": asyncio.run(asleep(store, count))}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
