@@ -6,7 +6,7 @@ be killed, so ``alive`` says whether the function is still running.
 
 From a step's return to its row:
 
-1. ``encode_result`` (values.py) encodes the result and masks its secrets.
+1. ``encode_result`` (values.py) encodes the result and masks its secrets; a large one of an async step in a thread.
 2. The inbox (loop.py) passes the outcome to ``Execution.settle`` (execution.py).
 3. classify_outcome.py and _core/settle.py turn it into an event; retries.py says when another attempt starts.
 4. The driver (_core/drive.py) folds the event.
@@ -26,6 +26,7 @@ from typing import Any
 
 from .._core.graph import StepSpec
 from .._text.duration import format_seconds
+from .._values.large import LargeValueError
 from ..errors import StepTimeoutError
 from .call_step import call_step
 from .clock import Deadline, Timer
@@ -33,7 +34,7 @@ from .eager import begin_task
 from .pending_operation import give_up, unawaited
 from .ports import Outcome
 from .scope import Scope, current_scope
-from .threads import can_start_threads
+from .threads import can_start_threads, in_thread
 from .watchdog import measured
 
 __all__ = ["Attempt", "Interruption"]
@@ -125,14 +126,22 @@ class Attempt:
         try:
             scope.check()
             if result is None:
-                result = call_step(self.spec, scope, scope.execution.arguments(self.spec))
+                try:
+                    arguments = scope.execution.arguments(self.spec, True)
+                except LargeValueError:
+                    arguments = await in_thread(scope.execution.arguments, self.spec)
+                result = call_step(self.spec, scope, arguments)
             while type(result) not in _NOT_AWAITABLE and (
                 type(result) is types.CoroutineType or inspect.isawaitable(result)
             ):
                 result = await measured(result, scope.execution.note_blocking, self.spec.name)
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode_result(self.spec, result)
+            try:
+                outcome.value = scope.execution.encode_result(self.spec, result, True)
+            except LargeValueError:
+                self._stop_timer()  # it has returned in time
+                outcome.value = await in_thread(scope.execution.encode_result, self.spec, result)
             outcome.live = result
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():

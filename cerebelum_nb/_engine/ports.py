@@ -77,7 +77,7 @@ class Host(Protocol):
 
     # -- values ---------------------------------------------------------------------------------------------
 
-    def arguments(self, spec: StepSpec) -> dict[str, Any]:
+    def arguments(self, spec: StepSpec, at_once: bool = False) -> dict[str, Any]:
         """Return the arguments for a step's function."""
         ...
 
@@ -85,7 +85,7 @@ class Host(Protocol):
         """Encode a value for the log, without its secrets."""
         ...
 
-    def encode_result(self, spec: StepSpec, result: Any) -> Value:
+    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> Value:
         """Encode what a step returned."""
         ...
 

@@ -13,14 +13,17 @@ import contextvars
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import CerebelumError
 
-__all__ = ["block_on", "can_start_threads", "is_loop_running"]
+__all__ = ["block_on", "can_start_threads", "in_thread", "is_loop_running"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 log = logging.getLogger("cerebelum_nb")
 
@@ -140,3 +143,44 @@ def block_on(
             return outcome.result()
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function in a thread of its own, in this context; one such thread of a loop works at a time.
+
+    The threads of `asyncio.to_thread` may all be waiting for something that only happens after this call. Without a
+    thread the function is called here. When this is cancelled, the thread goes on, and what it returns is dropped.
+
+    Args:
+        function: what to call.
+        *args: its arguments.
+        **kwargs: its keyword arguments.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        What the function raises.
+    """
+    if not can_start_threads():
+        return function(*args, **kwargs)
+    loop = asyncio.get_running_loop()
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    over = asyncio.Event()
+    context = contextvars.copy_context()
+
+    def target() -> None:
+        try:
+            outcome.set_result(context.run(function, *args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting caller
+            outcome.set_exception(error)
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(over.set)
+
+    async with _at_work.setdefault(loop, asyncio.Lock()):
+        threading.Thread(target=target, name="cerebelum-values", daemon=True).start()
+        await over.wait()
+    return outcome.result()
+
+
+_at_work: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()

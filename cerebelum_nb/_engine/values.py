@@ -23,6 +23,7 @@ from .._text.times import at_in
 from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
 from .._values.codec import json_of
+from .._values.large import LARGE_TEXT, LargeValueError
 from ..errors import DependencyError, SerializationError, WorkflowError
 from .scope import current_scope
 from .user_errors import at_return, error_info
@@ -115,15 +116,23 @@ class ExecutionValues:
         self.masked_results: dict[tuple[str, int], Any] = {}  # by step and visit: results that held a secret
         self.home = home_of(plan) if home is None else home
 
-    def encode(self, value: Any, *, keep: bool = True, path: str = "output") -> Value:
+    def encode(self, value: Any, *, keep: bool = True, path: str = "output", at_once: bool = False) -> Value:
         """Encode a value for the log, without its secrets.
 
         Raises:
             SerializationError: it cannot be stored, or is too large for the log. Raised here, it fails the step that
                 made the value; raised by the commit, it would fail the whole execution.
+            LargeValueError: it takes too long to be encoded ``at_once``.
         """
         began = time.monotonic()
-        made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home)
+        try:
+            made = encode(value, keep=keep, redactor=self.redactor, path=path, home=self.home, at_once=at_once)
+        except RuntimeError as error:  # as of a dict that changes its size while it is read
+            raise SerializationError(
+                f"{path} was changed while it was being recorded ({error}): code that still runs holds it, such as a "
+                "task or a thread. Return a copy",
+                path=path,
+            ) from error
         note_own(began)
         if len(made.json) > _SMALL or made.size:
             self.check_size(made, path)
@@ -149,10 +158,16 @@ class ExecutionValues:
                 path=path,
             )
 
-    def encode_result(self, spec: StepSpec, result: Any) -> Value:
-        """Encode what a step returned; the traceback of an error points at the step's ``return``."""
+    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> Value:
+        """Encode what a step returned; the traceback of an error points at the step's ``return``.
+
+        Args:
+            spec: the step.
+            result: what it returned.
+            at_once: whether the caller is the event loop: then a large value raises LargeValueError.
+        """
         try:
-            return self.encode(result, keep=spec.policy.keep)
+            return self.encode(result, keep=spec.policy.keep, at_once=at_once)
         except SerializationError as error:
             raise at_return(error, spec.fn)  # noqa: B904 - the same error
 
@@ -188,9 +203,13 @@ class ExecutionValues:
     def result_of(self, step: str) -> Any:
         """Return a new copy of a completed step's value."""
         known = self._standing(step)
-        output = None if known is None else known.output
+        assert known is not None, f"step {step} has no result"
+        return self._copy_of(step, known)
+
+    def _copy_of(self, step: str, known: StepState) -> Any:
+        output = known.output
         assert output is not None, f"step {step} has no output"
-        if known is not None and known.items is not None and not output.restorable:
+        if known.items is not None and not output.restorable:
             return [self.result_of(of_item(step, key)) for key in known.items.keys]
         if step in self.live:
             live = self.live[step]
@@ -209,8 +228,12 @@ class ExecutionValues:
         inputs, shape = self.inputs(), self.plan.shape
         return inputs if shape is None else shape.make(inputs)
 
-    def arguments(self, spec: StepSpec) -> dict[str, Any]:
+    def arguments(self, spec: StepSpec, at_once: bool = False) -> dict[str, Any]:
         """Return the arguments for a step's function.
+
+        Args:
+            spec: the step.
+            at_once: whether the caller is the event loop: then a large value raises LargeValueError.
 
         Raises:
             DependencyError: a required step has no result.
@@ -220,20 +243,22 @@ class ExecutionValues:
             return arguments
         given: list[Given] = []
         item = undone_by(spec.name) or spec.name
-        own = self._of_the_item(item, given) if "[" in item else {}
+        own = self._of_the_item(item, given, at_once) if "[" in item else {}
         for name in (*spec.requires, *spec.optional):
             if name in own:
                 arguments[name] = own[name]()
             elif (step := self._standing(name)) is not None and step.has_result:
-                arguments[name] = self._give(name, given)
+                arguments[name] = self._give(name, step, given, at_once)
             elif name in spec.requires:
                 raise DependencyError(_no_result(spec.name, name, self.state), step=spec.name, dependency=name)
         if spec.takes_rest:
             for name in self._with_results():
                 if name not in arguments and name not in own and name != spec.name:
-                    arguments[name] = self._give(name, given)
+                    arguments[name] = self._give_standing(name, given, at_once)
         if given:
             self._given[spec.name] = given
+        if at_once and (spec.takes_inputs or spec.takes_context) and _is_large(self.state.inputs):
+            raise LargeValueError
         if spec.takes_inputs:
             arguments["inputs"] = self.shaped_inputs()
         if spec.takes_error:
@@ -319,14 +344,14 @@ class ExecutionValues:
             found = self._listed[name] = _as_items(over, name, source)
         return found
 
-    def _of_the_item(self, name: str, given: list[Given]) -> dict[str, Callable[[], Any]]:
+    def _of_the_item(self, name: str, given: list[Given], at_once: bool) -> dict[str, Callable[[], Any]]:
         """Return getters for the parameters that depend on the item: the item, and results of the body for it."""
         owner, key = owner_of(name), key_of(name)
         each, foreach = self.plan.each[owner], self.state.steps[owner]
         assert foreach.items is not None, f"the items of {owner} are listed"
         index = foreach.items.keys[key]
         own: dict[str, Callable[[], Any]] = {
-            step: partial(self._give, of_item(owner, key, step), given) for step in each.body
+            step: partial(self._give_standing, of_item(owner, key, step), given, at_once) for step in each.body
         }
         return own | {each.parameter: lambda: copy.deepcopy(self.items_of(owner)[index])}
 
@@ -363,14 +388,24 @@ class ExecutionValues:
         """Return the fingerprint of an argument when the step received it; ``b""`` if none was computed."""
         return next((given.fingerprint for given in self._given.get(step, ()) if given.value is value), b"")
 
-    def _give(self, name: str, given: list[Given]) -> Any:
+    def _give_standing(self, name: str, given: list[Given], at_once: bool) -> Any:
         known = self._standing(name)
-        output = None if known is None else known.output
-        value = self.result_of(name)
+        assert known is not None, f"step {name} has a result"
+        return self._give(name, known, given, at_once)
+
+    def _give(self, name: str, known: StepState, given: list[Given], at_once: bool) -> Any:
+        output = known.output
         assert output is not None
+        if at_once and _is_large(output):
+            raise LargeValueError
+        value = self._copy_of(name, known)
         if output.digest and output.size <= MOST_WATCHED:
             given.append(Given(name, value, pickles.fingerprint(value, self.home), output.type))
         return value
+
+
+def _is_large(value: Value | None) -> bool:
+    return value is not None and (len(value.json) > LARGE_TEXT or value.size > LARGE_TEXT)
 
 
 def home_of(plan: Plan) -> Home:

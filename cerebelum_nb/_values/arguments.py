@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .codec import plain
 from .gather_secrets import SCALARS
+from .large import plain
 from .preview import type_name
 from .redactor import Redactor
 from .secret import Secret

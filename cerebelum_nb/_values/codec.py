@@ -17,14 +17,15 @@ from ..errors import SerializationError, UntrustedValueError
 from . import arrow, pickles
 from .classes import Home, UnknownClassError
 from .foreign import ForeignBytes
-from .gather_secrets import SCALARS, gather
+from .gather_secrets import gather
+from .large import ANY_LEVELS, LARGE_TEXT, PIECE, LargeValueError, is_large, parse_large, weigh, write_large
 from .preview import preview, type_name
 from .redactor import Redactor
 from .secret import Secret, split_path
 from .tags import DEEPEST, NotJsonError, Writer, put, read
 from .walk import find
 
-__all__ = ["decode", "encode", "json_of", "plain"]
+__all__ = ["decode", "encode", "json_of"]
 
 _CONSTANTS = {None: Value("json", "null"), True: Value("json", "true"), False: Value("json", "false")}
 
@@ -32,7 +33,13 @@ _dump = compact(allow_nan=False)
 
 
 def encode(
-    value: object, *, keep: bool = True, redactor: Redactor | None = None, path: str = "output", home: Home = ()
+    value: object,
+    *,
+    keep: bool = True,
+    redactor: Redactor | None = None,
+    path: str = "output",
+    home: Home = (),
+    at_once: bool = False,
 ) -> Value:
     """Encode a value for the log.
 
@@ -42,6 +49,7 @@ def encode(
         redactor: the secrets of the execution; secrets found in the value are added to it.
         path: the name of the value in errors.
         home: where else to look for the classes of ``__main__``.
+        at_once: whether it must not take longer than an event loop may be kept from its other work.
 
     Returns:
         A `Value`; its ``masked`` lists where secrets were: ``token``, ``db.password``, ``[2].key``, ``["a key"]``, or
@@ -49,6 +57,7 @@ def encode(
 
     Raises:
         SerializationError: it cannot be stored; the message and ``.path`` name the culprit inside it.
+        LargeValueError: it takes too long to be encoded ``at_once``; encode it in a thread.
 
     Example:
         >>> encode({"ip": "10.0.0.1"}).json
@@ -57,9 +66,13 @@ def encode(
     if not redactor and keep:
         if value is None or value is True or value is False:
             return _CONSTANTS[value]
-        text = _json(value)
-        if text is not None:
+        weight = weigh(value, DEEPEST)
+        if weight > PIECE and at_once:
+            raise LargeValueError
+        if weight and (text := json_of(value, weight > PIECE)) is not None:
             return Value("json", text)
+    if at_once and is_large(value, searched=keep):
+        raise LargeValueError
     if redactor is None:
         redactor = Redactor()
     gather(value, redactor, set(), 0)
@@ -68,7 +81,9 @@ def encode(
     for codec in ("json", "tagged"):
         writer = Writer(redactor, home, tags=codec == "tagged")
         try:
-            text = _dump(writer.write(value))
+            tree = writer.write(value)
+            is_small = weigh(tree, ANY_LEVELS) <= PIECE
+            text = _dump(tree) if is_small else write_large(tree, ANY_LEVELS, _dump)
         except (NotJsonError, ValueError):  # the latter: an int with too many digits
             continue
         return Value(codec, text, masked=tuple(dict.fromkeys(writer.masked)))
@@ -168,6 +183,10 @@ def _from_members(
     return restored
 
 
+def _parsed(text: str) -> Any:
+    return parse(text) if len(text) < LARGE_TEXT else parse_large(text)
+
+
 def _restore_masks(tree: Any, value: Value, missing: Callable[[str], Secret[Any]]) -> Any:
     for path in value.masked:
         tree = put(tree, split_path(path), missing(path), tagged=value.codec == "tagged")
@@ -176,7 +195,7 @@ def _restore_masks(tree: Any, value: Value, missing: Callable[[str], Secret[Any]
 
 def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) -> Any:
     try:
-        return _restore_masks(parse(value.json), value, missing)
+        return _restore_masks(_parsed(value.json), value, missing)
     except (ValueError, TypeError, LookupError) as exc:
         raise SerializationError(
             f"{where or 'This value'} is stored as JSON that cannot be read ({exc}). Run the step that returned it "
@@ -188,7 +207,7 @@ def _from_json(value: Value, missing: Callable[[str], Secret[Any]], where: str) 
 def _from_tags(value: Value, missing: Callable[[str], Secret[Any]], home: Home, trusted: bool, where: str) -> Any:
     name = where or "This value"
     try:
-        return read(_restore_masks(parse(value.json), value, missing), home, importing=trusted)
+        return read(_restore_masks(_parsed(value.json), value, missing), home, importing=trusted)
     except UnknownClassError as exc:
         message = f"{name} cannot be restored here: {exc}. Define or import it as it was, or run the step again."
         raise (SerializationError if trusted else UntrustedValueError)(message, path=where) from exc
@@ -225,41 +244,22 @@ def _short_type(value: object) -> str:
 # -- JSON ---------------------------------------------------------------------------------------------
 
 
-def _json(value: object) -> str | None:
-    """Write a value as JSON, or return None if it would not come back unchanged."""
-    return json_of(value) if plain(value) else None
+def json_of(value: object, large: bool = False) -> str | None:
+    """Write a value as JSON; None if no UTF-8 text brings it back unchanged.
 
-
-def json_of(value: object) -> str | None:
-    """Write a `plain` value as JSON; None if no UTF-8 text brings it back unchanged."""
+    Args:
+        value: dicts with text keys, lists and scalars, by exact types.
+        large: whether it is written in pieces; then its types are checked too.
+    """
     try:
+        if large:
+            return write_large(value, DEEPEST, _dump)
         text = _dump(value)
         if not text.isascii():
             text.encode()  # a lone surrogate is not UTF-8, and SQL cannot read it
-    except ValueError:  # NaN, infinity, an int with too many digits, a lone surrogate
+    except (NotJsonError, ValueError):  # the latter: NaN, infinity, an int with too many digits, a lone surrogate
         return None
     return text
-
-
-def plain(value: object, levels: int = DEEPEST) -> bool:
-    """Whether a value is made of dicts with text keys, lists and scalars only, by exact types."""
-    cls = type(value)
-    if cls in SCALARS:
-        return True
-    if not levels:
-        return False
-    if cls is dict:
-        assert isinstance(value, dict)
-        for key, item in value.items():
-            if type(key) is not str or (type(item) not in SCALARS and not plain(item, levels - 1)):
-                return False
-        return True
-    if cls is list:
-        assert isinstance(value, list)
-        if SCALARS.issuperset(map(type, value)):
-            return True
-        return all(type(item) in SCALARS or plain(item, levels - 1) for item in value)
-    return False
 
 
 # -- Arrow and cloudpickle ----------------------------------------------------------------------------

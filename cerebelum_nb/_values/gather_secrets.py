@@ -11,7 +11,7 @@ from .redactor import Redactor
 from .secret import Secret
 from .tags import DEEPEST
 
-__all__ = ["SCALARS", "gather"]
+__all__ = ["SCALARS", "gather", "held_by"]
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -21,7 +21,7 @@ def gather(value: object, redactor: Redactor, seen: set[int], depth: int) -> Non
     if isinstance(value, Secret):
         redactor.add(value)
         return
-    members = _members(value)
+    members = held_by(value)
     if members is None or id(value) in seen or depth > DEEPEST:
         return
     seen.add(id(value))
@@ -34,7 +34,8 @@ def gather(value: object, redactor: Redactor, seen: set[int], depth: int) -> Non
             gather(item, redactor, seen, depth + 1)
 
 
-def _members(value: Any) -> Iterable[tuple[object, object]] | None:
+def held_by(value: Any) -> Iterable[tuple[object, object]] | None:
+    """Return the members of a container or dataclass with their keys or places; None for any other value."""
     if isinstance(value, dict):
         return value.items()
     if isinstance(value, (list, tuple, set, frozenset, deque)):

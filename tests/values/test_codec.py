@@ -24,7 +24,10 @@ from hypothesis import strategies as st
 
 from cerebelum_nb import ExecutionState
 from cerebelum_nb._core.value import Value
-from cerebelum_nb._values import Secret, decode, encode
+from cerebelum_nb._text.json_text import compact
+from cerebelum_nb._values import Redactor, Secret, decode, encode
+from cerebelum_nb._values.large import LargeValueError, parse_large, write_large
+from cerebelum_nb._values.tags import DEEPEST
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
 
 
@@ -81,6 +84,14 @@ class Odd:
 
     def __repr__(self) -> str:
         return "Odd()"
+
+
+class Bag:
+    def __init__(self, items: list[int]) -> None:
+        self.items = items
+
+    def __repr__(self) -> str:
+        return f"Bag({self.items})"
 
 
 class Broken:
@@ -452,3 +463,56 @@ def test_a_state_that_was_tagged_under_its_old_module_is_the_same_state():
     older = Value(tagged.codec, tagged.json.replace("_core.state_name", "core.model"))
     assert "core.model" in older.json
     assert decode(older, _nothing_stored) is ExecutionState.COMPLETED
+
+
+# -- large values -------------------------------------------------------------------------------------------
+
+
+@given(json_values, st.integers(1, 6))
+def test_json_that_is_written_in_pieces_is_the_same_text(value: Any, most: int) -> None:
+    dump = compact(allow_nan=False)
+    try:
+        expected = dump(value)
+        expected.encode()
+    except UnicodeEncodeError:
+        with pytest.raises(UnicodeEncodeError):
+            write_large(value, DEEPEST, dump, most)
+    else:
+        assert write_large(value, DEEPEST, dump, most) == expected
+        assert same(value, parse_large(expected))
+
+
+def test_a_long_text_is_written_in_pieces() -> None:
+    text = 'é"\\\n' * 1_000
+    assert write_large({"a": [text]}, DEEPEST, compact(allow_nan=False), 2) == json.dumps(
+        {"a": [text]}, ensure_ascii=False, separators=(",", ":")
+    )
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        [{"a": n} for n in range(5_000)],
+        {"a": {"b": ["x" * 1_000_000]}},
+        [(n, n) for n in range(5_000)],
+        {"point": Point(1, "x" * 1_000_000)},
+        [np.zeros(1_000_000)],
+        Bag([*range(10_000)]),
+        [float("nan")] * 5_000,
+        [*range(5_000), "\ud800"],
+    ],
+    ids=lambda value: f"{value!r:.20}",
+)
+def test_a_large_value_is_not_encoded_at_once(large: Any) -> None:
+    with pytest.raises(LargeValueError):
+        encode(large, at_once=True)
+    with pytest.raises(LargeValueError):
+        encode(large, at_once=True, redactor=Redactor(["token"]))
+    assert repr(around(large)) == repr(large)
+
+
+@pytest.mark.parametrize(
+    "small", [1, "a", {"a": [1, "b"]}, (1, 2), Point(1, "x"), {1: 2}, range(10_000_000), Bag([1]), json, [[]] * 100]
+)
+def test_any_other_value_is(small: Any) -> None:
+    assert encode(small, at_once=True, keep=small is not json) == encode(small, keep=small is not json)
