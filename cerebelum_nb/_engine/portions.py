@@ -19,19 +19,18 @@ SECONDS = 0.004
 
 async def in_portions(work: Portions[T]) -> T:
     """Do the work, let the event loop run after each few milliseconds of it, and return its result."""
-    until = thread_time() + SECONDS
     try:
         next(work)
     except StopIteration as end:  # most work is a single portion
         return cast(T, end.value)
     try:
         while True:
+            await asyncio.sleep(0)
+            until = thread_time() + SECONDS
             with uncollected():
                 next(work)
                 while thread_time() < until:
                     next(work)
-            await asyncio.sleep(0)
-            until = thread_time() + SECONDS
     except StopIteration as end:
         await asyncio.sleep(0)  # what follows begins with a whole iteration
         return cast(T, end.value)

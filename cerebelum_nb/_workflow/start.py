@@ -25,7 +25,7 @@ from .._core.events import (
 )
 from .._core.graph import Plan
 from .._core.labels import NO_LABELS, Labels, check_tags
-from .._core.portions import Portions
+from .._core.portions import MOST, Portions
 from .._core.record import frozen
 from .._core.resume import decide_resume
 from .._core.state import State
@@ -312,9 +312,8 @@ def resume_events(
 def reading(workflow: Definition, store: Store | None) -> Portions[Plan]:
     """Read the plan of a workflow in portions, and lay out what the log keeps of it, which a start then finds."""
     plan = yield from workflow.planning()
-    redactor = Redactor(resolve_store(store).redact)
-    if not redactor:
-        yield from laying_out(plan, redactor)
+    if len(plan.steps) > MOST and not resolve_store(store).redact:  # to ask the log costs a small plan a statement
+        yield from laying_out(plan, Redactor())
     return plan
 
 

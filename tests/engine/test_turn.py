@@ -745,7 +745,8 @@ def test_a_large_group_is_started_in_portions_between_which_the_loop_has_its_tur
 
 
 def test_the_plan_of_many_steps_is_read_in_portions_between_which_the_loop_has_its_turn(store, monkeypatch):
-    monkeypatch.setattr("cerebelum_nb._core.portions.MOST", 2)
+    for module in "_core.portions", "_workflow.start":
+        monkeypatch.setattr(f"cerebelum_nb.{module}.MOST", 2)
     monkeypatch.setattr("cerebelum_nb._engine.portions.SECONDS", 0)
     flow, turns = group_of(7, []), []
 
