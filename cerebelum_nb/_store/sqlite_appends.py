@@ -31,10 +31,8 @@ _APPEND = [
     for count in range(_AT_ONCE + 1)
 ]
 """By number of rows, the statement that appends them: most commits have two."""
-_MOVE = (
-    _APPEND[2].replace("VALUES ", "SELECT * FROM (VALUES ")
-    + ") WHERE EXISTS (SELECT 1 FROM execution WHERE key = ? AND holder = ?)"
-)
+_HOLDS = "SELECT 1 FROM execution WHERE key = ? AND holder = ?"
+_MOVE = _APPEND[2].replace("VALUES ", "SELECT * FROM (VALUES ") + f") WHERE EXISTS ({_HOLDS})"
 """The same for a move: under the lease or not at all. The key refuses a version that exists, `_head` a gap."""
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _RESERVE_PAYLOAD = _INSERT_PAYLOAD.replace("?)", "zeroblob(?))")
@@ -87,26 +85,31 @@ class SqliteAppends(SqliteLeases):
         if rejection:
             return rejection
         version, head = commit.after, self._head(db, key, commit)
-        place = event_key(key, version)
+        place, together = event_key(key, version), _AT_ONCE
         parameters: list[object] = []
         for row in events:
             version += 1
             place += 1
             head = chain.link(head, version, row)
             kind, step, visit, attempt, at, data = row
+            if data is not None and len(data) > _LARGE_BYTES:
+                together = 1  # a statement of several rows would make another copy of it
             # sqlite3 looks up an adapter for bytes
             parameters += (place, KINDS.get(kind, kind), step, visit, attempt, at, data, bytearray(head))
-        if shown is None:
-            try:
-                cursor.execute(_MOVE, [*parameters, key, commit.holder])
-            except sqlite3.IntegrityError:  # it is not the next version
+        try:
+            if shown is None and together > 1:
+                if not cursor.execute(_MOVE, [*parameters, key, commit.holder]).rowcount:
+                    return self._why_not(db, commit)
+            elif shown is None and not cursor.execute(_HOLDS, (key, commit.holder)).fetchone():
                 return self._why_not(db, commit)
-            if not cursor.rowcount:
-                return self._why_not(db, commit)
-        else:
-            for start in range(0, len(events), _AT_ONCE):
-                count = min(_AT_ONCE, len(events) - start)
-                cursor.execute(_APPEND[count], parameters[start * _COLUMNS : (start + count) * _COLUMNS])
+            else:
+                for start in range(0, len(events), together):
+                    count = min(together, len(events) - start)
+                    cursor.execute(_APPEND[count], parameters[start * _COLUMNS : (start + count) * _COLUMNS])
+        except sqlite3.IntegrityError:
+            if shown is not None:
+                raise
+            return self._why_not(db, commit)  # it is not the next version
         self._heads[key] = version, head
         for event in commit.events:
             if type(event) is StepCompleted:

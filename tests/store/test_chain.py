@@ -100,3 +100,11 @@ def test_two_events_have_one_hash_only_if_they_are_one(one, other, version, anot
 def test_a_hash_depends_on_all_that_was_before(row):
     assert chain.link(chain.start("a"), 1, row) != chain.link(chain.start("b"), 1, row)
     assert len(chain.link(b"", 1, row)) == chain.LENGTH
+
+
+@given(row=rows, long=st.integers(1, 9))
+def test_long_data_have_the_same_hash_in_slices(row, long):
+    with pytest.MonkeyPatch.context() as patch:
+        whole = chain.link(b"x", 1, row)
+        patch.setattr(chain, "_LONG", long)
+        assert chain.link(b"x", 1, row) == whole

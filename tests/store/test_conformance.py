@@ -20,6 +20,7 @@ from cerebelum_nb._core.events import (
 )
 from cerebelum_nb._core.state_name import ExecutionState
 from cerebelum_nb._core.value import ErrorInfo, Value
+from cerebelum_nb._store import sqlite_appends
 from cerebelum_nb._store.base import Rejection
 from cerebelum_nb._store.sqlite_appends import _LARGE_BYTES
 from cerebelum_nb._text import times
@@ -99,10 +100,12 @@ def test_appending_from_many_threads_loses_nothing(log):
 # -- rejections ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["any commit", "a move"])
-def kind(request):
-    """What is committed: the execution's row is written, or is not."""
-    return {"is_move": request.param == "a move"}
+@pytest.fixture(params=["any commit", "a move", "a large move"])
+def kind(request, monkeypatch):
+    """What is committed: the execution's row is written, or is not; large data are inserted alone."""
+    if request.param == "a large move":
+        monkeypatch.setattr(sqlite_appends, "_LARGE_BYTES", 0)
+    return {"is_move": request.param != "any commit"}
 
 
 def test_a_commit_after_a_version_that_has_passed_is_stale_and_leaves_nothing(log, kind):
