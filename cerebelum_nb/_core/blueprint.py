@@ -38,15 +38,11 @@ def dump(plan: Plan, schema: Mapping[str, Any] | None = None) -> str:
 
 def dumping(plan: Plan, schema: Mapping[str, Any] | None = None) -> Portions[str]:
     """Write a plan as JSON text, in portions; otherwise as :func:`dump`."""
-    steps, portion = [], {}
-    for (name, spec), is_full in portions_of(plan.steps.items()):
-        portion[name] = _step_data(spec)
-        if is_full:
-            steps.append(_dumps(portion)[1:-1])
-            portion.clear()
+    steps = []
+    for portion, more in portions_of(plan.steps.items()):
+        steps.append(_dumps({name: _step_data(spec) for name, spec in portion})[1:-1])
+        if more:
             yield
-    if portion:
-        steps.append(_dumps(portion)[1:-1])
     if len(steps) > 1:
         yield
     data: dict[str, Any] = {

@@ -38,9 +38,9 @@ def keys_of(items: Sequence[Any], key: Callable[[Any], object] | None = None) ->
         ('ams3', '#1', '#2', '#3', '7')
     """
     texts: list[str] = []
-    for item, is_full in portions_of(items):
-        texts.append(_own_key(item) if key is None else str(key(item)).replace("]", ")"))
-        if is_full:
+    for portion, more in portions_of(items):
+        texts += map(_own_key, portion) if key is None else [str(key(item)).replace("]", ")") for item in portion]
+        if more:
             yield
     times = Counter(texts)
     if key is not None and len(times) < len(texts):
@@ -61,15 +61,15 @@ def digests_of(items: Sequence[Any], keys: Sequence[str]) -> Portions[tuple[str,
         ()
     """
     digests: list[str] = []
-    for (item, key), is_full in portions_of(zip(items, keys, strict=True)):
-        digests.append("" if item == key else _digest_of(item))
-        if is_full:
+    for portion, more in portions_of(list(zip(items, keys, strict=True))):
+        digests += ["" if item == key else _digest_of(item) for item, key in portion]
+        if more:
             yield
     return tuple(digests) if any(digests) else ()
 
 
-def outcome_of_items(plan: Plan, state: State, name: str, at: int) -> StepCompleted | StepFailed:
-    """Make the outcome of a foreach: the results of its items in order, or an error that says which items failed."""
+def outcome_of_items(plan: Plan, state: State, name: str, at: int) -> Portions[StepCompleted | StepFailed]:
+    """Make the outcome of a foreach, in portions: the results in order, or an error that says which items failed."""
     step = state.steps[name]
     assert step.items is not None
     attempt, failed = max(1, step.attempt), failures(step)
@@ -77,13 +77,16 @@ def outcome_of_items(plan: Plan, state: State, name: str, at: int) -> StepComple
         error = _failure(name, len(step.items.keys), failed)
         return StepFailed(at=at, step=name, visit=step.visit, attempt=attempt, error=error)
     values = []
-    for key in step.items.keys:
-        if key in failed:
-            values.append(_item_error(key, *failed[key]))
-        else:
-            output = step.items.steps[of_item(name, key)].output
-            assert output is not None, f"item {key} has no outcome"
-            values.append(output)
+    for portion, more in portions_of(step.items.keys):
+        for key in portion:
+            if key in failed:
+                values.append(_item_error(key, *failed[key]))
+            else:
+                output = step.items.steps[of_item(name, key)].output
+                assert output is not None, f"item {key} has no outcome"
+                values.append(output)
+        if more:
+            yield
     return StepCompleted(at=at, step=name, visit=step.visit, attempt=attempt, output=join_values(values))
 
 

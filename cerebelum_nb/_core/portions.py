@@ -6,7 +6,8 @@ The work is written once. Sync code does it at once; async code lets the loop ru
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterator
+from itertools import islice
 from typing import TypeAlias, TypeVar, cast
 
 from .._host.collector import uncollected
@@ -21,15 +22,17 @@ MOST = 256
 """How many members of a collection are handled between two places where the loop may run."""
 
 
-def portions_of(members: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Yield each member, and whether the portion is full: the work should yield then.
+def portions_of(members: Collection[T]) -> Iterator[tuple[list[T], bool]]:
+    """Yield the members in portions, each with whether there are more: then the work should yield after it.
 
     Example:
-        >>> [full for _, full in portions_of(range(257))].index(True)
-        255
+        >>> [(len(portion), more) for portion, more in portions_of(range(257))]
+        [(256, True), (1, False)]
     """
-    for number, member in enumerate(members, 1):
-        yield member, number % MOST == 0
+    rest, left = iter(members), len(members)
+    while left > 0:
+        left -= MOST
+        yield list(islice(rest, MOST)), left > 0
 
 
 def at_once(work: Portions[T]) -> T:
@@ -38,9 +41,9 @@ def at_once(work: Portions[T]) -> T:
     Example:
         >>> def sum_of(numbers):
         ...     total = 0
-        ...     for number, full in portions_of(numbers):
-        ...         total += number
-        ...         if full:
+        ...     for portion, more in portions_of(numbers):
+        ...         total += sum(portion)
+        ...         if more:
         ...             yield
         ...     return total
         >>> at_once(sum_of(range(1000)))

@@ -238,7 +238,7 @@ class Activities:
         name, blobs = request["step"], self._worker.blobs
         state = fold(blobs.load(event) if is_of(event, name) else event for event in events)
         values = self._values(execution_id, request, state)
-        event = join_items(values, name, max(time.time_ns() // 1000, state.updated_at))
+        event, _ = at_once(join_items(values, name, max(time.time_ns() // 1000, state.updated_at)))
         row = blobs.to_row(event)
         evolve(state, event)
         return {"rows": [row], "routes": [to_row(route) for route in choose_routes(values, name)]}

@@ -181,9 +181,10 @@ class WorkflowBuilder:
         for step in self._routed.values():
             self._register(step)
         specs: dict[str, StepSpec] = {}
-        for (name, item), is_full in portions_of(self._steps.items()):
-            specs[name] = item.among(self._steps) if isinstance(item, ChildStep) else item.spec()
-            if is_full:
+        for portion, more in portions_of(self._steps.items()):
+            for name, item in portion:
+                specs[name] = item.among(self._steps) if isinstance(item, ChildStep) else item.spec()
+            if more:
                 yield
         timeline = tuple(self._timeline)
         return Plan(
@@ -220,12 +221,13 @@ class WorkflowBuilder:
             or tuple(self._timeline) != plan.timeline
         ):
             return False
-        for (name, step), is_full in portions_of(self._steps.items()):
-            if step.spec() is not plan.steps[name]:
-                return False
-            if not isinstance(step, Foreach) and step.undo_spec() is not plan.undo.get(name):
-                return False
-            if is_full:
+        for portion, more in portions_of(self._steps.items()):
+            for name, step in portion:
+                if step.spec() is not plan.steps[name]:
+                    return False
+                if not isinstance(step, Foreach) and step.undo_spec() is not plan.undo.get(name):
+                    return False
+            if more:
                 yield
         return True
 
@@ -344,6 +346,8 @@ def build(
             raise
         problem = f"{error} (line {_line_of(error, fn)}): {hint}"
         raise WorkflowDefinitionError(f"workflow '{name}' cannot be read: {problem}", errors=(problem,)) from error
+    if len(wf._steps) > MOST:
+        yield
     before = _BUILT.get(fn)
     if before is not None and (yield from wf.describes(before[0], max_jumps, rolls_back)):
         return before

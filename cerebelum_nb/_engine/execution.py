@@ -62,7 +62,7 @@ from .attempts import Attempts
 from .call_step import at_failure
 from .cancel import notify_of_end
 from .classify_outcome import classify_outcome
-from .foreach import Listing, join_items, list_items
+from .foreach import ItemsAnswer, join_items, list_items
 from .hibernation import Hibernation
 from .leases import leases_of
 from .plan_payloads import parts_written
@@ -440,9 +440,9 @@ class Execution(ExecutionValues):
                     case AskRoute():
                         answered |= self._answer(Routed, *take_route(self, command.step, self.now()))
                     case AskItems():
-                        answered |= self._list(list_items(self, command.step, self.now))
+                        answered |= self._answer_items(list_items(self, command.step, self.now))
                     case JoinItems():
-                        answered |= self._answer(Items, join_items(self, command.step, self.now()))
+                        answered |= self._answer_items(join_items(self, command.step, self.now()))
                     case SetTimer():
                         answered |= self._set_timer(command)
                     case CancelAttempts():
@@ -470,18 +470,18 @@ class Execution(ExecutionValues):
             self.cause = error
         return self.driver.take(make(event), self.now())
 
-    def _list(self, listing: Listing) -> bool:
-        """List items of a foreach, if there are many the rest in later messages; return whether all are listed."""
+    def _answer_items(self, answer: ItemsAnswer) -> bool:
+        """Make the answer for a foreach, of many items the rest in later iterations; return whether it is sent."""
         try:
-            next(listing)
+            next(answer)
         except StopIteration as end:
             return self._answer(Items, *end.value)
-        self.engine.post(self, self._list_more, listing)
+        self.loop.call_soon(self.engine.post, self, self._answer_more, answer)
         return False
 
-    def _list_more(self, listing: Listing) -> None:
+    def _answer_more(self, answer: ItemsAnswer) -> None:
         if self.driver.routing:  # otherwise it has been stopped, for example
-            self._list(listing)
+            self._answer_items(answer)
 
     def _set_timer(self, command: SetTimer) -> bool:
         """Start the timer of a step's next attempt; return whether it is already due."""

@@ -11,12 +11,13 @@ from .._core.step_state import StepState
 from ..errors import SerializationError
 from .values import ExecutionValues
 
-__all__ = ["Listing", "join_items", "list_items"]
+__all__ = ["ItemsAnswer", "join_items", "list_items"]
 
-Listing = Portions[tuple[ItemsListed | StepFailed, Exception | None]]
+ItemsAnswer = Portions[tuple[ItemsListed | StepCompleted | StepFailed, Exception | None]]
+"""What the driver asked for, made in portions: an event, and the exception that it is due to, if any."""
 
 
-def list_items(values: ExecutionValues, name: str, now: Callable[[], int]) -> Listing:
+def list_items(values: ExecutionValues, name: str, now: Callable[[], int]) -> ItemsAnswer:
     """Read the list of a foreach and name its items, in portions; an error in that fails it as it would a step.
 
     Args:
@@ -36,9 +37,10 @@ def list_items(values: ExecutionValues, name: str, now: Callable[[], int]) -> Li
         return _failed(values, name, error, now()), error
     if values.redactor:  # a secret must not become the name of an item
         shown: list[str] = []
-        for key, is_full in portions_of(keys):
-            shown.append(key if values.redactor.mask(key) == key else f"#{len(shown)}")
-            if is_full:
+        for portion, more in portions_of(keys):
+            for key in portion:
+                shown.append(key if values.redactor.mask(key) == key else f"#{len(shown)}")
+            if more:
                 yield
         keys = tuple(shown)
     digests = yield from digests_of(items, keys)
@@ -54,15 +56,15 @@ def list_items(values: ExecutionValues, name: str, now: Callable[[], int]) -> Li
     return listed, None
 
 
-def join_items(values: ExecutionValues, name: str, now: int) -> StepCompleted | StepFailed:
-    """Return the outcome of a foreach: the list of its results, or a failure if that is too large for the log."""
-    event = outcome_of_items(values.plan, values.state, name, now)
+def join_items(values: ExecutionValues, name: str, now: int) -> ItemsAnswer:
+    """Make the outcome of a foreach: the list of its results, or a failure if that is too large for the log."""
+    event = yield from outcome_of_items(values.plan, values.state, name, now)
     if isinstance(event, StepCompleted):
         try:
             values.check_size(event.output)
         except SerializationError as error:
-            return _failed(values, name, error, now)
-    return event
+            return _failed(values, name, error, now), None
+    return event, None
 
 
 def _failed(values: ExecutionValues, name: str, error: Exception, now: int) -> StepFailed:

@@ -85,7 +85,9 @@ class Hibernation:
 
     def all_wait(self, run: HibernatingRun) -> bool:
         """Whether everything in flight waits for the clock."""
-        if not run.attempts.all_wait() or run.attempts.starting or run.driver.has_more or self._will_look:
+        if not run.attempts.all_wait() or run.attempts.starting or self._will_look:
+            return False
+        if run.driver.has_more or run.driver.routing:
             return False
         return bool(run.attempts.running or run.retries)
 

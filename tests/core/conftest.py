@@ -12,6 +12,7 @@ from cerebelum_nb._core.fold import evolve, fold
 from cerebelum_nb._core.graph import Action, ActionKind, Branch, Diverge, Each, Plan, StepSpec, owner_of
 from cerebelum_nb._core.invariants import check
 from cerebelum_nb._core.items import outcome_of_items
+from cerebelum_nb._core.portions import at_once
 from cerebelum_nb._core.value import ErrorInfo, Value
 
 
@@ -130,7 +131,7 @@ class Machine:
     def close(self):
         """Record the outcome of a foreach."""
         (command,) = self.commands
-        return self.feed(outcome_of_items(self.plan, self.state, command.step, 0))
+        return self.feed(at_once(outcome_of_items(self.plan, self.state, command.step, 0)))
 
     def start(self, *names):
         for name in names:

@@ -945,8 +945,15 @@ def named_in_portions(monkeypatch, in_portions):
     monkeypatch.setattr("cerebelum_nb._core.portions.MOST", 2)
 
 
-def test_the_items_of_a_foreach_are_named_in_portions(store, named_in_portions, go):
-    turns, seen = [0], []
+def test_the_items_of_a_foreach_are_named_and_its_results_joined_in_portions(store, monkeypatch, named_in_portions, go):
+    turns, seen, commit, ends = [0], [], store.commit, {}
+
+    def noting(commits):
+        events = [event for each in commits for event in each.events]
+        ends.update((event.step, turns[0]) for event in events if isinstance(event, StepCompleted))
+        return commit(commits)
+
+    monkeypatch.setattr(store, "commit", noting)
 
     def tick():
         turns[0] += 1
@@ -959,6 +966,7 @@ def test_the_items_of_a_foreach_are_named_in_portions(store, named_in_portions, 
 
     assert go(main()).output == [*range(9)]
     assert len(seen) == 9 and all(seen.count(turn) <= 2 for turn in seen)
+    assert ends.pop("each") - max(ends.values()) >= 4
 
 
 @pytest.mark.parametrize("ends", ["stop", "cancel", "drain"])
