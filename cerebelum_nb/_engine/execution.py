@@ -98,6 +98,7 @@ class Execution(ExecutionValues):
     __slots__ = (
         "_ahead",
         "_answers",
+        "_awaited_by",
         "_cached",
         "_done_listed",
         "_summary",
@@ -177,6 +178,7 @@ class Execution(ExecutionValues):
         self.context = contextvars.copy_context()
         self._ahead = self.clock.now() - self.clock.monotonic()
         self._answers: list[Waiter] = []
+        self._awaited_by: list[asyncio.Future[None]] = []  # done once it is over
 
     @property
     def queued(self) -> bool:
@@ -624,6 +626,16 @@ class Execution(ExecutionValues):
         """The finished steps whose results are not in the log."""
         return [event.step for event in self.driver.batch if isinstance(event, e.StepCompleted)]
 
+    async def until_over(self) -> None:
+        """Wait until it no longer runs here; cancelling this wait does not touch ``done``, which others may await."""
+        if not self.done.done():
+            over = self.loop.create_future()  # set together with `done`: a callback of that is an iteration later
+            self._awaited_by.append(over)
+            try:
+                await over
+            finally:
+                self._awaited_by.remove(over)
+
     def confirm(self) -> None:
         """Check, from any thread, that this process still has the lease; if not, end the execution here.
 
@@ -693,6 +705,9 @@ class Execution(ExecutionValues):
             self.done.set_result(None)
         else:  # a future refuses StopIteration
             self.done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+        for waiter in self._awaited_by:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _when_over(self, attempt: Attempt, action: Callable[[], None]) -> None:
         attempt.when_over(partial(self.engine.on_behalf_of, self, action))

@@ -184,7 +184,7 @@ class Run:
         """Wait until it is done; return its result, or raise its error."""
         __tracebackhide__ = True
         self._is_reported = True
-        await self._over()
+        await self._execution.until_over()
         return self.outcome()
 
     def __await__(self) -> Generator[Any, None, Result]:
@@ -243,13 +243,14 @@ class Run:
 
     def _start(self, *more: Event) -> None:
         if not self._execution.over:  # otherwise it ended earlier, and only its outcome is wanted
-            self._execution.engine.start(self._execution, *self._events, *more)
+            events, self._events = self._events, ()
+            self._execution.engine.start(self._execution, *events, *more)
 
     async def _settled(self) -> None:
         execution = self._execution
         tasks = []
         try:
-            await self._over()
+            await execution.until_over()
         except asyncio.CancelledError:
             tasks = self._tasks()
             if not execution.over:
@@ -262,23 +263,6 @@ class Run:
             if tasks := self._tasks():
                 await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
             await self._waiting_threads_over()
-
-    async def _over(self) -> None:
-        """Wait until it no longer runs here."""
-        done = self._execution.done
-        if done.done():
-            return
-        over = done.get_loop().create_future()  # as asyncio.wait([done]) does, at a third of its cost
-
-        def tell(_: object) -> None:
-            if not over.done():
-                over.set_result(None)
-
-        done.add_done_callback(tell)
-        try:
-            await over
-        finally:
-            done.remove_done_callback(tell)
 
     async def _waiting_threads_over(self) -> None:
         """Wait until the threads of plain steps whose wait was interrupted have ended, so that a resume finds none.

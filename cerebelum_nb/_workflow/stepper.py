@@ -7,7 +7,6 @@ cannot be stored.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -282,7 +281,7 @@ class Stepper:
         __tracebackhide__ = True
         here = running_here(self._store, self._id)
         if here is not None and isinstance(here.driver.limit, NoStage):  # its `begin` still waits for a locked log
-            await asyncio.wait([here.done])
+            await here.until_over()
         unchanged = self._store.execution(self._id).version == self._seen
         await leases_of(self._store).wait_until_seen(self._id)
         live = self._live if unchanged else {}
