@@ -91,14 +91,14 @@ class Cursor:
         self.fresh = False  # the statement has just begun and has not reached an operation
         self._early: Snapshot | None = None  # the variables when the statement began
         self._quiet: dict[int, int] = {}  # by statement: how often in a row it has run without reaching an operation
-        self._arguments: Mapping[str, Any] = {}
+        self._arguments: Mapping[str, Any] = _NOTHING
         self._from_call: tuple[str, ...] = ()
         self._fingerprints: Mapping[str, bytes] = _NOTHING
-        self._plain: dict[str, Any] = {}
+        self._plain: Mapping[str, Any] = _NOTHING
         self._kept: tuple[Kept, ...] = ()
         self._given: tuple[str, ...] = ()
         self._secrets: Mapping[str, Path] = _NOTHING
-        self.values: dict[str, Any] = {}
+        self.values: Mapping[str, Any] = _NOTHING
         self.iter = iter
 
     def function(self, place: Place | None = None) -> types.FunctionType:
@@ -193,12 +193,13 @@ class Cursor:
         """Return the variables with which the function is entered."""
         self._locals.take_cells(cells)
         try:
-            self.values = self._locals.restore(self._plain, self._kept)
-            self.values.update((name, secret_at(self._arguments, path)) for name, path in self._secrets.items())
+            values = self._locals.restore(self._plain, self._kept)
+            values.update((name, secret_at(self._arguments, path)) for name, path in self._secrets.items())
         except Exception as error:  # noqa: BLE001 - unpickling runs whatever the classes define
             raise CannotEnterError(f"its variables cannot be restored here: {type(error).__name__}: {error}") from None
-        self.values.update((name, self._arguments[name]) for name in (*self._from_call, *self._given))
-        return self.values
+        values.update((name, self._arguments[name]) for name in (*self._from_call, *self._given))
+        self.values = values
+        return values
 
     def raised(self, level: int) -> BaseException:
         """Return the exception that the handler at this level was handling."""

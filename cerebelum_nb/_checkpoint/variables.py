@@ -147,7 +147,7 @@ class Frame:
             self._keep(rich, refused, found, given, hides)
         return found
 
-    def restore(self, plain_values: dict[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
+    def restore(self, plain_values: Mapping[str, Any], kept: Iterable[Kept]) -> dict[str, Any]:
         """Return the variables by name, as new objects."""
         values = dict(plain_values)
         for name in values:

@@ -82,19 +82,21 @@ class Checkpoints:
         self._counts: dict[str, int] = {}  # operations of earlier statements since the last checkpoint
         self._since: dict[str, int] = {}  # operations of the running statement
         self._named_at = -1  # the frame's instruction when the last operation was named
-        self._reasons: list[str] = []  # why newer checkpoints were skipped
-        self._known = {name: self._recorded_value(name) for name in (*spec.requires, *spec.optional, "inputs")}
+        self._reasons: tuple[str, ...] = ()  # why newer checkpoints were skipped
         self._digest = digest_arguments(spec, scope.step, scope.execution.state)
 
     def _lines(self) -> Lines | None:
         """Return the recorder of every statement; None if only statements that wait are recorded."""
         return None
 
-    def _recorded_value(self, argument: str) -> Value:
-        """Return an argument as recorded in the log."""
-        state = self._scope.execution.state
-        value = state.inputs if argument == "inputs" else result_of(state, self._scope.step, argument)
-        return value or _UNKNOWN
+    def _known(self, argument: str) -> Value:
+        """Return an argument as recorded in the log, where it does not change during the attempt."""
+        spec, state = self._spec, self._scope.execution.state
+        if argument == "inputs":
+            return state.inputs or _UNKNOWN
+        if argument in spec.requires or argument in spec.optional:
+            return result_of(state, self._scope.step, argument) or _UNKNOWN
+        return _UNKNOWN
 
     # -- entering -------------------------------------------------------------------------------------------
 
@@ -108,7 +110,7 @@ class Checkpoints:
             try:
                 return self._function(place, arguments)(**arguments)
             except CannotEnterError as error:
-                self._reasons.append(str(error))
+                self._reasons += (str(error),)
             arguments = self._scope.execution.arguments(self._spec)
         raise AssertionError("the top can always be entered")
 
@@ -118,7 +120,7 @@ class Checkpoints:
             try:
                 return await self._function(place, arguments)(**arguments)
             except CannotEnterError as error:
-                self._reasons.append(str(error))
+                self._reasons += (str(error),)
             arguments = self._scope.execution.arguments(self._spec)
         raise AssertionError("the top can always be entered")
 
@@ -152,7 +154,7 @@ class Checkpoints:
                 except (CerebelumError, ValueError) as error:
                     place, reason = None, str(error)
             if place is None:
-                self._reasons.append(reason)
+                self._reasons += (reason,)
                 continue
             self._record_skipped(recorded.place, place.line)
             self._scope.count_from(counts)
@@ -185,14 +187,14 @@ class Checkpoints:
         self.cursor.restore(variables, kept, recorded.given, recorded.secrets or {})
 
     def _called_with(self, arguments: dict[str, Any]) -> None:
-        as_arrow = [name for name in arguments if self._known.get(name, _UNKNOWN).codec == "arrow"]
+        as_arrow = [name for name in arguments if self._known(name).codec == "arrow"]
         fingerprints = {name: self._host.fingerprint_of(self._spec.name, arguments[name]) for name in as_arrow}
         self.cursor.set_arguments(arguments, self._passed_again(arguments), fingerprints)
 
     def _passed_again(self, arguments: dict[str, Any]) -> list[str]:
         """Name the parameters to take from the call and not from the checkpoint: the context, values with secrets."""
         again = ["context"] if self._spec.takes_context else []
-        return again + [name for name in arguments if name in self._known and self._known[name].masked]
+        return again + [name for name in arguments if self._known(name).masked]
 
     # -- leaving --------------------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class Checkpoints:
             name
             for name in sorted(found.given)
             if name in found.plain
-            and (known := self._known.get(name, _UNKNOWN)).codec == "json"
+            and (known := self._known(name)).codec == "json"
             and len(known.json) > SMALL
             and self._host.encode_plain(found.plain[name], name).json == known.json
         )
@@ -317,7 +319,7 @@ class Checkpoints:
         if self._twin.needs(place, missing):
             return None  # it could not be entered there; the previous checkpoint remains
         for (name, *others), value in list(kept.items()):
-            if not others and name in found.given and value.digest == self._known.get(name, _UNKNOWN).digest:
+            if not others and name in found.given and value.digest == self._known(name).digest:
                 given += (name,)
                 del kept[name,]
         groups, values = tuple(map(list, kept)), tuple(kept.values())
