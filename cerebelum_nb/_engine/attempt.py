@@ -129,8 +129,11 @@ class Attempt:
                 try:
                     arguments = scope.execution.arguments(self.spec, True)
                 except LargeValueError:
+                    arguments = None  # not here, where its errors would show this one as their context
+                if arguments is None:
                     arguments = await in_thread(scope.execution.arguments, self.spec)
                 result = call_step(self.spec, scope, arguments)
+                del arguments  # only the step keeps its arguments
             while type(result) not in _NOT_AWAITABLE and (
                 type(result) is types.CoroutineType or inspect.isawaitable(result)
             ):
@@ -138,11 +141,13 @@ class Attempt:
             if scope.unawaited and (problem := unawaited(scope)) is not None:
                 raise problem
             try:
-                outcome.value = scope.execution.encode_result(self.spec, result, True)
+                encoded = scope.execution.encode_result(self.spec, result, True)
             except LargeValueError:
+                encoded = None
+            if encoded is None:
                 self._stop_timer()  # it has returned in time
-                outcome.value = await in_thread(scope.execution.encode_result, self.spec, result)
-            outcome.live = result
+                encoded = await in_thread(scope.execution.encode_result, self.spec, result)
+            outcome.value, outcome.live = encoded
         except asyncio.CancelledError as error:
             if not scope.closed and not self.timed_out and _was_asked_to_stop():
                 scope.execution.cancelled_from_outside(scope.step)
@@ -170,8 +175,7 @@ class Attempt:
                 return
             if (problem := unawaited(scope)) is not None:
                 raise problem
-            outcome.value = scope.execution.encode_result(self.spec, result)
-            outcome.live = result
+            outcome.value, outcome.live = scope.execution.encode_result(self.spec, result)
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its outcome
             outcome.error = error
         self._has_returned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .._core.events import StepCompleted
@@ -30,7 +31,7 @@ def manual_result(values: ExecutionValues, now: int, state: State, step: str, re
     owner = state.step(undone_by(step) or owner_of(step))
     known = state.step(step) or StepState(visit=1 if owner is None else owner.visit)
     value = values.encode(result, path=path)
-    values.keep_live(step, known.visit, value, result)
+    values.keep_live(step, known.visit, value, copy.deepcopy(result) if value.masked else result)
     return StepCompleted(
         at=max(now, state.updated_at),
         step=step,

@@ -85,8 +85,8 @@ class Host(Protocol):
         """Encode a value for the log, without its secrets."""
         ...
 
-    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> Value:
-        """Encode what a step returned."""
+    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> tuple[Value, Any]:
+        """Encode what a step returned; return it with the object that is kept."""
         ...
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:

@@ -158,18 +158,22 @@ class ExecutionValues:
                 path=path,
             )
 
-    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> Value:
+    def encode_result(self, spec: StepSpec, result: Any, at_once: bool = False) -> tuple[Value, Any]:
         """Encode what a step returned; the traceback of an error points at the step's ``return``.
 
         Args:
             spec: the step.
             result: what it returned.
             at_once: whether the caller is the event loop: then a large value raises LargeValueError.
+
+        Returns:
+            The value, and the object that `keep_live` takes: a copy if its secrets are masked in the log.
         """
         try:
-            return self.encode(result, keep=spec.policy.keep, at_once=at_once)
+            value = self.encode(result, keep=spec.policy.keep, at_once=at_once)
         except SerializationError as error:
             raise at_return(error, spec.fn)  # noqa: B904 - the same error
+        return value, copy.deepcopy(result) if value.masked else result
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Decode a recorded value into a new object; ``step`` is the step whose result it is, if any."""
@@ -358,8 +362,7 @@ class ExecutionValues:
     def keep_live(self, step: str, visit: int, value: Value, live: Any) -> None:
         """Keep the object itself if the log does not hold it, or only with masked secrets."""
         if value.masked:
-            self.live[step] = copy.deepcopy(live)
-            self.masked_results[step, visit] = self.live[step]
+            self.live[step] = self.masked_results[step, visit] = live
         elif value.codec == "none":
             self.live[step] = live
         elif self.live:
