@@ -12,9 +12,10 @@ import pytest
 from cerebelum_nb import Secret, SerializationError, WorkflowError, step, workflow
 from cerebelum_nb.testing import MemoryStore
 
-ROWS = [{"id": number, "name": f"name {number}", "tags": ["a", "b"]} for number in range(20_000)]
-MANY = 4
-"""The loop has more turns than these while rows are written or read; when it did that itself, it had one or two."""
+ROWS = [{"id": number, "name": f"name {number}", "tags": ["a", "b"]} for number in range(40_000)]
+FEWER = ROWS[:2_000]
+MANY = 1
+"""The loop has more turns than these while rows are written or read. When it did that itself, it had one at most."""
 
 
 @pytest.fixture
@@ -104,10 +105,10 @@ def test_the_loop_goes_on_while_a_large_value_is_read(log, source):
 @pytest.mark.parametrize("kind", ["async", "plain"])
 def test_a_large_result_that_cannot_be_stored_fails_its_step_at_its_return(log, kind):
     def body():
-        return {"rows": ROWS, "lock": threading.Lock()}
+        return {"rows": FEWER, "lock": threading.Lock()}
 
     async def async_body():
-        return {"rows": ROWS, "lock": threading.Lock()}
+        return {"rows": FEWER, "lock": threading.Lock()}
 
     made = step(name="made")(body if kind == "plain" else async_body)
     with pytest.raises(WorkflowError, match=r"output\['lock'\] is a _thread.lock and cannot be stored") as raised:
@@ -124,11 +125,11 @@ def test_a_large_result_that_cannot_be_stored_fails_its_step_at_its_return(log, 
 def test_the_secrets_of_a_large_result_are_masked(log):
     @step
     async def returns():
-        return {"rows": ROWS, "token": Secret("s3cr3t-token")}
+        return {"rows": FEWER, "token": Secret("s3cr3t-token")}
 
     @step
     async def reads(returns):
-        return returns["token"].reveal() == "s3cr3t-token" and returns["rows"] == ROWS
+        return returns["token"].reveal() == "s3cr3t-token" and returns["rows"] == FEWER
 
     assert timeline(returns >> reads).run(execution_id="k1", store=log).output is True
     assert "s3cr3t-token" not in log.events("k1")[2].output.json
