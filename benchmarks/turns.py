@@ -13,7 +13,7 @@ import gc
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from statistics import quantiles
 
@@ -64,8 +64,9 @@ def run(settings: Settings) -> list[Figure]:
         first, again = _failing(many), _failing(many)
         with suppress(WorkflowError):
             await first.execute(store=store)
-        with suppress(WorkflowError), SqliteStore(store.location, durability="normal") as fresh:  # as another process
-            await measured.forget()
+        fresh = others.enter_context(SqliteStore(store.location, durability="normal"))  # as another process would
+        await measured.forget()
+        with suppress(WorkflowError):
             await again.resume(store=fresh)
 
     async def passed(mb: int, store: SqliteStore) -> None:
@@ -93,7 +94,8 @@ def run(settings: Settings) -> list[Figure]:
         settings.progress(name)
         measured = _Measured()
         loop = asyncio.Runner(loop_factory=partial(_TimedLoop, measured))
-        with SqliteStore(settings.file("turns.db"), durability="normal") as store, loop, measured.collections():
+        log = SqliteStore(settings.file("turns.db"), durability="normal")
+        with log as store, ExitStack() as others, loop, measured.collections():
             loop.run(measured.late_during(partial(work, store)))
         p99 = quantiles(measured.late, n=100, method="inclusive")[-1] if len(measured.late) > 1 else measured.late[0]
         detail = f"CPU of {len(measured.turns):,} turns; the longest garbage collection {measured.longest * 1e3:.1f} ms"
