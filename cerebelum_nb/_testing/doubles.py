@@ -100,8 +100,8 @@ class _Doubled(Workflow):
     doubles: Mapping[str, Any]
     fate: Fate | None
 
-    def planning(self) -> Portions[Plan]:
-        plan = yield from super().planning()
+    def _planning(self) -> Portions[Plan]:
+        plan = yield from super()._planning()
         known = {spec.name for name in plan.steps for spec in plan.parts(name)} | set(plan.steps)
         known |= {spec.name for spec in plan.undo.values()}
         for name in self.doubles:

@@ -164,9 +164,9 @@ class Definition(Composite, ABC):
         Raises:
             WorkflowDefinitionError: it cannot run; ``.errors`` names every problem.
         """
-        return at_once(self.planning())
+        return at_once(self._planning())
 
-    def planning(self) -> Portions[Plan]:
+    def _planning(self) -> Portions[Plan]:
         """Evaluate the timeline as it is now, in portions; otherwise as `plan`."""
         plan, report = yield from self._describe()
         if not report.ok:

@@ -311,7 +311,7 @@ def resume_events(
 
 def reading(workflow: Definition, store: Store | None) -> Portions[Plan]:
     """Read the plan of a workflow in portions, and lay out what the log keeps of it, which a start then finds."""
-    plan = yield from workflow.planning()
+    plan = yield from workflow._planning()
     if len(plan.steps) > MOST and not resolve_store(store).redact:  # to ask the log costs a small plan a statement
         yield from laying_out(plan, Redactor())
     return plan
