@@ -8,8 +8,10 @@ instant: without that, the loop would wait 5 ms, the interpreter's switch interv
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from math import inf
 from types import FunctionType, ModuleType
@@ -204,22 +206,76 @@ def write_large(value: object, levels: int, dump: Callable[[object], str], most:
 
 
 def parse_large(text: str) -> Any:
-    """Parse JSON, and let other threads run whenever a thousand objects were read.
-
-    A list without objects is read in one go.
+    """Parse JSON, a piece at a time, as far as it is made of objects, or of two levels of lists and scalars.
 
     Raises:
         ValueError: it is not JSON, or too deep.
     """
-    left = _OBJECTS
+    reader = _Reader(text)
+    with uncollected():  # the collector would take longer than the parser
+        try:
+            found, end = reader.read(0, outermost=True)
+            if end == len(text):
+                return found
+        except (ValueError, IndexError, RecursionError):  # not JSON, too deep, or with white space between its parts
+            pass
+        return parse(text, reader.note)
 
-    def note(found: dict[str, Any]) -> dict[str, Any]:
-        nonlocal left
-        left -= 1
-        if not left:
-            left = _OBJECTS
+
+class _Reader:
+    """Reads JSON that has no white space between its parts, as `write_large` makes it, and pauses now and then."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._parse = json.JSONDecoder(object_hook=self.note).raw_decode
+        self._objects = self._paused_at = 0
+
+    def note(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Count an object that was read."""
+        self._objects += 1
+        if self._objects % _OBJECTS == 0:
             time.sleep(_PAUSE_SECONDS)
         return found
 
-    with uncollected():  # the collector would take longer than the parser
-        return parse(text, note)
+    def read(self, at: int, *, outermost: bool = False) -> tuple[Any, int]:
+        """Read the value at a place; return it and where it ends.
+
+        The outermost dict and a list are read in slices. A slice ends at its last comma; if that is inside a member,
+        what is cut off is not JSON, and the members of the slice are read one by one.
+        """
+        text, parse = self._text, self._parse
+        opening = text[at]
+        is_dict = opening == "{"
+        if opening not in "[{" or (is_dict and not outermost) or text[at + 1] in "{]}":
+            return parse(text, at)
+        closing = "}" if is_dict else "]"
+        made: Any = {} if is_dict else []
+        cut = 0
+        while not made or not self._ends(at, closing):
+            at += 1
+            if at >= cut and (is_dict or text[at] not in "[{"):
+                cut = text.rfind(",", at, at + LARGE_TEXT)
+                with suppress(ValueError):
+                    run, length = parse(f"{opening}{text[at:cut]}{closing}")
+                    if run:
+                        (made.update if is_dict else made.extend)(run)
+                        at += length - 2  # the end of the slice, or of the whole
+                        continue
+            if not is_dict:
+                one, at = parse(text, at)
+                made.append(one)
+                continue
+            key, at = parse(text, at)
+            if type(key) is not str or text[at] != ":":
+                raise ValueError
+            made[key], at = self.read(at + 1)
+        return made, at + 1
+
+    def _ends(self, at: int, closing: str) -> bool:
+        """Whether a container ends at a place after one of its members."""
+        if at > self._paused_at + LARGE_TEXT:
+            self._paused_at = at
+            time.sleep(_PAUSE_SECONDS)
+        if self._text[at] not in ("," + closing):
+            raise ValueError
+        return self._text[at] == closing

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from cerebelum_nb import ExecutionState
 from cerebelum_nb._core.value import Value
 from cerebelum_nb._text.json_text import compact
-from cerebelum_nb._values import Redactor, Secret, decode, encode
+from cerebelum_nb._values import Redactor, Secret, decode, encode, large
 from cerebelum_nb._values.large import LargeValueError, parse_large, write_large
 from cerebelum_nb._values.tags import DEEPEST
 from cerebelum_nb.errors import SerializationError, UntrustedValueError
@@ -479,7 +479,23 @@ def test_json_that_is_written_in_pieces_is_the_same_text(value: Any, most: int) 
             write_large(value, DEEPEST, dump, most)
     else:
         assert write_large(value, DEEPEST, dump, most) == expected
-        assert same(value, parse_large(expected))
+
+
+@given(json_values, st.integers(1, 40), st.integers(0), st.sampled_from(["", " ", ",", "]", "}", ":", "x"]))
+def test_json_that_is_parsed_in_slices_is_the_same_value_or_the_same_error(value, length, place, damage) -> None:
+    def parsed(parse: Any, text: str) -> Any:
+        try:
+            return repr(parse(text))
+        except ValueError:
+            return ValueError
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    place %= len(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large, "LARGE_TEXT", length)
+        assert same(value, parse_large(text))
+        for other in (text[:place] + damage + text[place + 1 :], text[:place] + damage + text[place:]):
+            assert parsed(parse_large, other) == parsed(json.loads, other)
 
 
 def test_a_long_text_is_written_in_pieces() -> None:
@@ -490,7 +506,7 @@ def test_a_long_text_is_written_in_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    "large",
+    "value",
     [
         [{"a": n} for n in range(5_000)],
         {"a": {"b": ["x" * 1_000_000]}},
@@ -503,12 +519,12 @@ def test_a_long_text_is_written_in_pieces() -> None:
     ],
     ids=lambda value: f"{value!r:.20}",
 )
-def test_a_large_value_is_not_encoded_at_once(large: Any) -> None:
+def test_a_large_value_is_not_encoded_at_once(value: Any) -> None:
     with pytest.raises(LargeValueError):
-        encode(large, at_once=True)
+        encode(value, at_once=True)
     with pytest.raises(LargeValueError):
-        encode(large, at_once=True, redactor=Redactor(["token"]))
-    assert repr(around(large)) == repr(large)
+        encode(value, at_once=True, redactor=Redactor(["token"]))
+    assert repr(around(value)) == repr(value)
 
 
 @pytest.mark.parametrize(
