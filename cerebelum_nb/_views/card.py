@@ -18,6 +18,7 @@ from .._engine.ports import ExecutionView, RunningStep
 from .._text.duration import format_seconds
 from .._text.html import Html, escape, quoted
 from .._text.style import MARKS
+from .._text.text import counted
 from .failure import Failure
 from .graph import Graph
 
@@ -25,6 +26,12 @@ __all__ = ["SMALL", "STYLE", "Card", "Row", "html_row", "last_printed"]
 
 _FEW = 12
 """A longer list of steps is folded."""
+
+_MOST = 500
+"""A card of more steps has no picture, and only the rows of steps that are at work or in trouble. Of ten thousand steps
+the picture takes 3 MB, and nothing else runs in the kernel for the half second in which it is drawn and sent."""
+
+_QUIET = ("completed", "waiting", "skipped")
 
 _MOST_NOTED = 5
 
@@ -149,6 +156,18 @@ class Card:
         words = "starting" if self.state is ExecutionState.UNSPECIFIED else self.state.words
         return f"{self.workflow}: {words}, {done} of {max(self.total, len(rows))} steps"
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it has too many steps to show all of them."""
+        return len(self.rows) > _MOST
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows to show, of a large run only those that say something."""
+        if not self.is_large:
+            return self.rows
+        return tuple(islice((row for row in self.rows if row.state not in _QUIET), _MOST))
+
     def bundle(self) -> dict[str, str]:
         """Return it as the output of a notebook."""
         return {"text/plain": self.to_text(), "text/html": self.to_html()}
@@ -156,9 +175,11 @@ class Card:
     def to_text(self) -> str:
         """Write it as text that is the same in every run, without ids and times."""
         lines = [self.heading]
-        for row in self.rows:
+        for row in self.shown:
             note = f"  {row.note}" if row.note and row.state in ("failed", "interrupted") else ""
             lines.append(f"  {MARKS[row.state].sign} {row.name}{note}")
+        if self.is_large:
+            lines.append(f"  {self._rest}")
         if self.failure is not None:
             lines.append(self.failure.to_text())
         elif self.advice is not None:
@@ -179,7 +200,10 @@ class Card:
     def to_html(self) -> Html:
         """Write the whole card without widgets, legible in light and dark themes."""
         rows = Html().join(html_row(row, printed) for row, printed in self._rows_with_printed())
+        if self.is_large:
+            rows += Html("<tr><td></td><td colspan='3'>{}</td></tr>").format(self._rest)
         few = len(self.rows) <= _FEW
+        picture = Html() if self.is_large else self.graph.to_image(self.states)
         failure = Html()
         if self.failure is not None:
             failure = self.failure.to_html()
@@ -189,11 +213,15 @@ class Card:
         return Html(
             "<div style='{}'>{}{}{}<details{}><summary>steps</summary>"
             "<table style='font-size:12px;margin:4px 0'>{}</table></details></div>"
-        ).format(STYLE, self.head_html(), self.graph.to_image(self.states), failure, " open" if few else "", rows)
+        ).format(STYLE, self.head_html(), picture, failure, " open" if few else "", rows)
+
+    @property
+    def _rest(self) -> str:
+        return f"... {counted(len(self.rows) - len(self.shown), 'more step')}"
 
     def _rows_with_printed(self) -> Iterator[tuple[Row, str]]:
         left = _MOST_PRINTED
-        for row in self.rows:
+        for row in self.shown:
             shown = last_printed(row)
             if row.state == "failed" or len(shown) > left:  # the failure has the lines of a failed step
                 shown = ""

@@ -148,18 +148,22 @@ class NotebookCard:
     def draw(self, card: Card) -> None:
         """Show what has changed."""
         self._head.value = Html("<div style='{}'>{}</div>").format(STYLE, card.head_html(exact=False))
-        if self._states is None and card.graph.height > _TALL:  # keep what changes in sight
-            self._box.children = (self._head, self._lines, self._forms, self._graph)
-        states = card.states
-        if states != self._states:
-            self._states = states
-            self._graph.value = card.graph.to_svg(states)
+        if not card.is_large:
+            self._draw_graph(card)
         active = [row for row in card.rows if row.active]
         for number, row in enumerate(active[:_MOST_LINES]):
             self._show(number, row, more=len(active) - _MOST_LINES if number == _MOST_LINES - 1 else 0)
         shown = tuple(line for line, _, _ in self._pool[: len(active)])
         if self._lines.children != shown:
             self._lines.children = shown
+
+    def _draw_graph(self, card: Card) -> None:
+        if self._states is None and card.graph.height > _TALL:  # keep what changes in sight
+            self._box.children = (self._head, self._lines, self._forms, self._graph)
+        states = card.states
+        if states != self._states:
+            self._states = states
+            self._graph.value = card.graph.to_svg(states)
 
     def ask(self, forms: list[Any]) -> None:
         """Show the forms of open approvals."""

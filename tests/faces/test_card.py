@@ -216,6 +216,30 @@ def test_two_hundred_steps_fit_into_a_saved_notebook(store):
     parse(bundle["text/html"])
 
 
+def test_of_thousands_of_steps_a_card_shows_those_in_trouble_without_a_picture(store):
+    def broken():
+        raise ValueError("no disk")
+
+    steps = [step(lambda: None, name=f"s{n}") for n in range(2_000)]
+
+    @workflow
+    def long(wf):
+        wf.timeline([*steps[:10], step(broken, name="broken"), *steps[10:]])
+
+    with pytest.raises(WorkflowError):
+        asyncio.run(long.execute(store=store, execution_id="k1"))
+    state = fold(store.events("k1"))
+    shown = Card.at("k1", state, state.updated_at, Graph(long.plan()))
+    text, html = shown.to_text(), shown.to_html()
+    assert text.splitlines()[:3] == [
+        "long: failed, 10 of 2001 steps",
+        "  ✗ broken  ValueError: no disk",
+        "  ... 2,000 more steps",
+    ]
+    assert "<img" not in html and "broken" in html and "2,000 more steps" in html and len(html) < 10_000
+    parse(html)
+
+
 def test_a_run_is_read_from_the_log_as_it_continues(store):
     run(store, size="small")
     reading = Reading(store, "k1")
