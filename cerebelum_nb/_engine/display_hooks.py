@@ -56,18 +56,23 @@ def log_display_errors(what: str) -> Iterator[None]:
 
 def displayed(execution: ExecutionView) -> AbstractContextManager[None]:
     """Show an execution while the block runs."""
-    return _displayed(execution) if factories else nullcontext()
+    what = f"execution {execution.id}"
+    views = [view for factory in factories if (view := _made(factory, execution, what)) is not None]
+    return _displayed(views, what) if views else nullcontext()
+
+
+def _made(factory: View, execution: ExecutionView, what: str) -> AbstractContextManager[None] | None:
+    with log_display_errors(what):
+        return factory(execution)
+    return None
 
 
 @contextmanager
-def _displayed(execution: ExecutionView) -> Iterator[None]:
-    what = f"execution {execution.id}"
+def _displayed(views: Sequence[AbstractContextManager[None]], what: str) -> Iterator[None]:
     with ExitStack() as stack:
-        for factory in factories:
+        for view in views:
             with log_display_errors(what):
-                view = factory(execution)
-                if view is not None:
-                    stack.enter_context(_exit_logged(view, what))
+                stack.enter_context(_exit_logged(view, what))
         yield
 
 
