@@ -19,6 +19,7 @@ from .._core.state import State
 from .._core.step_state import Phase, StepState
 from .._core.value import ErrorInfo, Value
 from .._store.base import Store
+from .._text.json_text import parse
 from .._text.times import at_in
 from .._values import Redactor, Secret, decode, encode, pickles
 from .._values.classes import Home
@@ -177,8 +178,13 @@ class ExecutionValues:
 
     def decode(self, value: Value, where: str, step: str = "") -> Any:
         """Decode a recorded value into a new object; ``step`` is the step whose result it is, if any."""
-        if value.codec == "json" and not value.masked and value.json == "null":
-            return None
+        if value.codec == "json" and not value.masked and len(value.json) < LARGE_TEXT:
+            if value.json == "null":
+                return None
+            try:
+                return parse(value.json)  # most values; the code below would return the same
+            except ValueError:  # it is damaged, which is reported below
+                pass
         began = time.monotonic()
         made = decode(
             value,
