@@ -36,6 +36,7 @@ _SMALL = 1_000
 """Characters of a value that every log accepts."""
 _BESIDE = 4_096
 """The most bytes of a row besides its value."""
+_NOTHING = encode(None)
 
 
 class SharedValueWarning(UserWarning):
@@ -170,6 +171,8 @@ class ExecutionValues:
         Returns:
             The value, and the object that `keep_live` takes: a copy if its secrets are masked in the log.
         """
+        if result is None and spec.policy.keep:
+            return _NOTHING, None
         try:
             value = self.encode(result, keep=spec.policy.keep, at_once=at_once)
         except SerializationError as error:
