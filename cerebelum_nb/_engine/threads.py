@@ -165,22 +165,25 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     if not can_start_threads():
         return function(*args, **kwargs)
     loop = asyncio.get_running_loop()
-    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    made: list[T] = []  # not a future, whose functions would show in the user's traceback
+    failed: list[BaseException] = []
     over = asyncio.Event()
     context = contextvars.copy_context()
 
     def target() -> None:
         try:
-            outcome.set_result(context.run(function, *args, **kwargs))
+            made.append(context.run(function, *args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - raised again by the waiting caller
-            outcome.set_exception(error)
+            failed.append(error)
         with suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(over.set)
 
     async with _at_work.setdefault(loop, asyncio.Lock()):
         threading.Thread(target=target, name="cerebelum-values", daemon=True).start()
         await over.wait()
-    return outcome.result()
+    if failed:
+        raise failed.pop()
+    return made.pop()
 
 
 _at_work: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()

@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 from cerebelum_nb import Secret, SerializationError, WorkflowError, step, workflow
+from cerebelum_nb._core.events import StepFailed
 from cerebelum_nb.testing import MemoryStore
 
 ROWS = [{"id": number, "name": f"name {number}", "tags": ["a", "b"]} for number in range(40_000)]
@@ -112,7 +113,9 @@ def test_a_large_result_that_cannot_be_stored_fails_its_step_at_its_return(log, 
 
     made = step(name="made")(body if kind == "plain" else async_body)
     with pytest.raises(WorkflowError, match=r"output\['lock'\] is a _thread.lock and cannot be stored") as raised:
-        timeline(made).run(store=log)
+        timeline(made).run(execution_id="k1", store=log)
+    (recorded,) = [event.error.traceback for event in log.events("k1") if isinstance(event, StepFailed)]
+    assert recorded.count("  File ") == 1
     cause = raised.value.__cause__
     assert isinstance(cause, SerializationError)
     assert "LargeValueError" not in "".join(traceback.format_exception(cause))
