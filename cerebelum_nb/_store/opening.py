@@ -18,6 +18,7 @@ from .trust import Trust
 __all__ = [
     "BUSY_SECONDS",
     "ERRORS",
+    "GUARDED",
     "MEMORY",
     "explain",
     "interruptible",
@@ -33,6 +34,9 @@ __all__ = [
 BUSY_SECONDS = 30.0
 ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged file raises; the second comes from damaged bytes in SQLite's own message."""
+GUARDED = sys.version_info < (3, 12) or sqlite3.sqlite_version_info < (3, 35)
+"""Whether the guards also apply to this library's own connections. SQLite then copies the rows of a statement that
+inserts several to a table of its own first, which costs more than a statement for each."""
 _OLDEST = (3, 31)
 """The first SQLite with generated columns."""
 _FRAMES = 900
@@ -286,7 +290,7 @@ def _prepare(connection: sqlite3.Connection, durability: str) -> None:
     frames = _FRAMES if durability == "full" else 4000
     connection.execute(f"PRAGMA wal_autocheckpoint = {frames}")
     connection.execute(f"PRAGMA synchronous = {durability}")
-    if sys.version_info >= (3, 12) and sqlite3.sqlite_version_info >= (3, 35):
+    if sys.version_info >= (3, 12) and not GUARDED:
         # The guards are meant for other programs and cost a quarter of the SQL time of a commit of two events; this
         # connection appends only after an event that it knows. Temporary triggers still fire (SQLite 3.35 and later).
         with suppress(sqlite3.OperationalError):  # a read-only file

@@ -17,23 +17,16 @@ from ..errors import StoreError
 from . import chain, executions, labels, refusals, results, rows, schedules
 from .base import Commit, Rejection
 from .event_key import event_key
-from .opening import explain, make_room
+from .opening import GUARDED, explain, make_room
 from .rows import KINDS
 from .sqlite_leases import SqliteLeases
 
 __all__ = ["SqliteAppends"]
 
-_COLUMNS = 8
-_AT_ONCE = 8
-_APPEND = [
-    "INSERT INTO event (key, kind, step, visit, attempt, at, data, hash) VALUES "
-    + ", ".join([f"({', '.join('?' * _COLUMNS)})"] * count)
-    for count in range(_AT_ONCE + 1)
-]
-"""By number of rows, the statement that appends them: most commits have two."""
+_APPEND = "INSERT INTO event (key, kind, step, visit, attempt, at, data, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _HOLDS = "SELECT 1 FROM execution WHERE key = ? AND holder = ?"
-_MOVE = _APPEND[2].replace("VALUES ", "SELECT * FROM (VALUES ") + f") WHERE EXISTS ({_HOLDS})"
-"""The same for a move: under the lease or not at all. The key refuses a version that exists, `_head` a gap."""
+_MOVE = f"{_APPEND}, (?, ?, ?, ?, ?, ?, ?, ?))".replace("VALUES", "SELECT * FROM (VALUES") + f" WHERE EXISTS ({_HOLDS})"
+"""The two events of a move: under the lease or not at all. The key refuses a version that exists, `_head` a gap."""
 _INSERT_PAYLOAD = "INSERT OR IGNORE INTO payload (digest, codec, data) VALUES (?, ?, ?)"
 _RESERVE_PAYLOAD = _INSERT_PAYLOAD.replace("?)", "zeroblob(?))")
 _LARGE_BYTES = 4 << 20
@@ -85,27 +78,26 @@ class SqliteAppends(SqliteLeases):
         if rejection:
             return rejection
         version, head = commit.after, self._head(db, key, commit)
-        place, together = event_key(key, version), _AT_ONCE
-        parameters: list[object] = []
+        place = event_key(key, version)
+        at_once = shown is None and not GUARDED
+        appended: list[tuple[object, ...]] = []
         for row in events:
             version += 1
             place += 1
             head = chain.link(head, version, row)
             kind, step, visit, attempt, at, data = row
             if data is not None and len(data) > _LARGE_BYTES:
-                together = 1  # a statement of several rows would make another copy of it
+                at_once = False  # a statement of several rows would make another copy of it
             # sqlite3 looks up an adapter for bytes
-            parameters += (place, KINDS.get(kind, kind), step, visit, attempt, at, data, bytearray(head))
+            appended.append((place, KINDS.get(kind, kind), step, visit, attempt, at, data, bytearray(head)))
         try:
-            if shown is None and together > 1:
-                if not cursor.execute(_MOVE, [*parameters, key, commit.holder]).rowcount:
+            if at_once:
+                if not cursor.execute(_MOVE, [*appended[0], *appended[1], key, commit.holder]).rowcount:
                     return self._why_not(db, commit)
             elif shown is None and not cursor.execute(_HOLDS, (key, commit.holder)).fetchone():
                 return self._why_not(db, commit)
             else:
-                for start in range(0, len(events), together):
-                    count = min(together, len(events) - start)
-                    cursor.execute(_APPEND[count], parameters[start * _COLUMNS : (start + count) * _COLUMNS])
+                cursor.executemany(_APPEND, appended)
         except sqlite3.IntegrityError:
             if shown is not None:
                 raise
