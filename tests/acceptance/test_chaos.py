@@ -125,6 +125,12 @@ class Ring:
             case "begin":
                 self.begin(self.chance.choice([actor for actor in self.actors if actor.client]))
 
+    def run_cells(self) -> None:
+        """Wait until the kernels have run all cells, and what those began is in the log."""
+        for actor in self.actors:
+            if actor.client is not None:
+                actor.client.execute("import asyncio; await asyncio.sleep(0.2)", silent=True, reply=True, timeout=120)
+
     def end(self) -> None:
         for actor in self.actors:
             actor.process.kill()
@@ -157,6 +163,7 @@ def run_for(folder: Path, seconds: float, seed: int) -> Counter[str]:
         while time.monotonic() < end:
             time.sleep(ring.chance.uniform(0.2, 1.0))
             ring.disturb()
+        ring.run_cells()
         wait_for(
             lambda: set(ring.states()) == {"COMPLETED"},
             lambda: f"all is completed: {ring.states()}; {output.read_text()[-5000:]}",
