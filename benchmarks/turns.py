@@ -131,6 +131,7 @@ class _Measured:
         self.turns: list[float] = []
         self.late: list[float] = []
         self.collected = self.longest = 0.0
+        self.kept: object = None  # what the work returned: to drop 10,000 results at once is the caller's turn
         self.cpu = self.most = 0.0  # what a work took in all threads, and its target
 
     @contextmanager
@@ -165,7 +166,7 @@ class _Measured:
         probe = asyncio.create_task(ask())
         await asyncio.sleep(0)
         await self.forget()
-        await work()
+        self.kept = await work()
         await asyncio.sleep(_EVERY)
         probe.cancel()
         self.late = self.late or [0.0]
