@@ -93,6 +93,7 @@ def run(settings: Settings) -> list[Figure]:
     for name, work in works.items():
         settings.progress(name)
         measured = _Measured()
+        gc.collect()  # what the work before this one left
         loop = asyncio.Runner(loop_factory=partial(_TimedLoop, measured))
         log = SqliteStore(settings.file("turns.db"), durability="normal")
         with log as store, ExitStack() as others, loop, measured.collections():
