@@ -8,30 +8,32 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["size", "taken"]
+__all__ = ["clock", "since", "size", "taken"]
 
 
 @contextmanager
-def taken(found: dict[str, float], shape: str) -> Iterator[Callable[[], None]]:
-    """Note under ``shape`` the seconds of the block, and beside it those of CPU and the bytes its peak lies higher.
-
-    The block may call what it gets before its end: then that is what counts.
-    """
+def taken(found: dict[str, float], shape: str) -> Iterator[None]:
+    """Note under ``shape`` the seconds of the block, and beside it those of CPU and the bytes its peak lies higher."""
     others, peak = _others(), _peak()
     cpu, began = time.process_time(), time.perf_counter()
+    yield
+    found[shape] = time.perf_counter() - began
+    found[f"{shape} CPU"] = time.process_time() - cpu + _others() - others
+    found[f"{shape} memory"] = _peak() - peak
 
-    def end() -> None:
-        seconds = time.perf_counter() - began, time.process_time() - cpu
-        found[shape], found[f"{shape} CPU"] = seconds[0], seconds[1] + _others() - others
-        found[f"{shape} memory"] = _peak() - peak
 
-    yield end
-    if shape not in found:
-        end()
+def clock() -> tuple[float, float]:
+    """Read the time and the CPU of this process, seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(began: tuple[float, float], ended: tuple[float, float], shape: str) -> dict[str, float]:
+    """Return what passed between two readings of the clock, by the names that `taken` uses."""
+    return {shape: ended[0] - began[0], f"{shape} CPU": ended[1] - began[1]}
 
 
 def size(path: Path) -> int:
