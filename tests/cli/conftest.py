@@ -128,7 +128,7 @@ class Terminal:
 
     def interrupt(self, until):
         """Press Ctrl-C until this text comes: readline misses one that arrives just before it waits for a key."""
-        for _ in range(3):
+        for _ in range(20):
             self.type("\x03")
             with suppress(AssertionError):
                 return self.wait_for(until, seconds=3)
