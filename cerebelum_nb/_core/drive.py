@@ -43,7 +43,8 @@ in a rollback is an attempt of ``~deploy``, so all of the above holds for each o
 user's code and read values, so it lists the items (:class:`AskItems`) and makes the outcome of the foreach
 (:class:`JoinItems`). Until it has answered, nothing else starts; an answer that comes after the end does not count.
 
-**Commands.** ``Start`` and ``End`` may be carried out only after the commit of the batch they came with. ``SetTimer``,
+**Commands.** ``Start`` and ``End`` may be carried out only after the commit of the batch they came with; the ``Start``
+of a pure step also before, if the batch is committed before anything that is not pure starts or ends. ``SetTimer``,
 ``CancelAttempts``, ``AskRoute``, ``AskItems`` and ``JoinItems`` may be carried out at once: they have no effect that a
 failed commit would have to undo.
 

@@ -38,6 +38,7 @@ __all__ = [
 ANY_LEVELS = -1
 
 _UNSIZED = frozenset({int, float, bool, type(None)})
+_TEXT = frozenset({str})
 
 PIECE = 4_000
 """The weight of what is written at a time, which takes about a millisecond; a value that weighs more is large."""
@@ -68,28 +69,16 @@ def weigh(value: Any, levels: int, most: float = PIECE) -> int:
         most: the weight from which it is large.
     """
     cls = type(value)
-    if cls is dict and levels:
+    if (cls is dict or cls is list) and levels:
         weight = 1 + len(value)
         if weight > most:
             return weight
-        for key, item in value.items():
-            kind = type(item)
-            if type(key) is not str:
-                return 0
-            if kind is str:
-                weight += len(item) >> _CHARACTERS
-            elif kind not in _UNSIZED:
-                if not (inner := weigh(item, levels - 1, most)):
-                    return 0
-                weight += inner
-                if weight > most:
-                    return weight
-        return weight
-    if cls is list and levels:
-        weight = 1 + len(value)
-        if weight > most or _UNSIZED.issuperset(map(type, value)):
+        if cls is dict and not _TEXT.issuperset(map(type, value)):
+            return 0
+        members = value.values() if cls is dict else value
+        if _UNSIZED.issuperset(map(type, members)):
             return weight
-        for item in value:
+        for item in members:
             kind = type(item)
             if kind is str:
                 weight += len(item) >> _CHARACTERS
