@@ -178,7 +178,7 @@ class Driver:
         self.batch: list[Event] = []
         self.running: dict[str, tuple[int, int]] = {}  # step -> visit, attempt
         self.timers: dict[str, StartStep] = {}
-        self.held: frozenset[str] = _NONE
+        self.held: dict[str, None] = {}
         self.finishing = self.limited = False
         self.forgotten: frozenset[str] = _NONE
         self._position = Position.at_start(plan)
@@ -226,7 +226,7 @@ class Driver:
                     return False
                 self._start_late(command, now)
             case Released():
-                self.held -= {message.step}
+                self.held.pop(message.step, None)
                 self._touch(message.step)
             case Routed():
                 self._routing = None
@@ -422,7 +422,7 @@ class Driver:
         if self._lost:
             self._lost.pop(name, None)
         if message.alive:
-            self.held |= {name}
+            self.held[name] = None
         if self._changed is not None:
             self._changed.append(name)
         for event in message.events:
